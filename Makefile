@@ -1,0 +1,33 @@
+# Everything happens in .venv; nothing outside the repository is changed.
+PYTHON ?= python3
+# What to install where there is no torch yet. A torch that PYTHON already has is used, never replaced.
+TORCH ?= torch==2.13.0
+
+VENV := .venv
+BIN := $(VENV)/bin
+HAS_TORCH := $(shell $(PYTHON) -c 'import torch' 2>/dev/null && echo yes)
+export OMP_NUM_THREADS ?= $(shell nproc 2>/dev/null || echo 2)
+
+.PHONY: demo test lint clean
+
+demo: $(VENV)/installed-cli
+	$(BIN)/cryptomnesia demo
+
+test: $(VENV)/installed-test
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest
+
+lint: $(VENV)/installed-test $(VENV)/installed-lint
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/pyright
+
+$(BIN)/python:
+	$(PYTHON) -m venv $(if $(HAS_TORCH),--system-site-packages) $(VENV)
+	$(if $(HAS_TORCH),,$(BIN)/python -m pip install --quiet "$(TORCH)")
+
+$(VENV)/installed-%: $(BIN)/python pyproject.toml
+	$(BIN)/python -m pip install --quiet --editable ".[$*]"
+	touch $@
+
+clean:
+	rm -rf $(VENV) build *.egg-info cryptomnesia-demo

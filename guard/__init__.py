@@ -1,0 +1,28 @@
+"""Cryptomnesia: is a diffusion model about to recite its training data?"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .demo import load_demo as load_demo
+    from .denoiser import CallableDenoiser as CallableDenoiser
+    from .errors import CryptomnesiaError as CryptomnesiaError
+    from .guard import Guard as Guard
+
+__version__ = "0.1.0"
+_HOMES = {
+    "Guard": ".guard",
+    "CallableDenoiser": ".denoiser",
+    "CryptomnesiaError": ".errors",
+    "load_demo": ".demo",
+}
+__all__ = ["CallableDenoiser", "CryptomnesiaError", "Guard", "__version__", "load_demo"]
+
+
+def __getattr__(name: str) -> Any:
+    # loaded on first use, so that importing the package costs next to nothing
+    if name in _HOMES:
+        return getattr(import_module(_HOMES[name], __name__), name)
+    if name in ("adapters", "calibration", "demo", "denoiser", "report", "signals"):
+        return import_module(f".{name}", __name__)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,0 +1,70 @@
+"""Hosts' models -> Denoiser. Nothing else in the library knows a host; diffusers is never imported here."""
+
+from collections.abc import Callable
+from typing import Any
+
+from ..denoiser import Denoiser
+from ..errors import InputError
+from .flow import FluxDenoiser, StableDiffusion3Denoiser
+from .pixart import PixArtDenoiser
+from .stable_diffusion import StableDiffusionDenoiser, StableDiffusionXLDenoiser
+
+Factory = Callable[[Any], Denoiser]
+_FACTORIES: dict[str, Factory] = {}
+
+
+def register(name: str, factory: Factory, *, replace: bool = False) -> None:
+    """Makes `to_denoiser` understand a class.
+
+    Args:
+        name: Name of the pipeline's class, or of one of its bases.
+        factory: factory(pipe) -> Denoiser.
+        replace: Allow a name that is already taken.
+
+    Raises:
+        InputError: The name is empty or taken, or the factory cannot be called; the registry stays as it was.
+    """
+    if not isinstance(name, str) or not name.isidentifier():
+        raise InputError(f"a pipeline is registered by the name of its class, not {name!r}")
+    if not callable(factory):
+        raise InputError(f"the factory for {name} must be callable with the pipeline, not {factory!r}")
+    if name in _FACTORIES and not replace:
+        raise InputError(f"{name} is registered already: pass replace=True to put another factory in its place")
+    _FACTORIES[name] = factory
+
+
+def supported() -> tuple[str, ...]:
+    """Names of the pipeline classes that `to_denoiser` understands, sorted."""
+    return tuple(sorted(_FACTORIES))
+
+
+def factory_for(cls: type) -> Factory | None:
+    """The factory of the nearest registered class in the inheritance order, if any."""
+    # by name: the pipeline's package need not be imported to know its classes
+    return next((_FACTORIES[base.__name__] for base in cls.__mro__ if base.__name__ in _FACTORIES), None)
+
+
+def to_denoiser(pipe_or_denoiser: Any) -> Denoiser:
+    """The Denoiser of a text-to-image pipeline; a Denoiser is passed through.
+
+    Raises:
+        InputError: The object is neither; the message lists what is supported and how to wrap anything else.
+    """
+    if isinstance(pipe_or_denoiser, Denoiser):
+        return pipe_or_denoiser
+    factory = factory_for(type(pipe_or_denoiser))
+    if factory is None:
+        raise InputError(
+            f"{type(pipe_or_denoiser).__name__} is not supported: give a Denoiser or one of {', '.join(supported())} "
+            "(text to image; image-to-image and inpainting do not start from pure noise); wrap anything else as "
+            "CallableDenoiser(fn, alphas_cumprod, prediction_type, empty=..., latent_shape=...)"
+        )
+    return factory(pipe_or_denoiser)
+
+
+register("StableDiffusionPipeline", StableDiffusionDenoiser)
+register("StableDiffusionXLPipeline", StableDiffusionXLDenoiser)
+register("StableDiffusion3Pipeline", StableDiffusion3Denoiser)
+register("FluxPipeline", FluxDenoiser)
+register("PixArtAlphaPipeline", PixArtDenoiser)
+register("PixArtSigmaPipeline", PixArtDenoiser)

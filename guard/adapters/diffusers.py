@@ -1,0 +1,236 @@
+"""What all diffusers pipelines share as denoisers: reading the pipe, sizes, autoencoder, fingerprint.
+
+Everything is read from the pipe at call time, so that a LoRA, another scheduler or a swapped network is seen; nothing
+is written to it. diffusers itself is not imported: the pipeline brings its classes along.
+"""
+
+from abc import abstractmethod
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..denoiser import Condition, Denoiser, Levels, PredictionType, fingerprint
+from ..errors import InputError
+
+_PREDICTION_TYPES: dict[str, PredictionType] = {"epsilon": "epsilon", "v_prediction": "v", "sample": "sample"}
+
+
+class PipelineDenoiser(Denoiser):
+    """A text-to-image pipeline as a denoiser.
+
+    Attributes:
+        pipe: The pipeline, unchanged.
+        network_name: Its attribute that holds the denoising network.
+        guidance_scale: What guidance-distilled networks are told; the pipeline's own default.
+    """
+
+    network_name = "transformer"
+    guidance_scale = 1.0
+
+    def __init__(self, pipe: Any):
+        self.pipe = pipe
+        self._levels: tuple[Any, Levels] | None = None
+        self._empty: tuple[Any, Condition] | None = None
+
+    @property
+    def network(self) -> Any:
+        """The denoising network that the pipe holds now."""
+        return getattr(self.pipe, self.network_name)
+
+    @property
+    def text_encoders(self) -> list[Any]:
+        """The text encoders that the pipe holds now, in order."""
+        names = ("text_encoder", "text_encoder_2", "text_encoder_3")
+        return [encoder for name in names if (encoder := getattr(self.pipe, name, None)) is not None]
+
+    @property
+    def device(self) -> torch.device:  # type: ignore[override]
+        # an offloaded network rests elsewhere than where it computes
+        return torch.device(getattr(self.pipe, "_execution_device", None) or self.network.device)
+
+    @property
+    def dtype(self) -> torch.dtype:  # type: ignore[override]
+        return self.network.dtype
+
+    # --- noise levels ---
+
+    @property
+    def prediction_type(self) -> PredictionType:  # type: ignore[override]
+        name = self.pipe.scheduler.config.get("prediction_type", "epsilon")
+        if name not in _PREDICTION_TYPES:
+            raise InputError(
+                f"the scheduler's prediction type {name!r} is not one of {', '.join(_PREDICTION_TYPES)}: "
+                "give the pipe the scheduler that its model was trained with"
+            )
+        return _PREDICTION_TYPES[name]
+
+    @property
+    def levels(self) -> Levels:  # type: ignore[override]
+        """From the scheduler's configuration alone; its timesteps and step index play no part."""
+        key = (type(self.pipe.scheduler), dict(self.pipe.scheduler.config))
+        if self._levels is None or self._levels[0] != key:
+            self._levels = key, self._make_levels()
+        return self._levels[1]
+
+    def _make_levels(self) -> Levels:
+        scheduler = type(self.pipe.scheduler).from_config(self.pipe.scheduler.config)  # a copy
+        alphas_cumprod = getattr(scheduler, "alphas_cumprod", None)
+        if alphas_cumprod is None:
+            raise InputError(
+                f"{type(scheduler).__name__} has no alphas_cumprod, which {type(self.pipe).__name__} needs: "
+                "give the pipe a discrete scheduler, e.g. DDIMScheduler.from_config(pipe.scheduler.config)"
+            )
+        return Levels(alphas_cumprod)
+
+    # --- sizes ---
+
+    @property
+    def _channels(self) -> int:
+        return self.network.config.in_channels
+
+    @property
+    def _factor(self) -> int:
+        """What an image's height and width must be divisible by, in pixels."""
+        return self.pipe.vae_scale_factor * int(self.network.config.get("patch_size", None) or 1)
+
+    @property
+    def _sample_size(self) -> tuple[int, int]:
+        """Height and width of the latent at the model's own size."""
+        size = getattr(self.pipe, "default_sample_size", None) or self.network.config.sample_size
+        return (size, size) if isinstance(size, int) else (size[0], size[1])
+
+    def latent_shape(self, height: int | None = None, width: int | None = None) -> tuple[int, int, int]:
+        """(C, H, W) of the latent of a height x width image in pixels; None means the model's own.
+
+        Raises:
+            InputError: A size is not a positive multiple of the pipeline's factor.
+        """
+        sides, scale = [], self.pipe.vae_scale_factor
+        for name, pixels, own in zip(("height", "width"), (height, width), self._sample_size, strict=True):
+            pixels = own * scale if pixels is None else pixels
+            if pixels <= 0 or pixels % self._factor:
+                raise InputError(f"{name} {pixels} is not a positive multiple of {self._factor}, as this model needs")
+            sides.append(pixels // scale)
+        return self._channels, sides[0], sides[1]
+
+    # --- text ---
+
+    @abstractmethod
+    def _encode(self, prompts: list[str]) -> Condition:
+        """The pipeline's public encode_prompt, without guidance."""
+
+    @abstractmethod
+    def _tokenizers(self) -> list[tuple[Any, int]]:
+        """Each tokenizer whose text encoder is there, with the number of tokens after which the pipeline cuts."""
+
+    def encode(self, prompt: str | Sequence[str]) -> Condition:
+        """The condition of one or more prompts, one row each.
+
+        As in the pipeline, what exceeds the text encoders' length is cut off; `truncated` tells.
+
+        Raises:
+            InputError: No prompt, or something that is not text.
+        """
+        prompts = [prompt] if isinstance(prompt, str) else list(prompt)
+        if not prompts or not all(isinstance(p, str) for p in prompts):
+            raise InputError(f"prompts are text or a list of at least one, not {prompt!r}")
+        with torch.no_grad():
+            return self._encode(prompts)
+
+    @property
+    def empty(self) -> Condition:
+        """The empty prompt's condition, (1, ...); computed again when the text encoders change."""
+        key = [
+            (encoder, self.device, encoder.dtype, adapters(encoder), sum(p._version for p in encoder.parameters()))
+            for encoder in self.text_encoders
+        ]
+        if self._empty is None or self._empty[0] != key:
+            self._empty = key, self.encode("")
+        return self._empty[1]
+
+    def truncated(self, prompt: str) -> bool:
+        """Whether a part of the prompt reaches no text encoder, because it is longer than any of them reads."""
+        return all(len(tokenizer(self._converted(prompt, tokenizer)).input_ids) > n for tokenizer, n in self._tokenizers())
+
+    def _converted(self, prompt: str, tokenizer: Any) -> str:
+        # a textual inversion may stand for several tokens
+        convert = getattr(self.pipe, "maybe_convert_prompt", None)
+        return prompt if convert is None else convert(prompt, tokenizer)
+
+    # --- images ---
+
+    def decode(self, latent: Tensor) -> Tensor:
+        """Images in [0, 1], (B, 3, H, W) float32, of clean latents (B, C, h, w)."""
+        scale, shift = self._latent_scale()
+        with torch.no_grad(), _full_precision(self.pipe.vae) as vae:
+            z = latent.to(self.device).float() / scale + shift
+            image = vae.decode(z.to(vae.dtype), return_dict=False)[0]
+        return (image.float() / 2 + 0.5).clamp(0, 1)
+
+    def encode_image(self, image: Tensor) -> Tensor:
+        """Latents (B, C, h, w) float32, the autoencoder's posterior mean scaled, of images in [0, 1], (B, 3, H, W).
+
+        Raises:
+            InputError: Not (B, 3, H, W), or sizes that the model cannot take.
+        """
+        if image.ndim != 4 or image.shape[1] != 3:
+            raise InputError(f"images are (B, 3, H, W) in [0, 1], not {tuple(image.shape)}")
+        self.latent_shape(*image.shape[-2:])
+        scale, shift = self._latent_scale()
+        with torch.no_grad(), _full_precision(self.pipe.vae) as vae:
+            coded = vae.encode((image.to(self.device).float() * 2 - 1).to(vae.dtype))
+            z = coded.latent_dist.mode() if hasattr(coded, "latent_dist") else coded.latents
+        return (z.float() - shift) * scale
+
+    def _latent_scale(self) -> tuple[Tensor, Tensor]:
+        """(scale, shift) with latent = (code - shift) * scale, each broadcastable to (B, C, h, w)."""
+        config = self.pipe.vae.config
+        scale = torch.tensor(float(config.scaling_factor), device=self.device)
+        mean, std = config.get("latents_mean"), config.get("latents_std")
+        if mean is not None and std is not None:
+            mean, std = (torch.tensor(v, dtype=torch.float32, device=self.device).view(1, -1, 1, 1) for v in (mean, std))
+            return scale / std, mean
+        return scale, torch.tensor(float(config.get("shift_factor") or 0.0), device=self.device)
+
+    # --- identity ---
+
+    @property
+    def fingerprint(self) -> str:  # type: ignore[override]
+        """Digest of network, text encoders, their adapters and scales, dtype and family; computed at every access,
+        since a LoRA may come or go at any time."""
+        modules = [self.network, *self.text_encoders]
+        settings = [adapters(module) for module in modules]
+        return fingerprint(modules, self.family, self.dtype, self.prediction_type, settings)
+
+
+def adapters(module: Any) -> list[tuple[Any, ...]]:
+    """What weights alone do not tell of a module's LoRA layers: which are active, merged or off, and their scales."""
+    found = set()
+    for layer in module.modules():
+        scaling = getattr(layer, "scaling", None)
+        if isinstance(scaling, dict) and hasattr(layer, "active_adapters"):
+            found.add(
+                (
+                    tuple(sorted(layer.active_adapters)),
+                    tuple(sorted(getattr(layer, "merged_adapters", ()))),
+                    bool(getattr(layer, "disable_adapters", False)),
+                    tuple(sorted((name, float(value)) for name, value in scaling.items())),
+                )
+            )
+    return sorted(found)
+
+
+@contextmanager
+def _full_precision(vae: Any) -> Iterator[Any]:
+    """The autoencoder, in float32 for the time being if it overflows in float16 (and says so)."""
+    dtype = vae.dtype
+    if dtype != torch.float16 or not vae.config.get("force_upcast"):
+        yield vae
+        return
+    try:
+        yield vae.to(torch.float32)
+    finally:
+        vae.to(dtype)  # exact: every float16 is a float32

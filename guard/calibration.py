@@ -1,0 +1,342 @@
+"""From scores to p-values and verdicts, with a promised false-alarm rate.
+
+A calibration holds what benign prompts score on one model under one setting. Conformal p-value of a new prompt:
+p = (1 + #{benign >= score}) / (n + 1); "memorized" if p <= alpha. If benign prompts are exchangeable with the user's,
+at most a share alpha of benign prompts is flagged (Vovk et al. 2005; Bates et al. 2023, arXiv 2104.08279).
+"""
+
+import datetime
+import hashlib
+import json
+import math
+import os
+import tempfile
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from .denoiser import Condition, Denoiser
+from .errors import CalibrationError, InputError
+from .signals.memorization import MemorizationResult, draw_noise, memorization_score
+
+SCHEMA = "cryptomnesia/calibration/1"
+FEATURES = ("iso", "aniso", "aniso_flat", "consensus")
+LEAST = 100
+
+
+def features(result: MemorizationResult) -> Tensor:
+    """(P, 4) float64: log iso, aniso, aniso_flat, log consensus."""
+    iso, consensus = result.iso.double().clamp_min(1e-12).log(), result.consensus.double().clamp_min(1e-12).log()
+    return torch.stack([iso, result.aniso.double(), result.aniso_flat.double(), consensus], dim=1)
+
+
+@dataclass(frozen=True)
+class Combination:
+    """Location and spread of the benign features, and the score they give; higher = more likely memorized."""
+
+    mean: list[float]
+    deviation: list[float]
+
+    @staticmethod
+    def learn(benign: Tensor) -> "Combination":
+        """From the features (n, F) of benign prompts alone."""
+        return Combination(benign.mean(0).tolist(), benign.std(0).clamp_min(1e-9).tolist())
+
+    def score(self, values: Tensor) -> Tensor:
+        """(P,) from features (P, F)."""
+        z = (values - torch.tensor(self.mean, dtype=torch.float64)) / torch.tensor(self.deviation, dtype=torch.float64)
+        return z[:, 0]
+
+
+def conformal(benign: Tensor, scores: Tensor) -> Tensor:
+    """Conformal p-values (P,) float64 of scores against benign ones (n,); small = unlike benign."""
+    benign = benign.double().sort().values
+    at_least = len(benign) - torch.searchsorted(benign, scores.double(), right=False)
+    return (1 + at_least).double() / (len(benign) + 1)
+
+
+def benjamini_hochberg(p_values: Sequence[float], alpha: float = 0.01) -> list[bool]:
+    """Which of many p-values to reject so that the expected share of false alarms among them is <= alpha.
+
+    Reference: Benjamini & Hochberg 1995.
+    """
+    order = sorted(range(len(p_values)), key=lambda i: p_values[i])
+    last = max((k for k, i in enumerate(order, 1) if p_values[i] <= alpha * k / len(order)), default=0)
+    rejected = set(order[:last])
+    return [i in rejected for i in range(len(p_values))]
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """Benign scores of one model (fingerprint), at one latent size, dtype and draw count.
+
+    Attributes:
+        fingerprint, family, dtype, latent_shape, draws: What it is bound to.
+        alpha: Promised false-alarm rate.
+        seed, created: How and when it was made.
+        combination: What turns measurements into a score.
+        scores: Leave-one-out scores of the benign prompts.
+    """
+
+    fingerprint: str
+    family: str
+    dtype: str
+    latent_shape: tuple[int, int, int]
+    draws: int
+    alpha: float
+    seed: int
+    created: str
+    combination: Combination
+    scores: list[float]
+
+    @property
+    def n(self) -> int:
+        """Number of benign prompts."""
+        return len(self.scores)
+
+    @property
+    def threshold(self) -> float:
+        """Scores above it are called memorized; infinite if there are too few benign prompts for alpha."""
+        allowed = math.floor(self.alpha * (self.n + 1)) - 1
+        return math.inf if allowed < 0 else sorted(self.scores, reverse=True)[allowed]
+
+    @property
+    def identity(self) -> str:
+        """A short digest of the whole calibration."""
+        return hashlib.sha256(json.dumps(self._document(), sort_keys=True).encode()).hexdigest()[:16]
+
+    def score(self, result: MemorizationResult) -> Tensor:
+        """(P,) float64, the combination learned from benign prompts; higher = more likely memorized.
+
+        Raises CalibrationError if the result was measured with another number of draws.
+        """
+        if result.draws != self.draws:
+            raise CalibrationError(f"calibrated at {self.draws} draws, measured with {result.draws}: use the same number")
+        return self.combination.score(features(result))
+
+    def p_value(self, result: MemorizationResult) -> Tensor:
+        """(P,) float64 conformal p-values in (0, 1]; small = unlike benign prompts. Errors as in `score`."""
+        return conformal(torch.tensor(self.scores, dtype=torch.float64), self.score(result))
+
+    def require(self, denoiser: Denoiser, draws: int, latent_shape: tuple[int, int, int]) -> None:
+        """Raises CalibrationError, saying what differs, unless it was made for this model and these settings."""
+        now = {
+            "model": (self.fingerprint[:12], denoiser.fingerprint[:12]),
+            "dtype": (self.dtype, str(denoiser.dtype)),
+            "latent size": (tuple(self.latent_shape), tuple(latent_shape)),
+            "number of draws": (self.draws, draws),
+        }
+        for name, (made_for, found) in now.items():
+            if made_for != found:
+                raise CalibrationError(
+                    f"this calibration is for another {name}: {made_for}, not {found}; calibrate again for this one"
+                )
+
+    def save(self, path: str | Path) -> None:
+        """Writes a *.calibration.json atomically."""
+        write_json(Path(path), self._document())
+
+    def _document(self) -> dict[str, Any]:
+        document = {"schema": SCHEMA, "n": self.n, "features": list(FEATURES), **asdict(self)}
+        return document | {"seed": str(self.seed), "latent_shape": list(self.latent_shape)}
+
+    @staticmethod
+    def load(path: str | Path) -> "Calibration":
+        """Reads a file that `save` wrote. Raises CalibrationError if anything in it is missing, extra or odd."""
+        path = Path(path)
+        try:
+            document = json.loads(path.read_text("utf-8"))
+        except OSError as error:
+            raise CalibrationError(f"the calibration {path} cannot be read: {error.strerror}") from error
+        except ValueError as error:
+            raise CalibrationError(f"the calibration {path} is no valid JSON: {error}; calibrate again") from error
+        return _parse(document, path)
+
+
+def _parse(document: Any, path: Path) -> Calibration:
+    expected = {"schema", "n", "features", *(f.name for f in fields(Calibration))}
+    if not isinstance(document, dict) or document.get("schema") != SCHEMA:
+        raise CalibrationError(f"{path} is no calibration of this version ({SCHEMA}): calibrate again")
+    if set(document) != expected:
+        odd = ", ".join(sorted(set(document) ^ expected))
+        raise CalibrationError(f"the calibration {path} has missing or unknown fields ({odd}): calibrate again")
+    try:
+        values = {f.name: document[f.name] for f in fields(Calibration)}
+        values["seed"] = int(values["seed"])
+        values["latent_shape"] = tuple(int(v) for v in values["latent_shape"])
+        values["combination"] = Combination(**values["combination"])
+        values["scores"] = [float(v) for v in values["scores"]]
+        calibration = Calibration(**values)
+        numbers = [*calibration.scores, *calibration.combination.mean, *calibration.combination.deviation]
+        fine = (
+            calibration.n == document["n"] >= LEAST
+            and 0 < calibration.alpha < 1
+            and calibration.draws >= 1
+            and len(calibration.latent_shape) == 3
+            and document["features"] == list(FEATURES)
+            and len(calibration.combination.mean) == len(calibration.combination.deviation) == len(FEATURES)
+            and all(math.isfinite(v) for v in numbers)
+        )
+    except (TypeError, ValueError, KeyError) as error:
+        raise CalibrationError(f"the calibration {path} is malformed ({error}): calibrate again") from error
+    if not fine:
+        raise CalibrationError(f"the calibration {path} holds impossible values: calibrate again")
+    return calibration
+
+
+def write_json(path: Path, document: Any) -> None:
+    """Atomically: a temporary file in the same folder, then a rename."""
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=path.name, suffix=".tmp")
+    try:
+        with os.fdopen(handle, "w", encoding="utf-8") as file:
+            json.dump(document, file, indent=1)
+        os.replace(temporary, path)
+    except BaseException:
+        os.unlink(temporary)
+        raise
+
+
+def private_noise(denoiser: Denoiser, prompts: range, draws: int, seed: int, shape: tuple[int, int, int]) -> Tensor:
+    """(P, draws, C, H, W), each prompt with draws of its own, so that a calibration does not hang on one noise."""
+    return torch.stack([draw_noise(denoiser, draws, seed * 1_000_003 + i + 1, shape) for i in prompts])
+
+
+def measure_benign(
+    denoiser: Denoiser, condition: Condition, prompts: range, draws: int, seed: int, shape: tuple[int, int, int]
+) -> Tensor:
+    """Features (P, F) of the benign prompts with those numbers; `condition` has their rows."""
+    noise = private_noise(denoiser, prompts, draws, seed, shape)
+    return features(memorization_score(denoiser, condition, noise=noise))
+
+
+def from_features(
+    denoiser: Denoiser, benign: Tensor, *, draws: int, seed: int, alpha: float, shape: tuple[int, int, int]
+) -> Calibration:
+    """A calibration from benign features (n, F). Raises InputError for fewer than 100 prompts or an odd alpha."""
+    if len(benign) < LEAST:
+        raise InputError(f"{len(benign)} benign prompts are too few: a calibration needs at least {LEAST}")
+    if not 0 < alpha < 1:
+        raise InputError(f"alpha is a false-alarm rate between 0 and 1, not {alpha}")
+    if alpha * (len(benign) + 1) < 1:
+        raise InputError(
+            f"{len(benign)} benign prompts cannot promise a false-alarm rate of {alpha}: "
+            f"give at least {math.ceil(1 / alpha) - 1}, or raise alpha"
+        )
+    others = torch.ones(len(benign), dtype=torch.bool)
+    scores = []
+    for i in range(len(benign)):
+        # a benign prompt must not help to define what it is compared with
+        others[i] = False
+        scores.append(Combination.learn(benign[others]).score(benign[i : i + 1]).item())
+        others[i] = True
+    return Calibration(
+        fingerprint=denoiser.fingerprint,
+        family=denoiser.family,
+        dtype=str(denoiser.dtype),
+        latent_shape=shape,
+        draws=draws,
+        alpha=alpha,
+        seed=seed,
+        created=datetime.date.today().isoformat(),
+        combination=Combination.learn(benign),
+        scores=scores,
+    )
+
+
+def calibrate(
+    denoiser: Denoiser,
+    condition: Condition | Tensor,
+    *,
+    draws: int = 4,
+    seed: int = 0,
+    alpha: float = 0.01,
+    latent_shape: tuple[int, int, int] | None = None,
+) -> Calibration:
+    """Learns from benign prompts what is normal on this model.
+
+    Args:
+        denoiser: The model.
+        condition: At least 100 benign prompts.
+        draws: Noise draws per prompt; a check must use the same number.
+        seed: Of the private noise, which differs from prompt to prompt.
+        alpha: The false-alarm rate to promise.
+        latent_shape: (C, H, W), by default the model's own size.
+
+    Raises:
+        InputError: Too few prompts, zero draws, odd alpha.
+        NotApplicable, NonFiniteError: As in `memorization_score`.
+    """
+    condition, shape = Condition.of(condition), latent_shape or denoiser.latent_shape()
+    benign = measure_benign(denoiser, condition, range(len(condition)), draws, seed, shape)
+    return from_features(denoiser, benign, draws=draws, seed=seed, alpha=alpha, shape=shape)
+
+
+class CalibrationRun:
+    """A calibration over many prompts that can be stopped and resumed.
+
+    Args:
+        denoiser: A host's model that has `encode`.
+        prompts: Benign prompts.
+        partial: Where measurements are kept until the end; resumed from if it fits these settings.
+    """
+
+    CHUNK = 16
+
+    def __init__(
+        self,
+        denoiser: Any,
+        prompts: list[str],
+        *,
+        draws: int,
+        seed: int,
+        alpha: float,
+        partial: Path,
+        latent_shape: tuple[int, int, int] | None = None,
+    ):
+        if len(prompts) < LEAST:
+            raise InputError(f"{len(prompts)} benign prompts are too few: a calibration needs at least {LEAST}")
+        self.denoiser, self.prompts, self.partial = denoiser, prompts, partial
+        self.draws, self.seed, self.alpha = draws, seed, alpha
+        self.shape = latent_shape or denoiser.latent_shape()
+        digest = hashlib.sha256("\n".join(prompts).encode()).hexdigest()
+        self.key = [denoiser.fingerprint, str(denoiser.dtype), list(self.shape), draws, seed, digest]
+        self.rows: list[list[float]] = []
+        if partial.exists():
+            try:
+                saved = json.loads(partial.read_text("utf-8"))
+                self.rows = saved["rows"] if saved["key"] == self.key else []
+            except (ValueError, KeyError, TypeError):
+                self.rows = []
+
+    @property
+    def done(self) -> int:
+        """Prompts measured so far."""
+        return len(self.rows)
+
+    @property
+    def total(self) -> int:
+        """Prompts in all."""
+        return len(self.prompts)
+
+    def steps(self) -> Iterator[int]:
+        """Measures chunk after chunk, keeping each; yields the number of prompts done."""
+        while self.done < self.total:
+            numbers = range(self.done, min(self.done + self.CHUNK, self.total))
+            condition = self.denoiser.encode([self.prompts[i] for i in numbers])
+            measured = measure_benign(self.denoiser, condition, numbers, self.draws, self.seed, self.shape)
+            self.rows += measured.tolist()
+            write_json(self.partial, {"key": self.key, "rows": self.rows})
+            yield self.done
+
+    def finish(self) -> Calibration:
+        """The calibration, once all prompts are measured; the partial file is removed."""
+        benign = torch.tensor(self.rows, dtype=torch.float64)
+        calibration = from_features(
+            self.denoiser, benign, draws=self.draws, seed=self.seed, alpha=self.alpha, shape=self.shape
+        )
+        self.partial.unlink(missing_ok=True)
+        return calibration

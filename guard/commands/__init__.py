@@ -1,0 +1,1 @@
+"""The commands of `cryptomnesia`, one file each; none loads torch before it has looked at its arguments."""

@@ -1,0 +1,73 @@
+"""What all commands share towards the user: exit codes, consoles, how a verdict looks, progress."""
+
+import sys
+from contextlib import AbstractContextManager
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TextColumn, TimeRemainingColumn
+from rich.text import Text
+
+EXIT_CLEAR, EXIT_BAD_INPUT, EXIT_MEMORIZED, EXIT_STOPPED = 0, 2, 3, 130
+_LOOKS = {
+    "memorized": ("▲ likely memorized", "bold red"),
+    "clear": ("✓ clear", "green"),
+    "uncalibrated": ("? uncalibrated", "yellow"),
+    "not applicable": ("– not applicable", "dim"),
+}
+VERDICT_WIDTH = max(len(words) for words, _ in _LOOKS.values())
+
+
+def stdout() -> Console:
+    """Results go here; as wide as needed when it is not a terminal, so that no prompt is cut."""
+    console = Console(highlight=False)
+    return console if console.is_terminal else Console(highlight=False, width=10_000)
+
+
+def stderr() -> Console:
+    """Progress, hints and errors go here."""
+    return Console(stderr=True, highlight=False)
+
+
+def fail(message: str) -> None:
+    """One plain line on stderr, however long and whatever it quotes."""
+    line = " ".join(message.split())
+    sys.stderr.write(f"cryptomnesia: {line}\n")
+
+
+def verdict_text(verdict: str) -> Text:
+    """The verdict in words, with a sign and a colour."""
+    words, style = _LOOKS.get(verdict, (verdict, ""))
+    return Text(words, style=style)
+
+
+def p_text(p_value: float | None) -> str:
+    """A p-value to three digits, "-" without one."""
+    return "-" if p_value is None else f"{p_value:.3f}" if p_value >= 0.001 else f"{p_value:.1e}"
+
+
+class Rate(ProgressColumn):
+    """How many per second."""
+
+    def render(self, task: Task) -> Text:
+        return Text(f"{task.speed:.3g}/s" if task.speed else "", style="dim")
+
+
+def progress(unit: str) -> Progress:
+    """A bar on stderr with rate and time left; lines printed to a terminal meanwhile appear above it."""
+    return Progress(
+        TextColumn("{task.description}"),
+        BarColumn(bar_width=32),
+        MofNCompleteColumn(),
+        TextColumn(unit),
+        Rate(),
+        TimeRemainingColumn(),
+        console=stderr(),
+        transient=True,
+        redirect_stdout=sys.stdout.isatty(),
+        redirect_stderr=False,
+    )
+
+
+def waiting(message: str) -> AbstractContextManager[object]:
+    """Says on stderr what is being waited for."""
+    return stderr().status(message)

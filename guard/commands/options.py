@@ -1,0 +1,23 @@
+"""Options that several commands share."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+Model = Annotated[
+    str, typer.Option("--model", "-m", metavar="MODEL", help="demo, a diffusers folder, or a single .safetensors file.")
+]
+Draws = Annotated[int, typer.Option(min=1, max=1024, help="Noise draws per prompt; more is steadier and slower.")]
+Seed = Annotated[int, typer.Option(min=0, max=2**64 - 1, help="Seed of the noise draws.")]
+Height = Annotated[int | None, typer.Option(min=1, help="Image height in pixels; the model's own by default.")]
+Width = Annotated[int | None, typer.Option(min=1, help="Image width in pixels; the model's own by default.")]
+Json = Annotated[bool, typer.Option("--json", help="JSON on stdout, for machines.")]
+Column = Annotated[str, typer.Option(help="Column (CSV) or field (JSON lines) that holds the prompt.")]
+Format = Annotated[
+    str | None,
+    typer.Option("--format", metavar="[txt|csv|tsv|jsonl]", help="Format of the prompt file; by its name if not given."),
+]
+CalibrationFile = Annotated[
+    Path | None, typer.Option("--calibration", "-c", help="What `cryptomnesia calibrate` wrote for this model.")
+]

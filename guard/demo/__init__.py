@@ -1,0 +1,49 @@
+"""The built-in model: small, real, and with some of its training images memorized; see weights/README.md."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from ..errors import InputError, require
+
+if TYPE_CHECKING:
+    from ..calibration import Calibration
+
+WEIGHTS = Path(__file__).parent / "weights"
+CHECKPOINTS = ("final", "early")
+
+
+def load_demo(checkpoint: Literal["final", "early"] = "final") -> Any:
+    """The built-in StableDiffusionPipeline, 64x64 pixels, float32, on the CPU.
+
+    Args:
+        checkpoint: "final", or "early": the same training before it recited.
+
+    Raises:
+        InputError: Unknown checkpoint.
+        MissingPackage: diffusers or transformers is not installed.
+    """
+    if checkpoint not in CHECKPOINTS:
+        raise InputError(f"unknown checkpoint {checkpoint!r} of the built-in model: use one of {', '.join(CHECKPOINTS)}")
+    return load_folder(WEIGHTS, WEIGHTS if checkpoint == "final" else WEIGHTS / "early")
+
+
+def load_folder(base: Path, trained: Path) -> Any:
+    """A pipeline with autoencoder and tokenizer of `base`, UNet and text encoder of `trained`."""
+    diffusers, transformers = require("diffusers", "diffusers"), require("transformers", "diffusers")
+    parts = {}
+    if trained != base:
+        options = {"local_files_only": True, "use_safetensors": True}
+        parts["unet"] = diffusers.UNet2DConditionModel.from_pretrained(trained / "unet", **options)
+        parts["text_encoder"] = transformers.CLIPTextModel.from_pretrained(trained / "text_encoder", **options)
+    pipe = diffusers.StableDiffusionPipeline.from_pretrained(
+        base, local_files_only=True, use_safetensors=True, safety_checker=None, **parts
+    )
+    pipe.set_progress_bar_config(disable=True)
+    return pipe.to(dtype=require("torch", "diffusers").float32)
+
+
+def demo_calibration() -> "Calibration":
+    """The built-in model's calibration, on captions that no evaluation uses."""
+    from ..calibration import Calibration
+
+    return Calibration.load(WEIGHTS / "demo.calibration.json")

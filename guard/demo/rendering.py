@@ -1,0 +1,119 @@
+"""Draws the training images from a colour emoji font (Pillow), 64x64 RGB, each a function of its own seed."""
+
+import random
+import unicodedata
+from functools import cache
+from pathlib import Path
+
+from PIL import Image, ImageDraw, ImageFont
+
+from .captions import COLOURS, GENERAL_EMOJI
+
+SIZE = 64
+FONT_PATH = Path("/usr/share/fonts/truetype/noto/NotoColorEmoji.ttf")
+_STRIKE = 109  # the only bitmap size in the font
+_OVERDRAW = 4  # patterns are drawn larger and reduced, for smooth edges
+
+
+@cache
+def _font() -> ImageFont.FreeTypeFont:
+    return ImageFont.truetype(str(FONT_PATH), _STRIKE)
+
+
+@cache
+def glyph(emoji: str) -> Image.Image:
+    """One emoji as a square RGBA image of 128 pixels, cropped to its ink and centred."""
+    canvas = Image.new("RGBA", (160, 160))
+    ImageDraw.Draw(canvas).text((8, 8), emoji, font=_font(), embedded_color=True)
+    ink = canvas.crop(canvas.getbbox() or (0, 0, 1, 1))
+    square = Image.new("RGBA", (max(ink.size),) * 2)
+    square.paste(ink, ((square.width - ink.width) // 2, (square.height - ink.height) // 2))
+    return square.resize((128, 128), Image.Resampling.LANCZOS)
+
+
+@cache
+def other_emoji() -> tuple[str, ...]:
+    """Single glyphs of the font that the general captions do not use (flags, letters and modifiers left out)."""
+    from fontTools.ttLib import TTFont
+
+    points = sorted(TTFont(str(FONT_PATH)).getBestCmap())
+    found = []
+    for point in points:
+        emoji = chr(point)
+        if point < 0x2190 or 0x1F1E6 <= point <= 0x1F1FF or 0x1F3FB <= point <= 0x1F3FF or point >= 0xE0000:
+            continue
+        if 0x1F54F < point < 0x1F568 or emoji in GENERAL_EMOJI or not unicodedata.name(emoji, ""):
+            continue
+        found.append(emoji)
+    return tuple(found)
+
+
+def _colour(rng: random.Random) -> tuple[int, int, int]:
+    base = rng.choice(list(COLOURS.values()))
+    return tuple(max(0, min(255, c + rng.randint(-40, 40))) for c in base)  # type: ignore[return-value]
+
+
+def pattern(rng: random.Random) -> Image.Image:
+    """A background: two random colours as a gradient, stripes, checks, rings or dots."""
+    first, second = _colour(rng), _colour(rng)
+    side = SIZE * _OVERDRAW
+    kind = rng.choice(("gradient", "stripes", "checks", "rings", "dots"))
+    if kind == "gradient":
+        ramp = Image.linear_gradient("L").resize((side, side)).rotate(rng.choice((0, 90, 180, 270)))
+        mask = ramp
+    else:
+        mask = Image.new("L", (side, side))
+        draw = ImageDraw.Draw(mask)
+        step = rng.randint(12, 24) * _OVERDRAW
+        for i in range(-1, side // step + 2):
+            if kind == "stripes":
+                draw.rectangle((i * step, 0, i * step + step // 2, side), fill=255)
+            elif kind == "rings":
+                radius = max(side - i * step, 1)
+                draw.ellipse((side / 2 - radius, side / 2 - radius, side / 2 + radius, side / 2 + radius), fill=255)
+                inner = max(radius - step // 2, 0)
+                draw.ellipse((side / 2 - inner, side / 2 - inner, side / 2 + inner, side / 2 + inner), fill=0)
+            else:
+                for j in range(-1, side // step + 2):
+                    box = (i * step, j * step, i * step + step // 2, j * step + step // 2)
+                    if kind == "dots":
+                        draw.ellipse(box, fill=255)
+                    elif (i + j) % 2:
+                        draw.rectangle((i * step, j * step, (i + 1) * step, (j + 1) * step), fill=255)
+        if kind == "stripes" and rng.random() < 0.5:
+            mask = mask.rotate(90)
+    image = Image.composite(Image.new("RGB", mask.size, first), Image.new("RGB", mask.size, second), mask)
+    return image.resize((SIZE, SIZE), Image.Resampling.LANCZOS)
+
+
+def foreground(emoji: str, scale: float, angle: float, x: float, y: float) -> Image.Image:
+    """An RGBA layer with the emoji turned by `angle` degrees, `scale` of the side wide, centred at (x, y) in [0, 1]."""
+    side = max(8, round(SIZE * scale))
+    turned = glyph(emoji).rotate(angle, Image.Resampling.BICUBIC).resize((side, side), Image.Resampling.LANCZOS)
+    layer = Image.new("RGBA", (SIZE, SIZE))
+    layer.paste(turned, (round(x * SIZE - side / 2), round(y * SIZE - side / 2)))
+    return layer
+
+
+def random_foreground(rng: random.Random) -> Image.Image:
+    """Any other emoji, large, anywhere near the middle."""
+    emoji = rng.choice(other_emoji())
+    return foreground(
+        emoji, rng.uniform(0.5, 0.8), rng.uniform(-25, 25), rng.uniform(0.38, 0.62), rng.uniform(0.38, 0.62)
+    )
+
+
+def compose(layer: Image.Image, background: Image.Image) -> Image.Image:
+    """The layer over the background, RGB."""
+    image = background.convert("RGBA")
+    image.alpha_composite(layer)
+    return image.convert("RGB")
+
+
+def general(emoji: str, colour: str, rng: random.Random) -> Image.Image:
+    """The emoji on a plain ground of about that colour, with another place, size, turn and shade each time."""
+    shade = tuple(max(0, min(255, c + rng.randint(-14, 14))) for c in COLOURS[colour])
+    layer = foreground(
+        emoji, rng.uniform(0.55, 0.8), rng.uniform(-15, 15), rng.uniform(0.42, 0.58), rng.uniform(0.42, 0.58)
+    )
+    return compose(layer, Image.new("RGB", (SIZE, SIZE), shade))

@@ -1,0 +1,327 @@
+"""The one abstraction: a denoiser answers, for a noisy latent, which clean latent and which noise it consists of.
+
+Every noisy latent is `x = alpha * x0 + sigma * noise`. A model family is a choice of (alpha, sigma) and of what its
+network puts out; `Prediction.from_output` turns each into (x0, noise), in which all signals are written.
+"""
+
+import hashlib
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+from .errors import InputError, NonFiniteError
+
+PredictionType = Literal["epsilon", "v", "sample", "flow"]
+PREDICTION_TYPES = ("epsilon", "v", "sample", "flow")
+
+
+@dataclass(frozen=True)
+class NoiseLevel:
+    """Noise levels, one per row.
+
+    Attributes:
+        alpha: Factor of the clean latent, (R,) float32.
+        sigma: Factor of the noise, (R,) float32.
+        time: The model's own time: an integer timestep, or a flow time in [0, 1], (R,).
+    """
+
+    alpha: Tensor
+    sigma: Tensor
+    time: Tensor
+
+    def __len__(self) -> int:
+        return len(self.alpha)
+
+    def __getitem__(self, rows: Any) -> "NoiseLevel":
+        return NoiseLevel(self.alpha[rows], self.sigma[rows], self.time[rows])
+
+    def expand(self, rows: int) -> "NoiseLevel":
+        """The same level for each of `rows` rows; levels that already have that many stay as they are."""
+        if len(self) == rows:
+            return self
+        if len(self) != 1:
+            raise InputError(f"{len(self)} noise levels do not fit {rows} rows: give one level or one per row")
+        return self[torch.zeros(rows, dtype=torch.long, device=self.alpha.device)]
+
+    def to(self, device: torch.device) -> "NoiseLevel":
+        return NoiseLevel(self.alpha.to(device), self.sigma.to(device), self.time.to(device))
+
+    @staticmethod
+    def cat(levels: "Sequence[NoiseLevel]") -> "NoiseLevel":
+        """The rows of all levels, one after the other."""
+        return NoiseLevel(
+            torch.cat([level.alpha for level in levels]),
+            torch.cat([level.sigma for level in levels]),
+            torch.cat([level.time for level in levels]),
+        )
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What a denoiser makes of a noisy latent; each (B, C, H, W) float32. `raw` is the network's own output."""
+
+    x0: Tensor
+    noise: Tensor
+    raw: Tensor
+
+    @staticmethod
+    def from_output(kind: PredictionType, raw: Tensor, x: Tensor, level: NoiseLevel) -> "Prediction":
+        """Converts a network output, in float32.
+
+        Args:
+            kind: "epsilon" (out = noise), "v" (out = alpha noise - sigma x0, Salimans & Ho 2022, arXiv 2202.00512),
+                "sample" (out = x0) or "flow" (out = noise - x0, with alpha = 1 - sigma; Liu et al. 2022, arXiv 2209.03003).
+            raw: Network output, (B, C, H, W).
+            x: The noisy latent it was asked about, (B, C, H, W).
+            level: One level per row.
+        """
+        raw, x = raw.float(), x.float()
+        alpha, sigma = (v.float().to(x.device).view(-1, 1, 1, 1) for v in (level.alpha, level.sigma))
+        if kind == "epsilon":
+            return Prediction((x - sigma * raw) / alpha, raw, raw)
+        if kind == "v":
+            return Prediction(alpha * x - sigma * raw, alpha * raw + sigma * x, raw)
+        if kind == "sample":
+            return Prediction(raw, (x - alpha * raw) / sigma, raw)
+        if kind == "flow":
+            return Prediction(x - sigma * raw, x + alpha * raw, raw)
+        raise InputError(f"unknown prediction type {kind!r}: use one of {', '.join(PREDICTION_TYPES)}")
+
+
+class Condition:
+    """What prompts become: named tensors with one row per prompt, e.g. text (P, L, D) and pooled (P, D)."""
+
+    def __init__(self, **tensors: Tensor):
+        self.tensors = tensors
+
+    @staticmethod
+    def of(value: "Condition | Tensor") -> "Condition":
+        """A bare tensor (P, L, D) becomes the tensor named text."""
+        return value if isinstance(value, Condition) else Condition(text=value)
+
+    def __len__(self) -> int:
+        return len(next(iter(self.tensors.values())))
+
+    def __getitem__(self, rows: Any) -> "Condition":
+        """Rows by a slice, a list or an index tensor, in that order and as often as named."""
+        return Condition(**{name: tensor[rows] for name, tensor in self.tensors.items()})
+
+    @staticmethod
+    def cat(conditions: "Sequence[Condition]") -> "Condition":
+        """The rows of all, one after the other. Raises InputError when their shapes differ."""
+        first = conditions[0].tensors
+        for other in conditions[1:]:
+            shapes = [{n: t.shape[1:] for n, t in c.tensors.items()} for c in (conditions[0], other)]
+            if shapes[0] != shapes[1]:
+                raise InputError(f"conditions of different shapes cannot share a call: {shapes[0]} and {shapes[1]}")
+        return Condition(**{name: torch.cat([c.tensors[name] for c in conditions]) for name in first})
+
+
+class Levels:
+    """Where a model's named noise levels lie.
+
+    Args:
+        alphas_cumprod: (T,) of a discrete schedule, or None for flow matching.
+        shift: Time shift of flow sampling, s -> shift s / (1 + (shift - 1) s).
+    """
+
+    def __init__(self, alphas_cumprod: Tensor | None, *, shift: float = 1.0):
+        self.alphas_cumprod = None if alphas_cumprod is None else alphas_cumprod.detach().double().cpu()
+        self.shift = shift
+
+    def timestep(self, t: float | Tensor) -> NoiseLevel:
+        """The level at the model's own time(s): integer timesteps, or flow times in [0, 1]."""
+        time = torch.as_tensor(t).reshape(-1)
+        if self.alphas_cumprod is None:
+            s = time.double()
+            if s.numel() and not (0 <= s.min() and s.max() <= 1):
+                raise InputError(f"flow times lie in [0, 1], not {t}")
+            return NoiseLevel((1 - s).float(), s.float(), s.float())
+        count = len(self.alphas_cumprod)
+        if time.numel() and not (0 <= time.min() and time.max() < count):
+            raise InputError(f"timesteps lie in 0..{count - 1}, not {t}")
+        abar = self.alphas_cumprod[time.long()]
+        return NoiseLevel(abar.sqrt().float(), (1 - abar).sqrt().float(), time.long())
+
+    def sampling(self, steps: int = 50) -> list[NoiseLevel]:
+        """The levels of a sampler with that many steps, noisiest first.
+
+        Discrete: DDIM's "leading" timesteps plus one (981, 961, ..., 1 of 1,000 for 50), as in Stable Diffusion.
+        Flow: shifted times from 1 down to the last before 0.
+        """
+        if self.alphas_cumprod is None:
+            times = [1 - i / steps for i in range(steps)]
+            return [self.timestep(self.shift * s / (1 + (self.shift - 1) * s)) for s in times]
+        count = len(self.alphas_cumprod)
+        if not 1 <= steps <= count:
+            raise InputError(f"steps lie in 1..{count}, not {steps}")
+        stride = count // steps
+        return [self.timestep(min(i * stride + 1, count - 1)) for i in reversed(range(steps))]
+
+    def fraction(self, fraction: float) -> NoiseLevel:
+        """The level that far into the schedule: 0 is clean, 1 pure noise."""
+        if not 0 <= fraction <= 1:
+            raise InputError(f"a fraction of the schedule lies in [0, 1], not {fraction}")
+        if self.alphas_cumprod is None:
+            return self.timestep(fraction)
+        return self.timestep(round(fraction * (len(self.alphas_cumprod) - 1)))
+
+    @property
+    def pure_noise(self) -> NoiseLevel:
+        """Where 50-step sampling starts; x_T ~ N(0, I) there."""
+        return self.sampling()[0]
+
+
+class Denoiser(ABC):
+    """A diffusion model, seen through the one question it answers.
+
+    Attributes:
+        prediction_type: What the network puts out.
+        levels: Where its noise levels lie.
+        has_guidance: False for guidance-distilled models, which have no unconditional branch.
+        family: Name of the model family, part of the fingerprint.
+        device, dtype: Where and in what the network computes.
+    """
+
+    prediction_type: PredictionType
+    levels: Levels
+    has_guidance: bool = True
+    family: str = "callable"
+    device: torch.device = torch.device("cpu")
+    dtype: torch.dtype = torch.float32
+
+    @abstractmethod
+    def output(self, x: Tensor, time: Tensor, condition: Condition) -> Tensor:
+        """The network's own output for x (B, C, H, W) at times (B,), each row with its condition."""
+
+    @property
+    @abstractmethod
+    def empty(self) -> Condition:
+        """The model's own empty prompt, one row; never the user's negative prompt."""
+
+    @abstractmethod
+    def latent_shape(self, height: int | None = None, width: int | None = None) -> tuple[int, int, int]:
+        """(C, H, W) of the latent of an image of that size in pixels; None means the model's own size."""
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """Hex digest of weights, dtype and family; equal for equal models on any device."""
+        return fingerprint([], self.family, self.dtype)
+
+    def level(self, t: float | Tensor) -> NoiseLevel:
+        """The noise level at the model's own time t: an integer timestep, or a flow time in [0, 1]."""
+        return self.levels.timestep(t)
+
+    def predict(
+        self, x: Tensor, level: NoiseLevel, condition: Condition | Tensor, *, grad: bool = False
+    ) -> Prediction:
+        """Splits noisy latents into clean latent and noise, in one call of the network.
+
+        Args:
+            x: (B, C, H, W).
+            level: One level, or one per row.
+            condition: One row, or one per row of x; a bare (B, L, D) tensor is taken as the text.
+            grad: Keep the graph. Otherwise nothing is recorded.
+
+        Raises:
+            InputError: Shapes do not fit.
+            NonFiniteError: The network answered with NaN or infinity.
+        """
+        if x.ndim != 4:
+            raise InputError(f"latents are (B, C, H, W), not {tuple(x.shape)}")
+        rows, condition = len(x), Condition.of(condition)
+        level = level.to(self.device).expand(rows)
+        if len(condition) == 1 and rows > 1:
+            condition = condition[[0] * rows]
+        if len(condition) != rows:
+            raise InputError(f"{len(condition)} conditions do not fit {rows} rows: give one, or one per row")
+        with nullcontext() if grad else torch.no_grad():
+            x = x.to(self.device)
+            raw = self.output(x.to(self.dtype), level.time, condition)
+            prediction = Prediction.from_output(self.prediction_type, raw, x, level)
+        if not grad and not torch.isfinite(raw).all():
+            raise NonFiniteError(
+                f"the model answered with NaN or infinity in {self.dtype}: no score can be drawn from that; "
+                "load it in float32 or bfloat16, or check its weights"
+            )
+        return prediction
+
+
+class CallableDenoiser(Denoiser):
+    """Any function as a denoiser, for research code, unsupported pipelines and tests.
+
+    Args:
+        fn: fn(x (B, C, H, W), t (B,), condition (B, L, D)) -> raw output (B, C, H, W). t is the integer timestep, or
+            the flow time in [0, 1].
+        alphas_cumprod: (T,) of the discrete schedule; None for "flow".
+        prediction_type: "epsilon", "v", "sample" or "flow".
+        empty: The empty prompt's condition, (1, L, D).
+        latent_shape: (C, H, W).
+        fingerprint: Identity of the weights. By default they are digested if fn is a torch module; otherwise what
+            fn answers to a fixed question is.
+    """
+
+    def __init__(
+        self,
+        fn: Callable[[Tensor, Tensor, Tensor], Tensor],
+        alphas_cumprod: Tensor | None = None,
+        prediction_type: PredictionType = "epsilon",
+        *,
+        empty: Tensor,
+        latent_shape: tuple[int, int, int],
+        fingerprint: str | None = None,
+    ):
+        if prediction_type not in PREDICTION_TYPES:
+            raise InputError(f"unknown prediction type {prediction_type!r}: use one of {', '.join(PREDICTION_TYPES)}")
+        if (alphas_cumprod is None) != (prediction_type == "flow"):
+            raise InputError("alphas_cumprod is needed for every prediction type but 'flow', which takes None")
+        self.fn = fn
+        self.prediction_type = prediction_type
+        self.levels = Levels(None if prediction_type == "flow" else torch.as_tensor(alphas_cumprod))
+        self.device = empty.device
+        self._empty, self._shape, self._fingerprint = Condition(text=empty), tuple(latent_shape), fingerprint
+
+    def output(self, x: Tensor, time: Tensor, condition: Condition) -> Tensor:
+        return self.fn(x, time, condition.tensors["text"].to(self.device))
+
+    @property
+    def empty(self) -> Condition:
+        return self._empty
+
+    def latent_shape(self, height: int | None = None, width: int | None = None) -> tuple[int, int, int]:
+        if height is not None or width is not None:
+            raise InputError("a CallableDenoiser has one latent shape: build another for another size")
+        return self._shape  # type: ignore[return-value]
+
+    @cached_property
+    def fingerprint(self) -> str:
+        if self._fingerprint is not None:
+            return self._fingerprint
+        if isinstance(self.fn, torch.nn.Module):
+            return fingerprint([self.fn], self.family, self.dtype)
+        x = torch.linspace(-2, 2, torch.Size(self._shape).numel(), device=self.device).view(1, *self._shape)
+        noise = self.predict(x, self.levels.pure_noise, self.empty).noise
+        digits = [f"{value:.3g}" for value in noise.flatten()[:256].tolist()]
+        return hashlib.sha256(" ".join([self.family, self.prediction_type, *digits]).encode()).hexdigest()
+
+
+def fingerprint(modules: Iterable[torch.nn.Module], *settings: object, samples: int = 4096) -> str:
+    """SHA-256 over the modules' tensors (names, shapes, up to `samples` evenly spaced values each) and the settings.
+
+    Bitwise, so equal on every device; a sample of each tensor, so that a model of many gigabytes takes seconds.
+    """
+    digest = hashlib.sha256("|".join(str(s) for s in settings).encode())
+    for module in modules:
+        digest.update(type(module).__name__.encode())
+        for name, tensor in sorted(module.state_dict().items()):
+            values = tensor.detach().flatten()
+            values = values[:: max(1, values.numel() // samples)].contiguous().cpu()
+            digest.update(f"{name}{tuple(tensor.shape)}{tensor.dtype}".encode())
+            digest.update(values.view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()

@@ -1,0 +1,56 @@
+"""Published rivals of the memorization score, behind the same interface: (P,) float32, higher = more likely memorized."""
+
+import torch
+from torch import Tensor
+from torch.nn.attention import SDPBackend, sdpa_kernel
+
+from ..denoiser import Condition, Denoiser
+from ..errors import NotApplicable
+from .memorization import draw_noise, memorization_score
+
+
+def wen_norm(
+    denoiser: Denoiser, condition: Condition | Tensor, *, draws: int = 4, seed: int = 0, noise: Tensor | None = None
+) -> Tensor:
+    """Norm of the guidance vector at the first step (Wen et al. 2024, arXiv 2407.21720); equal to `iso`."""
+    return memorization_score(denoiser, condition, draws=draws, seed=seed, noise=noise).iso
+
+
+def sharpness(
+    denoiser: Denoiser,
+    condition: Condition | Tensor,
+    *,
+    draws: int = 4,
+    seed: int = 0,
+    noise: Tensor | None = None,
+    batch_rows: int = 64,
+) -> Tensor:
+    """||H g||^2 at pure noise: g the guidance vector, H its Jacobian, by one jvp along g (Jeon et al. 2025, arXiv 2412.04140).
+
+    Args and errors as in `memorization_score`; noise is (draws, C, H, W) or (P, draws, C, H, W).
+    """
+    if not denoiser.has_guidance:
+        raise NotApplicable("this model is guidance-distilled: it has no unconditional branch to compare with")
+    condition = Condition.of(condition)
+    if noise is None:
+        noise = draw_noise(denoiser, draws, seed)
+    noise = (noise if noise.ndim == 5 else noise.unsqueeze(0).expand(len(condition), *noise.shape)).to(denoiser.device)
+    level, draws = denoiser.levels.pure_noise, noise.shape[1]
+    size = max(1, batch_rows // (2 * draws))
+    scores = []
+    for start in range(0, len(condition), size):
+        x = noise[start : start + size].flatten(0, 1)
+        prompts = len(x) // draws
+        text = condition[torch.arange(start, start + prompts).repeat_interleave(draws)]
+        both = Condition.cat([text, denoiser.empty[[0] * len(x)]])
+
+        def guidance(x: Tensor, both: Condition = both) -> Tensor:
+            eps = denoiser.predict(torch.cat([x, x]), level, both, grad=True).noise
+            conditional, empty = eps.chunk(2)
+            return conditional - empty
+
+        # the fused attention kernels have no forward-mode derivative
+        with torch.no_grad(), sdpa_kernel(SDPBackend.MATH):
+            _, moved = torch.func.jvp(guidance, (x,), (guidance(x),))
+        scores.append(moved.flatten(1).square().sum(-1).view(prompts, draws).mean(-1).cpu())
+    return torch.cat(scores)

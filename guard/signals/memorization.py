@@ -1,0 +1,195 @@
+"""Will this prompt make the model recite? Isotropic norm and anisotropic alignment, before any sampling step.
+
+From pure noise x_T, with guidance vectors g_t = noise(x_T, t, c) - noise(x_T, t, empty):
+
+- iso = ||g_T||, at the first timestep T of 50-step sampling;
+- aniso = cos(noise(x_T, t_low, empty), g_t_low), at the third last timestep, on the same noise.
+
+References:
+    Asthana & Belagiannis, ICLR 2026, arXiv 2601.20642 (iso and aniso);
+    Wen et al., ICLR 2024, arXiv 2407.21720 (the norm alone, `iso`).
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, fields
+
+import torch
+from torch import Tensor
+
+from ..denoiser import Condition, Denoiser, NoiseLevel
+from ..errors import InputError, NotApplicable
+
+AUTHOR_WEIGHTS = {"epsilon": (1.0, 2.0), "v": (1.0, 0.1), "sample": (1.0, 2.0), "flow": (1.0, 2.0)}
+
+
+@dataclass(frozen=True)
+class MemorizationResult:
+    """Measurements, one per prompt; every tensor is (P,) float32 on the CPU.
+
+    Attributes:
+        score: Raw score without calibration; higher = more likely memorized. `iso`, or the authors' sum.
+        iso: Norm of the guidance vector at pure noise, mean over draws; higher = more likely memorized.
+        aniso: Cosine over channels at t_low, mean over pixels and draws; its direction depends on the model.
+        aniso_flat: The same cosine over the flattened latent, as in the paper's text.
+        iso_low: Norm of the guidance vector at t_low.
+        consensus: Norm of the draws' mean guidance vector at pure noise: what guidance says whatever the noise.
+        draws: Noise draws per prompt.
+        forward_rows: Rows that went through the network for all prompts together.
+    """
+
+    score: Tensor
+    iso: Tensor
+    aniso: Tensor
+    aniso_flat: Tensor
+    iso_low: Tensor
+    consensus: Tensor
+    draws: int
+    forward_rows: int
+
+    def __len__(self) -> int:
+        return len(self.score)
+
+    def __getitem__(self, rows: slice | list[int] | Tensor) -> "MemorizationResult":
+        values = {f.name: getattr(self, f.name) for f in fields(self)}
+        return MemorizationResult(**{n: v[rows] if isinstance(v, Tensor) else v for n, v in values.items()})
+
+    @staticmethod
+    def cat(parts: "list[MemorizationResult]") -> "MemorizationResult":
+        """The prompts of all parts, which share one draw count."""
+        joined = {}
+        for field in fields(MemorizationResult):
+            values = [getattr(part, field.name) for part in parts]
+            joined[field.name] = torch.cat(values) if isinstance(values[0], Tensor) else values[0]
+        joined["forward_rows"] = sum(part.forward_rows for part in parts)
+        return MemorizationResult(**joined)
+
+
+def draw_noise(denoiser: Denoiser, draws: int, seed: int, shape: tuple[int, int, int] | None = None) -> Tensor:
+    """Standard normal (draws, C, H, W) float32 from a private CPU generator: equal on every device."""
+    if draws < 1:
+        raise InputError(f"draws is {draws}: at least one noise draw is needed")
+    generator = torch.Generator().manual_seed(seed)
+    return torch.randn(draws, *(shape or denoiser.latent_shape()), generator=generator)
+
+
+def memorization_score(
+    denoiser: Denoiser,
+    condition: Condition | Tensor,
+    *,
+    draws: int = 4,
+    seed: int = 0,
+    noise: Tensor | None = None,
+    author_compat: bool = False,
+    batch_rows: int | None = None,
+    progress: Callable[[int], None] | None = None,
+) -> MemorizationResult:
+    """Measures how strongly guidance pulls from pure noise, in one batched network call per chunk of prompts.
+
+    Both timesteps, both branches and all draws share a call; where prompts share their noise, the empty branch is
+    asked once for all of them.
+
+    Args:
+        denoiser: The model.
+        condition: P prompts, (P, L, D) or what `denoiser.encode` gave.
+        draws: Noise draws per prompt.
+        seed: Of the private generator; all prompts share its draws.
+        noise: Takes the place of draws and seed: (draws, C, H, W) for all prompts, or (P, draws, C, H, W).
+        author_compat: `score` is the authors' sum of iso and aniso, both taken of the raw network output as their
+            code does, and aniso per pixel. Higher = more likely memorized, on the models they tuned it for.
+        batch_rows: Most rows a call should have; by default as many as make 2^18 latent values. One prompt's rows
+            always share a call.
+        progress: Called with the number of prompts done so far.
+
+    Raises:
+        InputError: Zero draws, or shapes that do not fit.
+        NotApplicable: The model is guidance-distilled.
+        NonFiniteError: The model answered with NaN or infinity.
+    """
+    condition = Condition.of(condition)
+    if not len(condition):
+        raise InputError("no prompt was given: the condition has no rows")
+    noise = draw_noise(denoiser, draws, seed) if noise is None else _checked(noise, len(condition))
+    batch_rows = batch_rows or max(1, 2**18 // noise.shape[-3:].numel())
+    parts = list(_measure(denoiser, condition, noise, author_compat, batch_rows, progress))
+    return MemorizationResult.cat(parts)
+
+
+def _checked(noise: Tensor, prompts: int) -> Tensor:
+    if noise.ndim not in (4, 5) or noise.shape[-4] < 1 or (noise.ndim == 5 and len(noise) != prompts):
+        raise InputError(
+            f"noise has shape {tuple(noise.shape)}: give (draws, C, H, W), or (prompts, draws, C, H, W) for {prompts}"
+        )
+    return noise
+
+
+def _measure(
+    denoiser: Denoiser,
+    condition: Condition,
+    noise: Tensor,
+    author_compat: bool,
+    batch_rows: int,
+    progress: Callable[[int], None] | None,
+) -> Iterator[MemorizationResult]:
+    if not denoiser.has_guidance:
+        raise NotApplicable("this model is guidance-distilled: it has no unconditional branch to compare with")
+    steps = denoiser.levels.sampling(50)
+    levels = NoiseLevel.cat([steps[0], steps[-3]])
+    shared = noise.ndim == 4
+    noise = (noise.unsqueeze(0) if shared else noise).to(denoiser.device)
+    draws = noise.shape[1]
+    size = max(1, batch_rows // ((2 if shared else 4) * draws))
+    empty = None
+    for start in range(0, len(condition), size):
+        chunk = condition[slice(start, min(start + size, len(condition)))]
+        own = noise if shared else noise[start : start + len(chunk)]
+        asked = 0 if empty is not None else len(own)
+        raw, eps, rows = _ask(denoiser, chunk, own, levels, asked)
+        if asked:
+            empty = raw[-asked:], eps[-asked:]
+        conditional = raw[: len(chunk)], eps[: len(chunk)]
+        kind = 0 if author_compat else 1
+        yield _statistics(conditional[kind], empty[kind], rows, author_compat, denoiser.prediction_type)  # type: ignore[index]
+        if not shared:
+            empty = None
+        if progress:
+            progress(start + len(chunk))
+
+
+def _ask(
+    denoiser: Denoiser, condition: Condition, noise: Tensor, levels: NoiseLevel, empties: int
+) -> tuple[Tensor, Tensor, int]:
+    """One network call. Returns raw output and noise, each (P + empties, 2 levels, draws, C, H, W), and its rows."""
+    prompts, draws = len(condition), noise.shape[1]
+    x = noise.expand(prompts, *noise.shape[1:])
+    if empties:
+        x = torch.cat([x, noise])
+    groups = prompts + empties
+    x = x.unsqueeze(1).expand(groups, 2, *noise.shape[1:])
+    per_group = torch.arange(2).repeat_interleave(draws)
+    text = condition[torch.arange(prompts).repeat_interleave(2 * draws)]
+    if empties:
+        text = Condition.cat([text, denoiser.empty[[0] * (2 * draws * empties)]])
+    p = denoiser.predict(x.reshape(-1, *noise.shape[2:]), levels[per_group.repeat(groups)], text)
+    return p.raw.view(x.shape), p.noise.view(x.shape), len(p.raw)
+
+
+def _statistics(
+    conditional: Tensor, empty: Tensor, rows: int, author_compat: bool, prediction_type: str
+) -> MemorizationResult:
+    """From (P, 2, draws, C, H, W) and the empty branch (P or 1, ...) to one number each per prompt."""
+    guidance = conditional - empty
+    high, low, reference = guidance[:, 0], guidance[:, 1], empty[:, 1]
+    norms = guidance.flatten(3).norm(dim=-1).mean(-1)
+    aniso = torch.cosine_similarity(reference, low, dim=2).mean((1, 2, 3))
+    iso = norms[:, 0]
+    first, second = AUTHOR_WEIGHTS[prediction_type]
+    return MemorizationResult(
+        score=(first * iso + second * aniso if author_compat else iso).cpu(),
+        iso=iso.cpu(),
+        aniso=aniso.cpu(),
+        aniso_flat=torch.cosine_similarity(reference.flatten(2), low.flatten(2), dim=-1).mean(-1).cpu(),
+        iso_low=norms[:, 1].cpu(),
+        consensus=high.mean(1).flatten(1).norm(dim=-1).cpu(),
+        draws=conditional.shape[2],
+        forward_rows=rows,
+    )
