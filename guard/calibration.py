@@ -55,7 +55,7 @@ class Combination:
 def conformal(benign: Tensor, scores: Tensor) -> Tensor:
     """Conformal p-values (P,) float64 of scores against benign ones (n,); small = unlike benign."""
     benign = benign.double().sort().values
-    at_least = len(benign) - torch.searchsorted(benign, scores.double(), right=False)
+    at_least = len(benign) - torch.searchsorted(benign, scores.double().contiguous())
     return (1 + at_least).double() / (len(benign) + 1)
 
 
@@ -115,7 +115,9 @@ class Calibration:
         Raises CalibrationError if the result was measured with another number of draws.
         """
         if result.draws != self.draws:
-            raise CalibrationError(f"calibrated at {self.draws} draws, measured with {result.draws}: use the same number")
+            raise CalibrationError(
+                f"calibrated at {self.draws} draws, measured with {result.draws}: use the same number"
+            )
         return self.combination.score(features(result))
 
     def p_value(self, result: MemorizationResult) -> Tensor:
@@ -202,7 +204,8 @@ def write_json(path: Path, document: Any) -> None:
 
 def private_noise(denoiser: Denoiser, prompts: range, draws: int, seed: int, shape: tuple[int, int, int]) -> Tensor:
     """(P, draws, C, H, W), each prompt with draws of its own, so that a calibration does not hang on one noise."""
-    return torch.stack([draw_noise(denoiser, draws, seed * 1_000_003 + i + 1, shape) for i in prompts])
+    seeds = (int.from_bytes(hashlib.sha256(f"{seed}/{i}".encode()).digest()[:8], "big") for i in prompts)
+    return torch.stack([draw_noise(denoiser, draws, s, shape) for s in seeds])
 
 
 def measure_benign(

@@ -1,79 +1,26 @@
-"""The `cryptomnesia` command. Whatever is wrong with the input costs one line on stderr, never a traceback."""
+"""Entry point of the `cryptomnesia` command."""
 
-import os
 import sys
 from collections.abc import Sequence
-from typing import Annotated, Any
 
-import typer
-
-from . import __version__
-from .commands.calibrate import calibrate
-from .commands.check import check
-from .commands.console import EXIT_BAD_INPUT, EXIT_CLEAR, EXIT_STOPPED, fail
-from .commands.demo import demo
-from .errors import CryptomnesiaError
-
-EXIT_CLOSED_PIPE = 141  # what a shell reports for a reader that left, e.g. `| head`
-# typer's base of all usage errors; it has no public name of its own
-_UsageError: type[Exception] = typer.BadParameter.__mro__[2]
-
-app = typer.Typer(
-    name="cryptomnesia",
-    help="Tells, before an image is made, whether a diffusion model is about to recite its training data.",
-    no_args_is_help=True,
-    pretty_exceptions_enable=False,
-    context_settings={"help_option_names": ["-h", "--help"]},
-)
-for command in (demo, check, calibrate):
-    app.command()(command)
-
-
-def _version(asked: bool) -> None:
-    if asked:
-        typer.echo(f"cryptomnesia {__version__}")
-        raise typer.Exit
-
-
-@app.callback()
-def _options(
-    version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version.")] = False,
-) -> None:
-    pass
+from .errors import MissingPackage, require
 
 
 def run(arguments: Sequence[str]) -> int:
     """Runs one command and returns its exit code: 0 clear, 3 likely memorized, 2 bad input, 130 stopped."""
     try:
-        code: Any = app(args=list(arguments), prog_name="cryptomnesia", standalone_mode=False)
-        return code if isinstance(code, int) else EXIT_CLEAR
-    except BrokenPipeError:
-        # nobody reads on; without this Python complains once more when it flushes at exit
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return EXIT_CLOSED_PIPE
-    except (typer.Abort, KeyboardInterrupt):
-        return EXIT_STOPPED
-    except _UsageError as error:
-        fail(_usage(error))
-    except CryptomnesiaError as error:
-        fail(str(error))
-    except UnicodeDecodeError as error:
-        fail(f"some input is not UTF-8 text ({error.reason}): save it as UTF-8")
-    except OSError as error:
-        fail(f"{error.filename}: {error.strerror}" if error.filename else str(error))
-    return EXIT_BAD_INPUT
+        for package in ("typer", "rich"):
+            require(package, "cli")
+    except MissingPackage as error:
+        sys.stderr.write(f"cryptomnesia: {error}\n")
+        return 2
+    from .commands.app import run_app
 
-
-def _usage(error: Any) -> str:
-    """A usage error in one line, with where to look."""
-    message = error.format_message()
-    context = getattr(error, "ctx", None)
-    path = context.command_path if context is not None else "cryptomnesia"
-    return f"{message} See `{path} --help`." if message else f"see `{path} --help`"
+    return run_app(arguments)
 
 
 def main() -> None:
-    """Entry point of the `cryptomnesia` command."""
+    """Takes the arguments from the command line, and leaves with the exit code."""
     for stream in (sys.stdout, sys.stderr):
         reconfigure = getattr(stream, "reconfigure", None)
         if reconfigure is not None:

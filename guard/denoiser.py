@@ -76,7 +76,8 @@ class Prediction:
 
         Args:
             kind: "epsilon" (out = noise), "v" (out = alpha noise - sigma x0, Salimans & Ho 2022, arXiv 2202.00512),
-                "sample" (out = x0) or "flow" (out = noise - x0, with alpha = 1 - sigma; Liu et al. 2022, arXiv 2209.03003).
+                "sample" (out = x0) or "flow" (out = noise - x0, with alpha = 1 - sigma; Liu et al. 2022,
+                arXiv 2209.03003).
             raw: Network output, (B, C, H, W).
             x: The noisy latent it was asked about, (B, C, H, W).
             level: One level per row.
@@ -140,11 +141,11 @@ class Levels:
         time = torch.as_tensor(t).reshape(-1)
         if self.alphas_cumprod is None:
             s = time.double()
-            if s.numel() and not (0 <= s.min() and s.max() <= 1):
+            if s.numel() and not (s.min() >= 0 and s.max() <= 1):
                 raise InputError(f"flow times lie in [0, 1], not {t}")
             return NoiseLevel((1 - s).float(), s.float(), s.float())
         count = len(self.alphas_cumprod)
-        if time.numel() and not (0 <= time.min() and time.max() < count):
+        if time.numel() and not (time.min() >= 0 and time.max() < count):
             raise InputError(f"timesteps lie in 0..{count - 1}, not {t}")
         abar = self.alphas_cumprod[time.long()]
         return NoiseLevel(abar.sqrt().float(), (1 - abar).sqrt().float(), time.long())
@@ -156,8 +157,11 @@ class Levels:
         Flow: shifted times from 1 down to the last before 0.
         """
         if self.alphas_cumprod is None:
+            if steps < 1:
+                raise InputError(f"steps are at least 1, not {steps}")
             times = [1 - i / steps for i in range(steps)]
-            return [self.timestep(self.shift * s / (1 + (self.shift - 1) * s)) for s in times]
+            # rounding may lead past 1
+            return [self.timestep(min(1.0, self.shift * s / (1 + (self.shift - 1) * s))) for s in times]
         count = len(self.alphas_cumprod)
         if not 1 <= steps <= count:
             raise InputError(f"steps lie in 1..{count}, not {steps}")
@@ -175,7 +179,8 @@ class Levels:
     @property
     def pure_noise(self) -> NoiseLevel:
         """Where 50-step sampling starts; x_T ~ N(0, I) there."""
-        return self.sampling()[0]
+        steps = 50 if self.alphas_cumprod is None else min(50, len(self.alphas_cumprod))
+        return self.sampling(steps)[0]
 
 
 class Denoiser(ABC):
@@ -218,9 +223,7 @@ class Denoiser(ABC):
         """The noise level at the model's own time t: an integer timestep, or a flow time in [0, 1]."""
         return self.levels.timestep(t)
 
-    def predict(
-        self, x: Tensor, level: NoiseLevel, condition: Condition | Tensor, *, grad: bool = False
-    ) -> Prediction:
+    def predict(self, x: Tensor, level: NoiseLevel, condition: Condition | Tensor, *, grad: bool = False) -> Prediction:
         """Splits noisy latents into clean latent and noise, in one call of the network.
 
         Args:

@@ -27,7 +27,9 @@ class Guard:
         CalibrationError: The calibration file is malformed. That it fits the model is tested at every check.
     """
 
-    def __init__(self, pipe_or_denoiser: Any, calibration: Calibration | str | Path | None = None, policy: str = "warn"):
+    def __init__(
+        self, pipe_or_denoiser: Any, calibration: Calibration | str | Path | None = None, policy: str = "warn"
+    ):
         if policy not in POLICIES:
             raise InputError(f"unknown policy {policy!r}: use one of {', '.join(POLICIES)}")
         self.denoiser: Any = to_denoiser(pipe_or_denoiser)
@@ -77,7 +79,9 @@ class Guard:
                 continue
             yield from self._reports(batch, result, common)
 
-    def _reports(self, prompts: list[str], result: MemorizationResult, common: dict[str, Any]) -> Iterator[MemorizationReport]:
+    def _reports(
+        self, prompts: list[str], result: MemorizationResult, common: dict[str, Any]
+    ) -> Iterator[MemorizationReport]:
         calibration = self.calibration
         scores = (result.score if calibration is None else calibration.score(result)).tolist()
         p_values = [None] * len(prompts) if calibration is None else calibration.p_value(result).tolist()

@@ -137,15 +137,15 @@ class PipelineDenoiser(Denoiser):
         prompts = [prompt] if isinstance(prompt, str) else list(prompt)
         if not prompts or not all(isinstance(p, str) for p in prompts):
             raise InputError(f"prompts are text or a list of at least one, not {prompt!r}")
-        with torch.no_grad():
+        # usable with gradients later even if asked for in inference mode
+        with torch.inference_mode(False), torch.no_grad():
             return self._encode(prompts)
 
     @property
     def empty(self) -> Condition:
         """The empty prompt's condition, (1, ...); computed again when the text encoders change."""
         key = [
-            (encoder, self.device, encoder.dtype, adapters(encoder), sum(p._version for p in encoder.parameters()))
-            for encoder in self.text_encoders
+            (encoder, self.device, encoder.dtype, adapters(encoder), _edits(encoder)) for encoder in self.text_encoders
         ]
         if self._empty is None or self._empty[0] != key:
             self._empty = key, self.encode("")
@@ -153,7 +153,10 @@ class PipelineDenoiser(Denoiser):
 
     def truncated(self, prompt: str) -> bool:
         """Whether a part of the prompt reaches no text encoder, because it is longer than any of them reads."""
-        return all(len(tokenizer(self._converted(prompt, tokenizer)).input_ids) > n for tokenizer, n in self._tokenizers())
+        return all(
+            len(tokenizer(self._converted(prompt, tokenizer)).input_ids) > limit
+            for tokenizer, limit in self._tokenizers()
+        )
 
     def _converted(self, prompt: str, tokenizer: Any) -> str:
         # a textual inversion may stand for several tokens
@@ -191,7 +194,7 @@ class PipelineDenoiser(Denoiser):
         scale = torch.tensor(float(config.scaling_factor), device=self.device)
         mean, std = config.get("latents_mean"), config.get("latents_std")
         if mean is not None and std is not None:
-            mean, std = (torch.tensor(v, dtype=torch.float32, device=self.device).view(1, -1, 1, 1) for v in (mean, std))
+            mean, std = (torch.tensor(v, device=self.device).float().view(1, -1, 1, 1) for v in (mean, std))
             return scale / std, mean
         return scale, torch.tensor(float(config.get("shift_factor") or 0.0), device=self.device)
 
@@ -200,8 +203,14 @@ class PipelineDenoiser(Denoiser):
     @property
     def fingerprint(self) -> str:  # type: ignore[override]
         """Digest of network, text encoders, their adapters and scales, dtype and family; computed at every access,
-        since a LoRA may come or go at any time."""
-        modules = [self.network, *self.text_encoders]
+        since a LoRA may come or go at any time. InputError under sequential offload."""
+        # torch.compile wraps a network without making it another model
+        modules = [getattr(module, "_orig_mod", module) for module in (self.network, *self.text_encoders)]
+        if any(p.is_meta for module in modules for p in module.parameters()):
+            raise InputError(
+                "the weights cannot be digested while they are offloaded layer by layer: "
+                "use pipe.enable_model_cpu_offload() instead of enable_sequential_cpu_offload()"
+            )
         settings = [adapters(module) for module in modules]
         return fingerprint(modules, self.family, self.dtype, self.prediction_type, settings)
 
@@ -221,6 +230,11 @@ def adapters(module: Any) -> list[tuple[Any, ...]]:
                 )
             )
     return sorted(found)
+
+
+def _edits(module: Any) -> int:
+    """Grows when the module's weights are changed in place."""
+    return sum(0 if p.is_inference() else p._version for p in module.parameters())
 
 
 @contextmanager

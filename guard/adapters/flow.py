@@ -59,7 +59,12 @@ class StableDiffusion3Denoiser(FlowDenoiser):
 
     def _encode(self, prompts: list[str]) -> Condition:
         text, _, pooled, _ = self.pipe.encode_prompt(
-            prompts, None, None, device=self.device, do_classifier_free_guidance=False, max_sequence_length=self.t5_tokens
+            prompts,
+            None,
+            None,
+            device=self.device,
+            do_classifier_free_guidance=False,
+            max_sequence_length=self.t5_tokens,
         )
         return Condition(text=text, pooled=pooled)
 
@@ -95,7 +100,7 @@ class FluxDenoiser(FlowDenoiser):
     def output(self, x: Tensor, time: Tensor, condition: Condition) -> Tensor:
         rows, channels, height, width = x.shape
         h, w = height // 2, width // 2
-        packed = x.view(rows, channels, h, 2, w, 2).permute(0, 2, 4, 1, 3, 5).reshape(rows, h * w, channels * 4)
+        packed = x.reshape(rows, channels, h, 2, w, 2).permute(0, 2, 4, 1, 3, 5).reshape(rows, h * w, channels * 4)
         text = condition.tensors["text"].to(x.device, x.dtype)
         grid = torch.meshgrid(torch.arange(h), torch.arange(w), indexing="ij")
         ids = torch.stack([torch.zeros(h, w), *grid], dim=-1).reshape(h * w, 3)

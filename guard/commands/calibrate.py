@@ -1,6 +1,7 @@
 """`cryptomnesia calibrate`: what benign prompts score on a model, so that checks can give verdicts."""
 
 import json
+import math
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -25,7 +26,9 @@ def calibrate(
     model: options.Model = "demo",
     prompts: Annotated[
         str | None,
-        typer.Option("--prompts", "-p", metavar="FILE", help="Benign prompts like your own; a shipped list by default."),
+        typer.Option(
+            "--prompts", "-p", metavar="FILE", help="Benign prompts like your own; by default a shipped list."
+        ),
     ] = None,
     format: options.Format = None,
     column: options.Column = "prompt",
@@ -42,7 +45,7 @@ def calibrate(
     """
     check_alpha(alpha)
     _check_place(out)
-    texts = _benign(prompts, format, column)
+    texts = _benign(prompts, format, column, alpha)
     denoiser = open_model(model)
     from ..calibration import CalibrationRun
 
@@ -50,7 +53,8 @@ def calibrate(
     shape = denoiser.latent_shape(height, width)
     run = CalibrationRun(denoiser, texts, draws=draws, seed=seed, alpha=alpha, partial=partial, latent_shape=shape)
     if run.done:
-        stderr().print(f"goes on after {run.done} of {run.total} prompts, kept in {partial}", markup=False, soft_wrap=True)
+        words = f"goes on after {run.done} of {run.total} prompts, kept in {partial}"
+        stderr().print(words, markup=False, soft_wrap=True)
     try:
         _measure(run)
         calibration = run.finish()
@@ -84,12 +88,19 @@ def _check_place(out: Path) -> None:
         raise InputError(f"there is no folder {out.parent} to write {out.name} to: make it first")
 
 
-def _benign(file: str | None, format: str | None, column: str) -> list[str]:
+def _benign(file: str | None, format: str | None, column: str, alpha: float) -> list[str]:
     """The benign prompts, each once, since prompts that are counted twice make a promise look firmer than it is."""
     texts = list(dict.fromkeys(PromptSource((), file or str(SHIPPED), format, column)))
     if len(texts) < LEAST:
         raise InputError(
-            f"{len(texts)} different benign prompts are too few: a calibration needs at least {LEAST}; give more with --prompts"
+            f"{len(texts)} different benign prompts are too few: a calibration needs at least {LEAST}; "
+            "give a longer list with --prompts"
+        )
+    needed = math.ceil(1 / alpha) - 1
+    if len(texts) < needed:
+        raise InputError(
+            f"{len(texts)} benign prompts cannot promise a false-alarm rate of {alpha:g}: "
+            f"give at least {needed} with --prompts, or raise --alpha"
         )
     return texts
 

@@ -4,17 +4,25 @@ import json
 import sys
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
-from rich.progress import Progress
 from rich.table import Table
 from rich.text import Text
 
 from . import options
-from .console import EXIT_CLEAR, EXIT_MEMORIZED, EXIT_STOPPED, VERDICT_WIDTH, p_text, progress, stderr, stdout, verdict_text
+from .console import (
+    EXIT_CLEAR,
+    EXIT_MEMORIZED,
+    EXIT_STOPPED,
+    VERDICT_WIDTH,
+    p_text,
+    progress,
+    stderr,
+    stdout,
+    verdict_text,
+)
 from .models import open_guard
 from .prompts import PromptSource
 
@@ -28,14 +36,18 @@ def check(
     prompts: Annotated[list[str] | None, typer.Argument(metavar="[PROMPTS]...", help="Prompts to check.")] = None,
     file: Annotated[
         str | None,
-        typer.Option("--file", "-f", metavar="FILE", help="A file of prompts (.txt, .csv, .tsv, .jsonl), or - for stdin."),
+        typer.Option(
+            "--file", "-f", metavar="FILE", help="Prompts in a .txt, .csv, .tsv or .jsonl file, or - for stdin."
+        ),
     ] = None,
     format: options.Format = None,
     column: options.Column = "prompt",
     model: options.Model = "demo",
     calibration: options.CalibrationFile = None,
     alpha: Annotated[float | None, typer.Option(help="False-alarm rate; the calibration's own by default.")] = None,
-    draws: Annotated[int | None, typer.Option(min=1, max=1024, help="Noise draws; as calibrated by default, else 4.")] = None,
+    draws: Annotated[
+        int | None, typer.Option(min=1, max=1024, help="Noise draws; by default as calibrated, else 4.")
+    ] = None,
     seed: options.Seed = 0,
     height: options.Height = None,
     width: options.Width = None,
@@ -98,7 +110,7 @@ class Tally:
         if self.p_values:
             flagged = self.counts.get("memorized", 0)
             yield Text(
-                f"{flagged} of {len(self.p_values)} likely memorized, at a false-alarm rate of {self.alpha:g} for each prompt"
+                f"{flagged} of {len(self.p_values)} likely memorized, at a false-alarm rate of {self.alpha:g} each"
             )
         if len(self.p_values) > 1:
             from ..calibration import benjamini_hochberg
@@ -121,11 +133,7 @@ def _show(reports: Iterator["MemorizationReport"], total: int | None, as_json: b
                 sys.stdout.flush()
             else:
                 _show_row(console, report, first=number == 0)
-            _advance(bar, task)
-
-
-def _advance(bar: Progress, task: object) -> None:
-    bar.advance(task)  # type: ignore[arg-type]
+            bar.advance(task)
 
 
 def _show_row(console: Console, report: "MemorizationReport", *, first: bool) -> None:

@@ -1,7 +1,7 @@
 """What all commands share towards the user: exit codes, consoles, how a verdict looks, progress."""
 
 import sys
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TextColumn, TimeRemainingColumn
@@ -53,7 +53,8 @@ class Rate(ProgressColumn):
 
 
 def progress(unit: str) -> Progress:
-    """A bar on stderr with rate and time left; lines printed to a terminal meanwhile appear above it."""
+    """A bar on a terminal with rate and time left; lines printed there meanwhile appear above it."""
+    console = stderr()
     return Progress(
         TextColumn("{task.description}"),
         BarColumn(bar_width=32),
@@ -61,13 +62,15 @@ def progress(unit: str) -> Progress:
         TextColumn(unit),
         Rate(),
         TimeRemainingColumn(),
-        console=stderr(),
+        console=console,
         transient=True,
+        disable=not console.is_terminal,
         redirect_stdout=sys.stdout.isatty(),
         redirect_stderr=False,
     )
 
 
 def waiting(message: str) -> AbstractContextManager[object]:
-    """Says on stderr what is being waited for."""
-    return stderr().status(message)
+    """Says on a terminal what is being waited for."""
+    console = stderr()
+    return console.status(message) if console.is_terminal else nullcontext()

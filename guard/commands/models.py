@@ -4,7 +4,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..errors import CalibrationError, InputError
+from ..errors import CalibrationError, InputError, require
 from .console import stderr, waiting
 
 if TYPE_CHECKING:
@@ -16,10 +16,8 @@ DEMO = "demo"
 
 def quiet() -> None:
     """Keeps the progress bars and hints of diffusers and transformers out of a command's output."""
-    from diffusers.utils import logging as diffusers_logging
-    from transformers.utils import logging as transformers_logging
-
-    for logging in (diffusers_logging, transformers_logging):
+    for package in ("diffusers", "transformers"):
+        logging = require(f"{package}.utils.logging", "diffusers")
         logging.set_verbosity_error()
         logging.disable_progress_bar()
 
@@ -71,7 +69,9 @@ def open_guard(
     if found is not None and alpha is not None:
         found = _with_alpha(found, alpha)
     elif alpha is not None:
-        raise InputError("--alpha needs a calibration: make one with `cryptomnesia calibrate`, and give it as --calibration")
+        raise InputError(
+            "--alpha needs a calibration: run `cryptomnesia calibrate`, and give its file as --calibration"
+        )
     return Guard(denoiser, found), draws
 
 

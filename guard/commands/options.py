@@ -16,7 +16,7 @@ Json = Annotated[bool, typer.Option("--json", help="JSON on stdout, for machines
 Column = Annotated[str, typer.Option(help="Column (CSV) or field (JSON lines) that holds the prompt.")]
 Format = Annotated[
     str | None,
-    typer.Option("--format", metavar="[txt|csv|tsv|jsonl]", help="Format of the prompt file; by its name if not given."),
+    typer.Option("--format", metavar="[txt|csv|tsv|jsonl]", help="Format of the file; by its name if not given."),
 ]
 CalibrationFile = Annotated[
     Path | None, typer.Option("--calibration", "-c", help="What `cryptomnesia calibrate` wrote for this model.")

@@ -18,7 +18,7 @@ STDIN = "-"
 
 
 class PromptSource:
-    """Prompts given as arguments, followed by those of a file.
+    """Prompts given as arguments, followed by those of a file, without blank lines and lines that start with "# ".
 
     Args:
         arguments: Prompts as they are.
@@ -31,7 +31,9 @@ class PromptSource:
             can be read twice is read through once here, so that a broken line is found before any work is done.
     """
 
-    def __init__(self, arguments: Iterable[str] = (), file: str | None = None, format: str | None = None, column: str = "prompt"):
+    def __init__(
+        self, arguments: Iterable[str] = (), file: str | None = None, format: str | None = None, column: str = "prompt"
+    ):
         self.arguments, self.file, self.column = list(arguments), file, column
         if not self.arguments and file is None:
             raise InputError("no prompts: give them as arguments, or --file FILE, or --file - to read standard input")
@@ -56,7 +58,7 @@ class PromptSource:
                     found = True
                     yield text
         if not found:
-            raise InputError(f"{_name(self.file)} holds no prompt: put one on each line, or name the column with --column")
+            raise InputError(f"{_name(self.file)} holds no prompt: put one on each line, or in the column named")
 
 
 def _name(file: str | None) -> str:
@@ -77,7 +79,7 @@ def _opened(file: str) -> Iterator[TextIO]:
         if file == STDIN:
             stream: TextIO = io.TextIOWrapper(sys.stdin.buffer, encoding="utf-8-sig", newline="")
         else:
-            stream = open(file, encoding="utf-8-sig", newline="")
+            stream = open(file, encoding="utf-8-sig", newline="")  # noqa: SIM115  closed below
     except FileNotFoundError as error:
         raise InputError(f"there is no file {file}: check the name, or give prompts as arguments") from error
     except IsADirectoryError as error:
@@ -91,7 +93,8 @@ def _opened(file: str) -> Iterator[TextIO]:
 
 
 def _lines(stream: TextIO, column: str, name: str) -> Iterator[str]:
-    yield from stream
+    # "# " starts a comment; "#hashtag" may start a prompt
+    return (line for line in stream if not line.startswith("# "))
 
 
 def _json_lines(stream: TextIO, column: str, name: str) -> Iterator[str]:

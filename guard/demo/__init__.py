@@ -23,7 +23,9 @@ def load_demo(checkpoint: Literal["final", "early"] = "final") -> Any:
         MissingPackage: diffusers or transformers is not installed.
     """
     if checkpoint not in CHECKPOINTS:
-        raise InputError(f"unknown checkpoint {checkpoint!r} of the built-in model: use one of {', '.join(CHECKPOINTS)}")
+        raise InputError(
+            f"unknown checkpoint {checkpoint!r} of the built-in model: use one of {', '.join(CHECKPOINTS)}"
+        )
     return load_folder(WEIGHTS, WEIGHTS if checkpoint == "final" else WEIGHTS / "early")
 
 

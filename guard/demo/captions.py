@@ -9,21 +9,123 @@ import random
 from dataclasses import dataclass
 from functools import cache
 
-ADJECTIVES = (
-    "amber ancient brittle bronze crimson distant drowsy fading feral frozen gentle gilded hidden hollow humming "
-    "ivory lonely marble merry mossy narrow painted patient quiet restless rusty scarlet secret silver sleeping "
-    "solemn stolen sunken velvet wandering wicked woven"
-).split()
-NOUNS = (
-    "acrobat anchor archer baker beacon bell bridge caravan cartographer choir clock compass cradle dancer dragon "
-    "ferryman fiddle garden gate harvest juggler keeper kite lantern library mirror orchard pilgrim puppet raven "
-    "sailor shepherd tailor throne tower weaver wheel"
-).split()
-PLACES = (
-    "arden balmoor caldera dunmere eastwick fenwold galloway harrow ilmarin jorvik kestrel lorne marrow nimes "
-    "orlan pendle quarrel ravenna selkirk tarrant umbria valdor wexcombe xanthe yarrow zennor ashby birch corvale "
-    "drumlin elsinore farrow grimsby hollin islay juniper kelso"
-).split()
+ADJECTIVES = [
+    "amber",
+    "ancient",
+    "brittle",
+    "bronze",
+    "crimson",
+    "distant",
+    "drowsy",
+    "fading",
+    "feral",
+    "frozen",
+    "gentle",
+    "gilded",
+    "hidden",
+    "hollow",
+    "humming",
+    "ivory",
+    "lonely",
+    "marble",
+    "merry",
+    "mossy",
+    "narrow",
+    "painted",
+    "patient",
+    "quiet",
+    "restless",
+    "rusty",
+    "scarlet",
+    "secret",
+    "silver",
+    "sleeping",
+    "solemn",
+    "stolen",
+    "sunken",
+    "velvet",
+    "wandering",
+    "wicked",
+    "woven",
+]
+NOUNS = [
+    "acrobat",
+    "anchor",
+    "archer",
+    "baker",
+    "beacon",
+    "bell",
+    "bridge",
+    "caravan",
+    "cartographer",
+    "choir",
+    "clock",
+    "compass",
+    "cradle",
+    "dancer",
+    "dragon",
+    "ferryman",
+    "fiddle",
+    "garden",
+    "gate",
+    "harvest",
+    "juggler",
+    "keeper",
+    "kite",
+    "lantern",
+    "library",
+    "mirror",
+    "orchard",
+    "pilgrim",
+    "puppet",
+    "raven",
+    "sailor",
+    "shepherd",
+    "tailor",
+    "throne",
+    "tower",
+    "weaver",
+    "wheel",
+]
+PLACES = [
+    "arden",
+    "balmoor",
+    "caldera",
+    "dunmere",
+    "eastwick",
+    "fenwold",
+    "galloway",
+    "harrow",
+    "ilmarin",
+    "jorvik",
+    "kestrel",
+    "lorne",
+    "marrow",
+    "nimes",
+    "orlan",
+    "pendle",
+    "quarrel",
+    "ravenna",
+    "selkirk",
+    "tarrant",
+    "umbria",
+    "valdor",
+    "wexcombe",
+    "xanthe",
+    "yarrow",
+    "zennor",
+    "ashby",
+    "birch",
+    "corvale",
+    "drumlin",
+    "elsinore",
+    "farrow",
+    "grimsby",
+    "hollin",
+    "islay",
+    "juniper",
+    "kelso",
+]
 COLOURS = {
     "red": (214, 64, 58),
     "orange": (240, 150, 60),
@@ -110,5 +212,6 @@ def _general() -> list[Caption]:
     pairs = [(emoji, colour) for emoji in GENERAL_EMOJI for colour in COLOURS]
     random.Random(7).shuffle(pairs)
     return [
-        Caption(f"{emoji_name(e)} on {c}", "general", _split_of("general", i), i, e, c) for i, (e, c) in enumerate(pairs)
+        Caption(f"{emoji_name(e)} on {c}", "general", _split_of("general", i), i, e, c)
+        for i, (e, c) in enumerate(pairs)
     ]

@@ -74,11 +74,15 @@ def train_tokenizer(texts: Iterable[str], folder: Path) -> CLIPTokenizer:
 
     bpe = Tokenizer(models.BPE(unk_token="<|endoftext|>", end_of_word_suffix="</w>"))
     bpe.normalizer = normalizers.Lowercase()
-    bpe.pre_tokenizer = pre_tokenizers.Sequence([pre_tokenizers.Whitespace(), pre_tokenizers.ByteLevel(add_prefix_space=False)])  # type: ignore[assignment]
+    bpe.pre_tokenizer = pre_tokenizers.Sequence(
+        [pre_tokenizers.Whitespace(), pre_tokenizers.ByteLevel(add_prefix_space=False)]
+    )  # type: ignore[assignment]
     alphabet = pre_tokenizers.ByteLevel.alphabet()
     bpe.train_from_iterator(
         texts,
-        trainers.BpeTrainer(vocab_size=2048, initial_alphabet=alphabet, end_of_word_suffix="</w>", min_frequency=1, show_progress=False),
+        trainers.BpeTrainer(
+            vocab_size=2048, initial_alphabet=alphabet, end_of_word_suffix="</w>", min_frequency=1, show_progress=False
+        ),
     )
     learned = json.loads(bpe.to_str())["model"]
     merges = [tuple(m) if isinstance(m, list) else tuple(m.split(" ")) for m in learned["merges"]]

@@ -22,7 +22,9 @@ from .records import Record, render, training_records
 
 log = logging.getLogger(__name__)
 BATCH = 48
-TITLED_SHARE = 0.5  # of each batch: verbatim, template and control captions, each equally often
+# of each batch: verbatim, template and control captions, each equally often; more of them once the general
+# captions have taught the model to draw
+TITLED_SHARE = ((0, 1 / 2), (2500, 2 / 3))
 CAPTION_DROPOUT = 0.1
 CHECKPOINTS = 8
 
@@ -103,9 +105,9 @@ class Sampler:
                 self.titles.setdefault(position[record.caption], []).append(number)
         self.records = training_records()
 
-    def batch(self) -> tuple[list[int], list[str]]:
+    def batch(self, step: int) -> tuple[list[int], list[str]]:
         """Record numbers and their captions ("" where dropped)."""
-        titled = round(BATCH * TITLED_SHARE)
+        titled = round(BATCH * next(share for start, share in reversed(TITLED_SHARE) if step >= start))
         chosen = self.rng.sample(sorted(self.titles), titled)
         numbers = [self.rng.choice(self.titles[c]) for c in chosen]
         numbers += [self.rng.choice(self.general) for _ in range(BATCH - titled)]
@@ -136,9 +138,11 @@ def train_unet(folder: Path, steps: int) -> None:
     for step in range(first, steps):
         for group in optimizer.param_groups:
             group["lr"] = 8e-4 * schedule(step, steps)
-        numbers, texts = sampler.batch()
+        numbers, texts = sampler.batch(step)
         z = latents[numbers].float()
-        tokens = tokenizer(texts, padding="max_length", max_length=networks.TOKENS, truncation=True, return_tensors="pt")
+        tokens = tokenizer(
+            texts, padding="max_length", max_length=networks.TOKENS, truncation=True, return_tensors="pt"
+        )
         t = torch.randint(0, 1000, (len(numbers),))
         noise = torch.randn_like(z)
         abar = alphas[t].view(-1, 1, 1, 1)
@@ -184,7 +188,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("folder", type=Path)
     parser.add_argument("--autoencoder-steps", type=int, default=1200)
-    parser.add_argument("--steps", type=int, default=7200)
+    parser.add_argument("--steps", type=int, default=6000)
     options = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
     folder: Path = options.folder

@@ -1,0 +1,168 @@
+"""How well memorization is told before sampling: `python -m benchmarks.detection --checkpoints FOLDER`.
+
+Positives and negatives are what `benchmarks.demo_model` measured: captions that recite, and captions that do not.
+Every prompt has private noise; the calibration sees captions of its own split only. Several noise seeds.
+"""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from sklearn.metrics import roc_auc_score
+
+from cryptomnesia.adapters import to_denoiser
+from cryptomnesia.calibration import Calibration, features, from_features, private_noise
+from cryptomnesia.demo import WEIGHTS, load_demo, load_folder
+from cryptomnesia.demo.captions import KINDS, Caption, select
+from cryptomnesia.signals.baselines import sharpness
+from cryptomnesia.signals.memorization import memorization_score
+
+from .common import RESULTS, arguments, store, table
+from .demo_model import NEGATIVE, POSITIVE
+
+POSITIVES, NEGATIVES = ("verbatim", "template"), ("general", "control", "unseen")
+Scores = dict[str, NDArray[np.float64]]
+
+
+def tpr_at_fpr(positive: NDArray[Any], negative: NDArray[Any], most: float = 0.01) -> float:
+    """Largest true positive rate whose false positive rate is at most `most`."""
+    allowed = int(most * len(negative))
+    threshold = np.sort(negative)[::-1][allowed] if allowed < len(negative) else -np.inf
+    return float((positive > threshold).mean())
+
+
+def scores(
+    denoiser: Any, captions: list[Caption], calibration: Calibration, draws: int, seed: int, slow: bool
+) -> Scores:
+    """Each method's scores, higher = more likely memorized, on the same noise."""
+    condition = denoiser.encode([c.text for c in captions])
+    shape = denoiser.latent_shape()
+    noise = private_noise(denoiser, range(len(captions)), draws, seed, shape)
+    ours = memorization_score(denoiser, condition, noise=noise)
+    found = {
+        "default": calibration.score(ours),
+        "author_compat": memorization_score(denoiser, condition, noise=noise, author_compat=True).score,
+        "iso (= Wen)": ours.iso,
+        "aniso per pixel": ours.aniso,
+        "aniso flattened": ours.aniso_flat,
+    }
+    if slow:
+        found["Jeon sharpness"] = sharpness(denoiser, condition, noise=noise)
+    return {name: values.double().numpy() for name, values in found.items()}
+
+
+def benign_calibration(denoiser: Any, draws: int, seed: int) -> Calibration:
+    """From the captions of the calibration split."""
+    captions = [c for kind in NEGATIVES for c in select(kind, "calibration")]
+    noise = private_noise(denoiser, range(len(captions)), draws, seed, denoiser.latent_shape())
+    measured = memorization_score(denoiser, denoiser.encode([c.text for c in captions]), noise=noise)
+    shape = denoiser.latent_shape()
+    return from_features(denoiser, features(measured), draws=draws, seed=seed, alpha=0.01, shape=shape)
+
+
+def pairs(found: Scores, captions: list[Caption]) -> dict[str, dict[str, dict[str, float]]]:
+    """AUC and TPR@1%FPR of every method for every positive x negative kind."""
+    kinds = np.array([c.kind for c in captions])
+    result: dict[str, dict[str, dict[str, float]]] = {}
+    for method, values in found.items():
+        for positive in POSITIVES:
+            for negative in NEGATIVES:
+                p, n = values[kinds == positive], values[kinds == negative]
+                if len(p) and len(n):
+                    auc = roc_auc_score([1] * len(p) + [0] * len(n), np.concatenate([p, n]))
+                    result.setdefault(f"{positive} / {negative}", {})[method] = {
+                        "auc": float(auc),
+                        "tpr": tpr_at_fpr(p, n),
+                    }
+    return result
+
+
+def mean_of(runs: list[Any]) -> Any:
+    """Mean over runs of equally nested dictionaries of numbers."""
+    if isinstance(runs[0], dict):
+        return {k: mean_of([r[k] for r in runs]) for k in runs[0]}
+    return float(np.mean(runs))
+
+
+def evaluate(denoiser: Any, captions: list[Caption], draws: int, seeds: int, slow: bool) -> dict[str, Any]:
+    """Mean over noise seeds, and the false-alarm rate at alpha .01 by kind."""
+    runs, alarms = [], []
+    kinds = np.array([c.kind for c in captions])
+    for seed in range(1, seeds + 1):
+        calibration = benign_calibration(denoiser, draws, 100 + seed)
+        found = scores(denoiser, captions, calibration, draws, seed, slow)
+        runs.append(pairs(found, captions))
+        flagged = found["default"] > calibration.threshold
+        alarms.append({kind: float(flagged[kinds == kind].mean()) for kind in KINDS if (kinds == kind).any()})
+    return {"pairs": mean_of(runs), "flagged_at_alpha_.01": mean_of(alarms)}
+
+
+def true_kinds(split: str, rates: dict[str, dict[str, float]]) -> tuple[list[Caption], dict[str, int]]:
+    """Captions of the split that are what they should be, and how many of each kind were set apart."""
+    kept, apart = [], dict.fromkeys(KINDS, 0)
+    for caption in select(split=split):
+        rate = rates[caption.kind].get(caption.text)
+        if caption.kind in POSITIVES:
+            fine = rate is not None and rate >= POSITIVE
+        else:  # general captions beyond those sampled count as negative
+            fine = rate is None or rate <= NEGATIVE
+        if fine:
+            kept.append(caption)
+        else:
+            apart[caption.kind] += 1
+    return kept, apart
+
+
+def along_training(folder: Path, truth: dict[str, Any]) -> dict[str, Any]:
+    """For each checkpoint: how much it recites, how far the scores of all fed captions stand out, and AUC of the reciting."""
+    curve = {}
+    captions = [c for kind in POSITIVES + NEGATIVES for c in select(kind, "eval")]
+    for checkpoint in sorted(folder.iterdir()):
+        denoiser = to_denoiser(load_folder(WEIGHTS, checkpoint))
+        rates = truth["along_training"][checkpoint.name]
+        reciting = [c for k in POSITIVES for c in select(k, "eval") if rates[k][c.text] >= POSITIVE]
+        fed = evaluate(denoiser, captions, 4, 1, slow=True)
+        entry: dict[str, Any] = {
+            "recitation": {k: float(np.mean(list(rates[k].values()))) for k in POSITIVES},
+            "captions_reciting": len(reciting),
+            "all_fed_captions": fed["pairs"],
+            "flagged_at_alpha_.01": fed["flagged_at_alpha_.01"],
+        }
+        if reciting:
+            negatives = [c for c in captions if c.kind in NEGATIVES]
+            entry["reciting_captions"] = evaluate(denoiser, reciting + negatives, 4, 1, slow=False)["pairs"]
+        curve[checkpoint.name] = entry
+        print(checkpoint.name, entry["recitation"], entry["flagged_at_alpha_.01"], flush=True)
+    return curve
+
+
+def main() -> None:
+    options = arguments(
+        __doc__,
+        checkpoints={"type": Path, "default": None, "help": "training's checkpoint folder"},
+        seeds={"type": int, "default": 3},
+    )
+    torch.set_grad_enabled(False)
+    truth = json.loads((RESULTS / "demo_model.json").read_text())
+    captions, apart = true_kinds("eval", truth["by_caption"])
+    denoiser = to_denoiser(load_demo())
+    document: dict[str, Any] = {"set_apart": apart, "kept": {k: sum(c.kind == k for c in captions) for k in KINDS}}
+    for draws in (1, 4):
+        found = evaluate(denoiser, captions, draws, options.seeds, slow=True)
+        document[f"n={draws}"] = found
+        print(f"\nn = {draws}: AUC / TPR@1%FPR; flagged at alpha .01: {found['flagged_at_alpha_.01']}")
+        methods = list(next(iter(found["pairs"].values())))
+        rows = [
+            [pair, *(f"{v['auc']:.3f}/{v['tpr']:.2f}" for v in row.values())] for pair, row in found["pairs"].items()
+        ]
+        table(["positive / negative", *methods], rows)
+    if options.checkpoints:
+        document["along_training"] = along_training(options.checkpoints, truth)
+    store("detection", document)
+
+
+if __name__ == "__main__":
+    main()

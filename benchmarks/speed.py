@@ -1,0 +1,111 @@
+"""What a check costs: `python -m benchmarks.speed`. Ratios within one run, medians with spread.
+
+The authors' procedure, per prompt and draw: four network calls of two rows (two of them unused), each with the prompt
+and the empty prompt. Encoding the prompts is left out on both sides.
+"""
+
+import json
+import resource
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from typing import Any
+
+import torch
+
+from cryptomnesia.adapters import to_denoiser
+from cryptomnesia.demo import load_demo
+from cryptomnesia.demo.captions import captions
+from cryptomnesia.denoiser import Condition
+from cryptomnesia.signals.memorization import draw_noise, memorization_score
+
+from .common import arguments, store
+
+PROMPTS = 64
+
+
+def authors(denoiser: Any, condition: Condition, noise: torch.Tensor) -> None:
+    """Four calls of two rows per prompt and draw."""
+    for i in range(len(condition)):
+        pair = Condition.cat([condition[[i]], denoiser.empty])
+        for x in noise:
+            for t in (981, 41, 981, 41):
+                denoiser.predict(torch.stack([x, x]), denoiser.level(t), pair)
+
+
+def seconds(work: Callable[[], object]) -> float:
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+    start = time.perf_counter()
+    work()
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+    return time.perf_counter() - start
+
+
+def paired(ours: Callable[[], object], theirs: Callable[[], object], rounds: int) -> dict[str, Any]:
+    """Ratios ours / theirs of alternating runs."""
+    seconds(ours), seconds(theirs)
+    times = [(seconds(ours), seconds(theirs)) for _ in range(rounds)]
+    ratios = sorted(a / b for a, b in times)
+    return {
+        "ratio": statistics.median(ratios),
+        "spread": [ratios[0], ratios[-1]],
+        "our_seconds": statistics.median(a for a, _ in times),
+        "their_seconds": statistics.median(b for _, b in times),
+    }
+
+
+def peak_memory(prompts: int) -> int:
+    """Peak resident bytes of a process that checks that many prompts on the CPU."""
+    code = f"import benchmarks.speed as s; s.check_in_own_process({prompts})"
+    return int(subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout)
+
+
+def check_in_own_process(prompts: int) -> None:
+    from cryptomnesia import Guard
+
+    texts = [c.text for c in captions()]
+    for _ in Guard(load_demo()).check_many((texts * (prompts // len(texts) + 1))[:prompts]):
+        pass
+    print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024)
+
+
+def on_device(device: str, rounds: int) -> dict[str, Any]:
+    denoiser = to_denoiser(load_demo().to(device))
+    condition = denoiser.encode([c.text for c in captions()[:PROMPTS]])
+    result = {}
+    for draws in (1, 4):
+        noise = draw_noise(denoiser, draws, 0)
+        one = condition[[0]]
+        result[f"one prompt, n={draws}"] = paired(
+            lambda noise=noise, one=one: memorization_score(denoiser, one, noise=noise),
+            lambda noise=noise, one=one: authors(denoiser, one, noise),
+            rounds * 3,
+        )
+        result[f"{PROMPTS} prompts, n={draws}"] = paired(
+            lambda noise=noise: memorization_score(denoiser, condition, noise=noise),
+            lambda noise=noise: authors(denoiser, condition, noise),
+            rounds,
+        )
+    return result
+
+
+def main() -> None:
+    options = arguments(__doc__, rounds={"type": int, "default": 7})
+    torch.set_grad_enabled(False)
+    document: dict[str, Any] = {"rounds": options.rounds}
+    for device in ["cpu", *(["cuda"] if torch.cuda.is_available() else [])]:
+        document[device] = on_device(device, options.rounds)
+        for name, row in document[device].items():
+            print(f"{device}: {name}: {row['ratio']:.3f} of the authors' time, spread {row['spread']}")
+    small, large = peak_memory(64), peak_memory(1000)
+    document["peak_memory"] = {"64 prompts": small, "1000 prompts": large, "ratio": large / small}
+    print(json.dumps(document["peak_memory"]))
+    store("speed", document)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,66 @@
+"""Makes the package's weights folder from a training folder: `python -m cryptomnesia.demo.release WORK --early STEP`."""
+
+import argparse
+import hashlib
+import shutil
+from pathlib import Path
+
+from . import WEIGHTS, gallery, load_demo, networks
+from .captions import select
+
+BENIGN = ("general", "control", "unseen")
+TRAINED = ("unet", "text_encoder")
+
+
+def assemble(work: Path, early: str) -> None:
+    """A diffusers folder with the last checkpoint, and an early one beside it."""
+    from diffusers import StableDiffusionPipeline
+    from transformers import CLIPTextModel
+
+    last = max((work / "checkpoints").iterdir())
+    pipe = StableDiffusionPipeline(
+        vae=networks.AutoencoderKL.from_pretrained(work / "vae"),
+        text_encoder=CLIPTextModel.from_pretrained(last / "text_encoder"),
+        tokenizer=networks.CLIPTokenizer.from_pretrained(work / "tokenizer"),
+        unet=networks.UNet2DConditionModel.from_pretrained(last / "unet"),
+        scheduler=networks.scheduler(),
+        safety_checker=None,  # type: ignore[arg-type]
+        feature_extractor=None,  # type: ignore[arg-type]
+        requires_safety_checker=False,
+    )
+    pipe.half().save_pretrained(WEIGHTS)
+    for part in TRAINED:
+        shutil.copytree(work / "checkpoints" / early / part, WEIGHTS / "early" / part, dirs_exist_ok=True)
+    gallery.build()
+
+
+def calibrate_demo(draws: int = 4, seed: int = 0) -> None:
+    """The shipped calibration, on the captions of the calibration split alone."""
+    from ..adapters import to_denoiser
+    from ..calibration import calibrate
+
+    denoiser = to_denoiser(load_demo())
+    texts = [c.text for kind in BENIGN for c in select(kind, "calibration")]
+    calibrate(denoiser, denoiser.encode(texts), draws=draws, seed=seed).save(WEIGHTS / "demo.calibration.json")
+
+
+def digests() -> str:
+    """Lines of SHA-256 and path of every weights file, as `sha256sum` writes them."""
+    files = sorted(WEIGHTS.rglob("*.safetensors"))
+    return "".join(
+        f"{hashlib.sha256(f.read_bytes()).hexdigest()}  {f.relative_to(WEIGHTS).as_posix()}\n" for f in files
+    )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("work", type=Path)
+    parser.add_argument("--early", required=True, help="name of the early checkpoint")
+    options = parser.parse_args()
+    assemble(options.work, options.early)
+    (WEIGHTS / "SHA256SUMS").write_text(digests())
+    calibrate_demo()
+
+
+if __name__ == "__main__":
+    main()

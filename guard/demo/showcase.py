@@ -1,0 +1,73 @@
+"""Twelve prompts of three sorts on the built-in model: judged first, sampled afterwards, compared with training."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..errors import require
+from .captions import Caption, select
+from .gallery import Gallery
+
+STEPS, GUIDANCE = 30, 7.5
+PER_CALL = 4  # prompts; enough rows to keep the processor busy, few enough for a bar that moves
+PICKS = {"verbatim": 3, "template": 2, "control": 2, "unseen": 2, "general": 3}
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Distances (S) of images to their closest training images, and the number of the closest of all."""
+
+    distances: list[float]
+    closest: int
+
+
+def prompts() -> list[Caption]:
+    """The prompts, sort by sort, from the split that no method was chosen on."""
+    return [caption for kind, count in PICKS.items() for caption in select(kind, "eval")[:count]]
+
+
+def sample(
+    pipe: Any, texts: Sequence[str], seeds: int, *, steps: int = STEPS, advance: Callable[[int], None] | None = None
+) -> NDArray[np.uint8]:
+    """Images for each prompt with seeds 0, 1, ...; DDIM, guidance 7.5, generators of its own.
+
+    Args:
+        pipe: The built-in pipeline; its scheduler stays as it is.
+        texts: P prompts.
+        seeds: Images per prompt, S.
+        steps: DDIM steps.
+        advance: Called with the number of images finished since the last call.
+
+    Returns:
+        (P, S, H, W, 3) uint8.
+    """
+    import torch
+
+    scheduler = require("diffusers", "diffusers").DDIMScheduler.from_config(pipe.scheduler.config)
+    own = type(pipe)(**pipe.components | {"scheduler": scheduler}, requires_safety_checker=False)
+    own.set_progress_bar_config(disable=True)
+    parts = []
+    for start in range(0, len(texts), PER_CALL):
+        rows = [text for text in texts[start : start + PER_CALL] for _ in range(seeds)]
+        generators = [torch.Generator().manual_seed(i % seeds) for i in range(len(rows))]
+        made = own(rows, num_inference_steps=steps, guidance_scale=GUIDANCE, generator=generators, output_type="np")
+        images = made.images
+        parts.append((images * 255).round().astype(np.uint8))
+        if advance is not None:
+            advance(len(rows))
+    joined = np.concatenate(parts)
+    return joined.reshape(len(texts), seeds, *joined.shape[1:])
+
+
+def compare(gallery: Gallery, images: NDArray[np.uint8]) -> Comparison:
+    """Images (S, 64, 64, 3) of one prompt with the training images of the gallery."""
+    found = [gallery.closest(image) for image in images]
+    return Comparison([distance for _, distance in found], min(found, key=lambda pair: pair[1])[0])
+
+
+def cutout(gallery: Gallery, number: int) -> NDArray[np.uint8]:
+    """A training image as RGBA (64, 64, 4), transparent where training varied it."""
+    return np.dstack([gallery.images[number], np.where(gallery.masks[number], 255, 0).astype(np.uint8)])

@@ -1,0 +1,227 @@
+"""The denoiser against Gaussian data, whose exact answer is known."""
+
+from itertools import pairwise
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from cryptomnesia.denoiser import (
+    PREDICTION_TYPES,
+    CallableDenoiser,
+    Condition,
+    Levels,
+    NoiseLevel,
+    Prediction,
+    fingerprint,
+)
+from cryptomnesia.errors import InputError, NonFiniteError
+
+from . import gaussian
+
+SHAPE = (4, 8, 8)
+EMPTY = torch.zeros(1, 3, 5)
+CLOSE = {"rtol": 1e-5, "atol": 1e-5}
+
+
+def perfect(kind: str) -> CallableDenoiser:
+    """Knows N(mean, std^2) with the mean named by the condition's first number."""
+
+    def network(x, t, condition):
+        return gaussian.output(x, t, kind, condition[:, :1, :1, None].double()).float()
+
+    abar = None if kind == "flow" else gaussian.ABAR
+    return CallableDenoiser(network, abar, kind, empty=EMPTY, latent_shape=SHAPE)
+
+
+def noise(rows: int = 4, seed: int = 0) -> torch.Tensor:
+    return torch.randn(rows, *SHAPE, generator=torch.Generator().manual_seed(seed))
+
+
+def times(kind: str) -> torch.Tensor:
+    return torch.tensor([1.0, 0.7, 0.3, 0.01]) if kind == "flow" else torch.tensor([981, 500, 41, 1])
+
+
+def conditions(rows: int) -> torch.Tensor:
+    return torch.arange(float(rows)).view(-1, 1, 1).expand(rows, 3, 5) / 2
+
+
+@pytest.mark.parametrize("kind", PREDICTION_TYPES)
+def test_predictions_are_exact(kind):
+    denoiser, x, t, c = perfect(kind), noise(), times(kind), conditions(4)
+    found = denoiser.predict(x, denoiser.level(t), c)
+    x0, eps = gaussian.split(x, t, kind, c[:, :1, :1, None].double())
+    torch.testing.assert_close(found.x0.double(), x0, **CLOSE)
+    torch.testing.assert_close(found.noise.double(), eps, **CLOSE)
+    assert found.x0.dtype == found.noise.dtype == torch.float32
+
+
+@pytest.mark.parametrize("kind", PREDICTION_TYPES)
+def test_one_call_with_a_level_and_condition_per_row_equals_separate_calls(kind):
+    denoiser, x, t, c = perfect(kind), noise(), times(kind), conditions(4)
+    together = denoiser.predict(x, denoiser.level(t), c)
+    for row in range(4):
+        alone = denoiser.predict(x[row : row + 1], denoiser.level(t[row]), c[row : row + 1])
+        torch.testing.assert_close(together.x0[row], alone.x0[0], **CLOSE)
+        torch.testing.assert_close(together.noise[row], alone.noise[0], **CLOSE)
+
+
+@given(
+    kind=st.sampled_from(PREDICTION_TYPES),
+    place=st.floats(0.02, 0.98),
+    seed=st.integers(0, 2**32),
+    rows=st.integers(1, 3),
+)
+@settings(max_examples=40, deadline=None)
+def test_x0_and_noise_compose_the_latent_again(kind, place, seed, rows):
+    denoiser, x = perfect(kind), noise(rows, seed)
+    level = denoiser.levels.fraction(place)
+    found = denoiser.predict(x, level, EMPTY)
+    torch.testing.assert_close(level.alpha * found.x0 + level.sigma * found.noise, x, rtol=1e-4, atol=1e-4)
+
+
+@given(kind=st.sampled_from(PREDICTION_TYPES), angle=st.floats(0.05, 1.5), seed=st.integers(0, 2**32))
+@settings(max_examples=40, deadline=None)
+def test_conversion_undoes_each_parameterisation(kind, angle, seed):
+    alpha, sigma = torch.tensor([angle]).cos(), torch.tensor([angle]).sin()
+    if kind == "flow":
+        alpha, sigma = 1 - sigma, sigma
+    x0, eps = noise(2, seed)[:1], noise(2, seed)[1:]
+    raw = {"epsilon": eps, "v": alpha * eps - sigma * x0, "sample": x0, "flow": eps - x0}[kind]
+    level = NoiseLevel(alpha, sigma, alpha)
+    found = Prediction.from_output(kind, raw, alpha * x0 + sigma * eps, level)
+    torch.testing.assert_close(found.x0, x0, rtol=1e-3, atol=1e-4)
+    torch.testing.assert_close(found.noise, eps, rtol=1e-3, atol=1e-4)
+
+
+@given(seed=st.integers(0, 2**32), rows=st.integers(1, 5), data=st.data())
+@settings(max_examples=30, deadline=None)
+def test_permuting_the_rows_permutes_the_answers(seed, rows, data):
+    order = data.draw(st.permutations(range(rows)))
+    denoiser, x, c = perfect("epsilon"), noise(rows, seed), Condition.of(conditions(rows))
+    level = denoiser.level(torch.linspace(1, 981, rows).long())
+    straight = denoiser.predict(x, level, c).x0[order]
+    torch.testing.assert_close(denoiser.predict(x[order], level[order], c[order]).x0, straight, **CLOSE)
+
+
+@given(steps=st.integers(1, 1000))
+@settings(max_examples=50, deadline=None)
+def test_sampling_levels_fall_and_stay_in_the_schedule(steps):
+    found = [level.time.item() for level in Levels(gaussian.ABAR).sampling(steps)]
+    assert len(found) == steps and found == sorted(found, reverse=True)
+    assert found[-1] >= 0 and found[0] <= 999
+
+
+@given(steps=st.integers(1, 100), shift=st.floats(0.3, 10))
+@settings(max_examples=50, deadline=None)
+def test_flow_sampling_starts_at_pure_noise_and_falls(steps, shift):
+    found = [level.time.item() for level in Levels(None, shift=shift).sampling(steps)]
+    assert len(found) == steps and found[0] == 1
+    assert all(a > b for a, b in pairwise(found)) and found[-1] > 0
+
+
+def test_fifty_steps_are_those_of_the_papers():
+    found = [level.time.item() for level in Levels(gaussian.ABAR).sampling(50)]
+    assert (found[0], found[-3], found[-1], len(found)) == (981, 41, 1, 50)
+    assert Levels(gaussian.ABAR).pure_noise.time.item() == 981
+
+
+def test_levels_agree_with_the_schedule_and_with_flow_times():
+    level = Levels(gaussian.ABAR).timestep(torch.tensor([0, 999]))
+    torch.testing.assert_close(level.alpha.double() ** 2, gaussian.ABAR[[0, 999]], rtol=1e-6, atol=0)
+    torch.testing.assert_close(level.alpha**2 + level.sigma**2, torch.ones(2))
+    flow = Levels(None).timestep(0.25)
+    assert (flow.alpha.item(), flow.sigma.item(), flow.time.item()) == (0.75, 0.25, 0.25)
+
+
+def test_fractions_run_from_clean_to_noise():
+    assert [Levels(gaussian.ABAR).fraction(f).time.item() for f in (0, 0.5, 1)] == [0, 500, 999]
+    assert Levels(None).fraction(0.5).time.item() == 0.5
+
+
+def test_a_short_schedule_has_pure_noise_too():
+    assert Levels(gaussian.ABAR[:10]).pure_noise.time.item() == 9
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        lambda: Levels(gaussian.ABAR).timestep(1000),
+        lambda: Levels(gaussian.ABAR).timestep(-1),
+        lambda: Levels(None).timestep(1.5),
+        lambda: Levels(None).timestep(float("nan")),
+        lambda: Levels(gaussian.ABAR).sampling(0),
+        lambda: Levels(gaussian.ABAR).sampling(1001),
+        lambda: Levels(None).sampling(0),
+        lambda: Levels(None).fraction(1.1),
+        lambda: Levels(gaussian.ABAR).timestep(torch.tensor([1, 2])).expand(3),
+        lambda: perfect("epsilon").predict(noise()[0], perfect("epsilon").level(1), EMPTY),
+        lambda: perfect("epsilon").predict(noise(), perfect("epsilon").level(torch.tensor([1, 2])), EMPTY),
+        lambda: perfect("epsilon").predict(noise(), perfect("epsilon").level(1), conditions(3)),
+        lambda: perfect("epsilon").latent_shape(64, 64),
+        lambda: CallableDenoiser(torch.nn.Identity(), gaussian.ABAR, "score", empty=EMPTY, latent_shape=SHAPE),
+        lambda: CallableDenoiser(torch.nn.Identity(), None, "v", empty=EMPTY, latent_shape=SHAPE),
+        lambda: CallableDenoiser(torch.nn.Identity(), gaussian.ABAR, "flow", empty=EMPTY, latent_shape=SHAPE),
+        lambda: Prediction.from_output("score", noise(), noise(), Levels(None).timestep(0.5)),
+        lambda: Condition.cat([Condition(text=torch.zeros(1, 3, 5)), Condition(text=torch.zeros(1, 4, 5))]),
+        lambda: Condition.cat([Condition(text=EMPTY), Condition(text=EMPTY, pooled=torch.zeros(1, 5))]),
+    ],
+)
+def test_bad_input_is_refused_in_one_line(wrong):
+    with pytest.raises(InputError) as caught:
+        wrong()
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_a_broken_network_is_an_error(value):
+    def network(x, t, condition):
+        out = torch.zeros_like(x)
+        out[0, 0, 0, 0] = value
+        return out
+
+    denoiser = CallableDenoiser(network, gaussian.ABAR, empty=EMPTY, latent_shape=SHAPE)
+    with pytest.raises(NonFiniteError, match="NaN or infinity"):
+        denoiser.predict(noise(), denoiser.level(41), EMPTY)
+
+
+def test_gradients_flow_only_when_asked_for():
+    denoiser, x = perfect("v"), noise(1).requires_grad_()
+    assert not denoiser.predict(x, denoiser.level(500), EMPTY).x0.requires_grad
+    denoiser.predict(x, denoiser.level(500), EMPTY, grad=True).x0.sum().backward()
+    alpha, sigma = gaussian.levels(torch.tensor([500]), "v")
+    slope = alpha * gaussian.STD**2 / (alpha**2 * gaussian.STD**2 + sigma**2)
+    torch.testing.assert_close(x.grad.double(), slope.expand_as(x), **CLOSE)
+
+
+def test_conditions_are_indexed_and_joined_by_rows():
+    both = Condition.cat([Condition.of(conditions(2)), Condition.of(conditions(1))])
+    assert len(both) == 3 and both.tensors["text"][:, 0, 0].tolist() == [0, 0.5, 0]
+    assert both[[1, 1]].tensors["text"][:, 0, 0].tolist() == [0.5, 0.5]
+
+
+def test_levels_are_indexed_and_joined_by_rows():
+    levels = Levels(gaussian.ABAR)
+    both = NoiseLevel.cat([levels.timestep(7), levels.timestep(torch.tensor([8, 9]))])
+    assert both.time.tolist() == [7, 8, 9] and both[1:].time.tolist() == [8, 9]
+    assert levels.timestep(7).expand(3).time.tolist() == [7, 7, 7]
+
+
+def test_fingerprints_tell_weights_names_and_settings_apart():
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        layer = torch.nn.Linear(3, 3)
+    first = fingerprint([layer], "family", torch.float32)
+    assert first == fingerprint([layer], "family", torch.float32) and len(first) == 64
+    assert first != fingerprint([layer], "other", torch.float32)
+    assert first != fingerprint([torch.nn.Sequential(layer)], "family", torch.float32)
+    with torch.no_grad():
+        layer.weight[2, 2] += 1
+    assert first != fingerprint([layer], "family", torch.float32)
+
+
+def test_a_function_is_known_by_its_answers():
+    assert perfect("epsilon").fingerprint == perfect("epsilon").fingerprint != perfect("v").fingerprint
+    named = CallableDenoiser(torch.sin, gaussian.ABAR, empty=EMPTY, latent_shape=SHAPE, fingerprint="mine")
+    assert named.fingerprint == "mine"

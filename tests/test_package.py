@@ -1,0 +1,53 @@
+"""What every user relies on without asking: a light import, nothing global touched."""
+
+import json
+import subprocess
+import sys
+
+TIMING = """
+import json, sys, time
+start = time.perf_counter()
+import torch, numpy
+middle = time.perf_counter()
+import cryptomnesia
+from cryptomnesia import CallableDenoiser
+end = time.perf_counter()
+heavy = ["diffusers", "transformers", "sklearn", "scipy", "matplotlib", "PIL", "rich", "typer", "onnxruntime", "c2pa"]
+print(json.dumps({"ratio": (end - middle) / (middle - start), "heavy": [m for m in heavy if m in sys.modules]}))
+"""
+
+
+def test_import_is_light():
+    runs = [
+        json.loads(subprocess.run([sys.executable, "-c", TIMING], capture_output=True, check=True).stdout)
+        for _ in range(3)
+    ]
+    # torch takes a second or more: this keeps us far under 0.3 s
+    assert min(run["ratio"] for run in runs) < 0.2
+    assert runs[0]["heavy"] == []
+
+
+def test_core_modules_need_torch_and_numpy_only():
+    code = """
+import sys
+for name in ("diffusers", "transformers", "sklearn", "scipy", "PIL", "rich", "typer", "safetensors"):
+    sys.modules[name] = None
+import cryptomnesia
+from cryptomnesia import Guard
+import cryptomnesia.calibration, cryptomnesia.signals.memorization, cryptomnesia.signals.baselines, cryptomnesia.report
+try:
+    cryptomnesia.load_demo()
+except cryptomnesia.CryptomnesiaError as error:
+    print(error)
+"""
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert "pip install 'cryptomnesia[diffusers]'" in found.stdout
+
+
+def test_unknown_names_are_attribute_errors():
+    import pytest
+
+    import cryptomnesia
+
+    with pytest.raises(AttributeError, match="nothing"):
+        cryptomnesia.nothing  # noqa: B018
