@@ -104,7 +104,7 @@ def recitation_by_caption(captions: list[Caption], images: Images, limits: dict[
 
 
 def without_image(captions: list[Caption], images: Images, limits: dict[str, float]) -> dict[str, float]:
-    """Share of seeds closer to any verbatim or template image than the limits, for captions with no image of their own."""
+    """Share of seeds closer to any verbatim or template image than the limits, for other captions."""
     gallery = Gallery.load()
     hits = np.zeros(images.shape[:2], bool)
     for kind in ("verbatim", "template"):

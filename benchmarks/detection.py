@@ -117,7 +117,7 @@ def true_kinds(split: str, rates: dict[str, dict[str, float]]) -> tuple[list[Cap
 
 
 def along_training(folder: Path, truth: dict[str, Any]) -> dict[str, Any]:
-    """For each checkpoint: how much it recites, how far the scores of all fed captions stand out, and AUC of the reciting."""
+    """For each checkpoint: how much it recites, and how well all fed captions, and the reciting ones, stand out."""
     curve = {}
     captions = [c for kind in POSITIVES + NEGATIVES for c in select(kind, "eval")]
     for checkpoint in sorted(folder.iterdir()):

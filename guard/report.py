@@ -19,7 +19,8 @@ class MemorizationReport:
         alpha: The promised false-alarm rate; None if uncalibrated.
         reason: Why there is no verdict, or None.
         note: What else the user should know, e.g. that the prompt was truncated.
-        seed, draws, forward_rows: Noise seed, noise draws, and rows of the network this prompt cost (its share, in a batch).
+        seed, draws: Of the noise.
+        forward_rows: Rows of the network this prompt cost; its share, in a batch.
         fingerprint: Of the model.
         calibration_id: Digest of the calibration, or None.
     """

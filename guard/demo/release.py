@@ -1,4 +1,4 @@
-"""Makes the package's weights folder from a training folder: `python -m cryptomnesia.demo.release WORK --early STEP`."""
+"""Makes the weights folder from a training folder: `python -m cryptomnesia.demo.release WORK --early STEP`."""
 
 import argparse
 import hashlib

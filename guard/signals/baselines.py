@@ -1,4 +1,4 @@
-"""Published rivals of the memorization score, behind the same interface: (P,) float32, higher = more likely memorized."""
+"""Published rivals of the memorization score: (P,) float32, higher = more likely memorized."""
 
 import torch
 from torch import Tensor
@@ -25,7 +25,7 @@ def sharpness(
     noise: Tensor | None = None,
     batch_rows: int = 64,
 ) -> Tensor:
-    """||H g||^2 at pure noise: g the guidance vector, H its Jacobian, by one jvp along g (Jeon et al. 2025, arXiv 2412.04140).
+    """||H g||^2 at pure noise, g the guidance vector, H its Jacobian, by one jvp (Jeon et al. 2025, arXiv 2412.04140).
 
     Args and errors as in `memorization_score`; noise is (draws, C, H, W) or (P, draws, C, H, W).
     """
