@@ -335,11 +335,12 @@ class CalibrationRun:
             write_json(self.partial, {"key": self.key, "rows": self.rows})
             yield self.done
 
-    def finish(self) -> Calibration:
-        """The calibration, once all prompts are measured; the partial file is removed."""
+    def finish(self, path: Path) -> Calibration:
+        """The calibration, once all prompts are measured; saved to path before the partial file is removed."""
         benign = torch.tensor(self.rows, dtype=torch.float64)
         calibration = from_features(
             self.denoiser, benign, draws=self.draws, seed=self.seed, alpha=self.alpha, shape=self.shape
         )
+        calibration.save(path)
         self.partial.unlink(missing_ok=True)
         return calibration

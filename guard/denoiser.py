@@ -15,7 +15,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from .errors import InputError, NonFiniteError
+from .errors import InputError, NonFiniteError, OutOfMemory
 
 PredictionType = Literal["epsilon", "v", "sample", "flow"]
 PREDICTION_TYPES = ("epsilon", "v", "sample", "flow")
@@ -235,6 +235,7 @@ class Denoiser(ABC):
         Raises:
             InputError: Shapes do not fit.
             NonFiniteError: The network answered with NaN or infinity.
+            OutOfMemory: The device has no memory for so many rows.
         """
         if x.ndim != 4:
             raise InputError(f"latents are (B, C, H, W), not {tuple(x.shape)}")
@@ -246,7 +247,13 @@ class Denoiser(ABC):
             raise InputError(f"{len(condition)} conditions do not fit {rows} rows: give one, or one per row")
         with nullcontext() if grad else torch.no_grad():
             x = x.to(self.device)
-            raw = self.output(x.to(self.dtype), level.time, condition)
+            try:
+                raw = self.output(x.to(self.dtype), level.time, condition)
+            except torch.OutOfMemoryError as error:
+                raise OutOfMemory(
+                    f"the device has no memory for {rows} rows of {tuple(x.shape[1:])} in one call: "
+                    "ask for fewer draws or prompts at a time"
+                ) from error
             prediction = Prediction.from_output(self.prediction_type, raw, x, level)
         if not grad and not torch.isfinite(raw).all():
             raise NonFiniteError(

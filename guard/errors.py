@@ -21,6 +21,10 @@ class NonFiniteError(CryptomnesiaError):
     """The model answered with NaN or infinity; no verdict can be drawn from that."""
 
 
+class OutOfMemory(CryptomnesiaError):
+    """The device has no memory for that many rows."""
+
+
 class MissingPackage(CryptomnesiaError, ImportError):
     """An optional package is needed; the message names the extra to install."""
 

@@ -126,3 +126,11 @@ def test_conditions_made_in_inference_mode_serve_gradients_later():
     x = noise(1).requires_grad_()
     denoiser.predict(x, denoiser.level(41), denoiser.empty, grad=True).noise.sum().backward()
     assert x.grad is not None
+
+
+def test_sdxl_takes_zeros_for_the_empty_prompt_where_its_pipeline_does():
+    pipe = build("sdxl")
+    pipe.register_to_config(force_zeros_for_empty_prompt=True)
+    assert all((tensor == 0).all() for tensor in to_denoiser(pipe).empty.tensors.values())
+    pipe.register_to_config(force_zeros_for_empty_prompt=False)
+    assert any((tensor != 0).any() for tensor in to_denoiser(pipe).empty.tensors.values())

@@ -166,8 +166,8 @@ def test_a_run_resumes_where_it_stopped(tmp_path):
     assert list(resumed.steps())[-1] == resumed.total
     assert second.encoded == 120 - 48
     whole = calibrate(linear(), second.encode(texts), draws=2, seed=3, alpha=0.05)
-    assert resumed.finish().scores == pytest.approx(whole.scores, abs=1e-4)
-    assert not list(tmp_path.iterdir())
+    assert resumed.finish(tmp_path / "saved.json").scores == pytest.approx(whole.scores, abs=1e-4)
+    assert [p.name for p in tmp_path.iterdir()] == ["saved.json"]
 
 
 def test_a_run_with_other_settings_starts_anew(tmp_path):

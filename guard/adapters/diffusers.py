@@ -148,8 +148,11 @@ class PipelineDenoiser(Denoiser):
             (encoder, self.device, encoder.dtype, adapters(encoder), _edits(encoder)) for encoder in self.text_encoders
         ]
         if self._empty is None or self._empty[0] != key:
-            self._empty = key, self.encode("")
+            self._empty = key, self._encode_empty()
         return self._empty[1]
+
+    def _encode_empty(self) -> Condition:
+        return self.encode("")
 
     def truncated(self, prompt: str) -> bool:
         """Whether a part of the prompt reaches no text encoder, because it is longer than any of them reads."""

@@ -78,6 +78,13 @@ class StableDiffusionXLDenoiser(StableDiffusionDenoiser):
         )
         return Condition(text=text, pooled=pooled)
 
+    def _encode_empty(self) -> Condition:
+        empty = super()._encode_empty()
+        # the model was trained with zeros for the empty prompt where the pipeline says so
+        if not self.pipe.config.get("force_zeros_for_empty_prompt"):
+            return empty
+        return Condition(**{name: torch.zeros_like(tensor) for name, tensor in empty.tensors.items()})
+
     def _tokenizers(self) -> list[tuple[Any, int]]:
         found = [t for t in (self.pipe.tokenizer, self.pipe.tokenizer_2) if t is not None]
         return [(tokenizer, tokenizer.model_max_length) for tokenizer in found]

@@ -57,8 +57,7 @@ def calibrate(
         stderr().print(words, markup=False, soft_wrap=True)
     try:
         _measure(run)
-        calibration = run.finish()
-        calibration.save(out)
+        calibration = run.finish(out)
     except KeyboardInterrupt:
         stderr().print(
             f"stopped after {run.done} of {run.total} prompts, kept in {partial}: the same command goes on from there",
