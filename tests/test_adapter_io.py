@@ -13,6 +13,8 @@ from .recording import CLOSE, every_family, noise, unpacked
 @every_family
 def test_the_empty_prompt_is_encoded_once_and_again_when_the_encoder_changes(family):
     pipe = build(family)
+    if family == "sdxl":  # its own empty prompt has a test below
+        pipe.register_to_config(force_zeros_for_empty_prompt=False)
     denoiser = to_denoiser(pipe)
     first = denoiser.empty
     assert len(first) == 1 and denoiser.empty is first
