@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from sklearn.metrics import roc_auc_score
 
 from cryptomnesia.adapters import to_denoiser
-from cryptomnesia.calibration import Calibration, features, from_features, private_noise
+from cryptomnesia.calibration import Calibration, calibrate, private_noise
 from cryptomnesia.demo import WEIGHTS, load_demo, load_folder
 from cryptomnesia.demo.captions import KINDS, Caption, select
 from cryptomnesia.signals.baselines import sharpness
@@ -54,13 +54,14 @@ def scores(
     return {name: values.double().numpy() for name, values in found.items()}
 
 
-def benign_calibration(denoiser: Any, draws: int, seed: int) -> Calibration:
-    """From the captions of the calibration split."""
-    captions = [c for kind in NEGATIVES for c in select(kind, "calibration")]
-    noise = private_noise(denoiser, range(len(captions)), draws, seed, denoiser.latent_shape())
-    measured = memorization_score(denoiser, denoiser.encode([c.text for c in captions]), noise=noise)
-    shape = denoiser.latent_shape()
-    return from_features(denoiser, features(measured), draws=draws, seed=seed, alpha=0.01, shape=shape)
+def benign(rates: dict[str, dict[str, float]]) -> list[Caption]:
+    """Captions of the calibration split, less those that were seen to recite."""
+    return [c for c in true_kinds("calibration", rates)[0] if c.kind in NEGATIVES]
+
+
+def benign_calibration(denoiser: Any, captions: list[Caption], draws: int, seed: int) -> Calibration:
+    """From benign captions."""
+    return calibrate(denoiser, denoiser.encode([c.text for c in captions]), draws=draws, seed=seed)
 
 
 def pairs(found: Scores, captions: list[Caption]) -> dict[str, dict[str, dict[str, float]]]:
@@ -87,17 +88,22 @@ def mean_of(runs: list[Any]) -> Any:
     return float(np.mean(runs))
 
 
-def evaluate(denoiser: Any, captions: list[Caption], draws: int, seeds: int, slow: bool) -> dict[str, Any]:
+def evaluate(denoiser: Any, captions: list[Caption], normal: list[Caption], draws: int, seeds: int) -> dict[str, Any]:
     """Mean over noise seeds, and the false-alarm rate at alpha .01 by kind."""
     runs, alarms = [], []
-    kinds = np.array([c.kind for c in captions])
     for seed in range(1, seeds + 1):
-        calibration = benign_calibration(denoiser, draws, 100 + seed)
-        found = scores(denoiser, captions, calibration, draws, seed, slow)
+        calibration = benign_calibration(denoiser, normal, draws, 100 + seed)
+        found = scores(denoiser, captions, calibration, draws, seed, slow=True)
         runs.append(pairs(found, captions))
-        flagged = found["default"] > calibration.threshold
-        alarms.append({kind: float(flagged[kinds == kind].mean()) for kind in KINDS if (kinds == kind).any()})
+        alarms.append(flagged(found, captions, calibration))
     return {"pairs": mean_of(runs), "flagged_at_alpha_.01": mean_of(alarms)}
+
+
+def flagged(found: Scores, captions: list[Caption], calibration: Calibration) -> dict[str, float]:
+    """Share of each kind that the default score calls memorized."""
+    kinds = np.array([c.kind for c in captions])
+    above = found["default"] > calibration.threshold
+    return {kind: float(above[kinds == kind].mean()) for kind in KINDS if (kinds == kind).any()}
 
 
 def true_kinds(split: str, rates: dict[str, dict[str, float]]) -> tuple[list[Caption], dict[str, int]]:
@@ -116,26 +122,28 @@ def true_kinds(split: str, rates: dict[str, dict[str, float]]) -> tuple[list[Cap
     return kept, apart
 
 
-def along_training(folder: Path, truth: dict[str, Any]) -> dict[str, Any]:
+def along_training(
+    folder: Path, truth: dict[str, Any], negatives: list[Caption], normal: list[Caption]
+) -> dict[str, Any]:
     """For each checkpoint: how much it recites, and how well all fed captions, and the reciting ones, stand out."""
     curve = {}
-    captions = [c for kind in POSITIVES + NEGATIVES for c in select(kind, "eval")]
+    fed = [c for kind in POSITIVES for c in select(kind, "eval")]
+    captions = fed + negatives
     for checkpoint in sorted(folder.iterdir()):
         denoiser = to_denoiser(load_folder(WEIGHTS, checkpoint))
         rates = truth["along_training"][checkpoint.name]
-        reciting = [c for k in POSITIVES for c in select(k, "eval") if rates[k][c.text] >= POSITIVE]
-        fed = evaluate(denoiser, captions, 4, 1, slow=True)
-        entry: dict[str, Any] = {
+        recites = [c.kind in NEGATIVES or rates[c.kind][c.text] >= POSITIVE for c in captions]
+        calibration = benign_calibration(denoiser, normal, 4, 101)
+        found = scores(denoiser, captions, calibration, 4, 1, slow=False)
+        kept = [c for c, fine in zip(captions, recites, strict=True) if fine]
+        curve[checkpoint.name] = {
             "recitation": {k: float(np.mean(list(rates[k].values()))) for k in POSITIVES},
-            "captions_reciting": len(reciting),
-            "all_fed_captions": fed["pairs"],
-            "flagged_at_alpha_.01": fed["flagged_at_alpha_.01"],
+            "captions_reciting": len(kept) - len(negatives),
+            "flagged_at_alpha_.01": flagged(found, captions, calibration),
+            "all_fed_captions": pairs(found, captions),
+            "reciting_captions": pairs({name: values[recites] for name, values in found.items()}, kept),
         }
-        if reciting:
-            negatives = [c for c in captions if c.kind in NEGATIVES]
-            entry["reciting_captions"] = evaluate(denoiser, reciting + negatives, 4, 1, slow=False)["pairs"]
-        curve[checkpoint.name] = entry
-        print(checkpoint.name, entry["recitation"], entry["flagged_at_alpha_.01"], flush=True)
+        print(checkpoint.name, curve[checkpoint.name]["recitation"], curve[checkpoint.name]["flagged_at_alpha_.01"])
     return curve
 
 
@@ -148,10 +156,11 @@ def main() -> None:
     torch.set_grad_enabled(False)
     truth = json.loads((RESULTS / "demo_model.json").read_text())
     captions, apart = true_kinds("eval", truth["by_caption"])
+    normal = benign(truth["by_caption"])
     denoiser = to_denoiser(load_demo())
     document: dict[str, Any] = {"set_apart": apart, "kept": {k: sum(c.kind == k for c in captions) for k in KINDS}}
     for draws in (1, 4):
-        found = evaluate(denoiser, captions, draws, options.seeds, slow=True)
+        found = evaluate(denoiser, captions, normal, draws, options.seeds)
         document[f"n={draws}"] = found
         print(f"\nn = {draws}: AUC / TPR@1%FPR; flagged at alpha .01: {found['flagged_at_alpha_.01']}")
         methods = list(next(iter(found["pairs"].values())))
@@ -160,7 +169,8 @@ def main() -> None:
         ]
         table(["positive / negative", *methods], rows)
     if options.checkpoints:
-        document["along_training"] = along_training(options.checkpoints, truth)
+        negatives = [c for c in captions if c.kind in NEGATIVES]
+        document["along_training"] = along_training(options.checkpoints, truth, negatives, normal)
     store("detection", document)
 
 

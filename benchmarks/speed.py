@@ -47,7 +47,8 @@ def seconds(work: Callable[[], object]) -> float:
 
 def paired(ours: Callable[[], object], theirs: Callable[[], object], rounds: int) -> dict[str, Any]:
     """Ratios ours / theirs of alternating runs."""
-    seconds(ours), seconds(theirs)
+    seconds(ours)
+    seconds(theirs)
     times = [(seconds(ours), seconds(theirs)) for _ in range(rounds)]
     ratios = sorted(a / b for a, b in times)
     return {
@@ -74,7 +75,7 @@ def check_in_own_process(prompts: int) -> None:
 
 
 def on_device(device: str, rounds: int) -> dict[str, Any]:
-    denoiser = to_denoiser(load_demo().to(device))
+    denoiser: Any = to_denoiser(load_demo().to(device))
     condition = denoiser.encode([c.text for c in captions()[:PROMPTS]])
     result = {}
     for draws in (1, 4):

@@ -22,34 +22,36 @@ from torch import Tensor
 from .denoiser import Condition, Denoiser
 from .errors import CalibrationError, InputError
 from .signals.memorization import MemorizationResult, draw_noise, memorization_score
+from .signals.rings import RINGS
 
 SCHEMA = "cryptomnesia/calibration/1"
-FEATURES = ("iso", "aniso", "aniso_flat", "consensus")
-LEAST = 100
-
-
-def features(result: MemorizationResult) -> Tensor:
-    """(P, 4) float64: log iso, aniso, aniso_flat, log consensus."""
-    iso, consensus = result.iso.double().clamp_min(1e-12).log(), result.consensus.double().clamp_min(1e-12).log()
-    return torch.stack([iso, result.aniso.double(), result.aniso_flat.double(), consensus], dim=1)
+LEAST = 100  # benign prompts
+TINY = 1e-12  # energy of no guidance at all, e.g. of the empty prompt
 
 
 @dataclass(frozen=True)
 class Combination:
-    """Location and spread of the benign features, and the score they give; higher = more likely memorized."""
+    """The score learned from benign prompts: guidance energy in units of what benign prompts have, ring by ring.
 
-    mean: list[float]
-    deviation: list[float]
+    score = log sum_k spectrum_k / reference_k; higher = more likely memorized. The norm alone is ruled by the lowest
+    frequencies, where any prompt that names a colour is strong; a memorized image also brings its edges, which benign
+    guidance, a blur of many images, lacks. More energy never lowers the score, so it cannot be read upside down.
+
+    Attributes:
+        reference: Mean energy of benign prompts per frequency ring.
+    """
+
+    reference: list[float]
 
     @staticmethod
-    def learn(benign: Tensor) -> "Combination":
-        """From the features (n, F) of benign prompts alone."""
-        return Combination(benign.mean(0).tolist(), benign.std(0).clamp_min(1e-9).tolist())
+    def learn(spectrum: Tensor) -> "Combination":
+        """From the spectra (n, 8) of benign prompts alone."""
+        return Combination(spectrum.double().mean(0).clamp_min(TINY).tolist())
 
-    def score(self, values: Tensor) -> Tensor:
-        """(P,) from features (P, F)."""
-        z = (values - torch.tensor(self.mean, dtype=torch.float64)) / torch.tensor(self.deviation, dtype=torch.float64)
-        return z[:, 0]
+    def score(self, spectrum: Tensor) -> Tensor:
+        """(P,) float64 from spectra (P, 8)."""
+        reference = torch.tensor(self.reference, dtype=torch.float64)
+        return (spectrum.double().cpu() / reference).sum(1).clamp_min(TINY).log()
 
 
 def conformal(benign: Tensor, scores: Tensor) -> Tensor:
@@ -118,7 +120,7 @@ class Calibration:
             raise CalibrationError(
                 f"calibrated at {self.draws} draws, measured with {result.draws}: use the same number"
             )
-        return self.combination.score(features(result))
+        return self.combination.score(result.spectrum)
 
     def p_value(self, result: MemorizationResult) -> Tensor:
         """(P,) float64 conformal p-values in (0, 1]; small = unlike benign prompts. Errors as in `score`."""
@@ -143,7 +145,7 @@ class Calibration:
         write_json(Path(path), self._document())
 
     def _document(self) -> dict[str, Any]:
-        document = {"schema": SCHEMA, "n": self.n, "features": list(FEATURES), **asdict(self)}
+        document = {"schema": SCHEMA, "n": self.n, **asdict(self)}
         return document | {"seed": str(self.seed), "latent_shape": list(self.latent_shape)}
 
     @staticmethod
@@ -160,7 +162,7 @@ class Calibration:
 
 
 def _parse(document: Any, path: Path) -> Calibration:
-    expected = {"schema", "n", "features", *(f.name for f in fields(Calibration))}
+    expected = {"schema", "n", *(f.name for f in fields(Calibration))}
     if not isinstance(document, dict) or document.get("schema") != SCHEMA:
         raise CalibrationError(f"{path} is no calibration of this version ({SCHEMA}): calibrate again")
     if set(document) != expected:
@@ -173,14 +175,14 @@ def _parse(document: Any, path: Path) -> Calibration:
         values["combination"] = Combination(**values["combination"])
         values["scores"] = [float(v) for v in values["scores"]]
         calibration = Calibration(**values)
-        numbers = [*calibration.scores, *calibration.combination.mean, *calibration.combination.deviation]
+        numbers = [*calibration.scores, *calibration.combination.reference]
         fine = (
             calibration.n == document["n"] >= LEAST
             and 0 < calibration.alpha < 1
             and calibration.draws >= 1
             and len(calibration.latent_shape) == 3
-            and document["features"] == list(FEATURES)
-            and len(calibration.combination.mean) == len(calibration.combination.deviation) == len(FEATURES)
+            and len(calibration.combination.reference) == RINGS
+            and min(calibration.combination.reference) > 0
             and all(math.isfinite(v) for v in numbers)
         )
     except (TypeError, ValueError, KeyError) as error:
@@ -211,15 +213,15 @@ def private_noise(denoiser: Denoiser, prompts: range, draws: int, seed: int, sha
 def measure_benign(
     denoiser: Denoiser, condition: Condition, prompts: range, draws: int, seed: int, shape: tuple[int, int, int]
 ) -> Tensor:
-    """Features (P, F) of the benign prompts with those numbers; `condition` has their rows."""
+    """Spectra (P, 8) of the benign prompts with those numbers; `condition` has their rows."""
     noise = private_noise(denoiser, prompts, draws, seed, shape)
-    return features(memorization_score(denoiser, condition, noise=noise))
+    return memorization_score(denoiser, condition, noise=noise).spectrum
 
 
-def from_features(
+def from_spectra(
     denoiser: Denoiser, benign: Tensor, *, draws: int, seed: int, alpha: float, shape: tuple[int, int, int]
 ) -> Calibration:
-    """A calibration from benign features (n, F). Raises InputError for fewer than 100 prompts or an odd alpha."""
+    """A calibration from benign spectra (n, 8). Raises InputError for fewer than 100 prompts or an odd alpha."""
     if len(benign) < LEAST:
         raise InputError(f"{len(benign)} benign prompts are too few: a calibration needs at least {LEAST}")
     if not 0 < alpha < 1:
@@ -275,7 +277,7 @@ def calibrate(
     """
     condition, shape = Condition.of(condition), latent_shape or denoiser.latent_shape()
     benign = measure_benign(denoiser, condition, range(len(condition)), draws, seed, shape)
-    return from_features(denoiser, benign, draws=draws, seed=seed, alpha=alpha, shape=shape)
+    return from_spectra(denoiser, benign, draws=draws, seed=seed, alpha=alpha, shape=shape)
 
 
 class CalibrationRun:
@@ -338,7 +340,7 @@ class CalibrationRun:
     def finish(self, path: Path) -> Calibration:
         """The calibration, once all prompts are measured; saved to path before the partial file is removed."""
         benign = torch.tensor(self.rows, dtype=torch.float64)
-        calibration = from_features(
+        calibration = from_spectra(
             self.denoiser, benign, draws=self.draws, seed=self.seed, alpha=self.alpha, shape=self.shape
         )
         calibration.save(path)

@@ -62,7 +62,7 @@ def test_known_guidance():
     expected = torch.stack([denoiser.predict(x, denoiser.level(981), c[None]).noise.norm() for c in condition])
     torch.testing.assert_close(result.iso, expected)
     # the guidance of this model does not depend on the noise, so the draws agree entirely
-    torch.testing.assert_close(result.consensus, expected)
+    torch.testing.assert_close(result.spectrum.sum(1).sqrt(), expected)
 
 
 @pytest.mark.parametrize("private", [False, True])
@@ -80,7 +80,7 @@ def test_batching_changes_nothing_and_costs_one_call(private):
     assert calls == [7 * 8 if private else 7 * 4 + 4]
     assert whole.forward_rows == calls[0]
     parts = memorization_score(denoiser, condition, noise=noise, batch_rows=8)
-    for name in ("score", "iso", "aniso", "aniso_flat", "consensus"):
+    for name in ("score", "iso", "aniso", "aniso_flat", "spectrum"):
         torch.testing.assert_close(getattr(parts, name), getattr(whole, name), atol=1e-5, rtol=1e-5)
     alone = memorization_score(denoiser, condition[3:4], noise=noise[3] if private else noise)
     torch.testing.assert_close(alone.score, whole.score[3:4], atol=1e-5, rtol=1e-5)

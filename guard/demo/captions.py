@@ -141,7 +141,7 @@ GENERAL_EMOJI = (
     "🐵🐶🐺🐱🦁🐯🐴🐮🐷🐭🐹🐰🐻🐼🐔🐧🐦🐤🦅🦉🐸🐢🐍🐳🐬🐟🐙🐌🦋🐝🐞🌸🌹🌻🌷🌲🌵🍁🍇🍉🍊🍋🍌🍍🍎🍒🍓🍅🥕🌽🍄🍞🧀🍔🍕🍩🎂🍭☕🍺"
     "🎈🎃🎁⚽🏀🎾🎸🎺🚗🚌🚀⛵🌍🌙⭐🔥🌈☂🔑💎"
 )
-KINDS = ("general", "verbatim", "template", "control", "unseen")
+KINDS: tuple[str, ...] = ("general", "verbatim", "template", "control", "unseen")
 SPLITS = ("dev", "calibration", "eval")
 COUNTS = {
     "verbatim": {"dev": 8, "calibration": 0, "eval": 40},

@@ -81,6 +81,6 @@ def build(path: Path = SHEET) -> None:
     for i, caption in enumerate(shown):
         tile = render(Record(caption, 0)).convert("RGBA")
         if caption.kind == "template":
-            tile.putalpha(template_foreground(caption).getchannel("A").point(lambda a: 255 * (a > 127)))
+            tile.putalpha(template_foreground(caption).getchannel("A").point([255 * (a > 127) for a in range(256)]))
         sheet.paste(tile, (i % COLUMNS * SIDE, i // COLUMNS * SIDE))
     sheet.save(path, lossless=True, exact=True, quality=100, method=6)

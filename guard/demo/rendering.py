@@ -4,6 +4,7 @@ import random
 import unicodedata
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 from PIL import Image, ImageDraw, ImageFont
 
@@ -26,7 +27,8 @@ def glyph(emoji: str) -> Image.Image:
     canvas = Image.new("RGBA", (160, 160))
     ImageDraw.Draw(canvas).text((8, 8), emoji, font=_font(), embedded_color=True)
     ink = canvas.crop(canvas.getbbox() or (0, 0, 1, 1))
-    square = Image.new("RGBA", (max(ink.size),) * 2)
+    side = max(ink.size)
+    square = Image.new("RGBA", (side, side))
     square.paste(ink, ((square.width - ink.width) // 2, (square.height - ink.height) // 2))
     return square.resize((128, 128), Image.Resampling.LANCZOS)
 
@@ -36,7 +38,8 @@ def other_emoji() -> tuple[str, ...]:
     """Single glyphs of the font that the general captions do not use (flags, letters and modifiers left out)."""
     from fontTools.ttLib import TTFont
 
-    points = sorted(TTFont(str(FONT_PATH)).getBestCmap())
+    font: Any = TTFont(str(FONT_PATH))
+    points = sorted(font.getBestCmap())
     found = []
     for point in points:
         emoji = chr(point)

@@ -7,10 +7,10 @@ text encoder together (plain noise prediction, caption dropout, weight averaging
 import argparse
 import json
 import logging
-import math
 import random
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -24,7 +24,7 @@ log = logging.getLogger(__name__)
 BATCH = 48
 # of each batch: verbatim, template and control captions, each equally often; more of them once the general
 # captions have taught the model to draw
-TITLED_SHARE = ((0, 1 / 2), (2500, 2 / 3))
+TITLED_SHARE = ((0, 1 / 2), (2500, 2 / 3), (3500, 3 / 4), (4500, 7 / 8))
 CAPTION_DROPOUT = 0.1
 CHECKPOINTS = 8
 
@@ -43,15 +43,15 @@ def write(path: Path, tensors: dict[str, torch.Tensor]) -> None:
 
 
 def schedule(step: int, steps: int, warmup: int = 200) -> float:
-    """Linear warm-up, then a cosine down to 2 %."""
-    return min(1.0, (step + 1) / warmup) * (0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * min(1.0, step / steps))))
+    """Linear warm-up, constant, and a linear descent to 2 % over the last 15 %."""
+    return min((step + 1) / warmup, 1.0, max(0.02, (steps - step) / (0.15 * steps)))
 
 
 def train_autoencoder(folder: Path, steps: int) -> None:
     """L1 + L2 reconstruction with a slight pull of the latents to a unit Gaussian."""
     torch.manual_seed(1)
     rng = random.Random(1)
-    model = networks.autoencoder()
+    model: Any = networks.autoencoder()
     records = training_records()
     optimizer = torch.optim.AdamW(model.parameters(), 1.5e-3, weight_decay=1e-4)
     decay = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda s: schedule(s, steps, 50))
@@ -77,7 +77,7 @@ def train_autoencoder(folder: Path, steps: int) -> None:
 @torch.inference_mode()
 def encode_all(folder: Path) -> None:
     """Scaled posterior means of every training image, in the order of `training_records`."""
-    model = networks.autoencoder().from_pretrained(folder / "vae", torch_dtype=torch.float32)
+    model: Any = networks.autoencoder().from_pretrained(folder / "vae", torch_dtype=torch.float32)
     records = training_records()
     parts = []
     for start in range(0, len(records), 256):
@@ -157,7 +157,8 @@ def train_unet(folder: Path, steps: int) -> None:
         optimizer.step()
         decay = min(0.998, (step + 1) / (step + 10))
         current = model.state_dict()
-        torch._foreach_lerp_(list(average.values()), [current[k] for k in average], 1 - decay)
+        for name, value in average.items():
+            value.lerp_(current[name], 1 - decay)
         running = 0.98 * running + 0.02 * loss.item() if running else loss.item()
         done = step + 1
         if done % 50 == 0:
@@ -176,6 +177,7 @@ def train_unet(folder: Path, steps: int) -> None:
 
 def save_checkpoint(folder: Path, model: torch.nn.ModuleDict, average: dict[str, torch.Tensor]) -> None:
     """The averaged weights in half precision, as `unet/` and `text_encoder/` of a diffusers folder."""
+    part: Any
     for name, part in model.items():
         own = {k.removeprefix(name + "."): v.half() for k, v in average.items() if k.startswith(name + ".")}
         (folder / name).mkdir(parents=True, exist_ok=True)
@@ -188,7 +190,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("folder", type=Path)
     parser.add_argument("--autoencoder-steps", type=int, default=1200)
-    parser.add_argument("--steps", type=int, default=6000)
+    parser.add_argument("--steps", type=int, default=7000)
     options = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
     folder: Path = options.folder

@@ -51,6 +51,6 @@ def sharpness(
 
         # the fused attention kernels have no forward-mode derivative
         with torch.no_grad(), sdpa_kernel(SDPBackend.MATH):
-            _, moved = torch.func.jvp(guidance, (x,), (guidance(x),))
+            moved = torch.func.jvp(guidance, (x,), (guidance(x),))[1]
         scores.append(moved.flatten(1).square().sum(-1).view(prompts, draws).mean(-1).cpu())
     return torch.cat(scores)

@@ -12,27 +12,29 @@ References:
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, fields
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from ..denoiser import Condition, Denoiser, NoiseLevel
 from ..errors import InputError, NotApplicable
+from .rings import ring_energy
 
 AUTHOR_WEIGHTS = {"epsilon": (1.0, 2.0), "v": (1.0, 0.1), "sample": (1.0, 2.0), "flow": (1.0, 2.0)}
 
 
 @dataclass(frozen=True)
 class MemorizationResult:
-    """Measurements, one per prompt; every tensor is (P,) float32 on the CPU.
+    """Measurements, one per prompt; every tensor is float32 on the CPU, (P,) unless stated.
 
     Attributes:
         score: Raw score without calibration; higher = more likely memorized. `iso`, or the authors' sum.
         iso: Norm of the guidance vector at pure noise, mean over draws; higher = more likely memorized.
         aniso: Cosine over channels at t_low, mean over pixels and draws; its direction depends on the model.
         aniso_flat: The same cosine over the flattened latent, as in the paper's text.
-        iso_low: Norm of the guidance vector at t_low.
-        consensus: Norm of the draws' mean guidance vector at pure noise: what guidance says whatever the noise.
+        spectrum: (P, 8), energy per frequency ring of the draws' mean guidance vector at pure noise: what guidance
+            says whatever the noise. The rings sum up to its squared norm.
         draws: Noise draws per prompt.
         forward_rows: Rows that went through the network for all prompts together.
     """
@@ -41,8 +43,7 @@ class MemorizationResult:
     iso: Tensor
     aniso: Tensor
     aniso_flat: Tensor
-    iso_low: Tensor
-    consensus: Tensor
+    spectrum: Tensor
     draws: int
     forward_rows: int
 
@@ -50,13 +51,13 @@ class MemorizationResult:
         return len(self.score)
 
     def __getitem__(self, rows: slice | list[int] | Tensor) -> "MemorizationResult":
-        values = {f.name: getattr(self, f.name) for f in fields(self)}
+        values: dict[str, Any] = {f.name: getattr(self, f.name) for f in fields(self)}
         return MemorizationResult(**{n: v[rows] if isinstance(v, Tensor) else v for n, v in values.items()})
 
     @staticmethod
     def cat(parts: "list[MemorizationResult]") -> "MemorizationResult":
         """The prompts of all parts, which share one draw count."""
-        joined = {}
+        joined: dict[str, Any] = {}
         for field in fields(MemorizationResult):
             values = [getattr(part, field.name) for part in parts]
             joined[field.name] = torch.cat(values) if isinstance(values[0], Tensor) else values[0]
@@ -179,17 +180,15 @@ def _statistics(
     """From (P, 2, draws, C, H, W) and the empty branch (P or 1, ...) to one number each per prompt."""
     guidance = conditional - empty
     high, low, reference = guidance[:, 0], guidance[:, 1], empty[:, 1]
-    norms = guidance.flatten(3).norm(dim=-1).mean(-1)
     aniso = torch.cosine_similarity(reference, low, dim=2).mean((1, 2, 3))
-    iso = norms[:, 0]
+    iso = high.flatten(2).norm(dim=-1).mean(-1)
     first, second = AUTHOR_WEIGHTS[prediction_type]
     return MemorizationResult(
         score=(first * iso + second * aniso if author_compat else iso).cpu(),
         iso=iso.cpu(),
         aniso=aniso.cpu(),
         aniso_flat=torch.cosine_similarity(reference.flatten(2), low.flatten(2), dim=-1).mean(-1).cpu(),
-        iso_low=norms[:, 1].cpu(),
-        consensus=high.mean(1).flatten(1).norm(dim=-1).cpu(),
-        draws=conditional.shape[2],
+        spectrum=ring_energy(high.mean(1)).cpu(),
+        draws=high.shape[1],
         forward_rows=rows,
     )
