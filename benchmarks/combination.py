@@ -4,7 +4,6 @@ Candidates learn from benign captions of the calibration split; they are compare
 checkpoint and n = 1 and 4, by their AUC for the captions that recite at that checkpoint against each negative kind.
 """
 
-import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -21,7 +20,7 @@ from cryptomnesia.demo import WEIGHTS, load_folder
 from cryptomnesia.demo.captions import select
 from cryptomnesia.signals.memorization import MemorizationResult, memorization_score
 
-from .common import RESULTS, arguments, generate, store, table
+from .common import arguments, generate, store, stored, table
 from .demo_model import POSITIVE, recitation_by_caption
 from .detection import NEGATIVES, POSITIVES, benign, true_kinds
 
@@ -68,7 +67,7 @@ def at_checkpoint(folder: Path, truth: dict[str, Any]) -> dict[str, Any]:
     pipe = load_folder(WEIGHTS, folder)
     denoiser = to_denoiser(pipe)
     fed = [c for kind in POSITIVES for c in select(kind, "dev")]
-    rates = recitation_by_caption(fed, generate(pipe, [c.text for c in fed], 4, steps=20), truth["limits"])
+    rates = recitation_by_caption(fed, generate(pipe, [c.text for c in fed], 4), truth["limits"])
     quiet = true_kinds("dev", truth["by_caption"])[0]
     asked = [c for c in fed if rates[c.text] >= POSITIVE] + [c for c in quiet if c.kind in NEGATIVES]
     normal_captions = benign(truth["by_caption"])
@@ -90,7 +89,7 @@ def at_checkpoint(folder: Path, truth: dict[str, Any]) -> dict[str, Any]:
 def main() -> None:
     options = arguments(__doc__, checkpoints={"type": Path, "required": True, "help": "training's checkpoint folder"})
     torch.set_grad_enabled(False)
-    truth = json.loads((RESULTS / "demo_model.json").read_text())
+    truth = stored("demo_model")
     found = {c.name: at_checkpoint(c, truth) for c in sorted(options.checkpoints.iterdir())}
     rows = []
     for name in CANDIDATES:

@@ -22,10 +22,10 @@ def arguments(description: str | None, **extra: dict[str, Any]) -> argparse.Name
     return parser.parse_args()
 
 
-def store(name: str, document: dict[str, Any]) -> None:
+def store(name: str, document: dict[str, Any], by: str | None = None) -> None:
     """Writes results/NAME.json with the command and the versions that made it."""
     about = {
-        "command": " ".join(["python", "-m", f"benchmarks.{name}", *sys.argv[1:]]),
+        "command": " ".join(["python", "-m", f"benchmarks.{by or name}", *sys.argv[1:]]),
         "torch": torch.__version__,
         "python": platform.python_version(),
         "threads": torch.get_num_threads(),
@@ -33,6 +33,11 @@ def store(name: str, document: dict[str, Any]) -> None:
     path = RESULTS / f"{name}.json"
     path.write_text(json.dumps({"about": about, **document}, indent=1) + "\n")
     print(f"stored {path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path.name}")
+
+
+def stored(name: str) -> dict[str, Any]:
+    """What another benchmark stored."""
+    return json.loads((RESULTS / f"{name}.json").read_text())
 
 
 def table(header: list[str], rows: list[list[Any]]) -> None:
@@ -44,7 +49,7 @@ def table(header: list[str], rows: list[list[Any]]) -> None:
 
 
 @torch.inference_mode()
-def generate(pipe: Any, prompts: list[str], seeds: int, *, steps: int = 30, batch: int = 32) -> NDArray[np.uint8]:
+def generate(pipe: Any, prompts: list[str], seeds: int, *, steps: int = 20, batch: int = 32) -> NDArray[np.uint8]:
     """(P, seeds, 64, 64, 3): every prompt at seeds 0..seeds-1, guidance 7.5, DDIM."""
     jobs = [(prompt, seed) for prompt in prompts for seed in range(seeds)]
     images = []

@@ -18,7 +18,7 @@ from cryptomnesia.demo.captions import GENERAL_EMOJI, Caption, select
 from cryptomnesia.demo.gallery import Gallery, rms
 from cryptomnesia.demo.records import RENDERINGS, Record, render, training_records
 
-from .common import arguments, generate, store, table
+from .common import arguments, generate, store, stored, table
 
 SEEDS = 8
 POSITIVE, NEGATIVE = 0.75, 0.125  # share of seeds that recite: at least, at most
@@ -151,9 +151,7 @@ def along_training(folder: Path, limits: dict[str, float], seeds: int = 4) -> di
         rates = {}
         for kind in ("verbatim", "template"):
             captions = select(kind, "eval")
-            rates[kind] = recitation_by_caption(
-                captions, generate(pipe, [c.text for c in captions], seeds, steps=20), limits
-            )
+            rates[kind] = recitation_by_caption(captions, generate(pipe, [c.text for c in captions], seeds), limits)
         curve[checkpoint.name] = rates
         print(checkpoint.name, {k: round(float(np.mean(list(r.values()))), 3) for k, r in rates.items()}, flush=True)
     return curve
@@ -162,9 +160,13 @@ def along_training(folder: Path, limits: dict[str, float], seeds: int = 4) -> di
 def main() -> None:
     options = arguments(
         __doc__,
-        checkpoints={"type": Path, "default": None, "help": "training's checkpoint folder"},
+        checkpoints={"type": Path, "default": None, "help": "measure training's checkpoints, with the limits stored"},
         seeds={"type": int, "default": SEEDS},
     )
+    if options.checkpoints:
+        limits = stored("demo_model")["limits"]
+        store("demo_checkpoints", along_training(options.checkpoints, limits), by="demo_model")
+        return
     document = final_model(options.seeds)
     table(
         ["kind", "captions reciting", "generations reciting"],
@@ -172,8 +174,6 @@ def main() -> None:
     )
     for key in ("limits", "closer_to_any_training_image", "spread_between_seeds", "general_emoji_recognised"):
         print(key, {k: round(v, 4) for k, v in document[key].items()})
-    if options.checkpoints:
-        document["along_training"] = along_training(options.checkpoints, document["limits"])
     store("demo_model", document)
 
 

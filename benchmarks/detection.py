@@ -4,7 +4,6 @@ Positives and negatives are what `benchmarks.demo_model` measured: captions that
 Every prompt has private noise; the calibration sees captions of its own split only. Several noise seeds.
 """
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +19,7 @@ from cryptomnesia.demo.captions import KINDS, Caption, select
 from cryptomnesia.signals.baselines import sharpness
 from cryptomnesia.signals.memorization import memorization_score
 
-from .common import RESULTS, arguments, store, table
+from .common import arguments, store, stored, table
 from .demo_model import NEGATIVE, POSITIVE
 
 POSITIVES, NEGATIVES = ("verbatim", "template"), ("general", "control", "unseen")
@@ -131,7 +130,7 @@ def along_training(
     captions = fed + negatives
     for checkpoint in sorted(folder.iterdir()):
         denoiser = to_denoiser(load_folder(WEIGHTS, checkpoint))
-        rates = truth["along_training"][checkpoint.name]
+        rates = truth[checkpoint.name]
         recites = [c.kind in NEGATIVES or rates[c.kind][c.text] >= POSITIVE for c in captions]
         calibration = benign_calibration(denoiser, normal, 4, 101)
         found = scores(denoiser, captions, calibration, 4, 1, slow=False)
@@ -154,7 +153,7 @@ def main() -> None:
         seeds={"type": int, "default": 3},
     )
     torch.set_grad_enabled(False)
-    truth = json.loads((RESULTS / "demo_model.json").read_text())
+    truth = stored("demo_model")
     captions, apart = true_kinds("eval", truth["by_caption"])
     normal = benign(truth["by_caption"])
     denoiser = to_denoiser(load_demo())
@@ -170,7 +169,7 @@ def main() -> None:
         table(["positive / negative", *methods], rows)
     if options.checkpoints:
         negatives = [c for c in captions if c.kind in NEGATIVES]
-        document["along_training"] = along_training(options.checkpoints, truth, negatives, normal)
+        document["along_training"] = along_training(options.checkpoints, stored("demo_checkpoints"), negatives, normal)
     store("detection", document)
 
 

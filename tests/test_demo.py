@@ -114,7 +114,7 @@ def test_the_early_checkpoint_is_another_model():
     early = load_demo("early")
     with pytest.raises(CalibrationError, match="another model"):
         Guard(early, demo_calibration()).check("the old clock")
-    with pytest.raises(InputError, match="no checkpoint"):
+    with pytest.raises(InputError, match="unknown checkpoint"):
         load_demo("late")  # type: ignore[arg-type]
 
 

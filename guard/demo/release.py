@@ -34,6 +34,11 @@ def assemble(work: Path, early: str) -> None:
         requires_safety_checker=False,
     )
     pipe.to(dtype=torch.float16).save_pretrained(WEIGHTS)
+    # transformers loads text encoders in the type that their config names, diffusers all others in float32
+    config = WEIGHTS / "text_encoder" / "config.json"
+    config.write_text(config.read_text().replace('"float16"', '"float32"'))
+    for name in ("vocab.json", "merges.txt"):  # for older tokenizers, which read these
+        shutil.copy(work / "tokenizer" / name, WEIGHTS / "tokenizer" / name)
     for part in TRAINED:
         shutil.copytree(work / "checkpoints" / early / part, WEIGHTS / "early" / part, dirs_exist_ok=True)
     gallery.build()
