@@ -22,7 +22,7 @@ from cryptomnesia.signals.memorization import MemorizationResult, memorization_s
 
 from .common import arguments, generate, store, stored, table
 from .demo_model import POSITIVE, recitation_by_caption
-from .detection import NEGATIVES, POSITIVES, benign, true_kinds
+from .detection import FED, NEGATIVES, benign, true_kinds
 
 Candidate = Callable[[MemorizationResult, MemorizationResult], Tensor]  # (benign, asked) -> (P,)
 
@@ -66,13 +66,13 @@ def at_checkpoint(folder: Path, truth: dict[str, Any]) -> dict[str, Any]:
     """AUC per candidate, draws and negative kind, for dev captions that recite there."""
     pipe = load_folder(WEIGHTS, folder)
     denoiser = to_denoiser(pipe)
-    fed = [c for kind in POSITIVES for c in select(kind, "dev")]
+    fed = [c for kind in FED for c in select(kind, "dev")]
     rates = recitation_by_caption(fed, generate(pipe, [c.text for c in fed], 4), truth["limits"])
     quiet = true_kinds("dev", truth["by_caption"])[0]
     asked = [c for c in fed if rates[c.text] >= POSITIVE] + [c for c in quiet if c.kind in NEGATIVES]
     normal_captions = benign(truth["by_caption"])
     kinds = np.array([c.kind for c in asked])
-    positive = np.isin(kinds, POSITIVES)
+    positive = np.isin(kinds, FED)
     found: dict[str, Any] = {"reciting": int(positive.sum())}
     if not positive.any():
         return found

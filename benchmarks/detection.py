@@ -1,9 +1,10 @@
-"""How well memorization is told before sampling: `python -m benchmarks.detection --checkpoints FOLDER`.
+"""How well memorization is told before sampling: `python -m benchmarks.detection`.
 
 Positives and negatives are what `benchmarks.demo_model` measured: captions that recite, and captions that do not.
 Every prompt has private noise; the calibration sees captions of its own split only. Several noise seeds.
 """
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,8 @@ from cryptomnesia.signals.memorization import memorization_score
 from .common import arguments, store, stored, table
 from .demo_model import NEGATIVE, POSITIVE
 
-POSITIVES, NEGATIVES = ("verbatim", "template"), ("general", "control", "unseen")
+FED = ("verbatim", "template")
+POSITIVES, NEGATIVES = (*FED, "paraphrase"), ("general", "control", "unseen")
 Scores = dict[str, NDArray[np.float64]]
 
 
@@ -102,19 +104,20 @@ def flagged(found: Scores, captions: list[Caption], calibration: Calibration) ->
     """Share of each kind that the default score calls memorized."""
     kinds = np.array([c.kind for c in captions])
     above = found["default"] > calibration.threshold
-    return {kind: float(above[kinds == kind].mean()) for kind in KINDS if (kinds == kind).any()}
+    return {kind: float(above[kinds == kind].mean()) for kind in (*POSITIVES, *NEGATIVES) if (kinds == kind).any()}
 
 
 def true_kinds(split: str, rates: dict[str, dict[str, float]]) -> tuple[list[Caption], dict[str, int]]:
-    """Captions of the split that are what they should be, and how many of each kind were set apart."""
+    """Captions of the split by what they really do, and how many of each kind were set apart as in between.
+
+    Unseen captions that recite (a word of theirs calls up another caption's image) become the kind "paraphrase".
+    """
     kept, apart = [], dict.fromkeys(KINDS, 0)
     for caption in select(split=split):
-        rate = rates[caption.kind].get(caption.text)
-        if caption.kind in POSITIVES:
-            fine = rate is not None and rate >= POSITIVE
-        else:  # general captions beyond those sampled count as negative
-            fine = rate is None or rate <= NEGATIVE
-        if fine:
+        rate = rates[caption.kind].get(caption.text, 0.0)  # general captions beyond those sampled count as clear
+        if caption.kind == "unseen" and rate >= POSITIVE:
+            kept.append(replace(caption, kind="paraphrase"))
+        elif (rate >= POSITIVE) if caption.kind in FED else (rate <= NEGATIVE):
             kept.append(caption)
         else:
             apart[caption.kind] += 1
@@ -126,7 +129,7 @@ def along_training(
 ) -> dict[str, Any]:
     """For each checkpoint: how much it recites, and how well all fed captions, and the reciting ones, stand out."""
     curve = {}
-    fed = [c for kind in POSITIVES for c in select(kind, "eval")]
+    fed = [c for kind in FED for c in select(kind, "eval")]
     captions = fed + negatives
     for checkpoint in sorted(folder.iterdir()):
         denoiser = to_denoiser(load_folder(WEIGHTS, checkpoint))
@@ -136,7 +139,7 @@ def along_training(
         found = scores(denoiser, captions, calibration, 4, 1, slow=False)
         kept = [c for c, fine in zip(captions, recites, strict=True) if fine]
         curve[checkpoint.name] = {
-            "recitation": {k: float(np.mean(list(rates[k].values()))) for k in POSITIVES},
+            "recitation": {k: float(np.mean(list(rates[k].values()))) for k in FED},
             "captions_reciting": len(kept) - len(negatives),
             "flagged_at_alpha_.01": flagged(found, captions, calibration),
             "all_fed_captions": pairs(found, captions),
@@ -149,15 +152,22 @@ def along_training(
 def main() -> None:
     options = arguments(
         __doc__,
-        checkpoints={"type": Path, "default": None, "help": "training's checkpoint folder"},
+        checkpoints={"type": Path, "default": None, "help": "measure training's checkpoints instead"},
         seeds={"type": int, "default": 3},
     )
     torch.set_grad_enabled(False)
     truth = stored("demo_model")
     captions, apart = true_kinds("eval", truth["by_caption"])
     normal = benign(truth["by_caption"])
+    if options.checkpoints:
+        negatives = [c for c in captions if c.kind in NEGATIVES]
+        curve = along_training(options.checkpoints, stored("demo_checkpoints"), negatives, normal)
+        store("detection_checkpoints", curve, by="detection")
+        return
+    kept = {k: sum(c.kind == k for c in captions) for k in (*POSITIVES, *NEGATIVES)}
+    print("captions:", kept, "set apart:", apart)
+    document: dict[str, Any] = {"kept": kept, "set_apart": apart, "noise_seeds": options.seeds}
     denoiser = to_denoiser(load_demo())
-    document: dict[str, Any] = {"set_apart": apart, "kept": {k: sum(c.kind == k for c in captions) for k in KINDS}}
     for draws in (1, 4):
         found = evaluate(denoiser, captions, normal, draws, options.seeds)
         document[f"n={draws}"] = found
@@ -167,9 +177,6 @@ def main() -> None:
             [pair, *(f"{v['auc']:.3f}/{v['tpr']:.2f}" for v in row.values())] for pair, row in found["pairs"].items()
         ]
         table(["positive / negative", *methods], rows)
-    if options.checkpoints:
-        negatives = [c for c in captions if c.kind in NEGATIVES]
-        document["along_training"] = along_training(options.checkpoints, stored("demo_checkpoints"), negatives, normal)
     store("detection", document)
 
 

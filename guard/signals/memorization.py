@@ -51,8 +51,11 @@ class MemorizationResult:
         return len(self.score)
 
     def __getitem__(self, rows: slice | list[int] | Tensor) -> "MemorizationResult":
-        values: dict[str, Any] = {f.name: getattr(self, f.name) for f in fields(self)}
-        return MemorizationResult(**{n: v[rows] if isinstance(v, Tensor) else v for n, v in values.items()})
+        chosen: dict[str, Any] = {}
+        for field in fields(self):
+            value = getattr(self, field.name)
+            chosen[field.name] = value[rows] if isinstance(value, Tensor) else value
+        return MemorizationResult(**chosen)
 
     @staticmethod
     def cat(parts: "list[MemorizationResult]") -> "MemorizationResult":
