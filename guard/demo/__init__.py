@@ -32,9 +32,8 @@ def load_demo(checkpoint: Literal["final", "early"] = "final") -> Any:
 def load_folder(base: Path, trained: Path) -> Any:
     """A pipeline with autoencoder and tokenizer of `base`, UNet and text encoder of `trained`."""
     diffusers, transformers = require("diffusers", "diffusers"), require("transformers", "diffusers")
-    import torch
 
-    options = {"torch_dtype": torch.float32, "local_files_only": True, "use_safetensors": True}
+    options = {"local_files_only": True, "use_safetensors": True}
     parts = {}
     if trained != base:
         parts["unet"] = diffusers.UNet2DConditionModel.from_pretrained(trained / "unet", **options)

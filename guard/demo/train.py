@@ -77,7 +77,7 @@ def train_autoencoder(folder: Path, steps: int) -> None:
 @torch.inference_mode()
 def encode_all(folder: Path) -> None:
     """Scaled posterior means of every training image, in the order of `training_records`."""
-    model: Any = networks.autoencoder().from_pretrained(folder / "vae", torch_dtype=torch.float32)
+    model: Any = networks.autoencoder().from_pretrained(folder / "vae").float()
     records = training_records()
     parts = []
     for start in range(0, len(records), 256):
