@@ -51,3 +51,9 @@ def test_unknown_names_are_attribute_errors():
 
     with pytest.raises(AttributeError, match="nothing"):
         cryptomnesia.nothing  # noqa: B018
+
+
+def test_submodules_are_found_by_attribute():
+    code = "import cryptomnesia; print(cryptomnesia.signals.memorization.memorization_score.__name__)"
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert found.stdout.strip() == "memorization_score"

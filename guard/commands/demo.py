@@ -143,7 +143,7 @@ def _cards(captions: list["Caption"], reports: list["MemorizationReport"], image
 
     cards = []
     for caption, report, made in zip(captions, reports, images, strict=True):
-        found = compare(gallery, made)
+        found = compare(gallery, caption, made)
         cards.append(
             Card(
                 report=report,

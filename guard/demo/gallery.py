@@ -59,9 +59,14 @@ class Gallery:
         tiles = pixels.reshape(rows, SIDE, COLUMNS, SIDE, 4).swapaxes(1, 2).reshape(-1, SIDE, SIDE, 4)[: len(shown)]
         return Gallery(shown, np.ascontiguousarray(tiles[..., :3]), tiles[..., 3] > 127)
 
-    def closest(self, image: NDArray[np.uint8]) -> tuple[int, float]:
-        """Number of, and distance to, the training image that is most like the image (64, 64, 3)."""
+    def closest(self, image: NDArray[np.uint8], *, templates: bool = True) -> tuple[int, float]:
+        """Number of, and distance to, the training image that is most like the image (64, 64, 3).
+
+        Without `templates`, only whole images are compared: a small figure alone is soon like something.
+        """
         distances = rms(image[None], self.images, self.masks)[0]
+        if not templates:
+            distances[[c.kind == "template" for c in self.captions]] = np.inf
         best = int(distances.argmin())
         return best, float(distances[best])
 

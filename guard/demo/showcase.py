@@ -62,9 +62,9 @@ def sample(
     return joined.reshape(len(texts), seeds, *joined.shape[1:])
 
 
-def compare(gallery: Gallery, images: NDArray[np.uint8]) -> Comparison:
-    """Images (S, 64, 64, 3) of one prompt with the training images of the gallery."""
-    found = [gallery.closest(image) for image in images]
+def compare(gallery: Gallery, caption: Caption, images: NDArray[np.uint8]) -> Comparison:
+    """Images (S, 64, 64, 3) of one caption with the training images of the gallery; figures only where it has one."""
+    found = [gallery.closest(image, templates=caption.kind == "template") for image in images]
     return Comparison([distance for _, distance in found], min(found, key=lambda pair: pair[1])[0])
 
 
