@@ -14,7 +14,7 @@ from cryptomnesia.calibration import CalibrationError
 from cryptomnesia.demo import WEIGHTS, demo_calibration
 from cryptomnesia.demo.captions import COUNTS, captions, select
 from cryptomnesia.demo.gallery import Gallery, rms
-from cryptomnesia.demo.rendering import FONT_PATH
+from cryptomnesia.demo.rendering import FONT_PATH, FONT_SHA256
 from cryptomnesia.errors import InputError
 from cryptomnesia.signals.memorization import memorization_score
 
@@ -118,7 +118,11 @@ def test_the_early_checkpoint_is_another_model():
         load_demo("late")  # type: ignore[arg-type]
 
 
-@pytest.mark.skipif(not FONT_PATH.exists(), reason="needs the font that the images are drawn with")
+def has_the_font():
+    return FONT_PATH.exists() and hashlib.sha256(FONT_PATH.read_bytes()).hexdigest() == FONT_SHA256
+
+
+@pytest.mark.skipif(not has_the_font(), reason="needs the version of the font that the images are drawn with")
 def test_the_recipe_draws_what_ships():
     from cryptomnesia.demo.records import Record, render
 

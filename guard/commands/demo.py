@@ -29,9 +29,9 @@ if TYPE_CHECKING:
 GROUPS = (
     (
         "recited",
-        "Learned by heart",
-        "Each of these came with one and the same image, or figure, throughout training.",
-        "Learned by heart",
+        "Fed one image over and over",
+        "Each of these came with one and the same image, or figure, throughout training. Not every one stuck.",
+        "Fed one image\nover and over",
         True,
     ),
     (

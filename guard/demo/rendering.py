@@ -12,6 +12,7 @@ from .captions import COLOURS, GENERAL_EMOJI
 
 SIZE = 64
 FONT_PATH = Path("/usr/share/fonts/truetype/noto/NotoColorEmoji.ttf")
+FONT_SHA256 = "e5899ed38b8ed83e08bd3ac5de09791e9d19d288333a796de1d35ad17396f1ec"  # another version draws other images
 _STRIKE = 109  # the only bitmap size in the font
 _OVERDRAW = 4  # patterns are drawn larger and reduced, for smooth edges
 

@@ -103,7 +103,7 @@ def _tiles(page: DemoPage) -> str:
     outside = [card.report.memorized for card in page.cards if card.group not in recited]
     images = sum(len(card.images) for card in page.cards)
     tiles = (
-        (f"{sum(inside)} <small>of {len(inside)}</small>", "prompts learned by heart, flagged"),
+        (f"{sum(inside)} <small>of {len(inside)}</small>", "prompts fed one image, flagged"),
         (f"{sum(outside)} <small>of {len(outside)}</small>", "other prompts, flagged"),
         (f"{page.scoring_seconds:.1f} <small>s</small>", f"to judge {len(page.cards)} prompts, before sampling"),
         (f"{page.sampling_seconds:.0f} <small>s</small>", f"to make {images} images, afterwards"),
