@@ -77,6 +77,7 @@ def _load_folder(path: Path) -> Any:
         options["variant"] = variant
     if "safety_checker" in index:
         options |= {"safety_checker": None, "requires_safety_checker": False}
+    require("accelerate", "diffusers")  # without it diffusers draws missing weights at random, and says so in passing
     try:
         pipe = cls.from_pretrained(str(path), **options)
     except _LOAD_ERRORS as error:
