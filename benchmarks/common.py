@@ -25,7 +25,7 @@ def arguments(description: str | None, **extra: dict[str, Any]) -> argparse.Name
 def store(name: str, document: dict[str, Any], by: str | None = None) -> None:
     """Writes results/NAME.json with the command and the versions that made it."""
     about = {
-        "command": " ".join(["python", "-m", f"benchmarks.{by or name}", *sys.argv[1:]]),
+        "command": " ".join(["python", "-m", f"benchmarks.{by or name}", *(Path(a).name for a in sys.argv[1:])]),
         "torch": torch.__version__,
         "python": platform.python_version(),
         "threads": torch.get_num_threads(),

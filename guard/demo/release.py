@@ -37,6 +37,10 @@ def assemble(work: Path, early: str) -> None:
     # transformers loads text encoders in the type that their config names, diffusers all others in float32
     config = WEIGHTS / "text_encoder" / "config.json"
     config.write_text(config.read_text().replace('"float16"', '"float32"'))
+    for part in ("unet", "vae"):
+        config = WEIGHTS / part / "config.json"
+        kept = {k: v for k, v in json.loads(config.read_text()).items() if k != "_name_or_path"}  # a local path
+        config.write_text(json.dumps(kept, indent=2) + "\n")
     for name in ("vocab.json", "merges.txt"):  # for older tokenizers, which read these
         shutil.copy(work / "tokenizer" / name, WEIGHTS / "tokenizer" / name)
     for part in TRAINED:
