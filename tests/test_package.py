@@ -57,3 +57,13 @@ def test_submodules_are_found_by_attribute():
     code = "import cryptomnesia; print(cryptomnesia.signals.memorization.memorization_score.__name__)"
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert found.stdout.strip() == "memorization_score"
+
+
+def test_every_folder_of_the_library_is_packaged():
+    from pathlib import Path
+
+    root = Path(__file__).parent.parent
+    listed = (root / "pyproject.toml").read_text()
+    for folder in {p.parent for p in (root / "guard").rglob("*.py")}:
+        name = ".".join(["cryptomnesia", *folder.relative_to(root / "guard").parts])
+        assert f'"{name}"' in listed
