@@ -8,11 +8,11 @@ from scipy.stats import false_discovery_control
 
 from cryptomnesia.calibration import (
     Calibration,
-    CalibrationRun,
     benjamini_hochberg,
     calibrate,
     conformal,
 )
+from cryptomnesia.calibration_run import CalibrationRun
 from cryptomnesia.errors import CalibrationError, InputError
 from cryptomnesia.signals.memorization import memorization_score
 

@@ -10,7 +10,8 @@ import sys
 import pytest
 import torch
 
-from cryptomnesia.calibration import Calibration, CalibrationRun
+from cryptomnesia.calibration import Calibration
+from cryptomnesia.calibration_run import CalibrationRun
 from cryptomnesia.cli import run
 
 from . import pipelines

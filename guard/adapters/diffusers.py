@@ -12,8 +12,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..denoiser import Condition, Denoiser, Levels, PredictionType, fingerprint
+from ..denoiser import Condition, Denoiser, PredictionType, fingerprint
 from ..errors import InputError
+from ..levels import Levels
 
 _PREDICTION_TYPES: dict[str, PredictionType] = {"epsilon": "epsilon", "v_prediction": "v", "sample": "sample"}
 

@@ -15,7 +15,7 @@ from .models import check_alpha, open_model
 from .prompts import PromptSource
 
 if TYPE_CHECKING:
-    from ..calibration import CalibrationRun
+    from ..calibration_run import CalibrationRun
 
 SHIPPED = Path(__file__).parent.parent / "prompts" / "benign.txt"
 LEAST = 100
@@ -47,7 +47,7 @@ def calibrate(
     _check_place(out)
     texts = _benign(prompts, format, column, alpha)
     denoiser = open_model(model)
-    from ..calibration import CalibrationRun
+    from ..calibration_run import CalibrationRun
 
     partial = out.with_name(out.name + ".partial")
     shape = denoiser.latent_shape(height, width)
