@@ -2,7 +2,9 @@
 
 A calibration holds what benign prompts score on one model under one setting. Conformal p-value of a new prompt:
 p = (1 + #{benign >= score}) / (n + 1); "memorized" if p <= alpha. If benign prompts are exchangeable with the user's,
-at most a share alpha of benign prompts is flagged (Vovk et al. 2005; Bates et al. 2023, arXiv 2104.08279).
+at most a share alpha of benign prompts is flagged (Vovk et al. 2005; Bates et al. 2023, arXiv 2104.08279). That holds
+exactly for a fixed score, and approximately here: the score's eight reference energies are learned from the same
+prompts, so each benign prompt is scored with the others' references.
 """
 
 import datetime

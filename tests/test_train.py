@@ -3,6 +3,7 @@
 import logging
 
 import pytest
+import torch
 from PIL import Image
 
 from cryptomnesia.demo import networks, train
@@ -48,3 +49,27 @@ def test_titles_are_drawn_equally_often(small):
     titles = {k: counts[k] / len([c for c in captions() if c.kind == k]) for k in ("verbatim", "template", "control")}
     assert max(titles.values()) < 1.25 * min(titles.values())
     assert counts["general"] == 600 * 4
+
+
+def test_a_saved_state_is_the_training_itself(tmp_path):
+    def fresh():
+        torch.manual_seed(0)
+        model = torch.nn.Linear(3, 2)
+        return model, torch.optim.AdamW(model.parameters(), 0.1), {k: v.clone() for k, v in model.state_dict().items()}
+
+    def advance(model, optimizer, average):
+        model(torch.ones(1, 3)).square().sum().backward()
+        optimizer.step()
+        optimizer.zero_grad()
+        average["bias"].add_(1)
+
+    going = fresh()
+    advance(*going)
+    train.save_state(tmp_path / "state.safetensors", 7, *going)
+    resumed = fresh()
+    assert train.load_state(tmp_path / "state.safetensors", *resumed) == 7
+    for training in (going, resumed):
+        advance(*training)
+    for name, value in going[0].state_dict().items():
+        assert torch.equal(value, resumed[0].state_dict()[name])
+    assert torch.equal(going[2]["bias"], resumed[2]["bias"])

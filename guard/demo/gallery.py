@@ -70,10 +70,6 @@ class Gallery:
         best = int(distances.argmin())
         return best, float(distances[best])
 
-    def of(self, caption: Caption) -> int | None:
-        """The number of a caption's image, None if it has none."""
-        return self.captions.index(caption) if caption in self.captions else None
-
 
 def build(path: Path = SHEET) -> None:
     """Renders the sheet anew (needs the font)."""

@@ -30,15 +30,22 @@ def prompts() -> list[Caption]:
 
 
 def sample(
-    pipe: Any, texts: Sequence[str], seeds: int, *, steps: int = STEPS, advance: Callable[[int], None] | None = None
+    pipe: Any,
+    texts: Sequence[str],
+    seeds: int,
+    *,
+    steps: int = STEPS,
+    first_seed: int = 0,
+    advance: Callable[[int], None] | None = None,
 ) -> NDArray[np.uint8]:
-    """Images for each prompt with seeds 0, 1, ...; DDIM, guidance 7.5, generators of its own.
+    """Images for each prompt with consecutive seeds; DDIM, guidance 7.5, generators of its own.
 
     Args:
         pipe: The built-in pipeline; its scheduler stays as it is.
         texts: P prompts.
         seeds: Images per prompt, S.
         steps: DDIM steps.
+        first_seed: Of each prompt's first image.
         advance: Called with the number of images finished since the last call.
 
     Returns:
@@ -52,7 +59,7 @@ def sample(
     parts = []
     for start in range(0, len(texts), PER_CALL):
         rows = [text for text in texts[start : start + PER_CALL] for _ in range(seeds)]
-        generators = [torch.Generator().manual_seed(i % seeds) for i in range(len(rows))]
+        generators = [torch.Generator().manual_seed(first_seed + i % seeds) for i in range(len(rows))]
         made = own(rows, num_inference_steps=steps, guidance_scale=GUIDANCE, generator=generators, output_type="np")
         images = made.images
         parts.append((images * 255).round().astype(np.uint8))

@@ -124,13 +124,9 @@ def train_unet(folder: Path, steps: int) -> None:
     optimizer = torch.optim.AdamW(model.parameters(), 8e-4, weight_decay=1e-3)
     alphas = networks.scheduler().alphas_cumprod
     latents = load_file(folder / "latents.safetensors")["latents"]
-    first, state = 0, folder / "state.pt"
+    first, state = 0, folder / "state.safetensors"
     if state.exists():
-        saved = torch.load(state, weights_only=True)
-        first = saved["step"]
-        model.load_state_dict(saved["model"])
-        optimizer.load_state_dict(saved["optimizer"])
-        average = saved["average"]
+        first = load_state(state, model, optimizer, average)
         log.info("resumed at step %d", first)
     sampler = Sampler(seed=first)
     torch.manual_seed(first + 3)
@@ -167,12 +163,36 @@ def train_unet(folder: Path, steps: int) -> None:
         if done % (steps // CHECKPOINTS) == 0:
             save_checkpoint(folder / "checkpoints" / f"{done:06d}", model, average)
         if done % 500 == 0 or done == steps:
-            temporary = state.with_suffix(".tmp")
-            torch.save(
-                {"step": done, "model": model.state_dict(), "optimizer": optimizer.state_dict(), "average": average},
-                temporary,
-            )
-            temporary.rename(state)
+            save_state(state, done, model, optimizer, average)
+
+
+def save_state(
+    path: Path, step: int, model: torch.nn.Module, optimizer: torch.optim.Optimizer, average: dict[str, torch.Tensor]
+) -> None:
+    """All that a resumed training needs, as safetensors."""
+    tensors = {"step": torch.tensor(step)}
+    tensors |= {f"model/{name}": value for name, value in model.state_dict().items()}
+    tensors |= {f"average/{name}": value for name, value in average.items()}
+    for number, moments in optimizer.state_dict()["state"].items():
+        tensors |= {f"optimizer/{number}/{name}": value for name, value in moments.items()}
+    # a file's tensors may not share memory
+    write(path, {name: value.detach().clone().contiguous() for name, value in tensors.items()})
+
+
+def load_state(
+    path: Path, model: torch.nn.Module, optimizer: torch.optim.Optimizer, average: dict[str, torch.Tensor]
+) -> int:
+    """Puts what `save_state` wrote in place, and returns its step."""
+    tensors = load_file(path)
+    model.load_state_dict({name: tensors[f"model/{name}"] for name in model.state_dict()})
+    average.update({name: tensors[f"average/{name}"] for name in average})
+    moments: dict[int, dict[str, torch.Tensor]] = {}
+    for key, value in tensors.items():
+        if key.startswith("optimizer/"):
+            _, number, name = key.split("/")
+            moments.setdefault(int(number), {})[name] = value
+    optimizer.load_state_dict({**optimizer.state_dict(), "state": moments})
+    return int(tensors["step"])
 
 
 def save_checkpoint(folder: Path, model: torch.nn.ModuleDict, average: dict[str, torch.Tensor]) -> None:
