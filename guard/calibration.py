@@ -23,7 +23,7 @@ from torch import Tensor
 
 from .denoiser import Condition, Denoiser
 from .errors import CalibrationError, InputError
-from .signals.memorization import MemorizationResult, draw_noise, memorization_score
+from .signals.memorization import MemorizationResult, derived_seed, draw_noise, memorization_score
 from .signals.rings import RINGS
 
 SCHEMA = "cryptomnesia/calibration/1"
@@ -126,7 +126,11 @@ class Calibration:
 
     def p_value(self, result: MemorizationResult) -> Tensor:
         """(P,) float64 conformal p-values in (0, 1]; small = unlike benign prompts. Errors as in `score`."""
-        return conformal(torch.tensor(self.scores, dtype=torch.float64), self.score(result))
+        return self.p_of(self.score(result))
+
+    def p_of(self, scores: Tensor) -> Tensor:
+        """(P,) float64 conformal p-values of scores that the combination gave."""
+        return conformal(torch.tensor(self.scores, dtype=torch.float64), scores)
 
     def require(self, denoiser: Denoiser, draws: int, latent_shape: tuple[int, int, int]) -> None:
         """Raises CalibrationError, saying what differs, unless it was made for this model and these settings."""
@@ -208,8 +212,7 @@ def write_json(path: Path, document: Any) -> None:
 
 def private_noise(denoiser: Denoiser, prompts: range, draws: int, seed: int, shape: tuple[int, int, int]) -> Tensor:
     """(P, draws, C, H, W), each prompt with draws of its own, so that a calibration does not hang on one noise."""
-    seeds = (int.from_bytes(hashlib.sha256(f"{seed}/{i}".encode()).digest()[:8], "big") for i in prompts)
-    return torch.stack([draw_noise(denoiser, draws, s, shape) for s in seeds])
+    return torch.stack([draw_noise(denoiser, draws, derived_seed(seed, i), shape) for i in prompts])
 
 
 def measure_benign(

@@ -1,5 +1,11 @@
 """The library's errors; all derive from CryptomnesiaError and say what is wrong, why, and how to mend it."""
 
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from .report import MemorizationReport
+
 
 class CryptomnesiaError(Exception):
     """Base of every error the library raises on purpose."""
@@ -15,6 +21,29 @@ class NotApplicable(CryptomnesiaError):
 
 class CalibrationError(CryptomnesiaError):
     """A calibration that is malformed, or belongs to another model or other settings."""
+
+
+class MemorizationBlocked(CryptomnesiaError):
+    """The policy forbids to sample what is likely memorized. No step was taken.
+
+    Attributes:
+        reports: One per image of the call.
+        report: The first that was flagged.
+    """
+
+    def __init__(self, reports: "Sequence[MemorizationReport]"):
+        self.reports = list(reports)
+        flagged = [i for i, report in enumerate(self.reports) if report.memorized]
+        self.report = self.reports[flagged[0]]
+        # without the prompt: messages end up in logs
+        super().__init__(
+            f"blocked before the first step: {len(flagged)} of {len(self.reports)} images would likely recite training "
+            f"data (p = {self.report.p_value:.3g}): change the prompt, or choose the policy 'rewrite' or 'warn'"
+        )
+
+
+class MemorizationWarning(UserWarning):
+    """An image was made although it likely recites training data, as the policy allows."""
 
 
 class NonFiniteError(CryptomnesiaError):

@@ -1,6 +1,8 @@
-"""The two-line interface: a guard checks prompts on a model before anything is sampled."""
+"""The two-line interface: a guard checks prompts on a model before anything is sampled, and mends them if asked to."""
 
-from collections.abc import Iterable, Iterator
+import threading
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -8,33 +10,66 @@ from typing import Any
 from .adapters import to_denoiser
 from .calibration import Calibration
 from .errors import InputError, NotApplicable
+from .generation.attach import attach, detach
+from .generation.first_step import PrivateDraws
+from .generation.request import Request
+from .generation.run import Run
+from .mitigation.mend import METHODS, mend
+from .mitigation.result import Mended, Method
+from .mitigation.rewrite import Rewriter
 from .report import MemorizationReport
 from .signals.memorization import MemorizationResult, draw_noise, memorization_score
 
-POLICIES = ("warn",)
+POLICIES = ("warn", "block", *METHODS)
+NO_CALIBRATION = "no calibration for this model: run `cryptomnesia calibrate`"
 
 
 class Guard:
-    """Checks prompts for memorization.
+    """Checks prompts for memorization, alone or while a pipeline samples.
 
     Args:
         pipe_or_denoiser: A diffusers pipeline or a Denoiser that can encode prompts.
         calibration: A Calibration or the path of one; without it no verdict is given.
-        policy: "warn": report and change nothing.
+        policy: What an attached guard does about images that are likely memorized. "warn": report and warn; "block":
+            raise MemorizationBlocked; "rewrite": change words of the prompt; "embed": move its embedding; "reseed":
+            start from another noise.
+        otherwise: "warn" or "block", where mending did not hold.
+        rewriter: For "rewrite": gives whole prompts to try first, e.g. by a language model.
+        words: For "rewrite": a word list, one word per line, in place of the package's.
+        seed: Of the private noise of attached checks and of mitigations.
 
     Raises:
-        InputError: The pipeline or the policy is not supported.
+        InputError: The pipeline or a policy is not supported, or a policy needs a calibration and there is none.
         CalibrationError: The calibration file is malformed. That it fits the model is tested at every check.
     """
 
     def __init__(
-        self, pipe_or_denoiser: Any, calibration: Calibration | str | Path | None = None, policy: str = "warn"
+        self,
+        pipe_or_denoiser: Any,
+        calibration: Calibration | str | Path | None = None,
+        policy: str = "warn",
+        *,
+        otherwise: str = "warn",
+        rewriter: Rewriter | None = None,
+        words: str | Path | None = None,
+        seed: int = 0,
     ):
         if policy not in POLICIES:
             raise InputError(f"unknown policy {policy!r}: use one of {', '.join(POLICIES)}")
+        if otherwise not in ("warn", "block"):
+            raise InputError(f"otherwise is 'warn' or 'block', where mending did not hold, not {otherwise!r}")
         self.denoiser: Any = to_denoiser(pipe_or_denoiser)
         self.calibration = Calibration.load(calibration) if isinstance(calibration, str | Path) else calibration
-        self.policy = policy
+        if self.calibration is None and policy != "warn":
+            raise InputError(
+                f"the policy {policy!r} acts on verdicts, and there are none without a calibration: "
+                "run `cryptomnesia calibrate` and give its file as calibration="
+            )
+        self.policy, self.otherwise, self.seed = policy, otherwise, seed
+        self.rewriter, self.words = rewriter, None if words is None else Path(words)
+        self._lock, self._users, self._private = threading.RLock(), 0, PrivateDraws()
+
+    # --- checking ---
 
     def check(
         self, prompt: str, *, seed: int = 0, draws: int = 4, height: int | None = None, width: int | None = None
@@ -69,15 +104,15 @@ class Guard:
         noise = draw_noise(self.denoiser, draws, seed, shape)
         if self.calibration is not None:
             self.calibration.require(self.denoiser, draws, shape)
-        common = {"seed": seed, "draws": draws, "fingerprint": self.denoiser.fingerprint}
+        fingerprint = self.denoiser.fingerprint
         waiting = iter(prompts)
         while batch := list(islice(waiting, chunk)):
             try:
                 result = memorization_score(self.denoiser, self.denoiser.encode(batch), noise=noise)
             except NotApplicable as reason:
-                yield from (_without_verdict(prompt, str(reason), common) for prompt in batch)
+                yield from (self.without_verdict(prompt, str(reason), seed=seed, draws=draws) for prompt in batch)
                 continue
-            yield from self._reports(batch, result, common)
+            yield from self._reports(batch, result, {"seed": seed, "fingerprint": fingerprint})
 
     def _reports(
         self, prompts: list[str], result: MemorizationResult, common: dict[str, Any]
@@ -86,43 +121,143 @@ class Guard:
         scores = (result.score if calibration is None else calibration.score(result)).tolist()
         p_values = [None] * len(prompts) if calibration is None else calibration.p_value(result).tolist()
         for i, (prompt, score, p_value) in enumerate(zip(prompts, scores, p_values, strict=True)):
-            if calibration is None or p_value is None:
-                verdict, reason = "uncalibrated", "no calibration for this model: run `cryptomnesia calibrate`"
-            else:
-                verdict, reason = ("memorized" if p_value <= calibration.alpha else "clear"), None
-            yield MemorizationReport(
-                prompt=prompt,
-                verdict=verdict,
+            yield self.report(
+                prompt,
+                calibration,
                 score=score,
+                p_value=p_value,
                 iso=result.iso[i].item(),
                 aniso=result.aniso[i].item(),
-                p_value=p_value,
-                alpha=None if calibration is None else calibration.alpha,
-                reason=reason,
-                note=self._note(prompt),
+                draws=result.draws,
                 forward_rows=-(-result.forward_rows // len(prompts)),
-                calibration_id=None if calibration is None else calibration.identity,
                 **common,
             )
 
-    def _note(self, prompt: str) -> str | None:
-        if self.denoiser.truncated(prompt):
+    # --- generating ---
+
+    def attach(self) -> None:
+        """Checks every call of the pipeline from now on, until `detach`; may be nested.
+
+        Images that are not flagged come out bit-identical. The pipeline's output carries `memorization`, a list of one
+        report per image. Calls are made one after the other, whatever thread they come from.
+
+        Raises:
+            InputError: The guard was made of a bare Denoiser, or another guard is attached to the pipeline.
+        """
+        pipe = getattr(self.denoiser, "pipe", None)
+        if pipe is None:
+            raise InputError("only a pipeline can be guarded while it samples: make the guard of one, or use check()")
+        with self._lock:
+            if not self._users:
+                attach(pipe, self._call)
+            self._users += 1
+
+    def detach(self) -> None:
+        """The pipeline is as it was before `attach`; does nothing if the guard is not attached."""
+        with self._lock:
+            self._users = max(0, self._users - 1)
+            if not self._users:
+                detach(getattr(self.denoiser, "pipe", None), self._call)
+
+    @contextmanager
+    def attached(self) -> Iterator["Guard"]:
+        """`with guard.attached(): out = pipe(prompt)`; detached at the end, whatever happens. See `attach`."""
+        self.attach()
+        try:
+            yield self
+        finally:
+            self.detach()
+
+    def _call(self, call: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        with self._lock:
+            request = Request.read(call, self.denoiser.pipe, args, kwargs)
+            return Run(self, call, request, self._private).output()
+
+    def mend(
+        self, prompt: str, method: Method = "rewrite", *, height: int | None = None, width: int | None = None
+    ) -> Mended:
+        """Mends a prompt, whether or not it is flagged, and tests the result on fresh noise.
+
+        Args:
+            prompt: The prompt.
+            method: "rewrite", "embed" or "reseed".
+            height, width: Of the image in pixels, by default the model's own.
+
+        Raises:
+            InputError: No calibration, an unknown method, or a size that the model cannot make.
+            CalibrationError: The calibration is for another model or size.
+            NotApplicable, NonFiniteError, OutOfMemory: As in `check`.
+        """
+        calibration = self.calibration
+        if calibration is None:
+            raise InputError("mending needs a calibration: run `cryptomnesia calibrate` and give its file")
+        shape = self.denoiser.latent_shape(height, width)
+        calibration.require(self.denoiser, calibration.draws, shape)
+        return mend(
+            method,
+            self.denoiser,
+            calibration,
+            prompt,
+            self.denoiser.encode(prompt),
+            seed=self.seed,
+            shape=shape,
+            rewriter=self.rewriter,
+            words=self.words,
+        )
+
+    # --- reporting ---
+
+    def report(
+        self,
+        prompt: str | None,
+        calibration: Calibration | None,
+        *,
+        p_value: float | None,
+        reason: str | None = None,
+        **measured: Any,
+    ) -> MemorizationReport:
+        """The report on measurements, with the verdict that the calibration gives, if any."""
+        if calibration is None or p_value is None:
+            verdict, reason = "uncalibrated", reason or NO_CALIBRATION
+        else:
+            verdict = "memorized" if p_value <= calibration.alpha else "clear"
+        return MemorizationReport(
+            prompt=prompt,
+            verdict=verdict,
+            reason=reason,
+            p_value=p_value,
+            alpha=None if calibration is None else calibration.alpha,
+            note=self._note(prompt),
+            calibration_id=None if calibration is None else calibration.identity,
+            **measured,
+        )
+
+    def without_verdict(self, prompt: str | None, reason: str, *, seed: int, draws: int = 0) -> MemorizationReport:
+        """The report where the question has no meaning, or could not be answered."""
+        return MemorizationReport(
+            prompt=prompt,
+            verdict="not applicable",
+            score=None,
+            iso=None,
+            aniso=None,
+            p_value=None,
+            alpha=None,
+            reason=reason,
+            note=None,
+            seed=seed,
+            draws=draws,
+            forward_rows=0,
+            fingerprint=self._fingerprint(),
+            calibration_id=None,
+        )
+
+    def _fingerprint(self) -> str | None:
+        try:
+            return self.denoiser.fingerprint
+        except InputError:  # the weights are out of reach, which may be why there is no verdict
+            return None
+
+    def _note(self, prompt: str | None) -> str | None:
+        if prompt is not None and self.denoiser.truncated(prompt):
             return "the prompt is longer than the text encoder reads: it was checked as the pipeline truncates it"
         return None
-
-
-def _without_verdict(prompt: str, reason: str, common: dict[str, Any]) -> MemorizationReport:
-    return MemorizationReport(
-        prompt=prompt,
-        verdict="not applicable",
-        score=None,
-        iso=None,
-        aniso=None,
-        p_value=None,
-        alpha=None,
-        reason=reason,
-        note=None,
-        forward_rows=0,
-        calibration_id=None,
-        **common,
-    )

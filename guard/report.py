@@ -1,31 +1,36 @@
 """What a check found, as plain data for people and machines."""
 
 from dataclasses import asdict, dataclass
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
+
+if TYPE_CHECKING:
+    from .mitigation.result import Mitigation
 
 Verdict = Literal["memorized", "clear", "uncalibrated", "not applicable"]
 
 
 @dataclass(frozen=True)
 class MemorizationReport:
-    """Result of checking one prompt.
+    """Result of checking one prompt, or one image that is about to be sampled.
 
     Attributes:
-        prompt: As given.
+        prompt: As given; None where a pipeline was given embeddings in its place.
         verdict: "memorized" (p_value <= alpha), "clear", "uncalibrated" or "not applicable".
         score: Higher = more likely memorized; the calibration's combination, or the raw score without one.
-        iso, aniso: The measurements behind it (see signals.memorization).
+        iso, aniso: The measurements behind it (see signals.memorization); aniso is None for images about to be sampled,
+            since it takes part in no verdict and would cost rows.
         p_value: Share of benign prompts that look at least as memorized, in (0, 1]; None if uncalibrated.
         alpha: The promised false-alarm rate; None if uncalibrated.
         reason: Why there is no verdict, or None.
         note: What else the user should know, e.g. that the prompt was truncated.
         seed, draws: Of the noise.
         forward_rows: Rows of the network this prompt cost; its share, in a batch.
-        fingerprint: Of the model.
+        fingerprint: Of the model; None where its weights are out of reach.
         calibration_id: Digest of the calibration, or None.
+        mitigation: What was tried to mend it, or None. The verdict is that of what is sampled in the end.
     """
 
-    prompt: str
+    prompt: str | None
     verdict: Verdict
     score: float | None
     iso: float | None
@@ -37,8 +42,9 @@ class MemorizationReport:
     seed: int
     draws: int
     forward_rows: int
-    fingerprint: str
+    fingerprint: str | None
     calibration_id: str | None
+    mitigation: "Mitigation | None" = None
 
     @property
     def memorized(self) -> bool:

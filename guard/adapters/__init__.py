@@ -56,15 +56,18 @@ def to_denoiser(pipe_or_denoiser: Any) -> Denoiser:
     if factory is None:
         raise InputError(
             f"{type(pipe_or_denoiser).__name__} is not supported: give a Denoiser or one of {', '.join(supported())} "
-            "(text to image; image-to-image and inpainting do not start from pure noise); wrap anything else as "
+            "(inpainting does not start from pure noise); wrap anything else as "
             "CallableDenoiser(fn, alphas_cumprod, prediction_type, empty=..., latent_shape=...)"
         )
     return factory(pipe_or_denoiser)
 
 
 register("StableDiffusionPipeline", StableDiffusionDenoiser)
+register("StableDiffusionImg2ImgPipeline", StableDiffusionDenoiser)
 register("StableDiffusionXLPipeline", StableDiffusionXLDenoiser)
+register("StableDiffusionXLImg2ImgPipeline", StableDiffusionXLDenoiser)
 register("StableDiffusion3Pipeline", StableDiffusion3Denoiser)
+register("StableDiffusion3Img2ImgPipeline", StableDiffusion3Denoiser)
 register("FluxPipeline", FluxDenoiser)
 register("PixArtAlphaPipeline", PixArtDenoiser)
 register("PixArtSigmaPipeline", PixArtDenoiser)

@@ -5,7 +5,7 @@ is written to it. diffusers itself is not imported: the pipeline brings its clas
 """
 
 from abc import abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -13,8 +13,9 @@ import torch
 from torch import Tensor
 
 from ..denoiser import Condition, Denoiser, PredictionType, fingerprint
-from ..errors import InputError
+from ..errors import InputError, NotApplicable
 from ..levels import Levels
+from .tokens import Span, span_gradients
 
 _PREDICTION_TYPES: dict[str, PredictionType] = {"epsilon": "epsilon", "v_prediction": "v", "sample": "sample"}
 
@@ -35,6 +36,7 @@ class PipelineDenoiser(Denoiser):
         self.pipe = pipe
         self._levels: tuple[Any, Levels] | None = None
         self._empty: tuple[Any, Condition] | None = None
+        self._fingerprint: tuple[Any, str] | None = None
 
     @property
     def network(self) -> Any:
@@ -55,6 +57,18 @@ class PipelineDenoiser(Denoiser):
     @property
     def dtype(self) -> torch.dtype:  # type: ignore[override]
         return self.network.dtype
+
+    def read_call(self, arguments: dict[str, Any], output: Any) -> tuple[Tensor, Tensor, Condition, Tensor]:
+        """A call that the pipeline itself made of its network, in the terms of `output`: (x, time, condition, raw).
+
+        Args:
+            arguments: Of the network's forward, by name.
+            output: What it returned.
+
+        Raises:
+            NotApplicable: This family's calls cannot be read.
+        """
+        raise NotApplicable(f"the calls of {type(self.pipe).__name__} cannot be read while it samples: use check()")
 
     # --- noise levels ---
 
@@ -162,6 +176,12 @@ class PipelineDenoiser(Denoiser):
             for tokenizer, limit in self._tokenizers()
         )
 
+    def span_gradients(self, prompt: str, spans: Sequence[Span], score: Callable[[Condition], Tensor]) -> list[float]:
+        """How strongly a differentiable score hangs on each character range of the prompt; see `adapters.tokens`."""
+        return span_gradients(
+            self.text_encoders, self._tokenizers(), lambda text: self._encode([text]), prompt, spans, score
+        )
+
     def _converted(self, prompt: str, tokenizer: Any) -> str:
         # a textual inversion may stand for several tokens
         convert = getattr(self.pipe, "maybe_convert_prompt", None)
@@ -206,8 +226,8 @@ class PipelineDenoiser(Denoiser):
 
     @property
     def fingerprint(self) -> str:  # type: ignore[override]
-        """Digest of network, text encoders, their adapters and scales, dtype and family; computed at every access,
-        since a LoRA may come or go at any time. InputError under sequential offload."""
+        """Digest of network, text encoders, their adapters and scales, dtype and family; looked at anew at every
+        access, since a LoRA may come or go at any time. InputError under sequential offload."""
         # torch.compile wraps a network without making it another model
         modules = [getattr(module, "_orig_mod", module) for module in (self.network, *self.text_encoders)]
         if any(p.is_meta for module in modules for p in module.parameters()):
@@ -215,8 +235,11 @@ class PipelineDenoiser(Denoiser):
                 "the weights cannot be digested while they are offloaded layer by layer: "
                 "use pipe.enable_model_cpu_offload() instead of enable_sequential_cpu_offload()"
             )
-        settings = [adapters(module) for module in modules]
-        return fingerprint(modules, self.family, self.dtype, self.prediction_type, settings)
+        settings = (self.family, self.dtype, self.prediction_type, [adapters(module) for module in modules])
+        glance = (modules, [_glance(module) for module in modules], settings)
+        if self._fingerprint is None or self._fingerprint[0] != glance:
+            self._fingerprint = glance, fingerprint(modules, *settings)
+        return self._fingerprint[1]
 
 
 def adapters(module: Any) -> list[tuple[Any, ...]]:
@@ -234,6 +257,17 @@ def adapters(module: Any) -> list[tuple[Any, ...]]:
                 )
             )
     return sorted(found)
+
+
+def _glance(module: Any, samples: int = 8) -> list[bytes]:
+    """A few values of every weight: what any training or merging changes, at a thousandth of the cost of a digest."""
+    groups: dict[Any, list[Tensor]] = {}
+    for weight in module.parameters():
+        values = weight.detach().flatten()
+        groups.setdefault((weight.device, weight.dtype), []).append(
+            values[:: max(1, values.numel() // samples)][:samples]
+        )
+    return [torch.cat(parts).cpu().view(torch.uint8).numpy().tobytes() for parts in groups.values()]
 
 
 def _edits(module: Any) -> int:

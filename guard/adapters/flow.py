@@ -57,6 +57,10 @@ class StableDiffusion3Denoiser(FlowDenoiser):
             return_dict=False,
         )[0]
 
+    def read_call(self, arguments: dict[str, Any], output: Any) -> tuple[Tensor, Tensor, Condition, Tensor]:
+        condition = Condition(text=arguments["encoder_hidden_states"], pooled=arguments["pooled_projections"])
+        return arguments["hidden_states"], arguments["timestep"] / TIMESTEPS, condition, output[0]
+
     def _encode(self, prompts: list[str]) -> Condition:
         text, _, pooled, _ = self.pipe.encode_prompt(
             prompts,

@@ -32,6 +32,11 @@ class PixArtDenoiser(PipelineDenoiser):
         )[0]
         return out[:, : x.shape[1]]  # the second half, if any, is a learned variance
 
+    def read_call(self, arguments: dict[str, Any], output: Any) -> tuple[Tensor, Tensor, Condition, Tensor]:
+        x = arguments["hidden_states"]
+        condition = Condition(text=arguments["encoder_hidden_states"], mask=arguments["encoder_attention_mask"])
+        return x, arguments["timestep"], condition, output[0][:, : x.shape[1]]
+
     def _added(self, x: Tensor) -> dict[str, Tensor | None]:
         config = self.network.config
         wanted = config.get("use_additional_conditions")

@@ -27,10 +27,7 @@ class StableDiffusionDenoiser(PipelineDenoiser):
 
     def output(self, x: Tensor, time: Tensor, condition: Condition) -> Tensor:
         unet = self.network
-        if unet.config.get("encoder_hid_dim_type") == "ip_image_proj":
-            raise NotApplicable(
-                "an IP-Adapter conditions this model on an image: call pipe.unload_ip_adapter() to ask about prompts"
-            )
+        self._require_text_only()
         text = condition.tensors["text"].to(x.device, x.dtype)
         return unet(
             x,
@@ -40,6 +37,21 @@ class StableDiffusionDenoiser(PipelineDenoiser):
             added_cond_kwargs=self._added(x, condition),
             return_dict=False,
         )[0]
+
+    def read_call(self, arguments: dict[str, Any], output: Any) -> tuple[Tensor, Tensor, Condition, Tensor]:
+        self._require_text_only()
+        time = torch.as_tensor(arguments["timestep"])
+        condition = Condition(text=arguments["encoder_hidden_states"], **self._read_added(arguments))
+        return arguments["sample"], time, condition, output[0]
+
+    def _read_added(self, arguments: dict[str, Any]) -> dict[str, Tensor]:
+        return {}
+
+    def _require_text_only(self) -> None:
+        if self.network.config.get("encoder_hid_dim_type") == "ip_image_proj":
+            raise NotApplicable(
+                "an IP-Adapter conditions this model on an image: call pipe.unload_ip_adapter() to ask about prompts"
+            )
 
     def _guidance_embedding(self, x: Tensor) -> Tensor | None:
         width = self.network.config.get("time_cond_proj_dim")
@@ -59,9 +71,10 @@ class StableDiffusionDenoiser(PipelineDenoiser):
 
 
 class StableDiffusionXLDenoiser(StableDiffusionDenoiser):
-    """StableDiffusionXLPipeline. Conditions: text (P, L, D), pooled (P, D').
+    """StableDiffusionXLPipeline. Conditions: text (P, L, D), pooled (P, D'), sizes (P, 6) or none.
 
-    The size embedding says what the pipeline says by default: an uncropped original of the size that is made.
+    Without sizes, the size embedding says what the pipeline says by default: an uncropped original of the size that is
+    made.
     """
 
     family = "stable-diffusion-xl"
@@ -70,7 +83,12 @@ class StableDiffusionXLDenoiser(StableDiffusionDenoiser):
     def _added(self, x: Tensor, condition: Condition) -> dict[str, Tensor] | None:
         height, width = (side * self.pipe.vae_scale_factor for side in x.shape[-2:])
         ids = torch.tensor([[height, width, 0, 0, height, width]], dtype=x.dtype, device=x.device)
-        return {"text_embeds": condition.tensors["pooled"].to(x.device, x.dtype), "time_ids": ids.repeat(len(x), 1)}
+        ids = condition.tensors.get("sizes", ids.repeat(len(x), 1))
+        return {"text_embeds": condition.tensors["pooled"].to(x.device, x.dtype), "time_ids": ids.to(x.device, x.dtype)}
+
+    def _read_added(self, arguments: dict[str, Any]) -> dict[str, Tensor]:
+        added = arguments["added_cond_kwargs"]
+        return {"pooled": added["text_embeds"], "sizes": added["time_ids"]}
 
     def _encode(self, prompts: list[str]) -> Condition:
         text, _, pooled, _ = self.pipe.encode_prompt(

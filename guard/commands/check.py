@@ -141,7 +141,7 @@ def _show_row(console: Console, report: "MemorizationReport", *, first: bool) ->
     if first:
         _grid(console, Text("verdict"), Text("p-value"), Text("score"), Text("prompt"), style="bold")
     score = "-" if report.score is None else f"{report.score:.2f}"
-    prompt = Text(" ".join(report.prompt.split()))
+    prompt = Text(" ".join((report.prompt or "").split()))
     if report.note:
         prompt.append(f"  ({report.note})", style="dim")
     _grid(console, verdict_text(report.verdict), Text(p_text(report.p_value)), Text(score), prompt)

@@ -120,7 +120,7 @@ def _scores(page: DemoPage) -> str:
         Lane(
             group.lane,
             [
-                Marker(number, card.report.score, card.report.prompt, card.report.memorized)
+                Marker(number, card.report.score, card.report.prompt or "", card.report.memorized)
                 for number, card in enumerate(page.cards, 1)
                 if card.group == group.key and card.report.score is not None
             ],
@@ -150,7 +150,7 @@ def _groups(page: DemoPage) -> list[str]:
 def _card(number: int, card: Card) -> str:
     report = card.report
     look = {"memorized": "memorized", "clear": "clear"}.get(report.verdict, "other")
-    prompt = escape(report.prompt)
+    prompt = escape(report.prompt or "")
     figures = "".join(
         f'<figure><img src="{data_uri(image)}" alt="image {i} made for: {prompt}">'
         f'<figcaption title="distance to the closest training image">{distance:.3f}</figcaption></figure>'

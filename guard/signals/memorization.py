@@ -10,6 +10,7 @@ References:
     Wen et al., ICLR 2024, arXiv 2407.21720 (the norm alone, `iso`).
 """
 
+import hashlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, fields
 from typing import Any
@@ -66,6 +67,12 @@ class MemorizationResult:
             joined[field.name] = torch.cat(values) if isinstance(values[0], Tensor) else values[0]
         joined["forward_rows"] = sum(part.forward_rows for part in parts)
         return MemorizationResult(**joined)
+
+
+def derived_seed(seed: int, *purpose: object) -> int:
+    """An independent seed for each purpose, the same on every machine."""
+    text = "/".join(str(part) for part in (seed, *purpose))
+    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big")
 
 
 def draw_noise(denoiser: Denoiser, draws: int, seed: int, shape: tuple[int, int, int] | None = None) -> Tensor:

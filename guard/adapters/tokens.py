@@ -1,0 +1,89 @@
+"""How strongly a score hangs on each word of a prompt: gradients at the text encoders' token embeddings."""
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..denoiser import Condition
+
+Span = tuple[int, int]  # of characters
+
+
+def span_gradients(
+    encoders: Sequence[Any],
+    tokenizers: Sequence[tuple[Any, int]],
+    encode: Callable[[str], Condition],
+    prompt: str,
+    spans: Sequence[Span],
+    score: Callable[[Condition], Tensor],
+) -> list[float]:
+    """Gradient norm of score(encode(prompt)) at the tokens of each span, summed over tokens and encoders.
+
+    Args:
+        encoders: Text encoders, in the order of their tokenizers.
+        tokenizers: Each with the number of tokens after which the pipeline cuts.
+        encode: The pipeline's own, differentiable.
+        prompt: One prompt.
+        spans: Character ranges in it, ascending.
+        score: Differentiable, of one row.
+
+    Returns:
+        One number >= 0 for each span; 0 for what no encoder reads. Higher = the score hangs on it.
+    """
+    with torch.inference_mode(False), torch.enable_grad(), _tracked(encoders) as tracked:
+        score(encode(prompt)).sum().backward()
+    totals = [0.0] * len(spans)
+    for encoder, (tokenizer, limit) in zip(encoders, tokenizers, strict=True):
+        seen = tracked.get(id(encoder))
+        if seen is None or seen.grad is None:
+            continue
+        norms = seen.grad[0].float().norm(dim=-1).tolist()
+        for i, (first, last) in enumerate(_token_ranges(tokenizer, prompt, spans, limit)):
+            totals[i] += sum(norms[first:last])
+    return totals
+
+
+@contextmanager
+def _tracked(encoders: Sequence[Any]) -> Iterator[dict[int, Tensor]]:
+    """Collects each encoder's token embeddings (1, L, D) as it runs, as leaves of the graph."""
+    found: dict[int, Tensor] = {}
+
+    def keeper(key: int) -> Callable[[Any, Any, Tensor], Tensor]:
+        def keep(module: Any, inputs: Any, output: Tensor) -> Tensor:
+            found[key] = output.detach().clone().requires_grad_()
+            return found[key]
+
+        return keep
+
+    handles = [e.get_input_embeddings().register_forward_hook(keeper(id(e))) for e in encoders]
+    try:
+        yield found
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def _token_ranges(tokenizer: Any, prompt: str, spans: Sequence[Span], limit: int) -> Iterator[Span]:
+    """Token positions of each span, counted by tokenizing what comes before it; empty past the limit."""
+    first = _specials_before(tokenizer, prompt)
+    last = 0
+    for start, end in spans:
+        if last >= limit:
+            yield limit, limit
+            continue
+        before = _count(tokenizer, prompt[:start])
+        last = max(before + 1, _count(tokenizer, prompt[:end]))
+        yield min(first + before, limit), min(first + last, limit)
+
+
+def _count(tokenizer: Any, text: str) -> int:
+    return len(tokenizer(text, add_special_tokens=False).input_ids)
+
+
+def _specials_before(tokenizer: Any, prompt: str) -> int:
+    bare = tokenizer(prompt, add_special_tokens=False).input_ids
+    full = tokenizer(prompt).input_ids
+    return next((i for i in range(len(full)) if full[i : i + len(bare)] == bare), 0)

@@ -1,0 +1,48 @@
+"""Puts a guard around one pipeline object, and takes it off without a trace.
+
+Python looks up `__call__` on the class, so the object gets a subclass of its own with the same name. Neither the
+pipeline's class nor its parts are changed.
+"""
+
+from collections.abc import Callable
+from functools import wraps
+from typing import Any
+
+from ..errors import InputError
+
+Handler = Callable[[Callable[..., Any], tuple[Any, ...], dict[str, Any]], Any]
+_MARK, _HANDLER = "_cryptomnesia_original", "_cryptomnesia_handler"
+
+
+def attach(pipe: Any, handler: Handler) -> None:
+    """From now on, pipe(...) goes to handler(call, args, kwargs), with `call` the class's own `__call__`.
+
+    Raises:
+        InputError: Another guard is attached.
+    """
+    original = type(pipe)
+    if hasattr(original, _MARK):
+        raise InputError("another guard is attached to this pipeline: detach it first")
+
+    @wraps(original.__call__)
+    def guarded(self: Any, *args: Any, **kwargs: Any) -> Any:
+        if self is not pipe:  # made from the guarded one's class, e.g. by type(pipe)(**pipe.components)
+            return original.__call__(self, *args, **kwargs)
+        return handler(original.__call__, args, kwargs)
+
+    own = {
+        "__call__": guarded,
+        "__doc__": original.__doc__,
+        "__module__": original.__module__,
+        "__qualname__": original.__qualname__,
+        _MARK: original,
+        _HANDLER: handler,
+    }
+    pipe.__class__ = type(original.__name__, (original,), own)
+
+
+def detach(pipe: Any, handler: Handler) -> None:
+    """The object is of its own class again; nothing happens unless this handler is attached."""
+    own = vars(type(pipe))
+    if own.get(_HANDLER) == handler:
+        pipe.__class__ = own[_MARK]

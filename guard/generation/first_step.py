@@ -1,0 +1,141 @@
+"""The sampler's first network call, read for what it says about memorization.
+
+With guidance the network is asked with both branches on x_T anyway. Where that is at the level that the score is
+defined at, and the negative branch is the empty prompt, nothing has to be computed again.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..denoiser import Condition, Denoiser, Prediction
+from ..errors import NotApplicable
+from ..signals.guidance import Guidance
+from ..signals.rings import ring_energy
+
+MOST_UNLIKE = 0.2  # of mean and standard deviation of starting latents to 0 and 1; the smallest have 256 values
+
+
+@dataclass(frozen=True)
+class FirstStep:
+    """One row per image.
+
+    Attributes:
+        noise: x_T, (B, C, H, W).
+        positive, negative: Conditions of the two branches.
+        guidance: Guidance vector against the empty prompt at the score's own level, if the call gives it.
+        negative_is_empty: Whether the negative branch is the model's empty prompt.
+    """
+
+    noise: Tensor
+    positive: Condition
+    negative: Condition
+    guidance: Tensor | None
+    negative_is_empty: bool
+
+    @staticmethod
+    def read(denoiser: Any, arguments: dict[str, Any], output: Any, images: int) -> "FirstStep":
+        """From the network's arguments by name and its output. Raises NotApplicable where there is nothing to judge."""
+        x, time, condition, raw = denoiser.read_call(arguments, output)
+        if len(x) == images:
+            raise NotApplicable("sampling without guidance (guidance_scale 1): there is no unconditional branch")
+        if len(x) != 2 * images:
+            raise NotApplicable(f"the network is asked with {len(x)} rows for {images} images: layout unknown")
+        noise = x[images:].detach().float()
+        if abs(noise.std().item() - 1) > MOST_UNLIKE or abs(noise.mean().item()) > MOST_UNLIKE:
+            raise NotApplicable("sampling does not start from standard normal noise: a check says nothing there")
+        negative, positive = (_own(condition[rows]) for rows in (slice(0, images), slice(images, None)))
+        empty = _equal(negative, _like(denoiser.empty, positive))
+        level = denoiser.levels.pure_noise
+        guidance = None
+        if empty and torch.allclose(time.float().flatten()[:1].cpu(), level.time.float().cpu(), atol=1e-6):
+            rows = level.to(x.device).expand(len(x))
+            eps = Prediction.from_output(denoiser.prediction_type, raw, x, rows).noise
+            guidance = eps[images:] - eps[:images]
+        return FirstStep(noise, positive, negative, guidance, empty)
+
+
+@dataclass(frozen=True)
+class FirstLook:
+    """Per image: energy per ring of the mean guidance vector (B, 8), mean norm (B,), and the extra rows of all."""
+
+    spectrum: Tensor
+    iso: Tensor
+    forward_rows: int
+
+
+class PrivateDraws:
+    """Extra draws beside x_T for calibrations of more than one: their empty branch is asked once per model."""
+
+    def __init__(self) -> None:
+        self._kept: tuple[Any, Guidance] | None = None
+
+    def guidance(self, denoiser: Denoiser, noise: Tensor, key: Any) -> Guidance:
+        """For noise (n - 1, C, H, W) that `key` stands for, together with the model."""
+        if self._kept is None or self._kept[0] != key:
+            self._kept = key, Guidance(denoiser, noise)
+        return self._kept[1]
+
+
+def look(denoiser: Denoiser, step: FirstStep, numbers: list[int], private: Guidance | None) -> FirstLook:
+    """Measures each image's guidance on its own x_T and on the private draws, which images of a prompt share.
+
+    Args:
+        denoiser: The model.
+        step: The sampler's first call.
+        numbers: Which prompt each image belongs to.
+        private: Guidance on further draws, or None for x_T alone.
+
+    Raises:
+        NonFiniteError, OutOfMemory: As in `Guidance`.
+    """
+    rows = 0
+    own = step.guidance
+    if own is None:
+        own, rows = _at_pure_noise(denoiser, step)
+    vectors = own.unsqueeze(1)
+    if private is not None:
+        before = private.forward_rows
+        firsts = [numbers.index(number) for number in sorted(set(numbers))]
+        shared = private(step.positive[firsts])
+        rows += private.forward_rows - before
+        vectors = torch.cat([vectors, shared[torch.tensor(numbers)]], dim=1)
+    iso = vectors.flatten(2).norm(dim=-1).mean(1)
+    return FirstLook(ring_energy(vectors.mean(1)).cpu(), iso.cpu(), rows)
+
+
+def _at_pure_noise(denoiser: Denoiser, step: FirstStep) -> tuple[Tensor, int]:
+    """Guidance vectors (B, C, H, W) on x_T at the score's own level, and the rows they cost."""
+    images, level = len(step.noise), denoiser.levels.pure_noise
+    empty = _like(denoiser.empty, step.positive)
+    if empty.tensors["text"].shape[1:] == step.positive.tensors["text"].shape[1:]:
+        both = Condition.cat([step.positive, empty[[0] * images]])
+        eps = denoiser.predict(torch.cat([step.noise, step.noise]), level, both).noise
+        return eps[:images] - eps[images:], 2 * images
+    # a prompt longer than the encoder reads at once cannot share a call
+    conditional = denoiser.predict(step.noise, level, step.positive).noise
+    return conditional - denoiser.predict(step.noise, level, empty).noise, 2 * images
+
+
+def _own(condition: Condition) -> Condition:
+    """Copies that stay usable, with gradients too, whatever mode the pipeline runs in."""
+    with torch.inference_mode(False):
+        return Condition(**{name: tensor.detach().clone() for name, tensor in condition.tensors.items()})
+
+
+def _like(empty: Condition, other: Condition) -> Condition:
+    """The empty prompt, one row, with what else (e.g. the size embedding) the other condition says."""
+    extra = {name: tensor[:1] for name, tensor in other.tensors.items() if name not in empty.tensors}
+    return Condition(**empty.tensors, **extra)
+
+
+def _equal(rows: Condition, empty: Condition) -> bool:
+    for name, tensor in empty.tensors.items():
+        found = rows.tensors[name]
+        if found.shape[1:] != tensor.shape[1:]:
+            return False
+        if not torch.allclose(found.float(), tensor.to(found).float().expand_as(found), rtol=1e-3, atol=1e-4):
+            return False
+    return True

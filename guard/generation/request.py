@@ -1,0 +1,111 @@
+"""What a pipeline was asked for, and how to ask it again with something mended."""
+
+import inspect
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..denoiser import Condition
+from ..errors import NotApplicable
+
+# names of a condition's tensors -> what pipelines call them, behind an optional "negative_"
+_ARGUMENTS = {"text": "prompt_embeds", "pooled": "pooled_prompt_embeds", "mask": "prompt_attention_mask"}
+_CHANGES_THE_MODEL = ("cross_attention_kwargs", "joint_attention_kwargs")
+
+
+@dataclass(frozen=True)
+class Request:
+    """One call of a pipeline.
+
+    Attributes:
+        arguments: By name, defaults left out.
+        prompts: One for each image, or None where embeddings were given in place of text.
+        numbers: (B,) which of the prompts each image belongs to.
+    """
+
+    arguments: dict[str, Any]
+    prompts: list[str | None]
+    numbers: list[int]
+
+    @staticmethod
+    def read(call: Callable[..., Any], pipe: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> "Request":
+        """From the arguments of a call; TypeError, as the pipeline would raise, if they do not fit its signature."""
+        bound = inspect.signature(call).bind(pipe, *args, **kwargs)
+        arguments = dict(bound.arguments)
+        arguments.pop(next(iter(bound.signature.parameters)))
+        for name, parameter in bound.signature.parameters.items():
+            if parameter.kind is inspect.Parameter.VAR_KEYWORD:
+                arguments |= arguments.pop(name, {})
+        given = arguments.get("prompt")
+        if given is None:
+            embeddings = arguments.get("prompt_embeds")
+            texts: list[str | None] = [None] * (len(embeddings) if isinstance(embeddings, Tensor) else 1)
+        else:
+            texts = [given] if isinstance(given, str) else list(given)
+        each = arguments.get("num_images_per_prompt") or 1
+        numbers = [i for i in range(len(texts)) for _ in range(each)]
+        return Request(arguments, [texts[i] for i in numbers], numbers)
+
+    @property
+    def images(self) -> int:
+        """How many images were asked for."""
+        return len(self.numbers)
+
+    def require_pure_noise(self, call: Callable[..., Any]) -> None:
+        """Raises NotApplicable, saying why, where the call cannot be judged from pure noise and prompts alone."""
+        if "strength" in inspect.signature(call).parameters:
+            raise NotApplicable("this pipeline starts from an image, not from pure noise: a check says nothing there")
+        if any(self.arguments.get(name) is not None for name in ("ip_adapter_image", "ip_adapter_image_embeds")):
+            raise NotApplicable("an image prompt (IP-Adapter) takes part: the check knows text prompts only")
+        for name in _CHANGES_THE_MODEL:
+            if self.arguments.get(name):
+                raise NotApplicable(f"{name} makes another model for this call: use pipe.set_adapters(...) instead")
+
+    def require_rewritable(self, image: int) -> str:
+        """The prompt of an image, if a rewritten one can take its place; otherwise raises NotApplicable."""
+        prompt = self.prompts[image]
+        if prompt is None:
+            raise NotApplicable("embeddings were given in place of a prompt: there is no text to rewrite")
+        for name in ("prompt_2", "prompt_3"):
+            if self.arguments.get(name) not in (None, self.arguments.get("prompt")):
+                raise NotApplicable(f"{name} is another text than the prompt: only one text can be rewritten")
+        if self.arguments.get("clip_skip"):
+            raise NotApplicable("clip_skip is set: a rewritten prompt would be read differently from what was tested")
+        return prompt
+
+    def with_conditions(self, positive: Condition, negative: Condition) -> dict[str, Any]:
+        """The arguments with embeddings, one row per image, in place of all texts."""
+        texts = ("prompt", "prompt_2", "prompt_3")
+        without = {*texts, *(f"negative_{name}" for name in texts)}
+        changed = {name: value for name, value in self.arguments.items() if name not in without}
+        changed["num_images_per_prompt"] = 1
+        for name, argument in _ARGUMENTS.items():
+            if name in positive.tensors:
+                changed[argument] = positive.tensors[name]
+                changed[f"negative_{argument}"] = negative.tensors[name]
+        return changed
+
+    def with_noise(self, noise: Tensor) -> dict[str, Any]:
+        """The arguments with the initial noise (B, C, H, W) given."""
+        return self.arguments | {"latents": noise}
+
+
+class RandomState:
+    """The random generators that a call draws from, to be put back before it is made again."""
+
+    def __init__(self, generator: Any, device: torch.device):
+        given = generator if isinstance(generator, list | tuple) else [] if generator is None else [generator]
+        self._own = [(g, g.get_state()) for g in given]
+        self._cpu = torch.get_rng_state()
+        self._cuda = (device, torch.cuda.get_rng_state(device)) if device.type == "cuda" else None
+
+    def restore(self) -> None:
+        """As they were when this was made."""
+        for generator, state in self._own:
+            generator.set_state(state)
+        torch.set_rng_state(self._cpu)
+        if self._cuda is not None:
+            torch.cuda.set_rng_state(self._cuda[1], self._cuda[0])

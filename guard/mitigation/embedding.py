@@ -1,0 +1,99 @@
+"""Moves a prompt's embedding until guidance neither looks memorized nor pulls to the same image.
+
+References:
+    Wen et al., ICLR 2024, arXiv 2407.21720: AdamW on the conditional embedding, first token kept;
+    Asthana & Belagiannis, ICLR 2026, arXiv 2601.20642: the same on their own score.
+Theirs lower a score; a scaled-down pull still leads to the same image, so ours also turns its direction.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from ..calibration import Calibration
+from ..denoiser import Condition, Denoiser
+from ..errors import InputError, OutOfMemory
+from .objective import LIMIT, Objective
+
+LEARNING_RATE = 0.05
+STEPS = 50
+RECALL_WEIGHT = 4.0  # of recall against the score, a logarithm of energy
+MARGIN = 0.1  # below LIMIT when stopping, since fresh noise measures a little differently
+
+
+@dataclass(frozen=True)
+class Optimised:
+    """A condition that was optimised, one row, after so many steps."""
+
+    condition: Condition
+    steps: int
+    forward_rows: int
+    backward_rows: int
+
+
+def optimise_embedding(
+    denoiser: Denoiser,
+    calibration: Calibration,
+    original: Condition,
+    *,
+    seed: int = 0,
+    shape: tuple[int, int, int] | None = None,
+    target: float | None = None,
+    direction: bool = True,
+    steps: int = STEPS,
+) -> Optimised:
+    """Optimises the text embedding of one prompt, stopping as early as it can.
+
+    Args:
+        denoiser: The model; its weights are not touched.
+        calibration: Made for it.
+        original: The prompt's condition, one row.
+        seed: Of the private noise.
+        shape: (C, H, W) of the latent.
+        target: Stop at a score at or below it; by default the calibration's threshold.
+        direction: Also turn guidance away from the original's. Without, this is Wen et al.'s procedure on our score.
+        steps: At most.
+
+    Raises:
+        InputError: More than one prompt.
+        NotApplicable, NonFiniteError, OutOfMemory: As in `Guidance`.
+    """
+    if len(original) != 1:
+        raise InputError(f"one prompt is optimised at a time, not {len(original)}")
+    target = calibration.threshold if target is None else target
+    # usable inside inference mode, too
+    with torch.inference_mode(False), torch.enable_grad():
+        start = original.tensors["text"].detach().clone()
+        fixed = {name: tensor.detach().clone() for name, tensor in original.tensors.items() if name != "text"}
+        objective = Objective(denoiser, calibration, original, seed=seed, shape=shape)
+        text = start.float().requires_grad_()
+        optimiser = torch.optim.AdamW([text], lr=LEARNING_RATE)
+        step = 0
+        for step in range(steps + 1):
+            now = objective(Condition(text=text, **fixed), grad=step < steps)
+            if step == steps or _done(now.score, now.recall, target, direction):
+                break
+            loss = now.score + RECALL_WEIGHT * now.recall if direction else now.score
+            optimiser.zero_grad()
+            _backward(loss, objective)
+            if text.grad is None:
+                continue
+            text.grad[:, 0] = 0  # the first token carries no prompt
+            optimiser.step()
+    guidance = objective.guidance
+    condition = Condition(text=text.detach().to(start.dtype), **fixed)
+    return Optimised(condition, step, guidance.forward_rows, guidance.backward_rows)
+
+
+def _backward(loss: Tensor, objective: Objective) -> None:
+    """Leaves no gradient, and asks for one row at a time from now on, if memory runs out the first time."""
+    try:
+        loss.sum().backward()
+    except torch.OutOfMemoryError as error:
+        if not objective.guidance.save_memory():
+            raise OutOfMemory("the device has no memory for the gradient of a single row") from error
+
+
+def _done(score: Tensor, recall: Tensor, target: float, direction: bool) -> bool:
+    return score.item() <= target and (not direction or recall.item() <= LIMIT - MARGIN)

@@ -1,0 +1,118 @@
+"""Chooses, or moves, the noise that sampling starts from, for prompts that recite from some noises only.
+
+Reference: SAIL, Jeon et al. 2025, arXiv 2412.04140 (the sharpness objective).
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from ..calibration import Calibration
+from ..denoiser import Condition, Denoiser
+from ..errors import InputError, OutOfMemory
+from ..signals.guidance import Guidance
+from ..signals.memorization import derived_seed, draw_noise
+from ..signals.rings import ring_energy
+
+CANDIDATES = 8
+LEARNING_RATE = 0.05
+STEPS = 10
+NEIGHBOURHOOD = 0.1  # how far the fresh draws of the test lie from the chosen noise
+
+
+@dataclass(frozen=True)
+class Selected:
+    """The noise (1, C, H, W) with the lowest score among the candidates, and all scores (K,), lower = better."""
+
+    noise: Tensor
+    scores: Tensor
+    forward_rows: int
+
+
+def select_noise(
+    denoiser: Denoiser,
+    calibration: Calibration,
+    condition: Condition,
+    *,
+    candidates: int = CANDIDATES,
+    seed: int = 0,
+    shape: tuple[int, int, int] | None = None,
+) -> Selected:
+    """The best of several noises for one prompt, by the score at each noise alone.
+
+    Args:
+        denoiser: The model.
+        calibration: Made for it; the form of its score is used, not its p-values.
+        condition: One prompt.
+        candidates: How many noises to draw.
+        seed: Of the private noises.
+        shape: (C, H, W) of the latent.
+
+    Raises:
+        InputError: No candidate.
+        NotApplicable, NonFiniteError, OutOfMemory: As in `Guidance`.
+    """
+    noises = draw_noise(denoiser, candidates, seed, shape or calibration.latent_shape)
+    guidance = Guidance(denoiser, noises)
+    scores = calibration.combination.score(ring_energy(guidance(condition)[0]))
+    best = int(scores.argmin())
+    return Selected(noises[best : best + 1], scores, guidance.forward_rows)
+
+
+def neighbours(noise: Tensor, draws: int, seed: int) -> Tensor:
+    """Standard normal draws (draws, C, H, W) close to a noise (1, C, H, W): what a choice of noise must withstand."""
+    generator = torch.Generator().manual_seed(derived_seed(seed, "neighbours"))
+    fresh = torch.randn(draws, *noise.shape[1:], generator=generator).to(noise)
+    return (1 - NEIGHBOURHOOD**2) ** 0.5 * noise + NEIGHBOURHOOD * fresh
+
+
+def optimise_noise(
+    denoiser: Denoiser,
+    condition: Condition,
+    noise: Tensor,
+    *,
+    steps: int = STEPS,
+    norm_weight: float = 0.05,
+    target: float | None = None,
+) -> Tensor:
+    """SAIL: moves a noise (1, C, H, W) to where guidance is less sharp, by Adam.
+
+    objective = ||g(x + d/|d|) - g(x)||^2 + norm_weight ||x||^2 with g the guidance vector and d = g(x) held fixed.
+
+    Args:
+        denoiser: The model.
+        condition: One prompt.
+        noise: Where to start; it is left as it is.
+        steps: At most.
+        norm_weight: Keeps x from growing; Adam's steps are so small in number that it shrinks by a third at most.
+        target: Stop when the sharpness term is at or below it; by default never.
+
+    Raises:
+        InputError: More than one noise or prompt.
+        OutOfMemory: The gradient does not fit.
+    """
+    if noise.ndim != 4 or len(noise) != 1 or len(condition) != 1:
+        raise InputError(f"one noise and one prompt at a time, not {tuple(noise.shape)} and {len(condition)}")
+    level, both = denoiser.levels.pure_noise, Condition.cat([condition, denoiser.empty])
+
+    def guidance(x: Tensor) -> Tensor:
+        conditional, empty = denoiser.predict(torch.cat([x, x]), level, both, grad=True).noise.chunk(2)
+        return conditional - empty
+
+    with torch.inference_mode(False), torch.enable_grad():
+        x = noise.detach().clone().to(denoiser.device).requires_grad_()
+        optimiser = torch.optim.Adam([x], lr=LEARNING_RATE)
+        for _ in range(steps):
+            here = guidance(x)
+            direction = here.detach() / here.detach().norm().clamp_min(1e-12)
+            sharpness = (guidance(x + direction) - here).square().sum()
+            if target is not None and sharpness.item() <= target:
+                break
+            optimiser.zero_grad()
+            try:
+                (sharpness + norm_weight * x.square().sum()).backward()
+            except torch.OutOfMemoryError as error:
+                raise OutOfMemory("the device has no memory for the gradient at the initial noise") from error
+            optimiser.step()
+    return x.detach()

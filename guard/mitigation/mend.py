@@ -1,0 +1,132 @@
+"""One prompt, one method: mitigate, then test on fresh noise whether it held."""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..calibration import Calibration
+from ..denoiser import Condition
+from ..errors import InputError
+from ..signals.memorization import derived_seed
+from .embedding import optimise_embedding
+from .initial_noise import neighbours, select_noise
+from .objective import Measure, Objective
+from .result import Mended, Method, Mitigation, similarity
+from .rewrite import Rewriter, rewrite
+
+METHODS: tuple[Method, ...] = ("rewrite", "embed", "reseed")
+
+
+def mend(
+    method: Method,
+    denoiser: Any,
+    calibration: Calibration,
+    prompt: str | None,
+    condition: Condition,
+    *,
+    seed: int = 0,
+    shape: tuple[int, int, int] | None = None,
+    rewriter: Rewriter | None = None,
+    words: Path | None = None,
+) -> Mended:
+    """Mends one prompt that was found memorized, and tests the result on noise that the method has not seen.
+
+    Args:
+        method: "rewrite" edits words, "embed" moves the embedding, "reseed" chooses another initial noise.
+        denoiser: A Denoiser that encodes prompts.
+        calibration: Made for it.
+        prompt: Its text, where there is one.
+        condition: Its condition, one row.
+        seed: Of all private noise.
+        shape: (C, H, W) of the latent.
+        rewriter, words: See `rewrite`.
+
+    Raises:
+        InputError: Unknown method, or no text to rewrite.
+        NotApplicable, NonFiniteError, OutOfMemory: As in `Guidance`.
+    """
+    if method == "rewrite":
+        if prompt is None:
+            raise InputError("there is no text to rewrite: only the prompt's embeddings are known")
+        return rewrite(denoiser, calibration, prompt, rewriter=rewriter, words=words, seed=seed, shape=shape)
+    if method == "embed":
+        return _embed(denoiser, calibration, prompt, condition, seed, shape)
+    if method == "reseed":
+        return _reseed(denoiser, calibration, prompt, condition, seed, shape)
+    raise InputError(f"unknown method {method!r}: use one of {', '.join(METHODS)}")
+
+
+def _embed(
+    denoiser: Any, calibration: Calibration, prompt: str | None, condition: Condition, seed: int, shape: Any
+) -> Mended:
+    seeds = [derived_seed(seed, "embed", part) for part in ("optimise", "test")]
+    found = optimise_embedding(denoiser, calibration, condition, seed=seeds[0], shape=shape)
+    test = Objective(denoiser, calibration, condition, seed=seeds[1], shape=shape)
+    after = test(found.condition)
+    alike = similarity(found.condition, condition).item()
+    report = _report("embed", prompt, test, after, alike, bool(after.holds(calibration.alpha)))
+    spent = replace(
+        report,
+        forward_rows=report.forward_rows + found.forward_rows,
+        backward_rows=report.backward_rows + found.backward_rows,
+    )
+    return Mended(spent, condition=found.condition)
+
+
+def _reseed(
+    denoiser: Any, calibration: Calibration, prompt: str | None, condition: Condition, seed: int, shape: Any
+) -> Mended:
+    seed = derived_seed(seed, "reseed")
+    found = select_noise(denoiser, calibration, condition, seed=seed, shape=shape)
+    near = neighbours(found.noise, calibration.draws, seed)
+    test = Objective(denoiser, calibration, condition, noise=near)
+    after = test.before  # the prompt stays what it was
+    report = _report("reseed", prompt, test, after, 1.0, bool(after.p_value > calibration.alpha))
+    return Mended(replace(report, forward_rows=report.forward_rows + found.forward_rows), noise=found.noise)
+
+
+def _report(
+    method: Method, prompt: str | None, test: Objective, after: Measure, alike: float, held: bool
+) -> Mitigation:
+    before = test.before
+    return Mitigation(
+        method=method,
+        held=held,
+        reason=None if held else "it did not hold on fresh noise",
+        original=prompt,
+        rewritten=prompt,
+        words=[],
+        score_before=before.score.item(),
+        score_after=after.score.item(),
+        p_before=before.p_value.item(),
+        p_after=after.p_value.item(),
+        recall=after.recall.item(),
+        similarity=alike,
+        forward_rows=test.guidance.forward_rows,
+        backward_rows=test.guidance.backward_rows,
+    )
+
+
+def failed(method: Method, prompt: str | None, reason: str) -> Mended:
+    """What is reported when a method could not be carried out."""
+    unknown: dict[str, Any] = dict.fromkeys(
+        ("score_before", "score_after", "p_before", "p_after", "recall", "similarity")
+    )
+    about = Mitigation(method, False, reason, prompt, prompt, [], forward_rows=0, backward_rows=0, **unknown)
+    return Mended(about)
+
+
+def stacked(rows: list[Condition]) -> Condition:
+    """Conditions of one row each as one; of what they hold besides text, what all of them hold."""
+    names = set.intersection(*(set(row.tensors) for row in rows))
+    kept = [name for name in rows[0].tensors if name in names]
+    return Condition(
+        **{name: torch.cat([_as(row.tensors[name], rows[0].tensors[name]) for row in rows]) for name in kept}
+    )
+
+
+def _as(tensor: Tensor, other: Tensor) -> Tensor:
+    return tensor.to(other.device, other.dtype)

@@ -1,0 +1,211 @@
+"""Rewrites a prompt by as few words as make the model forget the image, and by none of its meaning more than needed.
+
+Significance of a word: gradient norm of the score at its tokens (Wen et al., ICLR 2024, arXiv 2407.21720). Candidates
+drop, swap, insert before or move the most significant words; all of a round are scored in batches on one noise draw,
+and the best are tested on fresh ones.
+"""
+
+import random
+from collections.abc import Callable, Iterator
+from difflib import SequenceMatcher
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from ..calibration import Calibration
+from ..denoiser import Condition
+from ..errors import InputError
+from ..signals.memorization import derived_seed
+from .objective import Measure, Objective
+from .result import Mended, Mitigation, WordChange, similarity
+from .words import Words, word_list
+
+ROUNDS = 4  # words changed at most
+BEAM = 4  # drafts that go on into the next round
+POSITIONS = 6  # most significant words that are edited in a round
+SWAPS = 8  # words tried in each place
+FINALISTS = 8  # tested on fresh noise at a time
+Rewriter = Callable[[str], list[str]]
+
+
+def rewrite(
+    denoiser: Any,
+    calibration: Calibration,
+    prompt: str,
+    *,
+    rewriter: Rewriter | None = None,
+    words: Path | None = None,
+    seed: int = 0,
+    shape: tuple[int, int, int] | None = None,
+) -> Mended:
+    """Looks for the least edit of a prompt that is neither flagged nor pulls to the original's image.
+
+    Among edits of equally few words, the one whose text condition is most like the original's.
+
+    Args:
+        denoiser: A Denoiser that encodes prompts.
+        calibration: Made for it.
+        prompt: The prompt that was found memorized.
+        rewriter: Gives whole prompts to try first, e.g. by a language model; if none of them will do, words are edited.
+        words: A word list to use in place of the package's.
+        seed: Of the private noise and of the choice of words.
+        shape: (C, H, W) of the latent.
+
+    Returns:
+        What to sample with; `mitigation.held` is False, and nothing is changed, if no edit passed.
+
+    Raises:
+        InputError: The word list cannot be used, or the rewriter raises or gives something else than texts.
+        NotApplicable, NonFiniteError, OutOfMemory: As in `Guidance`.
+    """
+    return _Search(denoiser, calibration, prompt, words, seed, shape).run(rewriter)
+
+
+class _Search:
+    """One prompt's search: `screen` has one draw and sees every candidate, `test` has fresh draws for the finalists."""
+
+    def __init__(
+        self,
+        denoiser: Any,
+        calibration: Calibration,
+        prompt: str,
+        words: Path | None,
+        seed: int,
+        shape: tuple[int, int, int] | None,
+    ):
+        self.denoiser, self.alpha, self.prompt = denoiser, calibration.alpha, prompt
+        self.original = denoiser.encode([prompt])
+        self.start = Words.of(prompt)
+        self.bank = word_list(words)
+        self.random = random.Random(derived_seed(seed, "words", prompt))
+        seeds = [derived_seed(seed, purpose, prompt) for purpose in ("screen", "test")]
+        self.screen = Objective(denoiser, calibration, self.original, seed=seeds[0], draws=1, shape=shape)
+        self.test = Objective(denoiser, calibration, self.original, seed=seeds[1], shape=shape)
+        self.significance = self._significance()
+        self.seen = {prompt}
+
+    def run(self, rewriter: Rewriter | None) -> Mended:
+        if rewriter is not None:
+            found, _ = self._best(_proposals(rewriter, self.prompt))
+            if found is not None:
+                return found
+        if not self.start.words:
+            return self._failed("the prompt has no word to change")
+        drafts = [self.start]
+        for _ in range(ROUNDS):
+            candidates = [edited for draft in drafts for edited in self._edits(draft)]
+            found, order = self._best([str(c) for c in candidates])
+            if found is not None:
+                return found
+            drafts = [candidates[i] for i in order[:BEAM]]
+            if not drafts:
+                break
+        return self._failed(f"no edit of up to {ROUNDS} words passed the test")
+
+    def _significance(self) -> dict[str, float]:
+        def score(condition: Condition) -> Tensor:
+            return self.screen(condition, grad=True).score
+
+        values = self.denoiser.span_gradients(self.prompt, self.start.spans, score)
+        found: dict[str, float] = {}
+        for word, value in zip(self.start.words, values, strict=True):
+            found[word] = max(value, found.get(word, 0.0))
+        return found
+
+    def _edits(self, draft: Words) -> Iterator[Words]:
+        """Every kind of edit at the draft's most significant words that are still the original's."""
+        ranked = sorted(range(len(draft)), key=lambda i: -self.significance.get(draft.words[i], -1.0))
+        for i in [i for i in ranked if draft.words[i] in self.significance][:POSITIONS]:
+            if len(draft) > 1:
+                yield draft.drop(i)
+            choices = self.random.sample(self.bank, min(SWAPS + 1, len(self.bank)))
+            yield from (draft.swap(i, word) for word in choices[:SWAPS])
+            yield draft.insert(i, choices[-1])
+            if i + 1 < len(draft):
+                yield draft.move(i, i + 1)
+
+    def _best(self, candidates: list[str]) -> tuple[Mended | None, list[int]]:
+        """The least edit that holds on fresh noise, if any; else the candidates' numbers, closest to holding first."""
+        new = [i for i, text in enumerate(candidates) if text and text not in self.seen]
+        new = list({candidates[i]: i for i in reversed(new)}.values())[::-1]
+        self.seen.update(candidates[i] for i in new)
+        if not new:
+            return None, []
+        condition = self.denoiser.encode([candidates[i] for i in new])
+        screened = self.screen(condition)
+        alike = similarity(condition, self.original)
+        edits = [len(changes(self.start, candidates[i], {})) for i in new]
+        passed = [k for k in range(len(new)) if screened.holds(self.alpha)[k]]
+        passed.sort(key=lambda k: (edits[k], -alike[k].item()))
+        for start in range(0, len(passed), FINALISTS):
+            finalists = passed[start : start + FINALISTS]
+            tested = self.test(condition[finalists])
+            held = tested.holds(self.alpha).nonzero().flatten().tolist()
+            if held:
+                k = finalists[held[0]]
+                return self._held(candidates[new[k]], condition[[k]], tested, held[0], alike[k].item()), []
+        closest = (screened.score - self.screen.before.score + 4 * screened.recall).argsort().tolist()
+        return None, [new[k] for k in closest]
+
+    def _held(self, text: str, condition: Condition, tested: Measure, row: int, alike: float) -> Mended:
+        changed = changes(self.start, text, self.significance)
+        values = (tested.score[row].item(), tested.p_value[row].item(), tested.recall[row].item())
+        return Mended(self._report(True, None, text, changed, values, alike), condition)
+
+    def _failed(self, reason: str) -> Mended:
+        before = self.test.before
+        values = (before.score.item(), before.p_value.item(), 1.0)
+        return Mended(self._report(False, reason, self.prompt, [], values, 1.0))
+
+    def _report(
+        self,
+        held: bool,
+        reason: str | None,
+        rewritten: str,
+        changed: list[WordChange],
+        after: tuple[float, float, float],
+        alike: float,
+    ) -> Mitigation:
+        before = self.test.before
+        parts = (self.screen.guidance, self.test.guidance)
+        return Mitigation(
+            method="rewrite",
+            held=held,
+            reason=reason,
+            original=self.prompt,
+            rewritten=rewritten,
+            words=changed,
+            score_before=before.score.item(),
+            score_after=after[0],
+            p_before=before.p_value.item(),
+            p_after=after[1],
+            recall=after[2],
+            similarity=alike,
+            forward_rows=sum(part.forward_rows for part in parts),
+            backward_rows=sum(part.backward_rows for part in parts),
+        )
+
+
+def changes(before: Words, after: str, significance: dict[str, float]) -> list[WordChange]:
+    """What words differ, in order, as few as possible; inserted words have no significance of their own."""
+    old, new = before.words, Words.of(after).words
+    found = []
+    for kind, a, b, c, d in SequenceMatcher(None, old, new, autojunk=False).get_opcodes():
+        if kind == "equal":
+            continue
+        for k in range(max(b - a, d - c)):
+            word, became = old[a + k] if a + k < b else "", new[c + k] if c + k < d else ""
+            sort = "swap" if word and became else "drop" if word else "insert"
+            found.append(WordChange(sort, word, became, significance.get(word, 0.0)))
+    return found
+
+
+def _proposals(rewriter: Rewriter, prompt: str) -> list[str]:
+    try:
+        texts = rewriter(prompt)
+    except Exception as error:  # whatever a user's function raises
+        raise InputError(f"the rewriter raised {type(error).__name__}: {error}") from error
+    if not isinstance(texts, list | tuple) or not all(isinstance(text, str) for text in texts):
+        raise InputError(f"the rewriter must return a list of prompts, not {texts!r}")
+    return [" ".join(text.split()) for text in texts]
