@@ -132,10 +132,15 @@ class Calibration:
         """(P,) float64 conformal p-values of scores that the combination gave."""
         return conformal(torch.tensor(self.scores, dtype=torch.float64), scores)
 
-    def require(self, denoiser: Denoiser, draws: int, latent_shape: tuple[int, int, int]) -> None:
-        """Raises CalibrationError, saying what differs, unless it was made for this model and these settings."""
+    def require(
+        self, denoiser: Denoiser, draws: int, latent_shape: tuple[int, int, int], fingerprint: str | None = None
+    ) -> None:
+        """Raises CalibrationError, saying what differs, unless it was made for this model and these settings.
+
+        The denoiser's fingerprint may be given where it is known already.
+        """
         now = {
-            "model": (self.fingerprint[:12], denoiser.fingerprint[:12]),
+            "model": (self.fingerprint[:12], (fingerprint or denoiser.fingerprint)[:12]),
             "dtype": (self.dtype, str(denoiser.dtype)),
             "latent size": (tuple(self.latent_shape), tuple(latent_shape)),
             "number of draws": (self.draws, draws),

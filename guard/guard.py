@@ -102,9 +102,9 @@ class Guard:
         """Checks a stream of prompts, `chunk` at a time; arguments and errors as in `check`."""
         shape = self.denoiser.latent_shape(height, width)
         noise = draw_noise(self.denoiser, draws, seed, shape)
-        if self.calibration is not None:
-            self.calibration.require(self.denoiser, draws, shape)
         fingerprint = self.denoiser.fingerprint
+        if self.calibration is not None:
+            self.calibration.require(self.denoiser, draws, shape, fingerprint)
         waiting = iter(prompts)
         while batch := list(islice(waiting, chunk)):
             try:

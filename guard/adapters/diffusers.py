@@ -4,6 +4,7 @@ Everything is read from the pipe at call time, so that a LoRA, another scheduler
 is written to it. diffusers itself is not imported: the pipeline brings its classes along.
 """
 
+import threading
 from abc import abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -27,10 +28,12 @@ class PipelineDenoiser(Denoiser):
         pipe: The pipeline, unchanged.
         network_name: Its attribute that holds the denoising network.
         guidance_scale: What guidance-distilled networks are told; the pipeline's own default.
+        text_lock: Held while text is encoded, by all denoisers: tokenizers and encoders serve one thread at a time.
     """
 
     network_name = "transformer"
     guidance_scale = 1.0
+    text_lock = threading.RLock()
 
     def __init__(self, pipe: Any):
         self.pipe = pipe
@@ -51,8 +54,10 @@ class PipelineDenoiser(Denoiser):
 
     @property
     def device(self) -> torch.device:  # type: ignore[override]
-        # an offloaded network rests elsewhere than where it computes
-        return torch.device(getattr(self.pipe, "_execution_device", None) or self.network.device)
+        network = self.network
+        # an offloaded network rests elsewhere than where it computes; finding out is slow
+        offloaded = hasattr(network, "_hf_hook") or hasattr(network, "_diffusers_hook")
+        return torch.device(self.pipe._execution_device if offloaded else network.device)
 
     @property
     def dtype(self) -> torch.dtype:  # type: ignore[override]
@@ -153,7 +158,7 @@ class PipelineDenoiser(Denoiser):
         if not prompts or not all(isinstance(p, str) for p in prompts):
             raise InputError(f"prompts are text or a list of at least one, not {prompt!r}")
         # usable with gradients later even if asked for in inference mode
-        with torch.inference_mode(False), torch.no_grad():
+        with self.text_lock, torch.inference_mode(False), torch.no_grad():
             return self._encode(prompts)
 
     @property
@@ -171,16 +176,18 @@ class PipelineDenoiser(Denoiser):
 
     def truncated(self, prompt: str) -> bool:
         """Whether a part of the prompt reaches no text encoder, because it is longer than any of them reads."""
-        return all(
-            len(tokenizer(self._converted(prompt, tokenizer)).input_ids) > limit
-            for tokenizer, limit in self._tokenizers()
-        )
+        with self.text_lock:
+            return all(
+                len(tokenizer(self._converted(prompt, tokenizer)).input_ids) > limit
+                for tokenizer, limit in self._tokenizers()
+            )
 
     def span_gradients(self, prompt: str, spans: Sequence[Span], score: Callable[[Condition], Tensor]) -> list[float]:
         """How strongly a differentiable score hangs on each character range of the prompt; see `adapters.tokens`."""
-        return span_gradients(
-            self.text_encoders, self._tokenizers(), lambda text: self._encode([text]), prompt, spans, score
-        )
+        with self.text_lock:
+            return span_gradients(
+                self.text_encoders, self._tokenizers(), lambda text: self._encode([text]), prompt, spans, score
+            )
 
     def _converted(self, prompt: str, tokenizer: Any) -> str:
         # a textual inversion may stand for several tokens
@@ -230,11 +237,6 @@ class PipelineDenoiser(Denoiser):
         access, since a LoRA may come or go at any time. InputError under sequential offload."""
         # torch.compile wraps a network without making it another model
         modules = [getattr(module, "_orig_mod", module) for module in (self.network, *self.text_encoders)]
-        if any(p.is_meta for module in modules for p in module.parameters()):
-            raise InputError(
-                "the weights cannot be digested while they are offloaded layer by layer: "
-                "use pipe.enable_model_cpu_offload() instead of enable_sequential_cpu_offload()"
-            )
         settings = (self.family, self.dtype, self.prediction_type, [adapters(module) for module in modules])
         glance = (modules, [_glance(module) for module in modules], settings)
         if self._fingerprint is None or self._fingerprint[0] != glance:
@@ -263,6 +265,11 @@ def _glance(module: Any, samples: int = 8) -> list[bytes]:
     """A few values of every weight: what any training or merging changes, at a thousandth of the cost of a digest."""
     groups: dict[Any, list[Tensor]] = {}
     for weight in module.parameters():
+        if weight.is_meta:
+            raise InputError(
+                "the weights cannot be digested while they are offloaded layer by layer: "
+                "use pipe.enable_model_cpu_offload() instead of enable_sequential_cpu_offload()"
+            )
         values = weight.detach().flatten()
         groups.setdefault((weight.device, weight.dtype), []).append(
             values[:: max(1, values.numel() // samples)][:samples]

@@ -73,10 +73,13 @@ class StableDiffusion3Denoiser(FlowDenoiser):
         return Condition(text=text, pooled=pooled)
 
     def _tokenizers(self) -> list[tuple[Any, int]]:
-        found = [(self.pipe.tokenizer, self.pipe.tokenizer_max_length)]
-        if self.pipe.text_encoder_3 is not None:
-            found.append((self.pipe.tokenizer_3, self.t5_tokens))
-        return found
+        clip = self.pipe.tokenizer_max_length
+        limits = {"": clip, "_2": clip, "_3": self.t5_tokens}
+        return [
+            (getattr(self.pipe, f"tokenizer{part}"), limit)
+            for part, limit in limits.items()
+            if getattr(self.pipe, f"text_encoder{part}") is not None
+        ]
 
 
 class FluxDenoiser(FlowDenoiser):

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from ..denoiser import Condition
+from ..errors import OutOfMemory
 
 Span = tuple[int, int]  # of characters
 
@@ -34,13 +35,19 @@ def span_gradients(
         One number >= 0 for each span; 0 for what no encoder reads. Higher = the score hangs on it.
     """
     with torch.inference_mode(False), torch.enable_grad(), _tracked(encoders) as tracked:
-        score(encode(prompt)).sum().backward()
+        total = score(encode(prompt)).sum()
+        try:
+            # only what is asked for: backward() would leave gradients on the model's weights
+            gradients = torch.autograd.grad(total, list(tracked.values()), allow_unused=True)
+        except torch.OutOfMemoryError as error:
+            raise OutOfMemory("the device has no memory for the gradient of a single row") from error
+    found = dict(zip(tracked, gradients, strict=True))
     totals = [0.0] * len(spans)
     for encoder, (tokenizer, limit) in zip(encoders, tokenizers, strict=True):
-        seen = tracked.get(id(encoder))
-        if seen is None or seen.grad is None:
+        gradient = found.get(id(encoder))
+        if gradient is None:
             continue
-        norms = seen.grad[0].float().norm(dim=-1).tolist()
+        norms = gradient[0].float().norm(dim=-1).tolist()
         for i, (first, last) in enumerate(_token_ranges(tokenizer, prompt, spans, limit)):
             totals[i] += sum(norms[first:last])
     return totals
@@ -58,12 +65,18 @@ def _tracked(encoders: Sequence[Any]) -> Iterator[dict[int, Tensor]]:
 
         return keep
 
-    handles = [e.get_input_embeddings().register_forward_hook(keeper(id(e))) for e in encoders]
+    handles = [table.register_forward_hook(keeper(id(e))) for e in encoders for table in _tables(e)]
     try:
         yield found
     finally:
         for handle in handles:
             handle.remove()
+
+
+def _tables(encoder: Any) -> list[Any]:
+    """Its token embeddings: T5 names one module and uses another with the same weights."""
+    weight = encoder.get_input_embeddings().weight
+    return [m for m in encoder.modules() if isinstance(m, torch.nn.Embedding) and m.weight is weight]
 
 
 def _token_ranges(tokenizer: Any, prompt: str, spans: Sequence[Span], limit: int) -> Iterator[Span]:

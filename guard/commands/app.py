@@ -11,6 +11,7 @@ from .calibrate import calibrate
 from .check import check
 from .console import EXIT_BAD_INPUT, EXIT_CLEAR, EXIT_STOPPED, fail
 from .demo import demo
+from .rewrite import rewrite
 
 # typer's base of all usage errors; it has no public name of its own
 _UsageError: type[Exception] = typer.BadParameter.__mro__[2]
@@ -22,7 +23,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for command in (demo, check, calibrate):
+for command in (demo, check, calibrate, rewrite):
     app.command()(command)
 
 

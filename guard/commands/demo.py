@@ -12,10 +12,9 @@ import typer
 from rich.table import Table
 from rich.text import Text
 
-from ..errors import InputError
 from . import options
 from .console import EXIT_CLEAR, p_text, progress, stdout, verdict_text, waiting
-from .files import write_text
+from .files import make_folder, write_text
 from .models import quiet
 
 if TYPE_CHECKING:
@@ -68,7 +67,7 @@ def demo(
     as_json: options.Json = False,
 ) -> int:
     """See it work in a minute: twelve prompts on a small built-in model, judged first and sampled afterwards."""
-    _make_folder(out)
+    make_folder(out)
     with waiting("loading the built-in model"):
         from ..demo import demo_calibration, load_demo
         from ..demo.gallery import Gallery
@@ -100,13 +99,6 @@ def demo(
     if open_page and _has_screen():
         webbrowser.open(index.resolve().as_uri())
     return EXIT_CLEAR
-
-
-def _make_folder(out: Path) -> None:
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-    except (FileExistsError, NotADirectoryError) as error:
-        raise InputError(f"{out} cannot be a folder, a file is in the way: give another --out") from error
 
 
 def _judge(guard: "Guard", texts: list[str], draws: int) -> tuple[list["MemorizationReport"], float]:

@@ -4,6 +4,16 @@ import os
 import tempfile
 from pathlib import Path
 
+from ..errors import InputError
+
+
+def make_folder(out: Path) -> None:
+    """Before the long work, not after it. Raises InputError if a file is in the way."""
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except (FileExistsError, NotADirectoryError) as error:
+        raise InputError(f"{out} cannot be a folder, a file is in the way: give another --out") from error
+
 
 def write_text(path: Path, text: str) -> None:
     """Atomically, as UTF-8: whoever stops the command finds the old file or the new one."""

@@ -39,18 +39,36 @@ def check_alpha(alpha: float | None) -> None:
 
 
 def open_guard(
-    model: str, calibration: Path | None, alpha: float | None, draws: int | None, size: tuple[int | None, int | None]
+    model: str,
+    calibration: Path | None,
+    alpha: float | None,
+    draws: int | None,
+    size: tuple[int | None, int | None],
+    *,
+    required: bool = False,
+    **options: Any,
 ) -> tuple["Guard", int]:
     """A guard for the model, and the number of draws to use: as asked, as calibrated, or 4.
 
     The built-in model brings its own calibration, which is left out, with a hint, where it does not fit.
 
+    Args:
+        model, calibration, alpha, draws: As the user gave them.
+        size: Height and width in pixels.
+        required: Whether the command can do nothing without a calibration.
+        options: Further arguments of the guard.
+
     Raises:
-        InputError: No such model, an odd size or alpha.
-        CalibrationError: The calibration that was named is malformed or does not fit.
+        InputError: No such model, an odd size or alpha, or no calibration where one is required.
+        CalibrationError: The calibration that was named, or is required, is malformed or does not fit.
     """
     check_alpha(alpha)
     given = _load(calibration)  # first: a broken file is found before a large model is read
+    if required and given is None and model != DEMO and Path(model).expanduser().exists():
+        raise InputError(
+            f"{model} has no calibration, and without one there are no verdicts: run `cryptomnesia calibrate --model "
+            f"{model} --out FILE` once, then give it as --calibration FILE"
+        )
     denoiser = open_model(model)
     from ..guard import Guard
 
@@ -62,7 +80,7 @@ def open_guard(
         try:
             found.require(denoiser, draws, shape)
         except CalibrationError as error:
-            if given is not None:
+            if given is not None or required:
                 raise
             stderr().print(f"no verdicts: {error}", style="yellow", markup=False)
             found = None
@@ -72,7 +90,7 @@ def open_guard(
         raise InputError(
             "--alpha needs a calibration: run `cryptomnesia calibrate`, and give its file as --calibration"
         )
-    return Guard(denoiser, found), draws
+    return Guard(denoiser, found, **options), draws
 
 
 def _load(path: Path | None) -> "Calibration | None":

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from ..denoiser import Condition, Denoiser, Prediction
-from ..errors import NotApplicable
+from ..errors import NonFiniteError, NotApplicable
 from ..signals.guidance import Guidance
 from ..signals.rings import ring_energy
 
@@ -54,6 +54,8 @@ class FirstStep:
             rows = level.to(x.device).expand(len(x))
             eps = Prediction.from_output(denoiser.prediction_type, raw, x, rows).noise
             guidance = eps[images:] - eps[:images]
+            if not torch.isfinite(guidance).all():
+                raise NonFiniteError("the model answered with NaN or infinity: no score can be drawn from that")
         return FirstStep(noise, positive, negative, guidance, empty)
 
 
@@ -99,7 +101,7 @@ def look(denoiser: Denoiser, step: FirstStep, numbers: list[int], private: Guida
     if private is not None:
         before = private.forward_rows
         firsts = [numbers.index(number) for number in sorted(set(numbers))]
-        shared = private(step.positive[firsts])
+        shared = private(without_extras(step.positive[firsts], denoiser.empty))
         rows += private.forward_rows - before
         vectors = torch.cat([vectors, shared[torch.tensor(numbers)]], dim=1)
     iso = vectors.flatten(2).norm(dim=-1).mean(1)
@@ -123,6 +125,11 @@ def _own(condition: Condition) -> Condition:
     """Copies that stay usable, with gradients too, whatever mode the pipeline runs in."""
     with torch.inference_mode(False):
         return Condition(**{name: tensor.detach().clone() for name, tensor in condition.tensors.items()})
+
+
+def without_extras(condition: Condition, empty: Condition) -> Condition:
+    """Only what the empty prompt has, too: beside private noise, e.g. the size embedding is the model's default."""
+    return Condition(**{name: condition.tensors[name] for name in empty.tensors})
 
 
 def _like(empty: Condition, other: Condition) -> Condition:

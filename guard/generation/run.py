@@ -2,22 +2,25 @@
 
 import copy
 import inspect
+import threading
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from ..errors import CalibrationError, CryptomnesiaError, MemorizationBlocked, MemorizationWarning
+from ..errors import CalibrationError, CryptomnesiaError, MemorizationBlocked, MemorizationWarning, NotApplicable
 from ..mitigation.mend import METHODS, failed, mend, stacked
 from ..mitigation.result import Mended
 from ..report import MemorizationReport
 from ..signals.memorization import derived_seed, draw_noise
-from .first_step import FirstLook, FirstStep, PrivateDraws, look
+from .first_step import FirstLook, FirstStep, PrivateDraws, look, without_extras
 from .request import RandomState, Request
+
+_FAILURES = (CryptomnesiaError, torch.OutOfMemoryError)  # of a check or a mitigation
 
 
 class _Again(BaseException):
@@ -61,7 +64,9 @@ class Run:
             with self._watched():
                 out = self.call(pipe, **arguments)
         except _Again as again:
-            state.restore()
+            # noise that is given is not drawn again
+            if again.arguments.get("latents") is None:
+                state.restore()
             with self._watched():
                 out = self.call(pipe, **again.arguments)
         reports = self.reports or self._without_verdict("the network's first call was not seen")
@@ -77,11 +82,17 @@ class Run:
         network = self.denoiser.network
         forward = inspect.signature(type(getattr(network, "_orig_mod", network)).forward)
 
+        own, text = threading.get_ident(), ExitStack()
+
         def first(module: Any, args: Any, kwargs: Any, output: Any) -> None:
+            if threading.get_ident() != own:  # another thread asks the same network, e.g. a check
+                return
             handle.remove()  # before the check asks the network itself
+            text.close()
             self._judge(forward.bind(module, *args, **kwargs).arguments, output)
 
         handle = network.register_forward_hook(first, with_kwargs=True)
+        text.enter_context(self.denoiser.text_lock)  # prompts are encoded before the first call
         try:
             yield
         except (_Again, MemorizationBlocked):
@@ -89,6 +100,7 @@ class Run:
             raise
         finally:
             handle.remove()
+            text.close()
 
     def _judge(self, arguments: dict[str, Any], output: Any) -> None:
         try:
@@ -97,7 +109,7 @@ class Run:
             self.reports = self._look(step)
             if not self.tried and self.guard.policy in METHODS:
                 self._mend(step)
-        except CryptomnesiaError as reason:  # a check that fails must not take the user's image with it
+        except _FAILURES as reason:  # a check that fails must not take the user's image with it
             self.reports = self._without_verdict(str(reason))
         self.reports = [self._with_mitigation(i, report) for i, report in enumerate(self.reports)]
         if "block" in (self.guard.policy, self.guard.otherwise) and any(r.memorized for r in self.reports):
@@ -107,27 +119,27 @@ class Run:
 
     def _look(self, step: FirstStep) -> list[MemorizationReport]:
         shape = tuple(step.noise.shape[1:])
-        calibration, reason = self.guard.calibration, None
+        calibration, reason, fingerprint = self.guard.calibration, None, self.denoiser.fingerprint
         draws = 1 if calibration is None else calibration.draws
         if calibration is not None:
             try:
-                calibration.require(self.denoiser, draws, shape)
+                calibration.require(self.denoiser, draws, shape, fingerprint)
             except CalibrationError as error:
                 calibration, reason = None, str(error)
-        found = look(self.denoiser, step, self.request.numbers, self._private(draws - 1, shape))
-        return self._reports(found, calibration, reason, draws)
+        found = look(self.denoiser, step, self.request.numbers, self._private(draws - 1, shape, fingerprint))
+        common = {"reason": reason, "draws": draws, "seed": self.guard.seed, "fingerprint": fingerprint}
+        return self._reports(found, calibration, common)
 
-    def _private(self, draws: int, shape: tuple[int, ...]) -> Any:
+    def _private(self, draws: int, shape: tuple[int, ...], fingerprint: str) -> Any:
         if draws < 1:
             return None
         # other draws after a mitigation, which must hold on noise that it has not seen
         seed = derived_seed(self.guard.seed, "attached", bool(self.tried))
         noise = draw_noise(self.denoiser, draws, seed, shape)  # type: ignore[arg-type]
-        key = (self.denoiser.fingerprint, str(self.denoiser.device), seed, draws, shape)
+        key = (fingerprint, str(self.denoiser.device), seed, draws, shape)
         return self.private.guidance(self.denoiser, noise, key)
 
-    def _reports(self, found: FirstLook, calibration: Any, reason: str | None, draws: int) -> list[MemorizationReport]:
-        fingerprint = self.denoiser.fingerprint
+    def _reports(self, found: FirstLook, calibration: Any, common: dict[str, Any]) -> list[MemorizationReport]:
         scores = found.iso.double() if calibration is None else calibration.combination.score(found.spectrum)
         p_values = [None] * len(scores) if calibration is None else calibration.p_of(scores).tolist()
         return [
@@ -138,11 +150,8 @@ class Run:
                 p_value=p_values[i],
                 iso=found.iso[i].item(),
                 aniso=None,
-                reason=reason,
-                fingerprint=fingerprint,
-                seed=self.guard.seed,
-                draws=draws,
                 forward_rows=-(-found.forward_rows // len(scores)),
+                **common,
             )
             for i, prompt in enumerate(self.request.prompts)
         ]
@@ -171,18 +180,23 @@ class Run:
         try:
             if guard.policy == "rewrite":
                 prompt = self.request.require_rewritable(image)
+                lengths = [c.tensors["text"].shape[1] for c in (step.positive, self.denoiser.empty)]
+                if lengths[0] != lengths[1]:
+                    raise NotApplicable(
+                        f"this call reads {lengths[0]} tokens, the check {lengths[1]}: leave out max_sequence_length"
+                    )
             return mend(
                 guard.policy,
                 self.denoiser,
                 guard.calibration,
                 prompt,
-                step.positive[[image]],
+                without_extras(step.positive[[image]], self.denoiser.empty),
                 seed=derived_seed(guard.seed, "mend", image),
                 shape=tuple(step.noise.shape[1:]),  # type: ignore[arg-type]
                 rewriter=guard.rewriter,
                 words=guard.words,
             )
-        except CryptomnesiaError as error:
+        except _FAILURES as error:
             return failed(guard.policy, prompt, str(error))
 
     def _mended_arguments(self, step: FirstStep, held: dict[int, Mended]) -> dict[str, Any]:

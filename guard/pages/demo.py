@@ -3,21 +3,14 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ..report import MemorizationReport
+from .frame import BADGES, chart_panel, document, footer, look, meaning, p_text, tiles
 from .images import data_uri
 from .strip import Lane, Marker, chart
-
-BADGES = {
-    "memorized": "▲ likely memorized",
-    "clear": "✓ clear",
-    "uncalibrated": "? uncalibrated",
-    "not applicable": "– not applicable",
-}
 
 
 @dataclass(frozen=True)
@@ -70,14 +63,8 @@ class DemoPage:
 
 def render(page: DemoPage) -> str:
     """A whole HTML document."""
-    style = Path(__file__).with_name("demo.css").read_text("utf-8")
-    body = "\n".join([_head(page), _tiles(page), _scores(page), *_groups(page), _meaning(page), _footer(page)])
-    return (
-        '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-        f"<title>Cryptomnesia: what this model recites</title>\n<style>\n{style}</style>\n</head>\n"
-        f"<body>\n{body}\n</body>\n</html>\n"
-    )
+    body = [_head(page), _tiles(page), _scores(page), *_groups(page), _meaning(page), footer(page.facts)]
+    return document("Cryptomnesia: what this model recites", "demo.css", body)
 
 
 def _head(page: DemoPage) -> str:
@@ -102,17 +89,13 @@ def _tiles(page: DemoPage) -> str:
     inside = [card.report.memorized for card in page.cards if card.group in recited]
     outside = [card.report.memorized for card in page.cards if card.group not in recited]
     images = sum(len(card.images) for card in page.cards)
-    tiles = (
+    values = (
         (f"{sum(inside)} <small>of {len(inside)}</small>", "prompts fed one image, flagged"),
         (f"{sum(outside)} <small>of {len(outside)}</small>", "other prompts, flagged"),
         (f"{page.scoring_seconds:.1f} <small>s</small>", f"to judge {len(page.cards)} prompts, before sampling"),
         (f"{page.sampling_seconds:.0f} <small>s</small>", f"to make {images} images, afterwards"),
     )
-    return (
-        '<div class="tiles">'
-        + "".join(f'<div class="tile"><b>{b}</b><span>{s}</span></div>' for b, s in tiles)
-        + "</div>"
-    )
+    return tiles(values)
 
 
 def _scores(page: DemoPage) -> str:
@@ -132,8 +115,7 @@ def _scores(page: DemoPage) -> str:
         "<section>\n<h2>The scores, before sampling</h2>\n"
         '<p class="about">Each numbered mark is a prompt of this page; the histogram shows ordinary prompts that set '
         "the threshold and appear nowhere else.</p>\n"
-        f'<div class="panel">{svg}<p class="key"><span><i class="flagged"></i>likely memorized</span>'
-        '<span><i class="passed"></i>clear</span><span><i class="bar"></i>benign prompts</span></p></div>\n</section>'
+        f"{chart_panel(svg)}\n</section>"
     )
 
 
@@ -149,7 +131,6 @@ def _groups(page: DemoPage) -> list[str]:
 
 def _card(number: int, card: Card) -> str:
     report = card.report
-    look = {"memorized": "memorized", "clear": "clear"}.get(report.verdict, "other")
     prompt = escape(report.prompt or "")
     figures = "".join(
         f'<figure><img src="{data_uri(image)}" alt="image {i} made for: {prompt}">'
@@ -162,7 +143,7 @@ def _card(number: int, card: Card) -> str:
         f'alt="closest training image: {caption}"><figcaption>closest trained</figcaption></figure>'
     )
     return (
-        f'<article class="card {look}" id="prompt-{number}"><div>'
+        f'<article class="card {look(report.verdict)}" id="prompt-{number}"><div>'
         f'<h3 class="prompt"><span class="number">{number}.</span> {prompt}</h3>'
         f'<p class="kind">{escape(card.kind)}</p>'
         f'<span class="badge">{BADGES[report.verdict]}</span>'
@@ -175,9 +156,7 @@ def _numbers(card: Card) -> str:
     report = card.report
     if report.score is None:
         return escape(report.reason or "")
-    p_value = (
-        "" if report.p_value is None else f"p-value <b>{report.p_value:.{3 if report.p_value >= 0.001 else 5}f}</b> · "
-    )
+    p_value = "" if report.p_value is None else f"p-value <b>{p_text(report.p_value)}</b> · "
     return f"{p_value}score <b>{report.score:.2f}</b> · closest <b>{min(card.distances):.3f}</b>"
 
 
@@ -200,13 +179,4 @@ def _meaning(page: DemoPage) -> str:
         "It speaks of one model at one image size. A fine-tune, a LoRA or a merge is another model, "
         "and needs a calibration of its own: <code>cryptomnesia calibrate</code>.",
     )
-    lists = ["<ul>" + "".join(f"<li>{item}</li>" for item in items) + "</ul>" for items in (means, not_means)]
-    return (
-        '<section>\n<h2>What the verdict means, and what it does not</h2>\n<div class="meaning">'
-        f"<div><h3>It means</h3>{lists[0]}</div><div><h3>Its limits</h3>{lists[1]}</div></div>\n</section>"
-    )
-
-
-def _footer(page: DemoPage) -> str:
-    rows = "".join(f"<dt>{escape(name)}</dt><dd><code>{escape(value)}</code></dd>" for name, value in page.facts)
-    return f"<footer><dl>{rows}</dl></footer>"
+    return meaning("What the verdict means, and what it does not", means, not_means)

@@ -34,9 +34,9 @@ class Guidance:
         self.denoiser = denoiser
         with torch.inference_mode(False):
             self.noise = noise.to(denoiser.device).clone()
+            self._level = denoiser.levels.pure_noise
         self.batch_rows = batch_rows or max(1, 2**18 // noise[0].numel())
         self.forward_rows = self.backward_rows = 0
-        self._level = denoiser.levels.pure_noise
         self._empty: Tensor | None = None
 
     def save_memory(self) -> bool:

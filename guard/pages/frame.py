@@ -1,0 +1,71 @@
+"""What all pages share: the document around them, verdicts in words, the score chart's panel, the footer."""
+
+from collections.abc import Iterable, Sequence
+from html import escape
+from pathlib import Path
+
+BADGES = {
+    "memorized": "▲ likely memorized",
+    "clear": "✓ clear",
+    "uncalibrated": "? uncalibrated",
+    "not applicable": "– not applicable",
+}
+
+
+def document(title: str, style: str, body: Iterable[str]) -> str:
+    """A whole HTML document that needs nothing beside it.
+
+    Args:
+        title: Of the window.
+        style: Name of the page's own style sheet in this folder, which is read after the common one.
+        body: Parts, as HTML.
+    """
+    css = "".join(Path(__file__).with_name(name).read_text("utf-8") for name in ("page.css", style))
+    return (
+        '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
+        f"<title>{escape(title)}</title>\n<style>\n{css}</style>\n</head>\n"
+        "<body>\n" + "\n".join(body) + "\n</body>\n</html>\n"
+    )
+
+
+def look(verdict: str) -> str:
+    """The class that colours whatever stands for a verdict."""
+    return verdict if verdict in ("memorized", "clear") else "other"
+
+
+def p_text(p_value: float) -> str:
+    """A p-value to three digits, or to five where it is tiny."""
+    return f"{p_value:.{3 if p_value >= 0.001 else 5}f}"
+
+
+def tiles(pairs: Iterable[tuple[str, str]]) -> str:
+    """Large values, each with what it is beneath; both are HTML."""
+    return (
+        '<div class="tiles">'
+        + "".join(f'<div class="tile"><b>{value}</b><span>{name}</span></div>' for value, name in pairs)
+        + "</div>"
+    )
+
+
+def chart_panel(svg: str) -> str:
+    """A score chart with the key to its marks."""
+    return (
+        f'<div class="panel">{svg}<p class="key"><span><i class="flagged"></i>likely memorized</span>'
+        '<span><i class="passed"></i>clear</span><span><i class="bar"></i>benign prompts</span></p></div>'
+    )
+
+
+def meaning(title: str, means: Sequence[str], limits: Sequence[str]) -> str:
+    """A section that says what the page's words mean, beside what they do not; sentences are HTML."""
+    lists = ["<ul>" + "".join(f"<li>{item}</li>" for item in items) + "</ul>" for items in (means, limits)]
+    return (
+        f'<section>\n<h2>{escape(title)}</h2>\n<div class="meaning">'
+        f"<div><h3>It means</h3>{lists[0]}</div><div><h3>Its limits</h3>{lists[1]}</div></div>\n</section>"
+    )
+
+
+def footer(facts: Sequence[tuple[str, str]]) -> str:
+    """Lines (name, value): with what, and how, the page was made."""
+    rows = "".join(f"<dt>{escape(name)}</dt><dd><code>{escape(value)}</code></dd>" for name, value in facts)
+    return f"<footer><dl>{rows}</dl></footer>"
