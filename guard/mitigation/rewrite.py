@@ -135,8 +135,8 @@ class _Search:
         condition = self.denoiser.encode([candidates[i] for i in new])
         screened = self.screen(condition)
         alike = similarity(condition, self.original)
-        edits = [len(changes(self.start, candidates[i], {})) for i in new]
-        passed = [k for k in range(len(new)) if screened.holds(self.alpha)[k]]
+        passed = screened.holds(self.alpha).nonzero().flatten().tolist()
+        edits = {k: len(changes(self.start, candidates[new[k]], {})) for k in passed}
         passed.sort(key=lambda k: (edits[k], -alike[k].item()))
         for start in range(0, len(passed), FINALISTS):
             finalists = passed[start : start + FINALISTS]

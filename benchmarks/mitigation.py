@@ -1,0 +1,246 @@
+"""Does mending help? `python -m benchmarks.mitigation`: recitation before and after, per policy, on the built-in model.
+
+Ours run as users run them, through an attached guard, on the images of a prompt at once; prompts that the guard does
+not flag stay as they are, and count. Wen et al. and SAIL mend the same flagged prompts. A generation recites if it
+lies closer to its caption's training image than `benchmarks.demo_model` allows.
+"""
+
+import time
+import warnings
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from cryptomnesia import Guard, load_demo
+from cryptomnesia.adapters import to_denoiser
+from cryptomnesia.calibration import Calibration
+from cryptomnesia.demo import demo_calibration
+from cryptomnesia.demo.captions import Caption, select
+from cryptomnesia.demo.gallery import Gallery, rms
+from cryptomnesia.mitigation.embedding import optimise_embedding
+from cryptomnesia.mitigation.initial_noise import STEPS, optimise_noise
+from cryptomnesia.mitigation.result import similarity
+from cryptomnesia.signals.memorization import draw_noise
+
+from .common import arguments, store, stored, table
+from .demo_model import own_distances
+
+SEEDS = 8
+POLICIES = ("rewrite", "embed", "reseed")
+FED = ("verbatim", "template")
+
+
+@dataclass
+class Outcome:
+    """What one method did to one caption."""
+
+    recites: float
+    recites_another: float
+    flagged: bool = False
+    held: bool = False
+    rewritten: str | None = None
+    words: int = 0
+    similarity: float = 1.0
+    rows: int = 0
+    seconds: float = 0.0
+    conditions: Any = field(default=None, repr=False)
+
+    def stored(self) -> dict[str, Any]:
+        """Without the embeddings."""
+        return {name: value for name, value in vars(self).items() if name != "conditions"}
+
+
+class Judge:
+    """Says how many of a caption's images recite its training image, or another verbatim one."""
+
+    def __init__(self) -> None:
+        self.limits: dict[str, float] = stored("demo_model")["limits"]
+        gallery = Gallery.load()
+        numbers = [i for i, c in enumerate(gallery.captions) if c.kind == "verbatim"]
+        self.captions = [gallery.captions[i] for i in numbers]
+        self.images, self.masks = gallery.images[numbers], gallery.masks[numbers]
+
+    def own(self, caption: Caption, images: NDArray[np.uint8]) -> float:
+        """Share of images (S, 64, 64, 3) that recite the caption's own."""
+        return float((own_distances([caption], images[None])[0] < self.limits[caption.kind]).mean())
+
+    def another(self, caption: Caption, images: NDArray[np.uint8]) -> float:
+        """Share that recites the verbatim image of another caption."""
+        distances = rms(images, self.images, self.masks)
+        others = [i for i, c in enumerate(self.captions) if c != caption]
+        return float((distances[:, others].min(1) < self.limits["verbatim"]).mean())
+
+
+class Bench:
+    """The built-in model with everything that a method needs."""
+
+    def __init__(self, seeds: int):
+        self.pipe, self.seeds = load_demo(), seeds
+        scheduler = type(self.pipe.scheduler).from_config(self.pipe.scheduler.config)
+        self.pipe.scheduler = scheduler
+        for part in (self.pipe.unet, self.pipe.text_encoder):
+            part.requires_grad_(False)
+        self.denoiser: Any = to_denoiser(self.pipe)
+        self.calibration: Calibration = demo_calibration()
+        self.judge = Judge()
+
+    def sample(self, **what: Any) -> tuple[NDArray[np.uint8], Any]:
+        """Images of `seeds` seeds, as in benchmarks.demo_model, and the pipeline's output."""
+        generators = [torch.Generator().manual_seed(1000 + s) for s in range(self.seeds)]
+        out = self.pipe(num_inference_steps=20, guidance_scale=7.5, generator=generators, output_type="np", **what)
+        return (out.images * 255).round().astype(np.uint8), out
+
+    def embedded(self, condition: Any) -> NDArray[np.uint8]:
+        """Images from a text condition of one row."""
+        text, empty = condition.tensors["text"], self.denoiser.empty.tensors["text"]
+        rows = {"prompt_embeds": text, "negative_prompt_embeds": empty}
+        return self.sample(num_images_per_prompt=self.seeds, **rows)[0]
+
+    def outcome(self, caption: Caption, images: NDArray[np.uint8], **more: Any) -> Outcome:
+        return Outcome(self.judge.own(caption, images), self.judge.another(caption, images), **more)
+
+    def untouched(self, caption: Caption) -> Outcome:
+        return self.outcome(caption, self.sample(prompt=caption.text, num_images_per_prompt=self.seeds)[0])
+
+    def guarded(self, caption: Caption, policy: str) -> Outcome:
+        """Through an attached guard."""
+        guard = Guard(self.pipe, self.calibration, policy)
+        started = time.perf_counter()
+        with guard.attached():
+            images, out = self.sample(prompt=caption.text, num_images_per_prompt=self.seeds)
+        took = time.perf_counter() - started
+        tried = {id(r.mitigation): r.mitigation for r in out.memorization if r.mitigation is not None}
+        if not tried:
+            return self.outcome(caption, images)
+        first = next(iter(tried.values()))
+        return self.outcome(
+            caption,
+            images,
+            flagged=True,
+            held=all(t.held for t in tried.values()),
+            rewritten=first.rewritten if policy == "rewrite" else None,
+            words=len(first.words),
+            similarity=first.similarity,
+            rows=sum(t.forward_rows + 2 * t.backward_rows for t in tried.values()),
+            seconds=took,
+        )
+
+    def wen(self, caption: Caption, target: float, steps: int) -> Outcome:
+        """Wen et al.'s optimisation on our score, down to a target."""
+        original = self.denoiser.encode([caption.text])
+        started = time.perf_counter()
+        found = optimise_embedding(
+            self.denoiser, self.calibration, original, target=target, direction=False, steps=steps
+        )
+        took = time.perf_counter() - started
+        return self.outcome(
+            caption,
+            self.embedded(found.condition),
+            flagged=True,
+            held=True,
+            similarity=similarity(found.condition, original).item(),
+            rows=found.forward_rows + 2 * found.backward_rows,
+            seconds=took,
+        )
+
+    def sail(self, caption: Caption) -> Outcome:
+        """SAIL from as many noises as there are seeds."""
+        original, started = self.denoiser.encode([caption.text]), time.perf_counter()
+        noises = draw_noise(self.denoiser, self.seeds, 1000)
+        moved = torch.cat([optimise_noise(self.denoiser, original, noises[[i]]) for i in range(self.seeds)])
+        took = time.perf_counter() - started
+        images = self.sample(prompt=caption.text, num_images_per_prompt=self.seeds, latents=moved)[0]
+        # each step asks twice with both branches, and differentiates all four rows
+        return self.outcome(caption, images, flagged=True, held=True, rows=12 * STEPS * self.seeds, seconds=took)
+
+
+def summary(outcomes: list[Outcome]) -> dict[str, float]:
+    """Means over captions; rows and seconds over those that were flagged."""
+    flagged = [o for o in outcomes if o.flagged]
+
+    def mean(values: list[float]) -> float:
+        return float(np.mean(values)) if values else 0.0
+
+    return {
+        "recites": mean([o.recites for o in outcomes]),
+        "recites_another": mean([o.recites_another for o in outcomes]),
+        "flagged": mean([o.flagged for o in outcomes]),
+        "held": mean([o.held for o in flagged]),
+        "recites_where_held": mean([o.recites for o in outcomes if o.held]),
+        "words_changed": mean([o.words for o in flagged if o.held]),
+        "similarity": mean([o.similarity for o in flagged if o.held]),
+        "rows_per_prompt": mean([o.rows for o in flagged]),
+        "seconds_per_prompt": mean([o.seconds for o in flagged]),
+    }
+
+
+def false_interventions(bench: Bench) -> dict[str, float]:
+    """Share of benign captions that an attached guard would have mended, at one image each."""
+    guard = Guard(bench.pipe, bench.calibration)
+    shares = {}
+    for kind in ("general", "control"):
+        captions, flagged = select(kind, "eval"), 0
+        with guard.attached():
+            for start in range(0, len(captions), 20):
+                texts = [c.text for c in captions[start : start + 20]]
+                generators = [torch.Generator().manual_seed(1000) for _ in texts]
+                out = bench.pipe(texts, num_inference_steps=1, generator=generators, output_type="latent")
+                flagged += sum(report.memorized for report in out.memorization)
+        shares[kind] = flagged / len(captions)
+    return shares
+
+
+def methods(bench: Bench) -> dict[str, Any]:
+    """Name -> what it does to a caption; those that are no guard take only flagged captions."""
+    calibration = bench.calibration
+    median = float(np.median(calibration.scores))
+    low = float(np.quantile(calibration.scores, 0.1))
+    return {
+        **{policy: lambda c, p=policy: bench.guarded(c, p) for policy in POLICIES},
+        "Wen, to the threshold, 10 steps": lambda c: bench.wen(c, calibration.threshold, 10),
+        "Wen, to the benign median, 50 steps": lambda c: bench.wen(c, median, 50),
+        "Wen, to the benign 10 %, 50 steps": lambda c: bench.wen(c, low, 50),
+        "SAIL, 10 steps": bench.sail,
+    }
+
+
+def main() -> None:
+    options = arguments(
+        __doc__,
+        seeds={"type": int, "default": SEEDS},
+        split={"default": "eval", "help": "eval, or dev to try things"},
+        captions={"type": int, "default": None, "help": "only so many of each kind"},
+    )
+    warnings.simplefilter("ignore")
+    bench = Bench(options.seeds)
+    captions = [c for kind in FED for c in select(kind, options.split)[: options.captions]]
+    results: dict[str, list[Outcome]] = {"none": [bench.untouched(c) for c in captions]}
+    flags: list[bool] = []
+    for name, method in methods(bench).items():
+        if name in POLICIES:
+            results[name] = [method(c) for c in captions]
+            flags = [o.flagged for o in results["rewrite"]]
+        else:
+            pairs = zip(captions, flags, results["none"], strict=True)
+            results[name] = [method(c) if flag else before for c, flag, before in pairs]
+        print(name, {k: round(v, 3) for k, v in summary(results[name]).items()}, flush=True)
+    document: dict[str, Any] = {"seeds": options.seeds, "split": options.split, "methods": {}}
+    rows = []
+    for name, outcomes in results.items():
+        parts = {"all": outcomes} | {k: [o for o, c in zip(outcomes, captions, strict=True) if c.kind == k] for k in FED}
+        document["methods"][name] = {k: summary(v) for k, v in parts.items()}
+        rows.append([name, *document["methods"][name]["all"].values()])
+    document["false_interventions"] = false_interventions(bench)
+    document["by_caption"] = {
+        name: {c.text: o.stored() for c, o in zip(captions, outcomes, strict=True)} for name, outcomes in results.items()
+    }
+    table(["method", *document["methods"]["none"]["all"]], rows)
+    print("benign captions changed:", document["false_interventions"])
+    store("mitigation", document)
+
+
+if __name__ == "__main__":
+    main()
