@@ -21,7 +21,7 @@ from .common import arguments, store, table
 def calibration(pipe: Any, draws: int) -> Calibration:
     """Of the built-in model, at that number of draws."""
     captions = [c.text for kind in ("general", "control", "unseen") for c in select(kind, "calibration")]
-    denoiser = to_denoiser(pipe)
+    denoiser: Any = to_denoiser(pipe)
     return calibrate(denoiser, denoiser.encode(captions), draws=draws)
 
 

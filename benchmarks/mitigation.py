@@ -230,12 +230,15 @@ def main() -> None:
     document: dict[str, Any] = {"seeds": options.seeds, "split": options.split, "methods": {}}
     rows = []
     for name, outcomes in results.items():
-        parts = {"all": outcomes} | {k: [o for o, c in zip(outcomes, captions, strict=True) if c.kind == k] for k in FED}
+        parts = {"all": outcomes} | {
+            k: [o for o, c in zip(outcomes, captions, strict=True) if c.kind == k] for k in FED
+        }
         document["methods"][name] = {k: summary(v) for k, v in parts.items()}
         rows.append([name, *document["methods"][name]["all"].values()])
     document["false_interventions"] = false_interventions(bench)
     document["by_caption"] = {
-        name: {c.text: o.stored() for c, o in zip(captions, outcomes, strict=True)} for name, outcomes in results.items()
+        name: {c.text: o.stored() for c, o in zip(captions, outcomes, strict=True)}
+        for name, outcomes in results.items()
     }
     table(["method", *document["methods"]["none"]["all"]], rows)
     print("benign captions changed:", document["false_interventions"])

@@ -24,11 +24,19 @@ PREDICTION_TYPES = ("epsilon", "v", "sample", "flow")
 
 @dataclass(frozen=True)
 class Prediction:
-    """What a denoiser makes of a noisy latent; each (B, C, H, W) float32. `raw` is the network's own output."""
+    """What a denoiser makes of a noisy latent; each (B, C, H, W) float32.
+
+    Attributes:
+        x0, noise: Clean latent and noise.
+        raw: The network's own output.
+        pull: What branches are compared in at pure noise: the noise, and the velocity for flow matching, whose
+            noise is x itself there whatever the prompt.
+    """
 
     x0: Tensor
     noise: Tensor
     raw: Tensor
+    pull: Tensor
 
     @staticmethod
     def from_output(kind: PredictionType, raw: Tensor, x: Tensor, level: NoiseLevel) -> "Prediction":
@@ -45,13 +53,15 @@ class Prediction:
         raw, x = raw.float(), x.float()
         alpha, sigma = (v.float().to(x.device).view(-1, 1, 1, 1) for v in (level.alpha, level.sigma))
         if kind == "epsilon":
-            return Prediction((x - sigma * raw) / alpha, raw, raw)
+            return Prediction((x - sigma * raw) / alpha, raw, raw, raw)
         if kind == "v":
-            return Prediction(alpha * x - sigma * raw, alpha * raw + sigma * x, raw)
+            noise = alpha * raw + sigma * x
+            return Prediction(alpha * x - sigma * raw, noise, raw, noise)
         if kind == "sample":
-            return Prediction(raw, (x - alpha * raw) / sigma, raw)
+            noise = (x - alpha * raw) / sigma
+            return Prediction(raw, noise, raw, noise)
         if kind == "flow":
-            return Prediction(x - sigma * raw, x + alpha * raw, raw)
+            return Prediction(x - sigma * raw, x + alpha * raw, raw, raw)
         raise InputError(f"unknown prediction type {kind!r}: use one of {', '.join(PREDICTION_TYPES)}")
 
 
@@ -217,8 +227,8 @@ class CallableDenoiser(Denoiser):
         if isinstance(self.fn, torch.nn.Module):
             return fingerprint([self.fn], self.family, self.dtype)
         x = torch.linspace(-2, 2, torch.Size(self._shape).numel(), device=self.device).view(1, *self._shape)
-        noise = self.predict(x, self.levels.pure_noise, self.empty).noise
-        digits = [f"{value:.3g}" for value in noise.flatten()[:256].tolist()]
+        answer = self.predict(x, self.levels.pure_noise, self.empty).pull
+        digits = [f"{value:.3g}" for value in answer.flatten()[:256].tolist()]
         return hashlib.sha256(" ".join([self.family, self.prediction_type, *digits]).encode()).hexdigest()
 
 

@@ -33,9 +33,7 @@ def test_it_is_the_difference_of_the_branches_at_pure_noise():
     for p in range(2):
         for d in range(3):
             x = noise[d : d + 1]
-            expected = (
-                denoiser.predict(x, level, prompts[[p]]).noise - denoiser.predict(x, level, denoiser.empty).noise
-            )
+            expected = denoiser.predict(x, level, prompts[[p]]).noise - denoiser.predict(x, level, denoiser.empty).noise
             torch.testing.assert_close(found[p, d], expected[0])
 
 

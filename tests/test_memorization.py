@@ -136,3 +136,13 @@ def test_bad_input():
     denoiser.has_guidance = False
     with pytest.raises(NotApplicable, match="guidance-distilled"):
         memorization_score(denoiser, condition)
+
+
+def test_flow_models_have_guidance_where_there_is_nothing_but_noise():
+    def fn(x, t, condition):
+        return x * t.view(-1, 1, 1, 1) + condition.mean((1, 2)).view(-1, 1, 1, 1)
+
+    flow = CallableDenoiser(fn, None, "flow", empty=torch.zeros(1, 2, 5), latent_shape=SHAPE)
+    found = memorization_score(flow, torch.full((1, 2, 5), 2.0))
+    assert found.iso.item() == pytest.approx(2 * 48**0.5)
+    assert found.spectrum.sum().item() == pytest.approx(4 * 48)

@@ -20,21 +20,19 @@ REMOVED, ADDED = "bold red strike", "bold green underline"
 
 def show(console: Console, case: "Case") -> None:
     """Prints what the check said and, if it was mended, how."""
-    from ..pages.mitigation import outcome
-
     about = case.mitigation
     console.print(_verdict(case), soft_wrap=True)
     if case.report.note:
         _indented(console, Text(f"({case.report.note})", style="dim"))
     if about is None:
-        _indented(console, Text(outcome(case)))
+        _indented(console, _outcome(case, "green"))
         return
     _indented(console, _texts(case.prompt, about.rewritten or case.prompt))
     for table in [_words(about)] * bool(about.words) + [_numbers(case, about)]:
         console.print()
         _indented(console, table)
     console.print()
-    _indented(console, Text(outcome(case), style="green" if about.held else "bold red"))
+    _indented(console, _outcome(case, "bold green" if about.held else "bold red"))
     rows = f"{about.forward_rows} rows asked of the network, {about.backward_rows} of them with a gradient"
     _indented(console, Text(rows, style="dim"))
 
@@ -51,6 +49,13 @@ def _verdict(case: "Case") -> Text:
     return line if case.mitigation else line.append(f": {case.prompt}", style="default not bold")
 
 
+def _outcome(case: "Case", style: str) -> Text:
+    from ..pages.mitigation import outcome
+
+    title, sentence = outcome(case)
+    return Text.assemble((f"{title}: ", style), sentence[:1].lower() + sentence[1:])
+
+
 def _texts(before: str, after: str) -> Table:
     """Both prompts, one above the other, so that equal words stand together."""
     from ..pages.marks import marked
@@ -59,6 +64,9 @@ def _texts(before: str, after: str) -> Table:
     grid = Table.grid(padding=(0, 2))
     grid.add_column(style="dim")
     grid.add_column(overflow="fold")
+    if before == after:
+        grid.add_row("prompt", Text(before))
+        return grid
     grid.add_row("before", _marked(old, REMOVED))
     grid.add_row("after", _marked(new, ADDED))
     return grid
@@ -83,7 +91,7 @@ def _numbers(case: "Case", about: "Mitigation") -> Table:
     (p_before, before), (p_after, after) = case.numbers_before, case.numbers_after
     table.add_row("p-value", p_text(p_before), p_text(p_after))
     table.add_row("score", _number(before), _number(after))
-    if about.method != "reseed":  # whose prompt stays as it was
+    if case.changed and about.method != "reseed":  # whose prompt stays as it was
         table.add_row("pull to the same image", "1.00", _number(about.recall))
         table.add_row("likeness of the text", "1.00", _number(about.similarity))
     return table

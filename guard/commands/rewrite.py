@@ -86,7 +86,7 @@ def rewrite(
         from ..demo.showcase import STEPS
         from .sampling import Sampler
 
-        steps = STEPS if steps is None and model == DEMO else steps
+        steps = steps or (STEPS if model == DEMO else None)
         shape = guard.denoiser.latent_shape(height, width)
         sampler = Sampler(guard.denoiser, shape, count=images or IMAGES, seed=seed, steps=steps, guidance=guidance)
     from ..pages.mitigation import Case
@@ -96,6 +96,8 @@ def rewrite(
         report, mended = _mend(guard, text, method.value, always, seed, draws, (height, width))
         results.append((report, mended))
         if not as_json:
+            if len(results) > 1:
+                stdout().print()
             show(stdout(), Case(report, mended.mitigation if mended else None))
     cases = _cases(results, sampler)
     document = _document(cases, method.value, calibrated, _facts(guard, calibrated, model, method, seed, sampler), out)
@@ -194,7 +196,7 @@ def _pictures(
 def _side(side: "Side | None") -> "Pictures | None":
     from ..pages.mitigation import Pictures
 
-    return None if side is None else Pictures(side.images, side.starts)
+    return None if side is None else Pictures(side.images, side.starts, side.independent)
 
 
 # --- what is written ---
@@ -229,15 +231,16 @@ def _document(
             {
                 "report": case.report.to_dict(),
                 "mitigation": None if case.mitigation is None else case.mitigation.to_dict(),
-                "images": {
-                    name: None if side is None else list(side.captions)
-                    for name, side in (("before", case.before), ("after", case.after))
-                },
+                "images": {"before": _about_images(case.before), "after": _about_images(case.after)},
             }
             for case in cases
         ],
         "files": {} if out is None else {"page": str(out / "index.html"), "report": str(out / "report.json")},
     }
+
+
+def _about_images(side: "Pictures | None") -> dict[str, Any] | None:
+    return None if side is None else {"from": list(side.captions), "differ_by": side.difference}
 
 
 def _write(out: Path, cases: list["Case"], document: dict[str, Any], calibration: "Calibration") -> None:

@@ -20,10 +20,11 @@ LARGEST_SEED = 2**64 - 1
 
 @dataclass(frozen=True)
 class Side:
-    """Images (S, H, W, 3) uint8, and what each started from, in words."""
+    """Images (S, H, W, 3) uint8, what each started from, in words, and whether those noises are independent."""
 
     images: "NDArray[np.uint8]"
     starts: list[str]
+    independent: bool = True
 
 
 class Sampler:
@@ -97,11 +98,10 @@ class Sampler:
         """What the prompt was mended to, whether or not it held; None for a rewriting that was not found."""
         if self._rewording_failed(mended):
             return None
-        calls = list(self._mended_calls(prompt, mended))
-        starts = self._seed_names()
-        if mended.noise is not None:
-            starts = ["chosen noise", *(["close to it"] * (len(calls) - 1))]
-        return Side(self._make(calls, advance), starts)
+        images = self._make(list(self._mended_calls(prompt, mended)), advance)
+        if mended.noise is None:
+            return Side(images, self._seed_names())
+        return Side(images, ["chosen noise", *["close to it"] * (len(images) - 1)], independent=False)
 
     def _seed_names(self) -> list[str]:
         return [f"seed {seed}" for seed in self.seeds]
@@ -138,7 +138,9 @@ class Sampler:
                 yield arguments | {"latents": noises[i : i + 1]}
             elif about.method == "embed":
                 request = Request(arguments, [prompt], [0])
-                yield request.with_conditions(mended.condition, self.denoiser.empty)  # type: ignore[arg-type]
+                mended_call = request.with_conditions(mended.condition, self.denoiser.empty)  # type: ignore[arg-type]
+                # PixArt's default is a text, which would clash with the embeddings
+                yield mended_call | {"negative_prompt": None}
             else:
                 yield arguments | {"prompt": about.rewritten}
 

@@ -52,8 +52,8 @@ class FirstStep:
         guidance = None
         if empty and torch.allclose(time.float().flatten()[:1].cpu(), level.time.float().cpu(), atol=1e-6):
             rows = level.to(x.device).expand(len(x))
-            eps = Prediction.from_output(denoiser.prediction_type, raw, x, rows).noise
-            guidance = eps[images:] - eps[:images]
+            pull = Prediction.from_output(denoiser.prediction_type, raw, x, rows).pull
+            guidance = pull[images:] - pull[:images]
             if not torch.isfinite(guidance).all():
                 raise NonFiniteError("the model answered with NaN or infinity: no score can be drawn from that")
         return FirstStep(noise, positive, negative, guidance, empty)
@@ -114,11 +114,11 @@ def _at_pure_noise(denoiser: Denoiser, step: FirstStep) -> tuple[Tensor, int]:
     empty = _like(denoiser.empty, step.positive)
     if empty.tensors["text"].shape[1:] == step.positive.tensors["text"].shape[1:]:
         both = Condition.cat([step.positive, empty[[0] * images]])
-        eps = denoiser.predict(torch.cat([step.noise, step.noise]), level, both).noise
-        return eps[:images] - eps[images:], 2 * images
+        pull = denoiser.predict(torch.cat([step.noise, step.noise]), level, both).pull
+        return pull[:images] - pull[images:], 2 * images
     # a prompt longer than the encoder reads at once cannot share a call
-    conditional = denoiser.predict(step.noise, level, step.positive).noise
-    return conditional - denoiser.predict(step.noise, level, empty).noise, 2 * images
+    conditional = denoiser.predict(step.noise, level, step.positive).pull
+    return conditional - denoiser.predict(step.noise, level, empty).pull, 2 * images
 
 
 def _own(condition: Condition) -> Condition:

@@ -81,7 +81,8 @@ class Request:
         texts = ("prompt", "prompt_2", "prompt_3")
         without = {*texts, *(f"negative_{name}" for name in texts)}
         changed = {name: value for name, value in self.arguments.items() if name not in without}
-        changed["num_images_per_prompt"] = 1
+        # PixArt's own default, "", would clash with the embeddings
+        changed |= {"num_images_per_prompt": 1, "negative_prompt": None}
         for name, argument in _ARGUMENTS.items():
             if name in positive.tensors:
                 changed[argument] = positive.tensors[name]

@@ -112,7 +112,8 @@ class Run:
         except _FAILURES as reason:  # a check that fails must not take the user's image with it
             self.reports = self._without_verdict(str(reason))
         self.reports = [self._with_mitigation(i, report) for i, report in enumerate(self.reports)]
-        if "block" in (self.guard.policy, self.guard.otherwise) and any(r.memorized for r in self.reports):
+        last = self.guard.otherwise if self.guard.policy in METHODS else self.guard.policy
+        if last == "block" and any(report.memorized for report in self.reports):
             raise MemorizationBlocked(self.reports)
 
     # --- judging ---

@@ -14,7 +14,7 @@ from torch import Tensor
 from ..calibration import Calibration
 from ..denoiser import Condition, Denoiser
 from ..errors import InputError, OutOfMemory
-from .objective import LIMIT, Objective
+from .objective import COMFORTABLE, LIMIT, Objective
 
 LEARNING_RATE = 0.05
 STEPS = 50
@@ -51,7 +51,7 @@ def optimise_embedding(
         original: The prompt's condition, one row.
         seed: Of the private noise.
         shape: (C, H, W) of the latent.
-        target: Stop at a score at or below it; by default the calibration's threshold.
+        target: Stop at a score at or below it; by default one that benign prompts comfortably have.
         direction: Also turn guidance away from the original's. Without, this is Wen et al.'s procedure on our score.
         steps: At most.
 
@@ -61,7 +61,7 @@ def optimise_embedding(
     """
     if len(original) != 1:
         raise InputError(f"one prompt is optimised at a time, not {len(original)}")
-    target = calibration.threshold if target is None else target
+    target = comfortable(calibration) if target is None else target
     # usable inside inference mode, too
     with torch.inference_mode(False), torch.enable_grad():
         start = original.tensors["text"].detach().clone()
@@ -75,8 +75,7 @@ def optimise_embedding(
             if step == steps or _done(now.score, now.recall, target, direction):
                 break
             loss = now.score + RECALL_WEIGHT * now.recall if direction else now.score
-            optimiser.zero_grad()
-            _backward(loss, objective)
+            text.grad = _gradient(loss, text, objective)
             if text.grad is None:
                 continue
             text.grad[:, 0] = 0  # the first token carries no prompt
@@ -86,13 +85,20 @@ def optimise_embedding(
     return Optimised(condition, step, guidance.forward_rows, guidance.backward_rows)
 
 
-def _backward(loss: Tensor, objective: Objective) -> None:
-    """Leaves no gradient, and asks for one row at a time from now on, if memory runs out the first time."""
+def comfortable(calibration: Calibration) -> float:
+    """A score that a share COMFORTABLE of benign prompts exceeds, and never more than the threshold."""
+    benign = torch.tensor(calibration.scores, dtype=torch.float64)
+    return min(calibration.threshold, benign.quantile(1 - COMFORTABLE).item())
+
+
+def _gradient(loss: Tensor, text: Tensor, objective: Objective) -> Tensor | None:
+    """Of the text alone. None, and one row at a time from now on, if memory runs out the first time."""
     try:
-        loss.sum().backward()
+        return torch.autograd.grad(loss.sum(), text)[0]
     except torch.OutOfMemoryError as error:
         if not objective.guidance.save_memory():
             raise OutOfMemory("the device has no memory for the gradient of a single row") from error
+        return None
 
 
 def _done(score: Tensor, recall: Tensor, target: float, direction: bool) -> bool:

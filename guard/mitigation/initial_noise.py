@@ -97,7 +97,7 @@ def optimise_noise(
     level, both = denoiser.levels.pure_noise, Condition.cat([condition, denoiser.empty])
 
     def guidance(x: Tensor) -> Tensor:
-        conditional, empty = denoiser.predict(torch.cat([x, x]), level, both, grad=True).noise.chunk(2)
+        conditional, empty = denoiser.predict(torch.cat([x, x]), level, both, grad=True).pull.chunk(2)
         return conditional - empty
 
     with torch.inference_mode(False), torch.enable_grad():
@@ -109,9 +109,8 @@ def optimise_noise(
             sharpness = (guidance(x + direction) - here).square().sum()
             if target is not None and sharpness.item() <= target:
                 break
-            optimiser.zero_grad()
             try:
-                (sharpness + norm_weight * x.square().sum()).backward()
+                x.grad = torch.autograd.grad(sharpness + norm_weight * x.square().sum(), x)[0]
             except torch.OutOfMemoryError as error:
                 raise OutOfMemory("the device has no memory for the gradient at the initial noise") from error
             optimiser.step()

@@ -84,8 +84,10 @@ def _reseed(
     near = neighbours(found.noise, calibration.draws, seed)
     test = Objective(denoiser, calibration, condition, noise=near)
     after = test.before  # the prompt stays what it was
-    report = _report("reseed", prompt, test, after, 1.0, bool(after.p_value > calibration.alpha))
-    return Mended(replace(report, forward_rows=report.forward_rows + found.forward_rows), noise=found.noise)
+    anywhere = Objective(denoiser, calibration, condition, seed=derived_seed(seed, "anywhere"), shape=shape)
+    report = _report("reseed", prompt, anywhere, after, 1.0, bool(after.p_value > calibration.alpha))
+    rows = found.forward_rows + test.guidance.forward_rows
+    return Mended(replace(report, forward_rows=report.forward_rows + rows), noise=found.noise)
 
 
 def _report(

@@ -11,7 +11,9 @@ from ..signals.memorization import draw_noise
 from ..signals.recall import recall
 from ..signals.rings import ring_energy
 
-LIMIT = 0.1  # recall above it brings the old image back; chosen on the built-in model's development captions
+# chosen on the built-in model's development captions
+LIMIT = 0.1  # recall above it brings the old image back
+COMFORTABLE = 0.1  # p-value; what has just left the flagged ones may recite another image still
 
 
 @dataclass(frozen=True)
@@ -23,8 +25,8 @@ class Measure:
     p_value: Tensor
 
     def holds(self, alpha: float, limit: float = LIMIT) -> Tensor:
-        """(P,) bool: neither flagged as memorized nor pulling to the original's image."""
-        return (self.p_value > alpha) & (self.recall <= limit)
+        """(P,) bool: as ordinary as a benign prompt comfortably is, and not pulling to the original's image."""
+        return (self.p_value > max(alpha, COMFORTABLE)) & (self.recall <= limit)
 
 
 class Objective:

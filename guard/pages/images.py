@@ -7,6 +7,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 
+def difference(images: NDArray[np.uint8]) -> float | None:
+    """Mean root mean square difference in [0, 1] between any two of (S, H, W, 3); 0 = all identical, None below two."""
+    if len(images) < 2:
+        return None
+    rows = images.reshape(len(images), -1).astype(np.float32) / 255
+    pairs = [(rows[i + 1 :] - row) ** 2 for i, row in enumerate(rows[:-1])]
+    return float(np.mean([value for pair in pairs for value in np.sqrt(pair.mean(1))]))
+
+
 def data_uri(image: NDArray[np.uint8]) -> str:
     """A PNG as a data: address. `image` is (H, W, 3) RGB or (H, W, 4) RGBA."""
     from PIL import Image

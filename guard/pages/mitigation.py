@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from ..report import MemorizationReport
 from .frame import BADGES, chart_panel, document, footer, look, meaning, p_text, tiles
-from .images import data_uri
+from .images import data_uri, difference
 from .marks import Piece, marked
 from .strip import Lane, Marker, chart
 
@@ -19,15 +19,16 @@ if TYPE_CHECKING:
     from ..mitigation.result import Method, Mitigation
 
 ABOUT = {
-    "rewrite": "Words that pull towards recitation were changed, as few as the test on fresh noise asked for.",
-    "embed": "The words stay. What the text encoder makes of them was moved until the pull let go.",
-    "reseed": "The prompt stays. Sampling starts from a noise, chosen among several, from which it pulls the least.",
+    "rewrite": "The method changes words that pull towards recitation, as few as the test on fresh noise asks for.",
+    "embed": "The method keeps the words and moves what the text encoder makes of them until the pull lets go.",
+    "reseed": "The method keeps the prompt and starts from the one of several noises from which it pulls the least.",
 }
 HELD = {
-    "rewrite": "on noise that it was not made with, the new prompt is clear and no longer pulls to the same image",
-    "embed": "on noise that it was not made with, the moved embedding is clear and no longer pulls to the same image",
-    "reseed": "on noise close to the chosen one, the prompt is clear",
+    "rewrite": "On noise that it was not made with, the new prompt is clear and no longer pulls to the same image.",
+    "embed": "On noise that it was not made with, the moved embedding is clear and no longer pulls to the same image.",
+    "reseed": "On noise close to the chosen one, the prompt is clear.",
 }
+LARGE = 160  # pixels of width
 CHANGES = {
     "drop": "dropped",
     "swap": "swapped",
@@ -39,10 +40,20 @@ CHANGES = {
 
 @dataclass(frozen=True)
 class Pictures:
-    """Images (S, H, W, 3) uint8 of one side, and a few words under each."""
+    """Images (S, H, W, 3) uint8 of one side, and a few words under each.
+
+    Attributes:
+        independent: Whether they start from unlike noise, so that it says something how much they differ.
+    """
 
     images: NDArray[np.uint8]
     captions: Sequence[str]
+    independent: bool = True
+
+    @property
+    def difference(self) -> float | None:
+        """How much they differ from each other, where that says something; see `images.difference`."""
+        return difference(self.images) if self.independent else None
 
 
 @dataclass(frozen=True)
@@ -60,6 +71,12 @@ class Case:
         return self.report.prompt or ""
 
     @property
+    def changed(self) -> bool:
+        """Whether there is something to sample with in place of the prompt; a rewriting may not be found."""
+        about = self.mitigation
+        return about is not None and (about.held or about.method != "rewrite")
+
+    @property
     def numbers_before(self) -> tuple[float | None, float | None]:
         """p-value and score, on the same fresh noise as afterwards where the method is tested on that."""
         about = self.mitigation
@@ -70,8 +87,9 @@ class Case:
 
     @property
     def numbers_after(self) -> tuple[float | None, float | None]:
-        """p-value and score; None if nothing was mended."""
-        return (None, None) if self.mitigation is None else (self.mitigation.p_after, self.mitigation.score_after)
+        """p-value and score; None if nothing was changed."""
+        about = self.mitigation
+        return (None, None) if about is None or not self.changed else (about.p_after, about.score_after)
 
 
 @dataclass(frozen=True)
@@ -87,15 +105,16 @@ class MitigationPage:
     facts: Sequence[tuple[str, str]]
 
 
-def outcome(case: Case) -> str:
-    """What came of one prompt, in one plain sentence."""
+def outcome(case: Case) -> tuple[str, str]:
+    """What came of one prompt: in two or three words, and in a plain sentence."""
     about = case.mitigation
     if about is None:
-        return "It is clear, so nothing was changed."
+        return "Not changed", "The prompt is clear."
     if about.held:
-        return f"It held: {HELD[about.method]}."
-    stays = "The prompt stays as it was." if about.method == "rewrite" else "What was tried should not be relied on."
-    return f"It did not hold: {about.reason}. {stays}"
+        return "Mended", HELD[about.method]
+    reason = about.reason or "it did not pass the test"
+    stays = "Do not rely on what was tried." if case.changed else "The prompt stays as it was."
+    return "Not mended", f"{reason[:1].upper()}{reason[1:]}. {stays}"
 
 
 def render(page: MitigationPage) -> str:
@@ -126,10 +145,10 @@ def _head(page: MitigationPage) -> str:
 
 def _case(number: int, case: Case, page: MitigationPage) -> str:
     head = f'<h2><span class="number">{number}.</span> ' if len(page.cases) > 1 else "<h2>"
-    title = "Clear" if case.mitigation is None else "Mended, and it held" if case.mitigation.held else "It did not hold"
-    parts = [f"{head}{title}</h2>", f'<p class="about">{escape(outcome(case))}</p>', _sides(case)]
+    title, sentence = outcome(case)
+    parts = [f"{head}{title}</h2>", f'<p class="about">{escape(sentence)}</p>', _sides(case)]
     if case.mitigation is not None:
-        parts += [_facts(case.mitigation, page), _words(case.mitigation)]
+        parts += [_facts(case, case.mitigation, page), _words(case.mitigation)]
     return f'<article id="prompt-{number}">' + "\n".join(parts) + "</article>"
 
 
@@ -137,9 +156,9 @@ def _sides(case: Case) -> str:
     about, report = case.mitigation, case.report
     rewritten = case.prompt if about is None or about.rewritten is None else about.rewritten
     old, new = marked(case.prompt, rewritten)
-    badge = BADGES[report.verdict]
-    sides = [_side("before", look(report.verdict), badge, _text(old, "del"), case.before, case.numbers_before)]
-    if about is not None:
+    badge, name = BADGES[report.verdict], "before" if case.changed else "prompt"
+    sides = [_side(name, look(report.verdict), badge, _text(old, "del"), case.before, case.numbers_before)]
+    if about is not None and case.changed:
         verdict, words = ("clear", "✓ held on fresh noise") if about.held else ("memorized", "▲ did not hold")
         sides.append(_side("after", verdict, words, _text(new, "ins"), case.after, case.numbers_after))
     return f'<div class="sides">{"".join(sides)}</div>'
@@ -156,11 +175,13 @@ def _side(
     p_value, score = numbers
     shown = [] if p_value is None else [f"p-value <b>{p_text(p_value)}</b>"]
     shown += [] if score is None else [f"score <b>{score:.2f}</b>"]
+    differ = None if pictures is None else pictures.difference
+    shown += [] if differ is None else [f"images differ by <b>{differ:.2f}</b>"]
     figures = "" if pictures is None else _figures(name, pictures)
     return (
         f'<section class="side {kind}"><p class="label"><span class="which">{name}</span> '
         f'<span class="badge">{badge}</span></p><h3 class="prompt">{text}</h3>'
-        f'<div class="pictures">{figures}</div><p class="numbers">{" · ".join(shown)}</p></section>'
+        f'{figures}<p class="numbers">{" · ".join(shown)}</p></section>'
     )
 
 
@@ -169,23 +190,26 @@ def _text(pieces: Sequence[Piece], tag: str) -> str:
 
 
 def _figures(name: str, pictures: Pictures) -> str:
-    return "".join(
+    figures = "".join(
         f'<figure><img src="{data_uri(image)}" alt="{name}: {escape(caption)}">'
         f"<figcaption>{escape(caption)}</figcaption></figure>"
         for image, caption in zip(pictures.images, pictures.captions, strict=True)
     )
+    room = " large" if pictures.images.shape[2] > LARGE else ""
+    return f'<div class="pictures{room}">{figures}</div>'
 
 
-def _facts(about: "Mitigation", page: MitigationPage) -> str:
-    values = []
-    if about.method != "reseed" and about.recall is not None and about.similarity is not None:
-        limit = f"pull to the same image; {page.recall_limit:g} at most to hold"
-        values += [
-            (f"{about.recall:.2f}", limit),
-            (f"{about.similarity:.2f}", "likeness of the two texts to the model"),
+def _facts(case: Case, about: "Mitigation", page: MitigationPage) -> str:
+    rows = f"rows that the network was asked, {about.backward_rows} of them with a gradient"
+    if not case.changed or about.method == "reseed" or about.recall is None or about.similarity is None:
+        return f'<p class="numbers"><b>{about.forward_rows}</b> {rows}</p>'
+    return tiles(
+        [
+            (f"{about.recall:.2f}", f"pull to the same image; to hold, at most {page.recall_limit:g}"),
+            (f"{about.similarity:.2f}", "likeness of the text to the model"),
+            (f"{about.forward_rows}", rows),
         ]
-    rows = (f"{about.forward_rows}", "rows that the network was asked")
-    return tiles([*values, rows, (f"{about.backward_rows}", "of them with a gradient")])
+    )
 
 
 def _words(about: "Mitigation") -> str:
@@ -238,6 +262,11 @@ def _meaning(page: MitigationPage) -> str:
         ]
     if page.method == "rewrite":
         means.append("A word's <b>significance</b> is how strongly the score hangs on it (a gradient norm).")
+    if any(case.before is not None or case.after is not None for case in page.cases):
+        means.append(
+            "<b>Images differ by</b> is their mean root mean square difference, 0 = identical. What is recited hardly "
+            "differs from seed to seed; a plain thing on a plain ground does not differ much either."
+        )
     limits = [
         "All of it is a likelihood, not a proof, and says nothing about anyone's rights.",
         "That it <b>held</b> means that it passed on fresh noise. Single images may still resemble training images, "

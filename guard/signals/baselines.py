@@ -45,7 +45,7 @@ def sharpness(
         both = Condition.cat([text, denoiser.empty[[0] * len(x)]])
 
         def guidance(x: Tensor, both: Condition = both) -> Tensor:
-            eps = denoiser.predict(torch.cat([x, x]), level, both, grad=True).noise
+            eps = denoiser.predict(torch.cat([x, x]), level, both, grad=True).pull
             conditional, empty = eps.chunk(2)
             return conditional - empty
 

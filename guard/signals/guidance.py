@@ -12,6 +12,8 @@ from .rings import ring_energy
 class Guidance:
     """g = noise(x_T, T, c) - noise(x_T, T, empty) for fixed draws of x_T; the empty branch is asked once.
 
+    For flow matching the difference of velocities, since there is nothing but noise in x_T at s = 1.
+
     Args:
         denoiser: The model.
         noise: The draws, (draws, C, H, W), standard normal.
@@ -46,9 +48,9 @@ class Guidance:
 
     @property
     def empty(self) -> Tensor:
-        """noise(x_T, T, empty) of each draw, (draws, C, H, W)."""
+        """What the empty prompt gives for each draw, (draws, C, H, W)."""
         if self._empty is None:
-            self._empty = self._noise_of(self.denoiser.empty, grad=False)[0]
+            self._empty = self._pull_of(self.denoiser.empty, grad=False)[0]
         return self._empty
 
     def __call__(self, condition: Condition, *, grad: bool = False) -> Tensor:
@@ -58,13 +60,13 @@ class Guidance:
             NonFiniteError: The model answered with NaN or infinity.
             OutOfMemory: Not even one row fits.
         """
-        return self._noise_of(condition, grad) - self.empty
+        return self._pull_of(condition, grad) - self.empty
 
     def spectrum(self, condition: Condition, *, grad: bool = False) -> Tensor:
         """Energy per frequency ring of the draws' mean guidance vector, (P, 8); see `MemorizationResult.spectrum`."""
         return ring_energy(self(condition, grad=grad).mean(1))
 
-    def _noise_of(self, condition: Condition, grad: bool) -> Tensor:
+    def _pull_of(self, condition: Condition, grad: bool) -> Tensor:
         draws = len(self.noise)
         prompt = torch.arange(len(condition)).repeat_interleave(draws)
         draw = torch.arange(draws).repeat(len(condition))
@@ -87,7 +89,7 @@ class Guidance:
     def _ask(self, x: Tensor, condition: Condition, grad: bool) -> Tensor:
         def ask(x: Tensor, *values: Tensor) -> Tensor:
             own = Condition(**dict(zip(condition.tensors, values, strict=True)))
-            return self.denoiser.predict(x, self._level, own, grad=grad).noise
+            return self.denoiser.predict(x, self._level, own, grad=grad).pull
 
         values = condition.tensors.values()
         if grad and self.batch_rows == 1:

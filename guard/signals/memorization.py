@@ -2,7 +2,8 @@
 
 From pure noise x_T, with guidance vectors g_t = noise(x_T, t, c) - noise(x_T, t, empty):
 
-- iso = ||g_T||, at the first timestep T of 50-step sampling;
+- iso = ||g_T||, at the first timestep T of 50-step sampling; for flow matching g_T is the difference of velocities,
+  since at s = 1 the noise is x_T itself, whatever the prompt;
 - aniso = cos(noise(x_T, t_low, empty), g_t_low), at the third last timestep, on the same noise.
 
 References:
@@ -154,10 +155,10 @@ def _measure(
         chunk = condition[slice(start, min(start + size, len(condition)))]
         own = noise if shared else noise[start : start + len(chunk)]
         asked = 0 if empty is not None else len(own)
-        raw, eps, rows = _ask(denoiser, chunk, own, levels, asked)
+        raw, own_terms, rows = _ask(denoiser, chunk, own, levels, asked)
         if asked:
-            empty = raw[-asked:], eps[-asked:]
-        conditional = raw[: len(chunk)], eps[: len(chunk)]
+            empty = raw[-asked:], own_terms[-asked:]
+        conditional = raw[: len(chunk)], own_terms[: len(chunk)]
         kind = 0 if author_compat else 1
         yield _statistics(conditional[kind], empty[kind], rows, author_compat, denoiser.prediction_type)  # type: ignore[index]
         if not shared:
@@ -169,7 +170,8 @@ def _measure(
 def _ask(
     denoiser: Denoiser, condition: Condition, noise: Tensor, levels: NoiseLevel, empties: int
 ) -> tuple[Tensor, Tensor, int]:
-    """One network call. Returns raw output and noise, each (P + empties, 2 levels, draws, C, H, W), and its rows."""
+    """One network call. Returns raw output, and `pull` at T beside noise at t_low, each (P + empties, 2 levels, draws,
+    C, H, W), and its rows."""
     prompts, draws = len(condition), noise.shape[1]
     x = noise.expand(prompts, *noise.shape[1:])
     if empties:
@@ -181,7 +183,8 @@ def _ask(
     if empties:
         text = Condition.cat([text, denoiser.empty[[0] * (2 * draws * empties)]])
     p = denoiser.predict(x.reshape(-1, *noise.shape[2:]), levels[per_group.repeat(groups)], text)
-    return p.raw.view(x.shape), p.noise.view(x.shape), len(p.raw)
+    both = torch.cat([p.pull.view(x.shape)[:, :1], p.noise.view(x.shape)[:, 1:]], dim=1)
+    return p.raw.view(x.shape), both, len(p.raw)
 
 
 def _statistics(

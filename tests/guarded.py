@@ -1,0 +1,78 @@
+"""Small pipelines under guard: calibrations that flag all, none or the highest images, and calls as in `sample`."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from functools import cache
+from typing import Any
+
+import pytest
+import torch
+
+from cryptomnesia import Guard
+from cryptomnesia.adapters import to_denoiser
+from cryptomnesia.calibration import Calibration, calibrate
+
+from .pipelines import build
+from .recording import Recorder, network_of
+
+BENIGN = [f"{a} {b}" for a in "abcdefghij" for b in "klmnopqrst"]
+SHAPE = (4, 8, 8)  # latents of 16x16 pixels
+GUARDED = ("sd1", "sd2", "sdxl", "sd3", "pixart", "pixart-sigma")
+every_guarded = pytest.mark.parametrize("family", GUARDED)
+
+
+@cache
+def calibration(family: str, draws: int = 1) -> Calibration:
+    denoiser = to_denoiser(build(family))
+    return calibrate(denoiser, denoiser.encode(BENIGN), draws=draws, latent_shape=SHAPE)
+
+
+def above(calibrated: Calibration, score: float) -> Calibration:
+    """Flags whatever scores higher."""
+    return replace(calibrated, scores=[score] * calibrated.n)
+
+
+def flags_all(family: str, draws: int = 1) -> Calibration:
+    return above(calibration(family, draws), -1e9)
+
+
+def flags_none(family: str, draws: int = 1) -> Calibration:
+    return above(calibration(family, draws), 1e9)
+
+
+def seeded(*seeds: int) -> list[torch.Generator]:
+    return [torch.Generator().manual_seed(seed) for seed in seeds]
+
+
+def call(pipe: Any, prompt: Any = "a cat", steps: int = 2, generator: Any = None, **options: Any) -> Any:
+    """The pipeline's whole output, 16x16 pixels unless told otherwise; generator 0 by default."""
+    defaults: dict[str, Any] = {"height": 16, "width": 16, "output_type": "pt"}
+    if "PixArt" in type(pipe).__name__:
+        defaults |= {"use_resolution_binning": False, "clean_caption": False}
+    generator = seeded(0)[0] if generator is None else generator
+    return pipe(prompt, num_inference_steps=steps, generator=generator, **(defaults | options))
+
+
+def attached(guard: Guard, *args: Any, **options: Any) -> Any:
+    """The output of one guarded call."""
+    with guard.attached():
+        return call(guard.denoiser.pipe, *args, **options)
+
+
+def initial_noise(*seeds: int) -> torch.Tensor:
+    """What the pipeline draws from generators with those seeds."""
+    return torch.cat([torch.randn(1, *SHAPE, generator=generator) for generator in seeded(*seeds)])
+
+
+def rows(pipe: Any, sample: Callable[[], Any]) -> tuple[Any, int]:
+    """What sample() gives, and the rows that went through the network meanwhile."""
+    with Recorder(network_of(pipe)) as recorder:
+        out = sample()
+    name = "sample" if hasattr(pipe, "unet") else "hidden_states"
+    return out, sum(len(fed[name]) for fed in recorder.fed)
+
+
+def untouched(pipe: Any, original: type) -> bool:
+    """Neither class nor hook of a guard is left."""
+    network = network_of(pipe)
+    return type(pipe) is original and not network._forward_hooks and not network._forward_pre_hooks
