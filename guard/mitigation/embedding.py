@@ -41,6 +41,7 @@ def optimise_embedding(
     shape: tuple[int, int, int] | None = None,
     target: float | None = None,
     direction: bool = True,
+    margin: float = MARGIN,
     steps: int = STEPS,
 ) -> Optimised:
     """Optimises the text embedding of one prompt, stopping as early as it can.
@@ -53,6 +54,7 @@ def optimise_embedding(
         shape: (C, H, W) of the latent.
         target: Stop at a score at or below it; by default one that benign prompts comfortably have.
         direction: Also turn guidance away from the original's. Without, this is Wen et al.'s procedure on our score.
+        margin: How far below LIMIT recall must fall; a wider one changes more, and is surer to hold on fresh noise.
         steps: At most.
 
     Raises:
@@ -72,7 +74,7 @@ def optimise_embedding(
         step = 0
         for step in range(steps + 1):
             now = objective(Condition(text=text, **fixed), grad=step < steps)
-            if step == steps or _done(now.score, now.recall, target, direction):
+            if step == steps or _done(now.score, now.recall, target, LIMIT - margin if direction else 1.0):
                 break
             loss = now.score + RECALL_WEIGHT * now.recall if direction else now.score
             text.grad = _gradient(loss, text, objective)
@@ -101,5 +103,5 @@ def _gradient(loss: Tensor, text: Tensor, objective: Objective) -> Tensor | None
         return None
 
 
-def _done(score: Tensor, recall: Tensor, target: float, direction: bool) -> bool:
-    return score.item() <= target and (not direction or recall.item() <= LIMIT - MARGIN)
+def _done(score: Tensor, recall: Tensor, target: float, limit: float) -> bool:
+    return score.item() <= target and recall.item() <= limit

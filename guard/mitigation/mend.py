@@ -11,12 +11,13 @@ from ..calibration import Calibration
 from ..denoiser import Condition
 from ..errors import InputError
 from ..signals.memorization import derived_seed
-from .embedding import optimise_embedding
+from .embedding import MARGIN, optimise_embedding
 from .initial_noise import neighbours, select_noise
 from .objective import Measure, Objective
 from .result import Mended, Method, Mitigation, similarity
 from .rewrite import Rewriter, rewrite
 
+ATTEMPTS = 3  # each with other noise and words, and a wider margin
 METHODS: tuple[Method, ...] = ("rewrite", "embed", "reseed")
 
 
@@ -48,22 +49,41 @@ def mend(
         InputError: Unknown method, or no text to rewrite.
         NotApplicable, NonFiniteError, OutOfMemory: As in `Guidance`.
     """
-    if method == "rewrite":
-        if prompt is None:
-            raise InputError("there is no text to rewrite: only the prompt's embeddings are known")
-        return rewrite(denoiser, calibration, prompt, rewriter=rewriter, words=words, seed=seed, shape=shape)
-    if method == "embed":
-        return _embed(denoiser, calibration, prompt, condition, seed, shape)
+    if method not in METHODS:
+        raise InputError(f"unknown method {method!r}: use one of {', '.join(METHODS)}")
     if method == "reseed":
         return _reseed(denoiser, calibration, prompt, condition, seed, shape)
-    raise InputError(f"unknown method {method!r}: use one of {', '.join(METHODS)}")
+    if method == "rewrite" and prompt is None:
+        raise InputError("there is no text to rewrite: only the prompt's embeddings are known")
+
+    def attempt(number: int) -> Mended:
+        own = derived_seed(seed, method, number)
+        if method == "embed" or prompt is None:
+            return _embed(denoiser, calibration, prompt, condition, own, shape, MARGIN * 2**number)
+        return rewrite(denoiser, calibration, prompt, rewriter=rewriter, words=words, seed=own, shape=shape)
+
+    tries = [attempt(0)]
+    while not tries[-1].mitigation.held and len(tries) < ATTEMPTS:
+        tries.append(attempt(len(tries)))
+    about = replace(
+        tries[-1].mitigation,
+        forward_rows=sum(tried.mitigation.forward_rows for tried in tries),
+        backward_rows=sum(tried.mitigation.backward_rows for tried in tries),
+    )
+    return replace(tries[-1], mitigation=about)
 
 
 def _embed(
-    denoiser: Any, calibration: Calibration, prompt: str | None, condition: Condition, seed: int, shape: Any
+    denoiser: Any,
+    calibration: Calibration,
+    prompt: str | None,
+    condition: Condition,
+    seed: int,
+    shape: Any,
+    margin: float,
 ) -> Mended:
-    seeds = [derived_seed(seed, "embed", part) for part in ("optimise", "test")]
-    found = optimise_embedding(denoiser, calibration, condition, seed=seeds[0], shape=shape)
+    seeds = [derived_seed(seed, part) for part in ("optimise", "test")]
+    found = optimise_embedding(denoiser, calibration, condition, seed=seeds[0], shape=shape, margin=margin)
     test = Objective(denoiser, calibration, condition, seed=seeds[1], shape=shape)
     after = test(found.condition)
     alike = similarity(found.condition, condition).item()

@@ -16,13 +16,13 @@ class WordChange:
     """One edit of a prompt.
 
     Attributes:
-        kind: "drop", "swap", "insert", "move", or "reworded" where a plugged-in rewriter wrote anew.
+        kind: "drop", "swap" or "insert".
         word: The word of the original ("" for an insertion).
         became: What stands there now ("" for a drop).
         significance: Gradient norm of the score at the word's tokens; higher = pulls harder towards recitation.
     """
 
-    kind: Literal["drop", "swap", "insert", "move", "reworded"]
+    kind: Literal["drop", "swap", "insert"]
     word: str
     became: str
     significance: float

@@ -23,7 +23,8 @@ from .words import Words, word_list
 
 ROUNDS = 4  # words changed at most
 BEAM = 4  # drafts that go on into the next round
-POSITIONS = 6  # most significant words that are edited in a round
+POSITIONS = 6  # most significant words that are edited in a round, at most
+RELEVANT = 0.25  # of the largest significance; below that a word is no trigger, and its place is left alone
 SWAPS = 8  # words tried in each place
 FINALISTS = 8  # tested on fresh noise at a time
 Rewriter = Callable[[str], list[str]]
@@ -115,8 +116,10 @@ class _Search:
 
     def _edits(self, draft: Words) -> Iterator[Words]:
         """Every kind of edit at the draft's most significant words that are still the original's."""
-        ranked = sorted(range(len(draft)), key=lambda i: -self.significance.get(draft.words[i], -1.0))
-        for i in [i for i in ranked if draft.words[i] in self.significance][:POSITIONS]:
+        least = RELEVANT * max(self.significance.values())
+        values = [self.significance.get(word, -1.0) for word in draft.words]
+        ranked = sorted((i for i, value in enumerate(values) if value >= least), key=lambda i: -values[i])
+        for i in ranked[:POSITIONS]:
             if len(draft) > 1:
                 yield draft.drop(i)
             choices = self.random.sample(self.bank, min(SWAPS + 1, len(self.bank)))

@@ -29,13 +29,7 @@ HELD = {
     "reseed": "On noise close to the chosen one, the prompt is clear.",
 }
 LARGE = 160  # pixels of width
-CHANGES = {
-    "drop": "dropped",
-    "swap": "swapped",
-    "insert": "inserted",
-    "move": "moved",
-    "reworded": "reworded",
-}
+CHANGES = {"drop": "dropped", "swap": "swapped", "insert": "inserted"}
 
 
 @dataclass(frozen=True)
