@@ -138,9 +138,7 @@ class Sampler:
                 yield arguments | {"latents": noises[i : i + 1]}
             elif about.method == "embed":
                 request = Request(arguments, [prompt], [0])
-                mended_call = request.with_conditions(mended.condition, self.denoiser.empty)  # type: ignore[arg-type]
-                # PixArt's default is a text, which would clash with the embeddings
-                yield mended_call | {"negative_prompt": None}
+                yield request.with_conditions(mended.condition, self.denoiser.empty)  # type: ignore[arg-type]
             else:
                 yield arguments | {"prompt": about.rewritten}
 

@@ -26,14 +26,12 @@ class FirstStep:
         noise: x_T, (B, C, H, W).
         positive, negative: Conditions of the two branches.
         guidance: Guidance vector against the empty prompt at the score's own level, if the call gives it.
-        negative_is_empty: Whether the negative branch is the model's empty prompt.
     """
 
     noise: Tensor
     positive: Condition
     negative: Condition
     guidance: Tensor | None
-    negative_is_empty: bool
 
     @staticmethod
     def read(denoiser: Any, arguments: dict[str, Any], output: Any, images: int) -> "FirstStep":
@@ -56,7 +54,7 @@ class FirstStep:
             guidance = pull[images:] - pull[:images]
             if not torch.isfinite(guidance).all():
                 raise NonFiniteError("the model answered with NaN or infinity: no score can be drawn from that")
-        return FirstStep(noise, positive, negative, guidance, empty)
+        return FirstStep(noise, positive, negative, guidance)
 
 
 @dataclass(frozen=True)
