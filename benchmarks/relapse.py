@@ -7,6 +7,7 @@ swapped in or inserted in the rewritten prompt.
 
 import random
 import warnings
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -25,7 +26,7 @@ from .common import arguments, store, table
 from .mitigation import FED, Bench
 
 LEARNING_RATE = 0.01
-NUDGES = (5, 10, 20, 40)  # steps
+NUDGES = (0, 5, 10, 20)  # steps
 PARAPHRASES = 4
 BATCH = 16
 
@@ -40,15 +41,17 @@ def training_latent(bench: Bench, caption: Caption) -> tuple[Tensor, Tensor]:
     return latent, torch.nn.functional.adaptive_avg_pool2d(mask, latent.shape[-2:])
 
 
-def nudged(bench: Bench, caption: Caption, start: Condition, steps: int) -> Condition:
-    """An embedding moved towards what makes the network denoise to the old image."""
+def nudged(bench: Bench, caption: Caption, start: Condition) -> Iterator[Condition]:
+    """An embedding on its way to what makes the network denoise to the old image, after each of NUDGES."""
     denoiser = bench.denoiser
     latent, mask = training_latent(bench, caption)
     generator = torch.Generator().manual_seed(7)
     with torch.enable_grad():
         text = start.tensors["text"].clone().requires_grad_()
         optimiser = torch.optim.AdamW([text], lr=LEARNING_RATE)
-        for _ in range(steps):
+        for step in range(max(NUDGES) + 1):
+            if step in NUDGES:
+                yield Condition(text=text.detach().clone())
             level = denoiser.level(torch.randint(1, 1000, (BATCH,), generator=generator))
             noise = torch.randn(BATCH, *latent.shape[1:], generator=generator)
             alpha, sigma = (v.view(-1, 1, 1, 1) for v in (level.alpha, level.sigma))
@@ -56,7 +59,6 @@ def nudged(bench: Bench, caption: Caption, start: Condition, steps: int) -> Cond
             optimiser.zero_grad()
             ((found - noise).square() * mask).mean().backward()
             optimiser.step()
-    return Condition(text=text.detach())
 
 
 def paraphrases(prompt: str, original: str) -> list[str]:
@@ -86,11 +88,8 @@ def mended_captions(bench: Bench, captions: list[Caption], policy: Any) -> list[
 
 def nudge_rates(bench: Bench, starts: list[tuple[Caption, Condition]]) -> dict[str, float]:
     """Share of generations that recite after so many steps."""
-    rates = {}
-    for steps in (0, *NUDGES):
-        found = [bench.judge.own(c, bench.embedded(nudged(bench, c, start, steps))) for c, start in starts]
-        rates[str(steps)] = float(np.mean(found))
-    return rates
+    found = [[bench.judge.own(c, bench.embedded(moved)) for moved in nudged(bench, c, start)] for c, start in starts]
+    return {str(steps): float(rate) for steps, rate in zip(NUDGES, np.mean(found, axis=0), strict=True)}
 
 
 def paraphrase_rates(bench: Bench, mended: list[tuple[Caption, Mended]]) -> dict[str, float]:
@@ -111,7 +110,7 @@ def main() -> None:
         __doc__,
         seeds={"type": int, "default": 4},
         split={"default": "eval", "help": "eval, or dev to try things"},
-        captions={"type": int, "default": 20, "help": "so many of each kind at most"},
+        captions={"type": int, "default": 10, "help": "so many of each kind at most"},
     )
     warnings.simplefilter("ignore")
     torch.set_grad_enabled(False)
@@ -131,7 +130,7 @@ def main() -> None:
     document["captions"] = {name: len(pairs) for name, pairs in starts.items()}
     document["recites_after_nudge_steps"] = {name: nudge_rates(bench, pairs) for name, pairs in starts.items()}
     table(
-        ["start", *(f"{s} steps" for s in (0, *NUDGES))],
+        ["start", *(f"{s} steps" for s in NUDGES)],
         [[name, *rates.values()] for name, rates in document["recites_after_nudge_steps"].items()],
     )
     document["paraphrases_of_rewritten"] = paraphrase_rates(bench, rewritten)
