@@ -11,8 +11,7 @@ from ..signals.memorization import draw_noise
 from ..signals.recall import recall
 from ..signals.rings import ring_energy
 
-# chosen on the built-in model's development captions
-LIMIT = 0.1  # recall above it brings the old image back
+LIMIT = 0.1  # recall above it brings the old image back, on the built-in model's development captions
 COMFORTABLE = 0.1  # p-value; what has just left the flagged ones may recite another image still
 
 
