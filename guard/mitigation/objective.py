@@ -23,9 +23,9 @@ class Measure:
     recall: Tensor
     p_value: Tensor
 
-    def holds(self, alpha: float, limit: float = LIMIT) -> Tensor:
+    def holds(self, alpha: float) -> Tensor:
         """(P,) bool: as ordinary as a benign prompt comfortably is, and not pulling to the original's image."""
-        return (self.p_value > max(alpha, COMFORTABLE)) & (self.recall <= limit)
+        return (self.p_value > max(alpha, COMFORTABLE)) & (self.recall <= LIMIT)
 
 
 class Objective:
