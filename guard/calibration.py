@@ -133,7 +133,7 @@ class Calibration:
         return conformal(torch.tensor(self.scores, dtype=torch.float64), scores)
 
     def require(
-        self, denoiser: Denoiser, draws: int, latent_shape: tuple[int, int, int], fingerprint: str | None = None
+        self, denoiser: Denoiser, draws: int, latent_shape: Sequence[int], fingerprint: str | None = None
     ) -> None:
         """Raises CalibrationError, saying what differs, unless it was made for this model and these settings.
 

@@ -6,7 +6,7 @@ network puts out; `Prediction.from_output` turns each into (x0, noise), in which
 
 import hashlib
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import cached_property
@@ -15,7 +15,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from .errors import InputError, NonFiniteError, OutOfMemory
+from .errors import InputError, NonFiniteError, NotApplicable, OutOfMemory
 from .levels import Levels, NoiseLevel
 
 PredictionType = Literal["epsilon", "v", "sample", "flow"]
@@ -66,7 +66,10 @@ class Prediction:
 
 
 class Condition:
-    """What prompts become: named tensors with one row per prompt, e.g. text (P, L, D) and pooled (P, D)."""
+    """What prompts become: named tensors with one row per prompt, e.g. text (P, L, D) and pooled (P, D).
+
+    Texts of different lengths share one tensor where `tokens` (P,) says how many of each row's L count.
+    """
 
     def __init__(self, **tensors: Tensor):
         self.tensors = tensors
@@ -85,13 +88,21 @@ class Condition:
 
     @staticmethod
     def cat(conditions: "Sequence[Condition]") -> "Condition":
-        """The rows of all, one after the other. Raises InputError when their shapes differ."""
+        """The rows of all, one after the other. Raises InputError when their shapes differ and no `tokens` tell why."""
+        if all("tokens" in condition.tensors for condition in conditions):
+            longest = max(condition.tensors["text"].shape[1] for condition in conditions)
+            conditions = [condition._padded(longest) for condition in conditions]
         first = conditions[0].tensors
         for other in conditions[1:]:
             shapes = [{n: t.shape[1:] for n, t in c.tensors.items()} for c in (conditions[0], other)]
             if shapes[0] != shapes[1]:
                 raise InputError(f"conditions of different shapes cannot share a call: {shapes[0]} and {shapes[1]}")
         return Condition(**{name: torch.cat([c.tensors[name] for c in conditions]) for name in first})
+
+    def _padded(self, length: int) -> "Condition":
+        text = self.tensors["text"]
+        padded = torch.nn.functional.pad(text, (0, 0, 0, length - text.shape[1]))
+        return Condition(**{**self.tensors, "text": padded})
 
 
 class Denoiser(ABC):
@@ -103,6 +114,7 @@ class Denoiser(ABC):
         has_guidance: False for guidance-distilled models, which have no unconditional branch.
         family: Name of the model family, part of the fingerprint.
         device, dtype: Where and in what the network computes.
+        input_dtype: What noisy latents are handed over in, `dtype` unless the host casts them itself.
     """
 
     prediction_type: PredictionType
@@ -111,6 +123,15 @@ class Denoiser(ABC):
     family: str = "callable"
     device: torch.device = torch.device("cpu")
     dtype: torch.dtype = torch.float32
+
+    def require_guidance(self) -> None:
+        """Raises NotApplicable, saying why, where there is no unconditional branch to compare with."""
+        if not self.has_guidance:
+            raise NotApplicable("this model is guidance-distilled: it has no unconditional branch to compare with")
+
+    @property
+    def input_dtype(self) -> torch.dtype:
+        return self.dtype
 
     @abstractmethod
     def output(self, x: Tensor, time: Tensor, condition: Condition) -> Tensor:
@@ -159,7 +180,7 @@ class Denoiser(ABC):
         with nullcontext() if grad else torch.no_grad():
             x = x.to(self.device)
             try:
-                raw = self.output(x.to(self.dtype), level.time, condition)
+                raw = self.output(x.to(self.input_dtype), level.time, condition)
             except torch.OutOfMemoryError as error:
                 raise OutOfMemory(
                     f"the device has no memory for {rows} rows of {tuple(x.shape[1:])} in one call: "
@@ -225,24 +246,31 @@ class CallableDenoiser(Denoiser):
         if self._fingerprint is not None:
             return self._fingerprint
         if isinstance(self.fn, torch.nn.Module):
-            return fingerprint([self.fn], self.family, self.dtype)
+            return fingerprint(weights_of([self.fn]), self.family, self.dtype)
         x = torch.linspace(-2, 2, torch.Size(self._shape).numel(), device=self.device).view(1, *self._shape)
         answer = self.predict(x, self.levels.pure_noise, self.empty).pull
         digits = [f"{value:.3g}" for value in answer.flatten()[:256].tolist()]
         return hashlib.sha256(" ".join([self.family, self.prediction_type, *digits]).encode()).hexdigest()
 
 
-def fingerprint(modules: Iterable[torch.nn.Module], *settings: object, samples: int = 4096) -> str:
-    """SHA-256 over the modules' tensors (names, shapes, up to `samples` evenly spaced values each) and the settings.
+def fingerprint(weights: Iterable[Tensor], *settings: object, samples: int = 4096) -> str:
+    """SHA-256 over the settings and the weights (up to `samples` evenly spaced values each), whatever their order.
 
-    Bitwise, so equal on every device; a sample of each tensor, so that a model of many gigabytes takes seconds.
+    Hosts name, sort and shape the same weights differently; values are compared in float32, so that the digest is equal
+    on every device and host. A sample of each, so that a model of many gigabytes takes seconds.
     """
-    digest = hashlib.sha256("|".join(str(s) for s in settings).encode())
-    for module in modules:
-        digest.update(type(module).__name__.encode())
-        for name, tensor in sorted(module.state_dict().items()):
-            values = tensor.detach().flatten()
-            values = values[:: max(1, values.numel() // samples)].contiguous().cpu()
-            digest.update(f"{name}{tuple(tensor.shape)}{tensor.dtype}".encode())
-            digest.update(values.view(torch.uint8).numpy().tobytes())
+    digest = hashlib.sha256("|".join(str(setting) for setting in settings).encode())
+    for part in sorted(_digest_of(weight, samples) for weight in weights if weight.is_floating_point()):
+        digest.update(part)
     return digest.hexdigest()
+
+
+def weights_of(modules: Iterable[torch.nn.Module]) -> Iterator[Tensor]:
+    """All tensors of the modules' states."""
+    return (tensor for module in modules for tensor in module.state_dict().values())
+
+
+def _digest_of(weight: Tensor, samples: int) -> bytes:
+    values = weight.detach().flatten()
+    values = values[:: max(1, values.numel() // samples)].float().cpu().contiguous()
+    return hashlib.sha256(f"{weight.numel()}".encode() + values.view(torch.uint8).numpy().tobytes()).digest()

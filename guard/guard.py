@@ -1,7 +1,7 @@
 """The two-line interface: a guard checks prompts on a model before anything is sampled, and mends them if asked to."""
 
 import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
@@ -9,6 +9,7 @@ from typing import Any
 
 from .adapters import to_denoiser
 from .calibration import Calibration
+from .denoiser import Condition
 from .errors import InputError, NotApplicable
 from .generation.attach import attach, detach
 from .generation.first_step import PrivateDraws
@@ -101,21 +102,43 @@ class Guard:
     ) -> Iterator[MemorizationReport]:
         """Checks a stream of prompts, `chunk` at a time; arguments and errors as in `check`."""
         shape = self.denoiser.latent_shape(height, width)
+        waiting = iter(prompts)
+        while batch := list(islice(waiting, chunk)):
+            yield from self.judge(batch, self.denoiser.encode(batch), seed=seed, draws=draws, shape=shape)
+
+    def judge(
+        self,
+        prompts: Sequence[str | None],
+        condition: Condition,
+        *,
+        seed: int = 0,
+        draws: int = 4,
+        shape: tuple[int, int, int] | None = None,
+    ) -> list[MemorizationReport]:
+        """Checks conditions that are encoded already, all on the same noise; errors as in `check`.
+
+        Args:
+            prompts: Their texts for the reports, where known.
+            condition: One row per prompt.
+            seed, draws: Of the private noise.
+            shape: (C, H, W) of the latent, by default the model's own.
+        """
+        try:
+            self.denoiser.require_guidance()
+        except NotApplicable as reason:
+            return [self.without_verdict(prompt, str(reason), seed=seed, draws=draws) for prompt in prompts]
         noise = draw_noise(self.denoiser, draws, seed, shape)
         fingerprint = self.denoiser.fingerprint
         if self.calibration is not None:
-            self.calibration.require(self.denoiser, draws, shape, fingerprint)
-        waiting = iter(prompts)
-        while batch := list(islice(waiting, chunk)):
-            try:
-                result = memorization_score(self.denoiser, self.denoiser.encode(batch), noise=noise)
-            except NotApplicable as reason:
-                yield from (self.without_verdict(prompt, str(reason), seed=seed, draws=draws) for prompt in batch)
-                continue
-            yield from self._reports(batch, result, {"seed": seed, "fingerprint": fingerprint})
+            self.calibration.require(self.denoiser, draws, noise.shape[1:], fingerprint)
+        try:
+            result = memorization_score(self.denoiser, condition, noise=noise)
+        except NotApplicable as reason:
+            return [self.without_verdict(prompt, str(reason), seed=seed, draws=draws) for prompt in prompts]
+        return list(self._reports(prompts, result, {"seed": seed, "fingerprint": fingerprint}))
 
     def _reports(
-        self, prompts: list[str], result: MemorizationResult, common: dict[str, Any]
+        self, prompts: Sequence[str | None], result: MemorizationResult, common: dict[str, Any]
     ) -> Iterator[MemorizationReport]:
         calibration = self.calibration
         scores = (result.score if calibration is None else calibration.score(result)).tolist()
@@ -174,13 +197,20 @@ class Guard:
             return Run(self, call, request, self._private).output()
 
     def mend(
-        self, prompt: str, method: Method = "rewrite", *, height: int | None = None, width: int | None = None
+        self,
+        prompt: str | None,
+        method: Method = "rewrite",
+        *,
+        condition: Condition | None = None,
+        height: int | None = None,
+        width: int | None = None,
     ) -> Mended:
         """Mends a prompt, whether or not it is flagged, and tests the result on fresh noise.
 
         Args:
-            prompt: The prompt.
+            prompt: The prompt; None where only its condition is known, which "rewrite" cannot use.
             method: "rewrite", "embed" or "reseed".
+            condition: Its condition, one row, by default the prompt's.
             height, width: Of the image in pixels, by default the model's own.
 
         Raises:
@@ -198,7 +228,7 @@ class Guard:
             self.denoiser,
             calibration,
             prompt,
-            self.denoiser.encode(prompt),
+            self.denoiser.encode(prompt) if condition is None else condition,
             seed=self.seed,
             shape=shape,
             rewriter=self.rewriter,

@@ -15,6 +15,7 @@ from cryptomnesia.denoiser import (
     NoiseLevel,
     Prediction,
     fingerprint,
+    weights_of,
 )
 from cryptomnesia.errors import InputError, NonFiniteError
 
@@ -208,17 +209,40 @@ def test_levels_are_indexed_and_joined_by_rows():
     assert levels.timestep(7).expand(3).time.tolist() == [7, 7, 7]
 
 
-def test_fingerprints_tell_weights_names_and_settings_apart():
+def test_fingerprints_tell_weights_and_settings_apart():
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         layer = torch.nn.Linear(3, 3)
-    first = fingerprint([layer], "family", torch.float32)
-    assert first == fingerprint([layer], "family", torch.float32) and len(first) == 64
-    assert first != fingerprint([layer], "other", torch.float32)
-    assert first != fingerprint([torch.nn.Sequential(layer)], "family", torch.float32)
+
+    def of(*modules, family="family"):
+        return fingerprint(weights_of(modules), family, torch.float32)
+
+    first = of(layer)
+    assert first == of(layer) and len(first) == 64
+    assert first != of(layer, family="other")
+    assert first != of(layer, layer)
     with torch.no_grad():
         layer.weight[2, 2] += 1
-    assert first != fingerprint([layer], "family", torch.float32)
+    assert first != of(layer)
+
+
+def test_fingerprints_are_the_same_for_every_host():
+    # names, order and shapes of the same weights differ; so does the precision that they are kept in
+    weights = [torch.arange(6.0).view(2, 3, 1, 1), torch.ones(4)]
+    other = [torch.ones(4).half(), torch.arange(6.0).view(2, 3), torch.arange(5)]
+    assert fingerprint(weights, "family") == fingerprint(other, "family")
+    assert fingerprint(weights, "family") != fingerprint([weights[0], torch.ones(5)], "family")
+
+
+def test_texts_of_different_length_share_a_tensor_when_they_say_so():
+    short, long = (
+        Condition(text=torch.ones(1, length, 2), tokens=torch.tensor([length])) for length in (3, 5)
+    )
+    both = Condition.cat([short, long])
+    assert both.tensors["text"].shape == (2, 5, 2) and both.tensors["tokens"].tolist() == [3, 5]
+    assert both.tensors["text"][0, 3:].eq(0).all() and both.tensors["text"].sum() == 16
+    with pytest.raises(InputError, match="different shapes"):
+        Condition.cat([Condition(text=short.tensors["text"]), Condition(text=long.tensors["text"])])
 
 
 def test_a_function_is_known_by_its_answers():

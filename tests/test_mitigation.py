@@ -194,12 +194,13 @@ def test_significance_is_the_gradient_at_the_words_own_tokens(demo):
     prompt = "the solemn baker of ravenna"
     spans = [(0, 3), (4, 10), (11, 16), (17, 19), (20, 27)]
 
-    def score(condition):
+    def score(condition, grad):
+        assert grad
         # position 4 of a causal encoder has read "<start> the solemn baker" (one token each), and nothing after it
         assert len(denoiser.pipe.tokenizer("the solemn baker").input_ids) == 5
         return condition.tensors["text"][:, 3].square().sum()
 
-    found = denoiser.span_gradients(prompt, spans, score)
+    found = denoiser.significance(prompt, spans, score)
     assert min(found[:3]) > 0 and found[3:] == [0.0, 0.0]
 
 

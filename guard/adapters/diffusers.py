@@ -13,10 +13,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..denoiser import Condition, Denoiser, PredictionType, fingerprint
+from ..denoiser import Condition, Denoiser, PredictionType, fingerprint, weights_of
 from ..errors import InputError, NotApplicable
 from ..levels import Levels
-from .tokens import Span, span_gradients
+from .tokens import Score, Span, span_gradients
 
 _PREDICTION_TYPES: dict[str, PredictionType] = {"epsilon": "epsilon", "v_prediction": "v", "sample": "sample"}
 
@@ -182,11 +182,16 @@ class PipelineDenoiser(Denoiser):
                 for tokenizer, limit in self._tokenizers()
             )
 
-    def span_gradients(self, prompt: str, spans: Sequence[Span], score: Callable[[Condition], Tensor]) -> list[float]:
-        """How strongly a differentiable score hangs on each character range of the prompt; see `adapters.tokens`."""
+    def significance(self, prompt: str, spans: Sequence[Span], score: Score) -> list[float]:
+        """How strongly a score hangs on each character range of the prompt: see `adapters.tokens.span_gradients`."""
         with self.text_lock:
             return span_gradients(
-                self.text_encoders, self._tokenizers(), lambda text: self._encode([text]), prompt, spans, score
+                self.text_encoders,
+                self._tokenizers(),
+                lambda text: self._encode([text]),
+                prompt,
+                spans,
+                lambda condition: score(condition, True),
             )
 
     def _converted(self, prompt: str, tokenizer: Any) -> str:
@@ -237,10 +242,10 @@ class PipelineDenoiser(Denoiser):
         access, since a LoRA may come or go at any time. InputError under sequential offload."""
         # torch.compile wraps a network without making it another model
         modules = [getattr(module, "_orig_mod", module) for module in (self.network, *self.text_encoders)]
-        settings = (self.family, self.dtype, self.prediction_type, [adapters(module) for module in modules])
+        settings = (self.family, self.dtype, self.prediction_type, [a for module in modules for a in adapters(module)])
         glance = (modules, [_glance(module) for module in modules], settings)
         if self._fingerprint is None or self._fingerprint[0] != glance:
-            self._fingerprint = glance, fingerprint(modules, *settings)
+            self._fingerprint = glance, fingerprint(weights_of(modules), *settings)
         return self._fingerprint[1]
 
 

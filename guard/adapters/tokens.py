@@ -11,6 +11,7 @@ from ..denoiser import Condition
 from ..errors import OutOfMemory
 
 Span = tuple[int, int]  # of characters
+Score = Callable[[Condition, bool], Tensor]  # of P conditions, (P,); with True, differentiable in their tensors
 
 
 def span_gradients(

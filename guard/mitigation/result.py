@@ -19,7 +19,7 @@ class WordChange:
         kind: "drop", "swap" or "insert".
         word: The word of the original ("" for an insertion).
         became: What stands there now ("" for a drop).
-        significance: Gradient norm of the score at the word's tokens; higher = pulls harder towards recitation.
+        significance: How strongly the score hangs on the word; higher = pulls harder towards recitation.
     """
 
     kind: Literal["drop", "swap", "insert"]

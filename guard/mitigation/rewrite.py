@@ -1,6 +1,7 @@
 """Rewrites a prompt by as few words as make the model forget the image, and by none of its meaning more than needed.
 
-Significance of a word: gradient norm of the score at its tokens (Wen et al., ICLR 2024, arXiv 2407.21720). Candidates
+Significance of a word: gradient norm of the score at its tokens (Wen et al., ICLR 2024, arXiv 2407.21720), or how much
+the score falls without it, where a host gives no gradients. Candidates
 drop, swap, insert before or move the most significant words; all of a round are scored in batches on one noise draw,
 and the best are tested on fresh ones.
 """
@@ -105,10 +106,10 @@ class _Search:
         return self._failed(f"no edit of up to {ROUNDS} words passed the test")
 
     def _significance(self) -> dict[str, float]:
-        def score(condition: Condition) -> Tensor:
-            return self.screen(condition, grad=True).score
+        def score(condition: Condition, grad: bool) -> Tensor:
+            return self.screen(condition, grad=grad).score
 
-        values = self.denoiser.span_gradients(self.prompt, self.start.spans, score)
+        values = self.denoiser.significance(self.prompt, self.start.spans, score)
         found: dict[str, float] = {}
         for word, value in zip(self.start.words, values, strict=True):
             found[word] = max(value, found.get(word, 0.0))

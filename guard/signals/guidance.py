@@ -5,7 +5,7 @@ from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
 from ..denoiser import Condition, Denoiser
-from ..errors import InputError, NotApplicable, OutOfMemory
+from ..errors import InputError, OutOfMemory
 from .rings import ring_energy
 
 
@@ -29,8 +29,7 @@ class Guidance:
     """
 
     def __init__(self, denoiser: Denoiser, noise: Tensor, *, batch_rows: int | None = None):
-        if not denoiser.has_guidance:
-            raise NotApplicable("this model is guidance-distilled: it has no unconditional branch to compare with")
+        denoiser.require_guidance()
         if noise.ndim != 4 or not len(noise):
             raise InputError(f"noise has shape {tuple(noise.shape)}: give (draws, C, H, W)")
         self.denoiser = denoiser

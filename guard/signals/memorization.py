@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 
 from ..denoiser import Condition, Denoiser, NoiseLevel
-from ..errors import InputError, NotApplicable
+from ..errors import InputError
 from .rings import ring_energy
 
 AUTHOR_WEIGHTS = {"epsilon": (1.0, 2.0), "v": (1.0, 0.1), "sample": (1.0, 2.0), "flow": (1.0, 2.0)}
@@ -142,8 +142,7 @@ def _measure(
     batch_rows: int,
     progress: Callable[[int], None] | None,
 ) -> Iterator[MemorizationResult]:
-    if not denoiser.has_guidance:
-        raise NotApplicable("this model is guidance-distilled: it has no unconditional branch to compare with")
+    denoiser.require_guidance()
     steps = denoiser.levels.sampling(50)
     levels = NoiseLevel.cat([steps[0], steps[-3]])
     shared = noise.ndim == 4
