@@ -9,6 +9,7 @@ RINGS = 8
 
 
 @cache
+@torch.inference_mode(False)  # it is kept, and must serve gradients later
 def ring_of(height: int, width: int, device: torch.device) -> Tensor:
     """Ring number (H * W,) of each bin of an unshifted 2-D FFT; rings are equally wide, the corners are in the last."""
     y, x = torch.fft.fftfreq(height, device=device), torch.fft.fftfreq(width, device=device)

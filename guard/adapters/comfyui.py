@@ -1,0 +1,236 @@
+"""A ComfyUI MODEL as a denoiser: LoRAs, object patches, ControlNets and memory management are ComfyUI's own."""
+
+import math
+from collections.abc import Callable, Sequence
+from functools import cached_property
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..denoiser import Condition, Denoiser, PredictionType, fingerprint
+from ..errors import InputError, NotApplicable
+from ..levels import Levels
+from .comfyui_call import Conditioning, clean_latents
+from .comfyui_conditioning import Templates
+from .comfyui_weights import patches_of, weights_and_patches
+from .tokens import Score, Span
+
+# by ComfyUI's class of model; what diffusers knows as well has the same name, so that calibrations serve both
+_FAMILIES = {"BaseModel": "stable-diffusion", "SDXL": "stable-diffusion-xl", "SD3": "stable-diffusion-3"}
+_SAMPLINGS: dict[str, PredictionType] = {"CONST": "flow", "EDM": "sample", "V_PREDICTION": "v", "EPS": "epsilon"}
+_STRANGE = ("X0", "IMG_TO_IMG", "IMG_TO_IMG_FLOW", "COSMOS_RFLOW", "V_PREDICTION_DDPM", "StableCascadeSampling")
+_DISTILLED = "ModelSamplingDiscreteDistilled"
+
+
+class ComfyDenoiser(Denoiser):
+    """MODEL and CLIP of a ComfyUI graph. Conditions: see `Templates.read`.
+
+    Args:
+        model: A MODEL (ModelPatcher); it is not changed.
+        clip: The CLIP that belongs to it, for the empty prompt and for `encode`.
+        like: A CONDITIONING whose areas, masks, ControlNets and so on the empty prompt is given, too, so that guidance
+            is what the words do.
+    """
+
+    input_dtype = torch.float32  # ComfyUI casts where its model wants it
+
+    def __init__(self, model: Any, clip: Any = None, like: Conditioning | None = None):
+        self.model, self.clip, self._like = model, clip, like
+        self._templates = Templates()
+        self._base = model.model
+        self._sampling = model.get_model_object("model_sampling")
+        self._sigmas: Tensor | None = None
+
+    # --- what the model is ---
+
+    @property
+    def family(self) -> str:  # type: ignore[override]
+        name = type(self._base).__name__
+        return _FAMILIES.get(name, name.lower())
+
+    @property
+    def device(self) -> torch.device:  # type: ignore[override]
+        return torch.device(self.model.load_device)
+
+    @property
+    def dtype(self) -> torch.dtype:  # type: ignore[override]
+        return self._base.get_dtype_inference()
+
+    @cached_property
+    def prediction_type(self) -> PredictionType:  # type: ignore[override]
+        names = _class_names(self._sampling)
+        for strange in _STRANGE:
+            if strange in names:
+                raise NotApplicable(f"models sampled as {strange} are not known here: there is no score for them")
+        found = next((kind for name, kind in _SAMPLINGS.items() if name in names), None)
+        if found is None:
+            raise NotApplicable(f"models sampled as {type(self._sampling).__name__} are not known here")
+        return found
+
+    @property
+    def has_guidance(self) -> bool:  # type: ignore[override]
+        """False for models that take guidance as an input (Flux-dev) and for timestep-distilled ones (LCM)."""
+        return not self._config.get("guidance_embed") and _DISTILLED not in _class_names(self._sampling)
+
+    def require_guidance(self) -> None:
+        super().require_guidance()
+        kind = self.prediction_type  # raises for what is unknown
+        if kind == "flow" and float(getattr(self._sampling, "noise_scale", 1.0)) != 1.0:
+            raise NotApplicable("this model scales its starting noise: there is no score for it")
+        form = self._latent_format
+        if form.latent_dimensions != 2:
+            raise NotApplicable("this model makes videos or sound: checks are for images")
+        if "Refiner" in type(self._base).__name__ or self._config.get("in_channels", 0) > form.latent_channels:
+            raise NotApplicable("refiners and inpainting models do not start from pure noise: a check says nothing there")
+
+    @property
+    def _config(self) -> dict[str, Any]:
+        return self._base.model_config.unet_config
+
+    @property
+    def _latent_format(self) -> Any:
+        return self.model.get_model_object("latent_format")
+
+    # --- noise levels ---
+
+    @cached_property
+    def levels(self) -> Levels:  # type: ignore[override]
+        sampling = self._sampling
+        if self.prediction_type == "flow":
+            shift = float(getattr(sampling, "shift", 1.0))
+            return Levels(None, shift=math.exp(shift) if "ModelSamplingFlux" in _class_names(sampling) else shift)
+        sigmas = sampling.sigmas.detach().double().cpu()
+        return Levels(1 / (1 + sigmas.square()))
+
+    def latent_shape(self, height: int | None = None, width: int | None = None) -> tuple[int, int, int]:
+        """(C, H, W) of the latent of a height x width image in pixels. Raises InputError for odd sizes, or none."""
+        if height is None or width is None:
+            raise InputError("a ComfyUI model has no size of its own: give height and width")
+        factor = self._latent_format.spacial_downscale_ratio
+        for name, pixels in (("height", height), ("width", width)):
+            if pixels <= 0 or pixels % factor:
+                raise InputError(f"{name} {pixels} is not a positive multiple of {factor}, as this model needs")
+        return self._latent_format.latent_channels, height // factor, width // factor
+
+    # --- text ---
+
+    def encode(self, prompt: str | Sequence[str]) -> Condition:
+        """The condition of one or more prompts, one row each, with ComfyUI's prompt syntax.
+
+        Raises:
+            InputError: No CLIP, no prompt, or something that is not text.
+        """
+        prompts = [prompt] if isinstance(prompt, str) else list(prompt)
+        if not prompts or not all(isinstance(p, str) for p in prompts):
+            raise InputError(f"prompts are text or a list of at least one, not {prompt!r}")
+        return Condition.cat([self.read(self._encoded(p)) for p in prompts])
+
+    def _encoded(self, prompt: str) -> Conditioning:
+        if self.clip is None:
+            raise InputError("texts can only be read with a CLIP: connect the one that belongs to the model")
+        with torch.inference_mode():
+            return self.clip.encode_from_tokens_scheduled(self.clip.tokenize(prompt))
+
+    def read(self, conditioning: Conditioning) -> Condition:
+        """A CONDITIONING as rows. Raises InputError if it is none, or was made for another model."""
+        condition = self._templates.read(conditioning)
+        width, expected = condition.tensors["text"].shape[2], self._text_width
+        if expected is not None and width != expected:
+            raise InputError(
+                f"the conditioning is {width} wide and this model reads {expected}: it was made by another model's "
+                "CLIP; encode the prompt with the CLIP that belongs to this model"
+            )
+        return condition
+
+    def write(self, condition: Condition) -> Conditioning:
+        """Rows of one template as a CONDITIONING."""
+        return self._templates.write(condition)
+
+    @property
+    def _text_width(self) -> int | None:
+        """Width of the texts that the network reads, where its configuration tells."""
+        config = self._config
+        embedder = config.get("context_embedder_config") or {}
+        found = config.get("context_dim") or config.get("context_in_dim") or embedder.get("params", {}).get("in_features")
+        return found if isinstance(found, int) else None
+
+    @cached_property
+    def empty(self) -> Condition:  # type: ignore[override]
+        empty = self._encoded("")
+        return self.read(empty if self._like is None else self._templates.without_words(self._like, empty))[[0]]
+
+    def truncated(self, prompt: str) -> bool:
+        """False: ComfyUI reads long prompts in several parts."""
+        return False
+
+    def significance(self, prompt: str, spans: Sequence[Span], score: Score) -> list[float]:
+        """How much the score falls without each character range of the prompt; 0 where it does not."""
+        texts = [prompt, *(" ".join((prompt[:a] + prompt[b:]).split()) for a, b in spans)]
+        values = score(self.encode(texts), False)
+        return (values[0] - values[1:]).clamp_min(0).tolist()
+
+    # --- the network ---
+
+    def output(self, x: Tensor, time: Tensor, condition: Condition) -> Tensor:
+        grad = torch.is_grad_enabled() and (x.requires_grad or condition.tensors["text"].requires_grad)
+        level = self.levels.timestep(time.cpu()).to(x.device)
+        parts, order = [], []
+        for rows in self._shareable(time, condition):
+            order += rows
+            parts.append(self._output(x[rows], level[rows], condition[rows], grad))
+        return torch.cat(parts)[torch.tensor(order, device=x.device).argsort()]
+
+    def _shareable(self, time: Tensor, condition: Condition) -> list[list[int]]:
+        """Rows that can share a call: of one template and length; time ranges of templates are judged once per call."""
+        groups: dict[tuple[float, ...], list[int]] = {}
+        for row, (template, tokens, t) in enumerate(
+            zip(
+                condition.tensors["template"].tolist(),
+                condition.tensors["tokens"].tolist(),
+                time.tolist(),
+                strict=True,
+            )
+        ):
+            key = (template, tokens) if self._templates[template].plain else (template, tokens, t)
+            groups.setdefault(key, []).append(row)
+        return list(groups.values())
+
+    def _output(self, x: Tensor, level: Any, condition: Condition, grad: bool) -> Tensor:
+        alpha, sigma = (value.view(-1, 1, 1, 1) for value in (level.alpha, level.sigma))
+        flow = self.prediction_type == "flow"
+        own = x if flow else x / alpha  # ComfyUI keeps x0 + sigma noise
+        sigmas = level.sigma if flow else level.sigma / level.alpha
+        try:
+            x0 = clean_latents(self.model, own, sigmas, self.write(condition), grad=grad)
+        except RuntimeError as error:
+            if isinstance(error, torch.OutOfMemoryError) or "size" not in str(error) and "shape" not in str(error):
+                raise
+            raise InputError(
+                f"the model cannot take this conditioning or latent ({str(error).splitlines()[0]}): "
+                "use the CLIP and the latent size that belong to it"
+            ) from error
+        if flow:
+            return (x - x0) / sigma
+        if self.prediction_type == "sample":
+            return x0
+        noise = (x - alpha * x0) / sigma
+        return noise if self.prediction_type == "epsilon" else alpha * noise - sigma * x0
+
+    # --- identity ---
+
+    @cached_property
+    def fingerprint(self) -> str:  # type: ignore[override]
+        """Digest of the network, the text encoder, their LoRAs and patches, dtype and family."""
+        weights, patches = weights_and_patches(self.model, "diffusion_model.")
+        if self.clip is not None:
+            text_weights, text_patches = weights_and_patches(self.clip.patcher, "")
+            weights, patches = weights + text_weights, patches + text_patches
+            if self.clip.layer_idx is not None:
+                patches.append(f"clip layer {self.clip.layer_idx}")
+        patches += patches_of(self.model)
+        return fingerprint(weights, self.family, self.dtype, self.prediction_type, patches)
+
+
+def _class_names(value: Any) -> set[str]:
+    return {base.__name__ for base in type(value).__mro__}

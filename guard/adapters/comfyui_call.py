@@ -1,0 +1,101 @@
+"""One question to a ComfyUI model: what clean latents does it see in noisy ones?
+
+Asked through CFGGuider, which loads and patches the model (LoRAs, object patches), registers hooks, prepares ControlNets
+and areas, manages memory and cleans up; in the place of a sampler stands a single calc_cond_batch.
+"""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+Conditioning = list[Any]
+
+
+def clean_latents(model: Any, x: Tensor, sigma: Tensor, conditioning: Conditioning, *, grad: bool = False) -> Tensor:
+    """The model's clean latents (B, C, H, W) float32, before any guidance.
+
+    Args:
+        model: ComfyUI's MODEL.
+        x: Noisy latents in ComfyUI's own scale, (B, C, H, W) float32.
+        sigma: ComfyUI's sigma of each row, (B,).
+        conditioning: Texts with one row, or B.
+        grad: Keep the graph, of x and of the texts.
+
+    Raises:
+        torch.OutOfMemoryError: Not even one row fits; without grad, batches are halved until they do.
+    """
+    if grad:
+        _load(model)
+        return _ask(model, x, sigma, conditioning, grad=True)
+    # inference mode, as ComfyUI itself runs its models; what comes out must serve gradients later
+    with torch.inference_mode():
+        found = _halving(model, x, sigma, conditioning)
+    with torch.inference_mode(False):
+        return found.clone()
+
+
+def _halving(model: Any, x: Tensor, sigma: Tensor, conditioning: Conditioning) -> Tensor:
+    try:
+        return _ask(model, x, sigma, conditioning, grad=False)
+    except torch.OutOfMemoryError:
+        if len(x) == 1:
+            raise
+    import comfy.model_management
+
+    comfy.model_management.soft_empty_cache()
+    half = len(x) // 2
+    parts = (slice(0, half), slice(half, None))
+    return torch.cat([_halving(model, x[rows], sigma[rows], _rows(conditioning, rows, len(x))) for rows in parts])
+
+
+def _rows(conditioning: Conditioning, rows: slice, count: int) -> Conditioning:
+    """Those rows of every tensor that has one for each."""
+
+    def part(value: Any) -> Any:
+        return value[rows] if isinstance(value, Tensor) and value.ndim and len(value) == count else value
+
+    return [[part(text), {name: part(value) for name, value in options.items()}] for text, options in conditioning]
+
+
+def _load(model: Any) -> None:
+    """Patches weights in inference mode, since ComfyUI writes into weights that were made in it."""
+    import comfy.model_management
+
+    with torch.inference_mode():
+        comfy.model_management.load_models_gpu([model])
+
+
+def _ask(model: Any, x: Tensor, sigma: Tensor, conditioning: Conditioning, *, grad: bool) -> Tensor:
+    import comfy.model_management
+    import comfy.samplers
+
+    found: list[Tensor] = []
+
+    class Question(comfy.samplers.Sampler):
+        def sample(self, model_wrap: Any, sigmas: Tensor, extra_args: dict[str, Any], *arguments: Any, **_: Any):
+            comfy.model_management.throw_exception_if_processing_interrupted()
+            if grad:
+                _make_differentiable(model_wrap.inner_model.diffusion_model, x.device)
+            conds = [model_wrap.conds["positive"]]
+            options = extra_args["model_options"]
+            found.extend(comfy.samplers.calc_cond_batch(model_wrap.inner_model, conds, x, sigma, options))
+            return torch.zeros_like(x)
+
+    guider = comfy.samplers.CFGGuider(model)
+    guider.inner_set_conds({"positive": conditioning})
+    empty = torch.zeros_like(x, requires_grad=False)
+    guider.sample(x.detach(), empty, Question(), sigma.detach(), disable_pbar=True, seed=0)
+    return found[0].float()
+
+
+def _make_differentiable(network: torch.nn.Module, device: torch.device) -> None:
+    """Weights that were made in inference mode refuse to take part in a graph; equal copies take their place."""
+    with torch.inference_mode(False):
+        for module in network.modules():
+            for name, weight in module._parameters.items():
+                if weight is not None and weight.is_inference() and weight.device == device:
+                    module._parameters[name] = torch.nn.Parameter(weight.clone(), requires_grad=False)
+            for name, buffer in module._buffers.items():
+                if buffer is not None and buffer.is_inference():
+                    module._buffers[name] = buffer.clone()

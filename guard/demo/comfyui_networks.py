@@ -1,0 +1,230 @@
+"""The networks of the built-in model in ComfyUI's own classes, filled from diffusers' layout."""
+
+from collections.abc import Mapping
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+Tensors = dict[str, Any]
+CLIP_TENSORS = "clip_l.transformer."
+# for previews: least squares from latents to means of 4x4 pixels in [-1, 1], on the training images
+PREVIEW = [[0.256, -0.379, 0.339], [-0.122, 0.579, 0.137], [0.373, 0.303, -0.049], [0.042, -0.088, -0.279]]
+PREVIEW_BIAS = [0.314, 0.297, 0.115]
+
+
+class Multiplier(float):
+    """A channel multiplier such as 1.5: ComfyUI takes its products for widths, so they are whole."""
+
+    def __mul__(self, other: float) -> int:
+        return round(float(self) * other)
+
+    __rmul__ = __mul__
+
+
+def unet(tensors: Tensors, configs: Mapping[str, Any], disable_dynamic: bool) -> Any:
+    """The UNet as a ModelPatcher; `configs` has diffusers' configs of unet, vae and scheduler."""
+    import comfy.model_management as management
+    import comfy.model_patcher
+    import comfy.utils
+
+    config = model_config(configs)
+    device = management.get_torch_device()
+    kinds = config.supported_inference_dtypes
+    dtype = management.unet_dtype(
+        model_params=comfy.utils.calculate_parameters(tensors),
+        supported_dtypes=kinds,
+        weight_dtype=comfy.utils.weight_dtype(tensors),
+    )
+    config.set_inference_dtype(dtype, management.unet_manual_cast(dtype, device, kinds), device=device)
+    config.custom_operations = grouped(config, configs["unet"]["norm_num_groups"])
+
+    model = config.get_model({}, "")
+    kind = comfy.model_patcher.ModelPatcher if disable_dynamic else comfy.model_patcher.CoreModelPatcher
+    offload = management.unet_offload_device()
+    patcher = kind(model, load_device=device, offload_device=offload)
+    model.to(offload)
+    names = comfy.utils.unet_to_diffusers(config.unet_config)
+    renamed = {new: tensors[old] for old, new in names.items() if old in tensors}
+    model.load_model_weights(renamed, "", assign=patcher.is_dynamic())
+    return patcher
+
+
+def model_config(configs: Mapping[str, Any]) -> Any:
+    """ComfyUI's Stable Diffusion 1.5, but with this model's widths, heads, latents and noise schedule."""
+    import torch
+    from comfy.supported_models import SD15
+
+    noise = configs["scheduler"]
+
+    class Config(SD15):
+        unet_extra_config = {"num_heads": configs["unet"]["attention_head_dim"], "num_head_channels": -1}
+        # ComfyUI's "linear" is diffusers' "scaled_linear"
+        sampling_settings = {
+            "beta_schedule": "linear",
+            "linear_start": noise["beta_start"],
+            "linear_end": noise["beta_end"],
+            "timesteps": noise["num_train_timesteps"],
+        }
+        latent_format = latent_format(configs["vae"])
+        # costs nothing at this size, and the calibration was made so
+        supported_inference_dtypes = [torch.float32]
+
+    return Config(unet_config(configs["unet"]))
+
+
+def latent_format(config: Mapping[str, Any]) -> type:
+    """Latents at a quarter of the image's side, where ComfyUI takes an eighth for granted."""
+    from comfy.latent_formats import LatentFormat
+
+    class Latents(LatentFormat):
+        scale_factor = config["scaling_factor"]
+        latent_channels = config["latent_channels"]
+        spacial_downscale_ratio = downscale(config)
+        latent_rgb_factors = PREVIEW
+        latent_rgb_factors_bias = PREVIEW_BIAS
+
+    return Latents
+
+
+def downscale(config: Mapping[str, Any]) -> int:
+    """Pixels per latent, along one side."""
+    return 2 ** (len(config["block_out_channels"]) - 1)
+
+
+def unet_config(config: Mapping[str, Any]) -> dict[str, Any]:
+    """The arguments of ComfyUI's UNetModel for diffusers' config."""
+    widths, layers = config["block_out_channels"], config["layers_per_block"]
+    down = ["CrossAttn" in block for block in config["down_block_types"]]
+    up = ["CrossAttn" in block for block in reversed(config["up_block_types"])]  # widest image first
+    return {
+        "image_size": config["sample_size"],
+        "in_channels": config["in_channels"],
+        "out_channels": config["out_channels"],
+        "model_channels": widths[0],
+        "channel_mult": [Multiplier(width / widths[0]) for width in widths],
+        "num_res_blocks": [layers] * len(widths),
+        "transformer_depth": [int(attends) for attends in down for _ in range(layers)],
+        "transformer_depth_middle": 1,
+        "transformer_depth_output": [int(attends) for attends in up for _ in range(layers + 1)],
+        "context_dim": config["cross_attention_dim"],
+        "use_spatial_transformer": True,
+        "use_linear_in_transformer": config["use_linear_projection"],
+        "use_temporal_attention": False,
+        "use_temporal_resblock": False,
+        "adm_in_channels": None,
+        "legacy": False,
+    }
+
+
+def grouped(config: Any, groups: int) -> type:
+    """The operations ComfyUI would choose, whose GroupNorm has that many groups instead of 32."""
+    import comfy.ops
+
+    chosen: Any = comfy.ops.pick_operations(config.unet_config["dtype"], config.manual_cast_dtype)
+
+    class GroupNorm(chosen.GroupNorm):
+        def __init__(self, num_groups: int, *args: Any, **kwargs: Any):
+            super().__init__(groups, *args, **kwargs)
+
+    return type("Operations", (chosen,), {"GroupNorm": GroupNorm})
+
+
+def text_encoder(
+    tensors: Tensors, config: Mapping[str, Any], tokenizer: Path, embeddings: Any, disable_dynamic: bool
+) -> Any:
+    """Text encoder and tokenizer as a CLIP, with the one section "l" of Stable Diffusion 1.5."""
+    import comfy.sd
+    import comfy.sd1_clip
+    import comfy.utils
+    import torch
+    from comfy.supported_models_base import ClipTarget
+
+    width = config["hidden_size"]
+    tokens = partial(
+        comfy.sd1_clip.SDTokenizer,
+        tokenizer_path=str(tokenizer),
+        max_length=config["max_position_embeddings"],
+        embedding_size=width,
+    )
+    encoder = partial(
+        comfy.sd1_clip.SDClipModel,
+        model_class=text_model,
+        textmodel_json_config=dict(config),
+        max_length=config["max_position_embeddings"],
+        special_tokens={place: config[f"{name}_token_id"] for place, name in SPECIALS},
+        return_projected_pooled=False,
+    )
+    target = ClipTarget(
+        partial(comfy.sd1_clip.SD1Tokenizer, tokenizer=tokens), partial(comfy.sd1_clip.SD1ClipModel, clip_model=encoder)
+    )
+    # older transformers write the names with the prefix
+    named = {CLIP_TENSORS + "text_model." + name.removeprefix("text_model."): t for name, t in tensors.items()}
+    # Stable Diffusion's text encoder projects nothing
+    named[CLIP_TENSORS + "text_projection.weight"] = torch.eye(width, dtype=torch.float16)
+    return comfy.sd.CLIP(
+        target,
+        embedding_directory=embeddings,
+        parameters=comfy.utils.calculate_parameters(named),
+        state_dict=named,
+        disable_dynamic=disable_dynamic,
+    )
+
+
+SPECIALS = (("start", "bos"), ("end", "eos"), ("pad", "pad"))
+
+
+def text_model(config: Mapping[str, Any], dtype: Any, device: Any, operations: Any) -> Any:
+    """ComfyUI's CLIPTextModel with the vocabulary of `config`; its own takes that of CLIP for granted."""
+    import comfy.clip_model
+
+    model = comfy.clip_model.CLIPTextModel(config, dtype, device, operations)
+    size = config["vocab_size"], config["hidden_size"]
+    model.set_input_embeddings(operations.Embedding(*size, dtype=dtype, device=device))
+    return model
+
+
+def vae(tensors: Tensors, config: Mapping[str, Any]) -> Any:
+    """The autoencoder as a VAE."""
+    import comfy.model_management as management
+    import comfy.sd
+    import torch
+
+    widths = config["block_out_channels"]
+    autoencoder = {
+        "double_z": True,
+        "z_channels": config["latent_channels"],
+        "resolution": config["sample_size"],
+        "in_channels": config["in_channels"],
+        "out_ch": config["out_channels"],
+        "ch": widths[0],
+        "ch_mult": [width // widths[0] for width in widths],
+        "num_res_blocks": config["layers_per_block"],
+        "attn_resolutions": [],
+        "dropout": 0.0,
+    }
+    made = comfy.sd.VAE(
+        sd=vae_tensors(tensors, len(widths)),
+        config={"params": {"ddconfig": autoencoder, "embed_dim": config["latent_channels"]}},
+        dtype=management.vae_dtype(management.vae_device(), [torch.float32]),
+    )
+    made.downscale_ratio = made.upscale_ratio = downscale(config)
+    made.latent_channels = config["latent_channels"]
+    for module in made.first_stage_model.modules():
+        if isinstance(module, torch.nn.GroupNorm):
+            module.num_groups = config["norm_num_groups"]  # ComfyUI makes 32, whatever the width
+    return made
+
+
+def vae_tensors(tensors: Tensors, levels: int) -> Tensors:
+    """The autoencoder's tensors under ComfyUI's names."""
+    from comfy.diffusers_convert import convert_vae_state_dict
+
+    renamed = {}
+    for name, tensor in convert_vae_state_dict(tensors).items():
+        for level in range(4):  # the conversion numbers the decoder's levels down from 3
+            old, new = f"decoder.up.{level}.", f"decoder.up.{level - (4 - levels)}."
+            if name.startswith(old):
+                name = new + name.removeprefix(old)
+                break
+        renamed[name] = tensor
+    return renamed
