@@ -228,19 +228,24 @@ def measure_benign(
     return memorization_score(denoiser, condition, noise=noise).spectrum
 
 
+def check_promise(prompts: int, alpha: float) -> None:
+    """Raises InputError unless that many benign prompts can promise a false-alarm rate of alpha."""
+    if prompts < LEAST:
+        raise InputError(f"{prompts} benign prompts are too few: a calibration needs at least {LEAST}")
+    if not 0 < alpha < 1:
+        raise InputError(f"alpha is a false-alarm rate between 0 and 1, not {alpha}")
+    if alpha * (prompts + 1) < 1:
+        raise InputError(
+            f"{prompts} benign prompts cannot promise a false-alarm rate of {alpha}: "
+            f"give at least {math.ceil(1 / alpha) - 1}, or raise alpha"
+        )
+
+
 def from_spectra(
     denoiser: Denoiser, benign: Tensor, *, draws: int, seed: int, alpha: float, shape: tuple[int, int, int]
 ) -> Calibration:
     """A calibration from benign spectra (n, 8). Raises InputError for fewer than 100 prompts or an odd alpha."""
-    if len(benign) < LEAST:
-        raise InputError(f"{len(benign)} benign prompts are too few: a calibration needs at least {LEAST}")
-    if not 0 < alpha < 1:
-        raise InputError(f"alpha is a false-alarm rate between 0 and 1, not {alpha}")
-    if alpha * (len(benign) + 1) < 1:
-        raise InputError(
-            f"{len(benign)} benign prompts cannot promise a false-alarm rate of {alpha}: "
-            f"give at least {math.ceil(1 / alpha) - 1}, or raise alpha"
-        )
+    check_promise(len(benign), alpha)
     others = torch.ones(len(benign), dtype=torch.bool)
     scores = []
     for i in range(len(benign)):

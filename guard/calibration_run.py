@@ -8,8 +8,7 @@ from typing import Any
 
 import torch
 
-from .calibration import LEAST, Calibration, from_spectra, measure_benign, write_json
-from .errors import InputError
+from .calibration import Calibration, check_promise, from_spectra, measure_benign, write_json
 
 
 class CalibrationRun:
@@ -34,8 +33,7 @@ class CalibrationRun:
         partial: Path,
         latent_shape: tuple[int, int, int] | None = None,
     ):
-        if len(prompts) < LEAST:
-            raise InputError(f"{len(prompts)} benign prompts are too few: a calibration needs at least {LEAST}")
+        check_promise(len(prompts), alpha)  # before the long work
         self.denoiser, self.prompts, self.partial = denoiser, prompts, partial
         self.draws, self.seed, self.alpha = draws, seed, alpha
         self.shape = latent_shape or denoiser.latent_shape()

@@ -1,7 +1,7 @@
 """The two-line interface: a guard checks prompts on a model before anything is sampled, and mends them if asked to."""
 
 import threading
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
@@ -202,6 +202,7 @@ class Guard:
         method: Method = "rewrite",
         *,
         condition: Condition | None = None,
+        shape: tuple[int, int, int] | None = None,
         height: int | None = None,
         width: int | None = None,
     ) -> Mended:
@@ -211,6 +212,7 @@ class Guard:
             prompt: The prompt; None where only its condition is known, which "rewrite" cannot use.
             method: "rewrite", "embed" or "reseed".
             condition: Its condition, one row, by default the prompt's.
+            shape: (C, H, W) of the latent, in place of height and width.
             height, width: Of the image in pixels, by default the model's own.
 
         Raises:
@@ -221,8 +223,8 @@ class Guard:
         calibration = self.calibration
         if calibration is None:
             raise InputError("mending needs a calibration: run `cryptomnesia calibrate` and give its file")
-        shape = self.denoiser.latent_shape(height, width)
-        calibration.require(self.denoiser, calibration.draws, shape)
+        size: tuple[int, int, int] = shape or self.denoiser.latent_shape(height, width)
+        calibration.require(self.denoiser, calibration.draws, size)
         return mend(
             method,
             self.denoiser,
@@ -230,7 +232,7 @@ class Guard:
             prompt,
             self.denoiser.encode(prompt) if condition is None else condition,
             seed=self.seed,
-            shape=shape,
+            shape=size,
             rewriter=self.rewriter,
             words=self.words,
         )
@@ -291,3 +293,47 @@ class Guard:
         if prompt is not None and self.denoiser.truncated(prompt):
             return "the prompt is longer than the text encoder reads: it was checked as the pipeline truncates it"
         return None
+
+    # --- saving ---
+
+    def save(
+        self,
+        image: Any,
+        path: str | Path,
+        report: MemorizationReport | None,
+        *,
+        seed: int | str | None = None,
+        prompt: str | None = None,
+        negative: str | None = None,
+        sampling: Mapping[str, Any] | None = None,
+        **options: Any,
+    ) -> Path:
+        """Saves an image of the pipeline with a sidecar that tells how it was made and what the report says.
+
+        Args:
+            image: A Pillow image, or an array or tensor (H, W, 3), uint8 or float in [0, 1].
+            path: Ends in .png, .jpg, .jpeg or .webp.
+            report: Of the image, as in the output's `memorization`; None if nothing was checked.
+            seed: Of the image's generator.
+            prompt: By default that of the report.
+            negative: The negative prompt.
+            sampling: Settings of the call, e.g. {"steps": 50, "guidance_scale": 7.5}.
+            options: Further arguments of `sidecar.save`: prompts, evidence, c2pa, options.
+
+        Returns:
+            The path of the sidecar.
+
+        Raises:
+            InputError: The guard was made of a bare Denoiser, or an argument cannot be used; nothing was changed.
+            SidecarError: The image or its sidecar cannot be written; the message says which.
+            MissingPackage: Pillow, or c2pa-python where it is asked for.
+        """
+        from .sidecar import save
+        from .sidecar.pipelines import generation_of
+
+        pipe = getattr(self.denoiser, "pipe", None)
+        if pipe is None:
+            raise InputError("only a pipeline can tell how it made an image: use sidecar.save with a Generation")
+        facts = {"seed": seed, "prompt": prompt, "negative": negative, "sampling": sampling}
+        generation = generation_of(pipe, report, **facts)
+        return save(image, path, report, generation, **{"calibration": self.calibration, **options})

@@ -235,9 +235,7 @@ def test_fingerprints_are_the_same_for_every_host():
 
 
 def test_texts_of_different_length_share_a_tensor_when_they_say_so():
-    short, long = (
-        Condition(text=torch.ones(1, length, 2), tokens=torch.tensor([length])) for length in (3, 5)
-    )
+    short, long = (Condition(text=torch.ones(1, length, 2), tokens=torch.tensor([length])) for length in (3, 5))
     both = Condition.cat([short, long])
     assert both.tensors["text"].shape == (2, 5, 2) and both.tensors["tokens"].tolist() == [3, 5]
     assert both.tensors["text"][0, 3:].eq(0).all() and both.tensors["text"].sum() == 16

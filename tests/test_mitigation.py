@@ -130,13 +130,13 @@ def bumpy() -> CallableDenoiser:
 def test_the_noise_with_the_lowest_score_is_selected():
     denoiser, condition = bumpy(), Condition(text=torch.ones(1, 2, 5))
     calibration = calibrate(denoiser, toy.prompts(100), draws=1)
-    found = select_noise(denoiser, calibration, condition, candidates=16, seed=3)
+    found = select_noise(denoiser, calibration.combination, condition, draw_noise(denoiser, 16, 3))
     noises = draw_noise(denoiser, 16, 3)
     alone = [Objective(denoiser, calibration, condition, noise=noises[[i]]).before.score for i in range(16)]
     torch.testing.assert_close(found.scores, torch.cat(alone))
     assert torch.equal(found.noise, noises[[int(found.scores.argmin())]])
-    with pytest.raises(InputError, match="draws is 0"):
-        select_noise(denoiser, calibration, condition, candidates=0)
+    with pytest.raises(InputError, match="noise has shape"):
+        select_noise(denoiser, calibration.combination, condition, torch.zeros(0, 4, 16, 16))
 
 
 def test_neighbours_are_close_standard_normal_and_fresh():

@@ -1,7 +1,7 @@
 """A ComfyUI MODEL as a denoiser: LoRAs, object patches, ControlNets and memory management are ComfyUI's own."""
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import cached_property
 from typing import Any
 
@@ -33,7 +33,7 @@ class ComfyDenoiser(Denoiser):
             is what the words do.
     """
 
-    input_dtype = torch.float32  # ComfyUI casts where its model wants it
+    input_dtype = torch.float32  # type: ignore  # ComfyUI casts where its model wants it
 
     def __init__(self, model: Any, clip: Any = None, like: Conditioning | None = None):
         self.model, self.clip, self._like = model, clip, like
@@ -63,10 +63,10 @@ class ComfyDenoiser(Denoiser):
         for strange in _STRANGE:
             if strange in names:
                 raise NotApplicable(f"models sampled as {strange} are not known here: there is no score for them")
-        found = next((kind for name, kind in _SAMPLINGS.items() if name in names), None)
-        if found is None:
-            raise NotApplicable(f"models sampled as {type(self._sampling).__name__} are not known here")
-        return found
+        for name, kind in _SAMPLINGS.items():
+            if name in names:
+                return kind
+        raise NotApplicable(f"models sampled as {type(self._sampling).__name__} are not known here")
 
     @property
     def has_guidance(self) -> bool:  # type: ignore[override]
@@ -82,7 +82,9 @@ class ComfyDenoiser(Denoiser):
         if form.latent_dimensions != 2:
             raise NotApplicable("this model makes videos or sound: checks are for images")
         if "Refiner" in type(self._base).__name__ or self._config.get("in_channels", 0) > form.latent_channels:
-            raise NotApplicable("refiners and inpainting models do not start from pure noise: a check says nothing there")
+            raise NotApplicable(
+                "refiners and inpainting models do not start from pure noise: a check says nothing there"
+            )
 
     @property
     def _config(self) -> dict[str, Any]:
@@ -152,7 +154,9 @@ class ComfyDenoiser(Denoiser):
         """Width of the texts that the network reads, where its configuration tells."""
         config = self._config
         embedder = config.get("context_embedder_config") or {}
-        found = config.get("context_dim") or config.get("context_in_dim") or embedder.get("params", {}).get("in_features")
+        found = (
+            config.get("context_dim") or config.get("context_in_dim") or embedder.get("params", {}).get("in_features")
+        )
         return found if isinstance(found, int) else None
 
     @cached_property
@@ -204,7 +208,7 @@ class ComfyDenoiser(Denoiser):
         try:
             x0 = clean_latents(self.model, own, sigmas, self.write(condition), grad=grad)
         except RuntimeError as error:
-            if isinstance(error, torch.OutOfMemoryError) or "size" not in str(error) and "shape" not in str(error):
+            if isinstance(error, torch.OutOfMemoryError) or ("size" not in str(error) and "shape" not in str(error)):
                 raise
             raise InputError(
                 f"the model cannot take this conditioning or latent ({str(error).splitlines()[0]}): "

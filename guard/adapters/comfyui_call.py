@@ -1,7 +1,7 @@
 """One question to a ComfyUI model: what clean latents does it see in noisy ones?
 
-Asked through CFGGuider, which loads and patches the model (LoRAs, object patches), registers hooks, prepares ControlNets
-and areas, manages memory and cleans up; in the place of a sampler stands a single calc_cond_batch.
+Asked through CFGGuider, which loads and patches the model (LoRAs, object patches), registers hooks, prepares
+ControlNets and areas, manages memory and cleans up; in the place of a sampler stands a single calc_cond_batch.
 """
 
 from typing import Any

@@ -1,7 +1,7 @@
 """ComfyUI's CONDITIONING <-> Condition: texts become rows of tensors, all else of a conditioning a template.
 
-A conditioning is a list of entries [text (B, L, D), options]. Areas, masks, ControlNets, time ranges, hooks and whatever
-else stands in the options stay as they are; the texts of all entries are joined along L.
+A conditioning is a list of entries [text (B, L, D), options]. Areas, masks, ControlNets, time ranges, hooks and
+whatever else stands in the options stay as they are; the texts of all entries are joined along L.
 """
 
 from dataclasses import dataclass

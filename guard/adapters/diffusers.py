@@ -6,7 +6,7 @@ is written to it. diffusers itself is not imported: the pipeline brings its clas
 
 import threading
 from abc import abstractmethod
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ..errors import InputError
+from ..prompts import BENIGN
 from . import options
 from .console import EXIT_CLEAR, EXIT_STOPPED, progress, stderr, stdout
 from .models import check_alpha, open_model
@@ -17,7 +18,6 @@ from .prompts import PromptSource
 if TYPE_CHECKING:
     from ..calibration_run import CalibrationRun
 
-SHIPPED = Path(__file__).parent.parent / "prompts" / "benign.txt"
 LEAST = 100
 
 
@@ -89,7 +89,7 @@ def _check_place(out: Path) -> None:
 
 def _benign(file: str | None, format: str | None, column: str, alpha: float) -> list[str]:
     """The benign prompts, each once, since prompts that are counted twice make a promise look firmer than it is."""
-    texts = list(dict.fromkeys(PromptSource((), file or str(SHIPPED), format, column)))
+    texts = list(dict.fromkeys(PromptSource((), file or str(BENIGN), format, column)))
     if len(texts) < LEAST:
         raise InputError(
             f"{len(texts)} different benign prompts are too few: a calibration needs at least {LEAST}; "

@@ -17,7 +17,7 @@ CONFIGS = {
 VAE_FILE = "vae/diffusion_pytorch_model.safetensors"
 UNET_FILE = "unet/diffusion_pytorch_model.safetensors"
 TEXT_FILE = "text_encoder/model.safetensors"
-TOKENIZER = "tokenizer"
+TOKENIZER_FILES = ("tokenizer/tokenizer.json", "tokenizer/tokenizer_config.json", "tokenizer/vocab.json")
 
 
 def load_demo_comfyui(
@@ -59,8 +59,8 @@ def load_parts(checkpoint: str, embeddings: Any, disable_dynamic: bool = False) 
     """MODEL, CLIP and VAE; every file is read and checked before anything is built."""
     trained = "" if checkpoint == "final" else f"{checkpoint}/"
     configs = {part: read_json(WEIGHTS / name) for part, name in CONFIGS.items()}
-    for name in ("tokenizer.json", "tokenizer_config.json", "vocab.json"):
-        read_json(WEIGHTS / TOKENIZER / name)  # transformers' own errors are pages long
+    for path in TOKENIZER_FILES:
+        read_json(WEIGHTS / path)  # transformers' own errors are pages long
     weights = [read_tensors(trained + UNET_FILE), read_tensors(trained + TEXT_FILE), read_tensors(VAE_FILE)]
     require_comfyui()
 
@@ -68,9 +68,7 @@ def load_parts(checkpoint: str, embeddings: Any, disable_dynamic: bool = False) 
 
     return (
         networks.unet(weights[0], configs, disable_dynamic),
-        networks.text_encoder(
-            weights[1], configs["text_encoder"], WEIGHTS / TOKENIZER, embeddings, disable_dynamic
-        ),
+        networks.text_encoder(weights[1], configs["text_encoder"], WEIGHTS / "tokenizer", embeddings, disable_dynamic),
         networks.vae(weights[2], configs["vae"]),
     )
 

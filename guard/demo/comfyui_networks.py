@@ -3,10 +3,11 @@
 from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 Tensors = dict[str, Any]
-CLIP_TENSORS = "clip_l.transformer."
+TEXT_PREFIX = "clip_l.transformer."
+SPECIALS = {"start": "bos", "end": "eos", "pad": "pad"}
 # for previews: least squares from latents to means of 4x4 pixels in [-1, 1], on the training images
 PREVIEW = [[0.256, -0.379, 0.339], [-0.122, 0.579, 0.137], [0.373, 0.303, -0.049], [0.042, -0.088, -0.279]]
 PREVIEW_BIAS = [0.314, 0.297, 0.115]
@@ -28,25 +29,28 @@ def unet(tensors: Tensors, configs: Mapping[str, Any], disable_dynamic: bool) ->
     import comfy.utils
 
     config = model_config(configs)
-    device = management.get_torch_device()
-    kinds = config.supported_inference_dtypes
-    dtype = management.unet_dtype(
-        model_params=comfy.utils.calculate_parameters(tensors),
-        supported_dtypes=kinds,
-        weight_dtype=comfy.utils.weight_dtype(tensors),
-    )
-    config.set_inference_dtype(dtype, management.unet_manual_cast(dtype, device, kinds), device=device)
+    choose_precision(config, tensors)
     config.custom_operations = grouped(config, configs["unet"]["norm_num_groups"])
-
-    model = config.get_model({}, "")
+    device, offload = management.get_torch_device(), management.unet_offload_device()
+    model = config.get_model({}, "").to(offload)
     kind = comfy.model_patcher.ModelPatcher if disable_dynamic else comfy.model_patcher.CoreModelPatcher
-    offload = management.unet_offload_device()
     patcher = kind(model, load_device=device, offload_device=offload)
-    model.to(offload)
-    names = comfy.utils.unet_to_diffusers(config.unet_config)
+    names = comfy.utils.unet_to_diffusers(config.unet_config)  # of some layers too that this UNet lacks
     renamed = {new: tensors[old] for old, new in names.items() if old in tensors}
     model.load_model_weights(renamed, "", assign=patcher.is_dynamic())
     return patcher
+
+
+def choose_precision(config: Any, tensors: Tensors) -> None:
+    """Sets the types that weights are held and computed in, as ComfyUI's own loaders do."""
+    import comfy.model_management as management
+    import comfy.utils
+
+    kinds = config.supported_inference_dtypes
+    parameters, stored = comfy.utils.calculate_parameters(tensors), comfy.utils.weight_dtype(tensors)
+    held = management.unet_dtype(model_params=parameters, supported_dtypes=kinds, weight_dtype=stored)
+    device = management.get_torch_device()
+    config.set_inference_dtype(held, management.unet_manual_cast(held, device, kinds), device=device)
 
 
 def model_config(configs: Mapping[str, Any]) -> Any:
@@ -57,9 +61,9 @@ def model_config(configs: Mapping[str, Any]) -> Any:
     noise = configs["scheduler"]
 
     class Config(SD15):
-        unet_extra_config = {"num_heads": configs["unet"]["attention_head_dim"], "num_head_channels": -1}
+        unet_extra_config: ClassVar = {"num_heads": configs["unet"]["attention_head_dim"], "num_head_channels": -1}
         # ComfyUI's "linear" is diffusers' "scaled_linear"
-        sampling_settings = {
+        sampling_settings: ClassVar = {
             "beta_schedule": "linear",
             "linear_start": noise["beta_start"],
             "linear_end": noise["beta_end"],
@@ -67,7 +71,7 @@ def model_config(configs: Mapping[str, Any]) -> Any:
         }
         latent_format = latent_format(configs["vae"])
         # costs nothing at this size, and the calibration was made so
-        supported_inference_dtypes = [torch.float32]
+        supported_inference_dtypes: ClassVar = [torch.float32]
 
     return Config(unet_config(configs["unet"]))
 
@@ -134,35 +138,11 @@ def text_encoder(
 ) -> Any:
     """Text encoder and tokenizer as a CLIP, with the one section "l" of Stable Diffusion 1.5."""
     import comfy.sd
-    import comfy.sd1_clip
     import comfy.utils
-    import torch
-    from comfy.supported_models_base import ClipTarget
 
-    width = config["hidden_size"]
-    tokens = partial(
-        comfy.sd1_clip.SDTokenizer,
-        tokenizer_path=str(tokenizer),
-        max_length=config["max_position_embeddings"],
-        embedding_size=width,
-    )
-    encoder = partial(
-        comfy.sd1_clip.SDClipModel,
-        model_class=text_model,
-        textmodel_json_config=dict(config),
-        max_length=config["max_position_embeddings"],
-        special_tokens={place: config[f"{name}_token_id"] for place, name in SPECIALS},
-        return_projected_pooled=False,
-    )
-    target = ClipTarget(
-        partial(comfy.sd1_clip.SD1Tokenizer, tokenizer=tokens), partial(comfy.sd1_clip.SD1ClipModel, clip_model=encoder)
-    )
-    # older transformers write the names with the prefix
-    named = {CLIP_TENSORS + "text_model." + name.removeprefix("text_model."): t for name, t in tensors.items()}
-    # Stable Diffusion's text encoder projects nothing
-    named[CLIP_TENSORS + "text_projection.weight"] = torch.eye(width, dtype=torch.float16)
+    named = text_tensors(tensors, config["hidden_size"])
     return comfy.sd.CLIP(
-        target,
+        clip_target(config, tokenizer),
         embedding_directory=embeddings,
         parameters=comfy.utils.calculate_parameters(named),
         state_dict=named,
@@ -170,7 +150,34 @@ def text_encoder(
     )
 
 
-SPECIALS = (("start", "bos"), ("end", "eos"), ("pad", "pad"))
+def clip_target(config: Mapping[str, Any], tokenizer: Path) -> Any:
+    """What a CLIP makes its text encoder and tokenizer with."""
+    from comfy.sd1_clip import SD1ClipModel, SD1Tokenizer, SDClipModel, SDTokenizer
+    from comfy.supported_models_base import ClipTarget
+
+    length = config["max_position_embeddings"]
+    tokens = partial(
+        SDTokenizer, tokenizer_path=str(tokenizer), max_length=length, embedding_size=config["hidden_size"]
+    )
+    encoder = partial(
+        SDClipModel,
+        model_class=text_model,
+        textmodel_json_config=dict(config),
+        max_length=length,
+        special_tokens={place: config[f"{name}_token_id"] for place, name in SPECIALS.items()},
+        return_projected_pooled=False,
+    )
+    return ClipTarget(partial(SD1Tokenizer, tokenizer=tokens), partial(SD1ClipModel, clip_model=encoder))
+
+
+def text_tensors(tensors: Tensors, width: int) -> Tensors:
+    """The text encoder's tensors under ComfyUI's names."""
+    import torch
+
+    # only older transformers write the prefix
+    named = {f"{TEXT_PREFIX}text_model.{name.removeprefix('text_model.')}": t for name, t in tensors.items()}
+    # ComfyUI's class has a projection; Stable Diffusion's text encoder has none
+    return {**named, f"{TEXT_PREFIX}text_projection.weight": torch.eye(width, dtype=torch.float16)}
 
 
 def text_model(config: Mapping[str, Any], dtype: Any, device: Any, operations: Any) -> Any:
@@ -189,8 +196,23 @@ def vae(tensors: Tensors, config: Mapping[str, Any]) -> Any:
     import comfy.sd
     import torch
 
+    made = comfy.sd.VAE(
+        sd=vae_tensors(tensors, len(config["block_out_channels"])),
+        config={"params": vae_config(config)},
+        dtype=management.vae_dtype(management.vae_device(), [torch.float32]),
+    )
+    made.downscale_ratio = made.upscale_ratio = downscale(config)
+    made.latent_channels = config["latent_channels"]
+    for module in made.first_stage_model.modules():
+        if isinstance(module, torch.nn.GroupNorm):
+            module.num_groups = config["norm_num_groups"]  # ComfyUI makes 32, whatever the width
+    return made
+
+
+def vae_config(config: Mapping[str, Any]) -> dict[str, Any]:
+    """The arguments of ComfyUI's AutoencoderKL for diffusers' config."""
     widths = config["block_out_channels"]
-    autoencoder = {
+    shape = {
         "double_z": True,
         "z_channels": config["latent_channels"],
         "resolution": config["sample_size"],
@@ -202,29 +224,17 @@ def vae(tensors: Tensors, config: Mapping[str, Any]) -> Any:
         "attn_resolutions": [],
         "dropout": 0.0,
     }
-    made = comfy.sd.VAE(
-        sd=vae_tensors(tensors, len(widths)),
-        config={"params": {"ddconfig": autoencoder, "embed_dim": config["latent_channels"]}},
-        dtype=management.vae_dtype(management.vae_device(), [torch.float32]),
-    )
-    made.downscale_ratio = made.upscale_ratio = downscale(config)
-    made.latent_channels = config["latent_channels"]
-    for module in made.first_stage_model.modules():
-        if isinstance(module, torch.nn.GroupNorm):
-            module.num_groups = config["norm_num_groups"]  # ComfyUI makes 32, whatever the width
-    return made
+    return {"ddconfig": shape, "embed_dim": config["latent_channels"]}
 
 
 def vae_tensors(tensors: Tensors, levels: int) -> Tensors:
     """The autoencoder's tensors under ComfyUI's names."""
     from comfy.diffusers_convert import convert_vae_state_dict
 
+    # the conversion numbers the decoder's levels down from 3
+    numbered = {f"decoder.up.{4 - levels + level}.": f"decoder.up.{level}." for level in range(levels)}
     renamed = {}
     for name, tensor in convert_vae_state_dict(tensors).items():
-        for level in range(4):  # the conversion numbers the decoder's levels down from 3
-            old, new = f"decoder.up.{level}.", f"decoder.up.{level - (4 - levels)}."
-            if name.startswith(old):
-                name = new + name.removeprefix(old)
-                break
-        renamed[name] = tensor
+        old = next((prefix for prefix in numbered if name.startswith(prefix)), "")
+        renamed[numbered.get(old, "") + name.removeprefix(old)] = tensor
     return renamed

@@ -8,11 +8,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ..calibration import Calibration
+from ..calibration import Combination
 from ..denoiser import Condition, Denoiser
 from ..errors import InputError, OutOfMemory
 from ..signals.guidance import Guidance
-from ..signals.memorization import derived_seed, draw_noise
+from ..signals.memorization import derived_seed
 from ..signals.rings import ring_energy
 
 CANDIDATES = 8
@@ -30,32 +30,21 @@ class Selected:
     forward_rows: int
 
 
-def select_noise(
-    denoiser: Denoiser,
-    calibration: Calibration,
-    condition: Condition,
-    *,
-    candidates: int = CANDIDATES,
-    seed: int = 0,
-    shape: tuple[int, int, int] | None = None,
-) -> Selected:
+def select_noise(denoiser: Denoiser, form: Combination, condition: Condition, noises: Tensor) -> Selected:
     """The best of several noises for one prompt, by the score at each noise alone.
 
     Args:
         denoiser: The model.
-        calibration: Made for it; the form of its score is used, not its p-values.
+        form: How guidance becomes a score; a calibration's, or another.
         condition: One prompt.
-        candidates: How many noises to draw.
-        seed: Of the private noises.
-        shape: (C, H, W) of the latent.
+        noises: To choose from, (K, C, H, W).
 
     Raises:
-        InputError: No candidate.
+        InputError: No noise.
         NotApplicable, NonFiniteError, OutOfMemory: As in `Guidance`.
     """
-    noises = draw_noise(denoiser, candidates, seed, shape or calibration.latent_shape)
     guidance = Guidance(denoiser, noises)
-    scores = calibration.combination.score(ring_energy(guidance(condition)[0]))
+    scores = form.score(ring_energy(guidance(condition)[0]))
     best = int(scores.argmin())
     return Selected(noises[best : best + 1], scores, guidance.forward_rows)
 

@@ -10,9 +10,9 @@ from torch import Tensor
 from ..calibration import Calibration
 from ..denoiser import Condition
 from ..errors import InputError
-from ..signals.memorization import derived_seed
+from ..signals.memorization import derived_seed, draw_noise
 from .embedding import MARGIN, optimise_embedding
-from .initial_noise import neighbours, select_noise
+from .initial_noise import CANDIDATES, neighbours, select_noise
 from .objective import Measure, Objective
 from .result import Mended, Method, Mitigation, similarity
 from .rewrite import Rewriter, rewrite
@@ -100,7 +100,8 @@ def _reseed(
     denoiser: Any, calibration: Calibration, prompt: str | None, condition: Condition, seed: int, shape: Any
 ) -> Mended:
     seed = derived_seed(seed, "reseed")
-    found = select_noise(denoiser, calibration, condition, seed=seed, shape=shape)
+    noises = draw_noise(denoiser, CANDIDATES, seed, shape or calibration.latent_shape)
+    found = select_noise(denoiser, calibration.combination, condition, noises)
     near = neighbours(found.noise, calibration.draws, seed)
     test = Objective(denoiser, calibration, condition, noise=near)
     after = test.before  # the prompt stays what it was

@@ -3,10 +3,10 @@
 import re
 from dataclasses import dataclass
 from functools import cache
-from importlib.resources import files
 from pathlib import Path
 
 from ..errors import InputError
+from ..prompts import WORDS
 
 _SPACELESS = "\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\u0e00-\u0e7f"  # scripts written without spaces
 _EMOJI = "[\U0001f000-\U0001faff\u2600-\u27bf][\ufe0f\U0001f3fb-\U0001f3ff]?"
@@ -73,7 +73,7 @@ def word_list(path: Path | None = None) -> tuple[str, ...]:
         InputError: The file cannot be read, or has no word.
     """
     try:
-        text = (files("cryptomnesia.prompts") / "words.txt" if path is None else path).read_text("utf-8")
+        text = (WORDS if path is None else path).read_text("utf-8")
     except OSError as error:
         raise InputError(f"the word list {path} cannot be read: {error.strerror}") from error
     except UnicodeDecodeError as error:

@@ -1,0 +1,1 @@
+"""ComfyUI nodes: thin, one file each; they convert, ask `guard`, and convert back."""

@@ -1,0 +1,101 @@
+"""Node: what benign prompts score on a model, so that checks can give verdicts."""
+
+from pathlib import Path
+from typing import Any
+
+import comfy.utils
+from comfy_api.latest import io
+
+from ..guard.adapters.comfyui import ComfyDenoiser
+from ..guard.calibration_run import CalibrationRun
+from ..guard.errors import InputError
+from ..guard.prompts import benign
+from . import calibrations, inputs
+from .values import CATEGORY, start_shape
+
+
+class CalibrateModel(io.ComfyNode):
+    """Can be cancelled; the next run goes on where it was."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="CryptomnesiaCalibrateModel",
+            display_name="Calibrate Model",
+            category=CATEGORY,
+            description="Run once per model, image size and set of LoRAs: measures a few hundred benign prompts, so "
+            "that verdicts come with a promised false-alarm rate. Cancel it any time: it goes on where it was.",
+            search_aliases=["cryptomnesia", "calibration"],
+            inputs=[
+                inputs.model(),
+                inputs.clip(),
+                inputs.latent(),
+                io.String.Input("name", default="my-model", tooltip="Of the file in models/cryptomnesia."),
+                inputs.draws(),
+                io.Float.Input(
+                    "alpha",
+                    default=0.01,
+                    min=0.0001,
+                    max=0.5,
+                    step=0.0001,
+                    tooltip="The false-alarm rate to promise; .01 needs 99 prompts or more.",
+                ),
+                io.String.Input(
+                    "prompts",
+                    default="",
+                    multiline=True,
+                    tooltip="Benign prompts like your own, one per line, at least 100; empty: a list of 486 that "
+                    "comes with the pack.",
+                ),
+                inputs.check_seed(),
+            ],
+            outputs=[
+                io.String.Output(display_name="calibration", tooltip="The file's name."),
+                io.String.Output(display_name="text", tooltip="The result in plain words."),
+            ],
+            is_output_node=True,
+        )
+
+    @classmethod
+    def execute(
+        cls,
+        model: Any,
+        clip: Any,
+        latent: Any,
+        name: str,
+        draws: int,
+        alpha: float,
+        prompts: str,
+        check_seed: int,
+    ) -> io.NodeOutput:
+        path = _path(name)
+        denoiser = ComfyDenoiser(model, clip)
+        denoiser.require_guidance()
+        texts = benign(prompts.splitlines())
+        run = CalibrationRun(
+            denoiser,
+            texts,
+            draws=draws,
+            seed=check_seed,
+            alpha=alpha,
+            partial=path.with_name(path.name + ".partial"),
+            latent_shape=start_shape(model, latent),
+        )
+        bar = comfy.utils.ProgressBar(run.total)
+        bar.update_absolute(run.done)
+        for done in run.steps():
+            bar.update_absolute(done)
+        made = run.finish(path)
+        text = f"{made.n} benign prompts; scores above {made.threshold:.2f} mean memorized, false-alarm rate {alpha:g}"
+        return io.NodeOutput(path.name, text, ui={"text": [text]})
+
+
+def _path(name: str) -> Path:
+    """In the folder of calibrations, and nowhere else."""
+    plain = name.strip().removesuffix(calibrations.ENDING)
+    if not plain or plain != Path(plain).name or plain.startswith(".") or any(c in plain for c in '\\/:*?"<>|\0'):
+        raise InputError(f"{name!r} is no file name: give letters, digits, spaces and dashes, without folders")
+    return calibrations.folder() / f"{plain}{calibrations.ENDING}"
+
+
+NODE = CalibrateModel

@@ -1,0 +1,98 @@
+"""How an image was made, as far as the workflow tells: models, sampler settings, seed and texts."""
+
+import threading
+from pathlib import Path
+from typing import Any
+
+import folder_paths
+
+from ..guard.sidecar import Generation, file_sha256
+from .graph import Prompt, find_text, upstream
+
+# input of a loader -> (role, ComfyUI's folder)
+_FILES = {
+    "ckpt_name": ("model", "checkpoints"),
+    "unet_name": ("model", "diffusion_models"),
+    "lora_name": ("lora", "loras"),
+    "vae_name": ("vae", "vae"),
+    "control_net_name": ("controlnet", "controlnet"),
+    **{f"clip_name{number}": ("text encoder", "text_encoders") for number in ("", "1", "2", "3", "4")},
+}
+_SETTINGS = (
+    "steps",
+    "cfg",
+    "sampler_name",
+    "scheduler",
+    "denoise",
+    "start_at_step",
+    "end_at_step",
+    "add_noise",
+    "shift",
+)
+_SEEDS = ("seed", "noise_seed")
+_DEMO = "CryptomnesiaLoadDemoModel"
+_digests: dict[tuple[str, int, int], str] = {}
+_lock = threading.Lock()
+
+
+def generation(prompt: Prompt, node_id: str) -> Generation:
+    """From the workflow upstream of a node; where two nodes tell the same, the nearer one counts."""
+    nodes = [(kind, inputs) for _, kind, inputs in upstream(prompt, node_id)][1:]
+    return Generation(
+        host=f"ComfyUI {_version()}",
+        models=_models(nodes),
+        sampling=_literals(nodes, _SETTINGS),
+        seed=next(iter(_literals(nodes, _SEEDS).values()), None),
+        prompt=_text(prompt, node_id, ("positive", "conditioning")),
+        negative=_text(prompt, node_id, ("negative",)),
+    )
+
+
+def _models(nodes: list[tuple[str, dict[str, Any]]]) -> list[dict[str, Any]]:
+    found = []
+    for kind, inputs in nodes:
+        if kind == _DEMO:
+            found.append({"role": "model", "name": f"the built-in model ({inputs.get('checkpoint')})"})
+        for key, (role, folder) in _FILES.items():
+            if isinstance(inputs.get(key), str):
+                entry = {"role": role, "name": inputs[key], "sha256": _digest(folder, inputs[key])}
+                strength = inputs.get("strength_model", inputs.get("strength"))
+                found.append(entry | ({"strength": strength} if isinstance(strength, int | float) else {}))
+    return found
+
+
+def _digest(folder: str, name: str) -> str | None:
+    """SHA-256 of a model file, read once; None where ComfyUI does not find it."""
+    place = folder_paths.get_full_path(folder, name)
+    if place is None:
+        return None
+    stat = Path(place).stat()
+    key = (place, stat.st_size, stat.st_mtime_ns)
+    with _lock:
+        if key not in _digests:
+            _digests[key] = file_sha256(place)
+        return _digests[key]
+
+
+def _literals(nodes: list[tuple[str, dict[str, Any]]], names: tuple[str, ...]) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for _, inputs in nodes:
+        for name in names:
+            if isinstance(inputs.get(name), str | int | float):
+                found.setdefault(name, inputs[name])
+    return found
+
+
+def _text(prompt: Prompt, node_id: str, names: tuple[str, ...]) -> str | None:
+    """The text behind the nearest node that has such an input."""
+    for other, _, inputs in upstream(prompt, node_id):
+        for name in names:
+            if name in inputs:
+                return find_text(prompt, other, name)
+    return None
+
+
+def _version() -> str:
+    from comfyui_version import __version__
+
+    return __version__

@@ -1,0 +1,59 @@
+"""Inputs that several nodes share, with their tooltips."""
+
+from typing import Any
+
+from comfy_api.latest import io
+
+from . import calibrations
+
+MOST = 2**64  # seeds are smaller
+
+
+def model() -> Any:
+    """The MODEL to ask."""
+    return io.Model.Input("model", tooltip="The model that will sample, with its LoRAs.")
+
+
+def clip() -> Any:
+    """Its CLIP, which reads the empty prompt, too."""
+    return io.Clip.Input("clip", tooltip="The CLIP that belongs to the model; a check needs the empty prompt, too.")
+
+
+def latent() -> Any:
+    """What sampling starts from."""
+    return io.Latent.Input("latent", tooltip="The empty latent that sampling starts from; only its size counts.")
+
+
+def draws() -> Any:
+    """Noise draws of a check or a calibration."""
+    return io.Int.Input(
+        "draws", default=4, min=1, max=64, tooltip="Noise draws per prompt; a check needs as many as its calibration."
+    )
+
+
+def check_seed() -> Any:
+    """Of private noise. Not named `seed`: the interface would change it after every run."""
+    return io.Int.Input(
+        "check_seed",
+        default=0,
+        min=0,
+        max=MOST - 1,
+        tooltip="Seed of this node's own noise, which is not the noise of the image.",
+    )
+
+
+def calibration(*, optional: bool = True) -> Any:
+    """Which file; "none" only where a node can do without."""
+    return io.Combo.Input(
+        "calibration",
+        options=calibrations.choices(optional=optional),
+        tooltip="What benign prompts score on this model, from Calibrate Model. automatic: whichever file in "
+        "models/cryptomnesia was made for this model, size and number of draws; the built-in model brings its own.",
+    )
+
+
+def when() -> Any:
+    """Whether to mend what is not flagged."""
+    return io.Combo.Input(
+        "when", options=["flagged", "always"], tooltip="flagged: what is not memorized passes unchanged."
+    )

@@ -1,0 +1,78 @@
+"""Node: is this prompt about to recite?"""
+
+import math
+from typing import Any
+
+from comfy_api.latest import io
+
+from ..guard.adapters.comfyui import ComfyDenoiser
+from ..guard.errors import NotApplicable
+from ..guard.guard import Guard
+from . import calibrations, inputs
+from .graph import text_behind
+from .values import CATEGORY, Report, described, start_shape
+
+
+class MemorizationCheck(io.ComfyNode):
+    """Looks at the model from pure noise, before anything is sampled."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="CryptomnesiaMemorizationCheck",
+            display_name="Memorization Check",
+            category=CATEGORY,
+            description="Tells, before sampling, whether the model is about to recite training data for this prompt. "
+            "Costs four rows of the network per draw; a 50-step image costs 100.",
+            search_aliases=["cryptomnesia", "memorized", "training data", "plagiarism", "regurgitation"],
+            inputs=[
+                inputs.model(),
+                inputs.clip(),
+                io.Conditioning.Input("positive", tooltip="The prompt as the sampler gets it."),
+                inputs.latent(),
+                inputs.draws(),
+                inputs.check_seed(),
+                inputs.calibration(),
+            ],
+            outputs=[
+                Report.Output(display_name="report", tooltip="For Memorization Gate and Save Image with Provenance."),
+                io.Float.Output(display_name="score", tooltip="Higher: more likely memorized. NaN if not applicable."),
+                io.Float.Output(
+                    display_name="p_value", tooltip="Share of benign prompts that look like this; NaN if uncalibrated."
+                ),
+                io.Boolean.Output(display_name="is_memorized", tooltip="True only for the verdict 'memorized'."),
+                io.String.Output(display_name="text", tooltip="The result in plain words."),
+            ],
+            hidden=[io.Hidden.prompt, io.Hidden.unique_id],
+        )
+
+    @classmethod
+    def fingerprint_inputs(cls, calibration: str, **_: Any) -> Any:
+        return calibrations.state(calibration)
+
+    @classmethod
+    def execute(
+        cls, model: Any, clip: Any, positive: Any, latent: Any, draws: int, check_seed: int, calibration: str
+    ) -> io.NodeOutput:
+        prompt = text_behind(cls, "positive")
+        denoiser = ComfyDenoiser(model, clip, like=positive)
+        guard = Guard(denoiser)
+        try:
+            denoiser.require_guidance()
+            shape = start_shape(model, latent)
+        except NotApplicable as reason:
+            return _output(guard.without_verdict(prompt, str(reason), seed=check_seed, draws=draws).to_dict())
+        guard.calibration, missing = calibrations.find(calibration, denoiser, draws, shape)
+        condition = denoiser.read(positive)
+        reports = guard.judge([prompt] * len(condition), condition, seed=check_seed, draws=draws, shape=shape)
+        # several rows are several prompts for one batch of images: the worst of them decides
+        report = max(reports, key=lambda report: report.score or -math.inf).to_dict()
+        return _output({**report, "reason": missing or report["reason"]})
+
+
+def _output(report: dict[str, Any]) -> io.NodeOutput:
+    values = [math.nan if report[name] is None else report[name] for name in ("score", "p_value")]
+    return io.NodeOutput(report, *values, report["verdict"] == "memorized", described(report))
+
+
+NODE = MemorizationCheck

@@ -1,0 +1,70 @@
+"""Check, mend if need be, and check again on fresh noise: what the two mending nodes share."""
+
+from dataclasses import replace
+from typing import Any
+
+from ..guard.adapters.comfyui import ComfyDenoiser
+from ..guard.denoiser import Condition
+from ..guard.errors import NonFiniteError, NotApplicable, OutOfMemory
+from ..guard.guard import Guard
+from ..guard.report import MemorizationReport
+from ..guard.signals.memorization import derived_seed
+from . import calibrations
+from .values import start_shape
+
+
+def mended(
+    denoiser: ComfyDenoiser,
+    latent: dict[str, Any],
+    prompt: str | None,
+    condition: Condition,
+    *,
+    method: Any,
+    when: str,
+    calibration: str,
+    seed: int,
+) -> tuple[MemorizationReport, Condition | None]:
+    """The report on what is sampled in the end, and the mended condition if there is one.
+
+    Args:
+        denoiser: The model.
+        latent: The empty latent that sampling starts from.
+        prompt: The text, where known.
+        condition: One row.
+        method: "rewrite" or "embed".
+        when: "flagged" or "always".
+        calibration: A file's name, or "automatic".
+        seed: Of all private noise.
+
+    Raises:
+        InputError: There is no calibration for the model.
+        CalibrationError: The one that was chosen does not fit.
+    """
+    guard = Guard(denoiser, seed=seed)
+    try:
+        denoiser.require_guidance()
+        shape = start_shape(denoiser.model, latent)
+    except NotApplicable as reason:
+        return guard.without_verdict(prompt, str(reason), seed=seed), None
+    guard.calibration = found = calibrations.require(calibration, denoiser, shape)
+
+    def judge(row: Condition, purpose: str) -> MemorizationReport:
+        own = seed if purpose == "before" else derived_seed(seed, purpose)
+        return guard.judge([prompt], row, seed=own, draws=found.draws, shape=shape)[0]
+
+    before = judge(condition, "before")
+    if when == "flagged" and not before.memorized:
+        return before, None
+    try:
+        result = guard.mend(prompt, method, condition=condition, shape=shape)
+    except (NotApplicable, NonFiniteError, OutOfMemory) as error:
+        # what cannot be mended stays flagged, and a gate can stop it
+        return replace(before, note=f"{method} was not possible: {error}"), None
+    about, better = result.mitigation, result.condition
+    if not about.held or better is None:
+        return replace(before, mitigation=about), None
+    after = judge(better, "after")
+    if after.memorized:
+        about = replace(about, held=False, reason="it did not hold on further noise")
+        return replace(before, mitigation=about), None
+    return replace(after, prompt=about.rewritten, mitigation=about), better

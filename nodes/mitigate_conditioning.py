@@ -1,0 +1,72 @@
+"""Node: moves a prompt's embedding until the model forgets the image."""
+
+from typing import Any
+
+from comfy_api.latest import io
+
+from ..guard.adapters.comfyui import ComfyDenoiser
+from ..guard.errors import InputError
+from . import calibrations, inputs
+from .graph import text_behind
+from .mending import mended
+from .values import CATEGORY, Report, described
+
+
+class MitigateConditioning(io.ComfyNode):
+    """Embedding optimisation; see `guard.mitigation.embedding`."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="CryptomnesiaMitigateConditioning",
+            display_name="Mitigate Conditioning",
+            category=CATEGORY,
+            description="Keeps the words and moves their embedding until guidance neither looks memorized nor pulls to "
+            "the same image, and tests that on fresh noise. Areas, masks and ControlNets stay.",
+            search_aliases=["cryptomnesia", "mitigate", "embedding optimization"],
+            inputs=[
+                inputs.model(),
+                inputs.clip(),
+                io.Conditioning.Input("positive", tooltip="The prompt to mend."),
+                inputs.latent(),
+                inputs.when(),
+                inputs.calibration(optional=False),
+                inputs.check_seed(),
+            ],
+            outputs=[
+                io.Conditioning.Output(display_name="positive", tooltip="Mended, or as it was."),
+                Report.Output(
+                    display_name="report", tooltip="On what comes out; for the gate and the provenance file."
+                ),
+                io.String.Output(display_name="text", tooltip="What was done, in plain words."),
+            ],
+            hidden=[io.Hidden.prompt, io.Hidden.unique_id],
+        )
+
+    @classmethod
+    def fingerprint_inputs(cls, calibration: str, **_: Any) -> Any:
+        return calibrations.state(calibration)
+
+    @classmethod
+    def execute(
+        cls, model: Any, clip: Any, positive: Any, latent: Any, when: str, calibration: str, check_seed: int
+    ) -> io.NodeOutput:
+        denoiser = ComfyDenoiser(model, clip, like=positive)
+        condition = denoiser.read(positive)
+        if len(condition) != 1:
+            raise InputError(f"one prompt is mended at a time, and this conditioning holds {len(condition)}")
+        report, better = mended(
+            denoiser,
+            latent,
+            text_behind(cls, "positive"),
+            condition,
+            method="embed",
+            when=when,
+            calibration=calibration,
+            seed=check_seed,
+        )
+        found = positive if better is None else denoiser.write(better)
+        return io.NodeOutput(found, report.to_dict(), described(report.to_dict()))
+
+
+NODE = MitigateConditioning

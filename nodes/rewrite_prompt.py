@@ -1,0 +1,69 @@
+"""Node: changes as few words of a prompt as make the model forget the image."""
+
+from typing import Any
+
+from comfy_api.latest import io
+
+from ..guard.adapters.comfyui import ComfyDenoiser
+from . import calibrations, inputs
+from .mending import mended
+from .values import CATEGORY, Report, described
+
+
+class RewritePrompt(io.ComfyNode):
+    """Word edits; see `guard.mitigation.rewrite`."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="CryptomnesiaRewritePrompt",
+            display_name="Rewrite Prompt",
+            category=CATEGORY,
+            description="Use it in place of CLIP Text Encode: a prompt that the model is about to recite training data "
+            "for has the words that trigger it dropped, swapped or moved, as few as will do, and is tested again on "
+            "fresh noise. Other prompts pass unchanged.",
+            search_aliases=["cryptomnesia", "prompt", "rewrite", "text encode"],
+            inputs=[
+                inputs.model(),
+                inputs.clip(),
+                io.String.Input("text", multiline=True, dynamic_prompts=True, tooltip="The prompt."),
+                inputs.latent(),
+                inputs.when(),
+                inputs.calibration(optional=False),
+                inputs.check_seed(),
+            ],
+            outputs=[
+                io.String.Output(display_name="text", tooltip="The prompt, rewritten or as it was."),
+                io.Conditioning.Output(display_name="positive", tooltip="The same, encoded, for the sampler."),
+                io.String.Output(display_name="changes", tooltip="What was changed, in plain words."),
+                Report.Output(
+                    display_name="report", tooltip="On what comes out; for the gate and the provenance file."
+                ),
+            ],
+        )
+
+    @classmethod
+    def fingerprint_inputs(cls, calibration: str, **_: Any) -> Any:
+        return calibrations.state(calibration)
+
+    @classmethod
+    def execute(
+        cls, model: Any, clip: Any, text: str, latent: Any, when: str, calibration: str, check_seed: int
+    ) -> io.NodeOutput:
+        denoiser = ComfyDenoiser(model, clip)
+        report, better = mended(
+            denoiser,
+            latent,
+            text,
+            denoiser.encode(text),
+            method="rewrite",
+            when=when,
+            calibration=calibration,
+            seed=check_seed,
+        )
+        found = text if better is None else report.prompt
+        encoded = clip.encode_from_tokens_scheduled(clip.tokenize(found))
+        return io.NodeOutput(found, encoded, described(report.to_dict()), report.to_dict())
+
+
+NODE = RewritePrompt

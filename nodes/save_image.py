@@ -1,0 +1,109 @@
+"""Node: Save Image, with a provenance file beside every image."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import folder_paths
+from comfy.cli_args import args
+from comfy_api.latest import io, ui
+from PIL.PngImagePlugin import PngInfo
+
+from ..guard.errors import CryptomnesiaError, InputError
+from ..guard.sidecar import save, sidecar_path
+from .generation import generation
+from .values import CATEGORY, Report
+
+COMPRESSION = 4  # as ComfyUI's own node
+
+
+class SaveImageWithProvenance(io.ComfyNode):
+    """Like Save Image; the sidecar says how the image was made, and what a check found."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="CryptomnesiaSaveImage",
+            display_name="Save Image with Provenance",
+            category=CATEGORY,
+            description="Saves like Save Image, and beside each image a .cryptomnesia.json: digests of the file and "
+            "its pixels, the models' digests, sampler settings, the prompt before and after, and what the check found.",
+            search_aliases=["cryptomnesia", "save image", "provenance", "c2pa", "sidecar", "metadata"],
+            inputs=[
+                io.Image.Input("images", tooltip="The images to save."),
+                io.String.Input(
+                    "filename_prefix",
+                    default="ComfyUI",
+                    tooltip="As in Save Image, with its %tokens%; a folder in it lies inside the output folder.",
+                ),
+                Report.Input("report", optional=True, tooltip="From a check, if there was one."),
+                io.Combo.Input(
+                    "prompts",
+                    options=["plain", "hash", "none"],
+                    tooltip="Whether the sidecar holds the prompts, only their SHA-256, or nothing of them. The "
+                    "image's own metadata is another matter: start ComfyUI with --disable-metadata to leave that out.",
+                ),
+                io.Boolean.Input(
+                    "sign",
+                    default=False,
+                    tooltip="Also write a signed .c2pa file, with the key that `cryptomnesia keys new` made or that is "
+                    "configured; needs the package c2pa-python.",
+                ),
+            ],
+            outputs=[io.String.Output(display_name="paths", tooltip="The saved files, one per line.")],
+            hidden=[io.Hidden.prompt, io.Hidden.extra_pnginfo, io.Hidden.unique_id],
+            is_output_node=True,
+        )
+
+    @classmethod
+    def execute(
+        cls, images: Any, filename_prefix: str, prompts: str, sign: bool, report: dict[str, Any] | None = None
+    ) -> io.NodeOutput:
+        height, width = images[0].shape[:2]
+        output = folder_paths.get_output_directory()
+        folder, name, counter, subfolder, _ = _place(filename_prefix, output, width, height)
+        made = generation(cls.hidden.prompt or {}, str(cls.hidden.unique_id))
+        results, paths, failures = [], [], []
+        for number, image in enumerate(images):
+            file = f"{name.replace('%batch_num%', str(number))}_{counter + number:05}_.png"
+            try:
+                save(
+                    image.cpu().clamp(0, 1),
+                    Path(folder) / file,
+                    report,
+                    made,
+                    prompts="none" if args.disable_metadata else prompts,  # type: ignore[arg-type]
+                    c2pa=sign,
+                    options={"pnginfo": _metadata(cls.hidden), "compress_level": COMPRESSION},
+                )
+            except CryptomnesiaError as error:  # the rest of the batch is saved all the same
+                failures.append(error)
+            results.append(ui.SavedResult(file, subfolder, io.FolderType.output))
+            paths.append(str(Path(subfolder) / file))
+        if failures:
+            raise failures[0]
+        shown = {"images": results, "text": [f"beside it: {sidecar_path(paths[0]).name}"]}
+        return io.NodeOutput("\n".join(paths), ui=shown)
+
+
+def _place(prefix: str, output: str, width: int, height: int) -> tuple[str, str, int, str, str]:
+    """ComfyUI's own choice of folder, name and counter; it raises a bare Exception for folders outside."""
+    target = Path(output, Path(prefix).parent).resolve()
+    if not target.is_relative_to(Path(output).resolve()):
+        raise InputError(f"{prefix!r} leads out of the output folder: give a name, or a folder inside it")
+    return folder_paths.get_save_image_path(prefix, output, width, height)
+
+
+def _metadata(hidden: Any) -> PngInfo | None:
+    """What Save Image writes into the file: the workflow, unless ComfyUI was told not to."""
+    if args.disable_metadata:
+        return None
+    found = PngInfo()
+    if hidden.prompt is not None:
+        found.add_text("prompt", json.dumps(hidden.prompt))
+    for key, value in (hidden.extra_pnginfo or {}).items():
+        found.add_text(key, json.dumps(value))
+    return found
+
+
+NODE = SaveImageWithProvenance

@@ -1,0 +1,70 @@
+"""What travels between the nodes, and how it looks to a person."""
+
+from typing import Any
+
+from comfy_api.latest import io
+
+from ..guard.errors import NotApplicable
+
+CATEGORY = "Cryptomnesia"
+Report = io.Custom(
+    "CRYPTOMNESIA_REPORT"
+)  # MemorizationReport.to_dict(): plain data, equal for every copy of the library
+
+
+def start_shape(model: Any, latent: dict[str, Any]) -> tuple[int, int, int]:
+    """(C, H, W) that sampling from an empty latent starts at, as ComfyUI's samplers fit it to the model.
+
+    Raises:
+        NotApplicable: Sampling would start from an image, or the latent is a video's.
+    """
+    import comfy.sample
+    import torch
+
+    samples = latent["samples"]
+    if latent.get("noise_mask") is not None or torch.count_nonzero(samples):
+        raise NotApplicable("sampling starts from an image, not from pure noise: a check says nothing there")
+    ratios = (latent.get("downscale_ratio_spacial"), latent.get("downscale_ratio_temporal"))
+    fitted = comfy.sample.fix_empty_latent_channels(model, samples, *ratios)
+    if fitted.ndim != 4:
+        raise NotApplicable("this is the latent of a video or of sound: checks are for images")
+    return tuple(fitted.shape[1:])
+
+
+def described(report: dict[str, Any]) -> str:
+    """A report in a few plain lines."""
+    lines = [_verdict(report)]
+    if report["score"] is not None:
+        lines.append(f"score {report['score']:.3f} from {report['draws']} noise draws (higher: more likely memorized)")
+    lines += [text for text in (report["reason"], report["note"]) if text]
+    if report["mitigation"]:
+        lines += mitigation_lines(report["mitigation"])
+    return "\n".join(lines)
+
+
+def _verdict(report: dict[str, Any]) -> str:
+    verdict, p_value, alpha = report["verdict"], report["p_value"], report["alpha"]
+    if verdict == "memorized":
+        return (
+            f"LIKELY MEMORIZED: p = {p_value:.3g}. At most {alpha:.3g} of benign prompts look like this; "
+            "it is a likelihood, no proof."
+        )
+    if verdict == "clear":
+        return f"clear: p = {p_value:.3g}, like a benign prompt"
+    return str(verdict)
+
+
+def mitigation_lines(about: dict[str, Any]) -> list[str]:
+    """What was tried, what became of it, and each word that was changed."""
+    lines = [f"{about['method']}: held on fresh noise" if about["held"] else f"{about['method']}: {about['reason']}"]
+    if about["p_before"] is not None:
+        lines.append(f"p {about['p_before']:.3g} -> {about['p_after']:.3g}")
+    if about["original"] != about["rewritten"]:
+        lines += [f"before: {about['original']}", f"after:  {about['rewritten']}"]
+    return lines + [_change(change) for change in about["words"]]
+
+
+def _change(change: dict[str, Any]) -> str:
+    if change["kind"] == "insert":
+        return f"  + {change['became']}"
+    return f"  - {change['word']}" if change["kind"] == "drop" else f"  {change['word']} -> {change['became']}"
