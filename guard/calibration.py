@@ -225,7 +225,7 @@ def measure_benign(
 ) -> Tensor:
     """Spectra (P, 8) of the benign prompts with those numbers; `condition` has their rows."""
     noise = private_noise(denoiser, prompts, draws, seed, shape)
-    return memorization_score(denoiser, condition, noise=noise).spectrum
+    return memorization_score(denoiser, condition, noise=noise, alignment=False).spectrum
 
 
 def check_promise(prompts: int, alpha: float) -> None:

@@ -54,6 +54,10 @@ class OutOfMemory(CryptomnesiaError):
     """The device has no memory for that many rows."""
 
 
+class SidecarError(CryptomnesiaError):
+    """A provenance file, or the image it goes with, that cannot be written, read or signed."""
+
+
 class MissingPackage(CryptomnesiaError, ImportError):
     """An optional package is needed; the message names the extra to install."""
 

@@ -114,6 +114,7 @@ class Guard:
         seed: int = 0,
         draws: int = 4,
         shape: tuple[int, int, int] | None = None,
+        alignment: bool = True,
     ) -> list[MemorizationReport]:
         """Checks conditions that are encoded already, all on the same noise; errors as in `check`.
 
@@ -122,6 +123,7 @@ class Guard:
             condition: One row per prompt.
             seed, draws: Of the private noise.
             shape: (C, H, W) of the latent, by default the model's own.
+            alignment: Also measure aniso, which takes part in no verdict and doubles the rows.
         """
         try:
             self.denoiser.require_guidance()
@@ -132,7 +134,7 @@ class Guard:
         if self.calibration is not None:
             self.calibration.require(self.denoiser, draws, noise.shape[1:], fingerprint)
         try:
-            result = memorization_score(self.denoiser, condition, noise=noise)
+            result = memorization_score(self.denoiser, condition, noise=noise, alignment=alignment)
         except NotApplicable as reason:
             return [self.without_verdict(prompt, str(reason), seed=seed, draws=draws) for prompt in prompts]
         return list(self._reports(prompts, result, {"seed": seed, "fingerprint": fingerprint}))
@@ -150,7 +152,7 @@ class Guard:
                 score=score,
                 p_value=p_value,
                 iso=result.iso[i].item(),
-                aniso=result.aniso[i].item(),
+                aniso=None if result.aniso is None else result.aniso[i].item(),
                 draws=result.draws,
                 forward_rows=-(-result.forward_rows // len(prompts)),
                 **common,
@@ -286,7 +288,7 @@ class Guard:
     def _fingerprint(self) -> str | None:
         try:
             return self.denoiser.fingerprint
-        except InputError:  # the weights are out of reach, which may be why there is no verdict
+        except (InputError, NotApplicable):  # what cannot be told apart may be why there is no verdict
             return None
 
     def _note(self, prompt: str | None) -> str | None:
@@ -326,7 +328,7 @@ class Guard:
         Raises:
             InputError: The guard was made of a bare Denoiser, or an argument cannot be used; nothing was changed.
             SidecarError: The image or its sidecar cannot be written; the message says which.
-            MissingPackage: Pillow, or c2pa-python where it is asked for.
+            MissingPackage: Pillow is not installed.
         """
         from .sidecar import save
         from .sidecar.pipelines import generation_of

@@ -23,7 +23,7 @@ class MemorizationCheck(io.ComfyNode):
             display_name="Memorization Check",
             category=CATEGORY,
             description="Tells, before sampling, whether the model is about to recite training data for this prompt. "
-            "Costs four rows of the network per draw; a 50-step image costs 100.",
+            "Costs two rows of the network per draw; a 50-step image costs 100.",
             search_aliases=["cryptomnesia", "memorized", "training data", "plagiarism", "regurgitation"],
             inputs=[
                 inputs.model(),
@@ -33,6 +33,13 @@ class MemorizationCheck(io.ComfyNode):
                 inputs.draws(),
                 inputs.check_seed(),
                 inputs.calibration(),
+                io.Boolean.Input(
+                    "alignment",
+                    default=False,
+                    optional=True,
+                    tooltip="Also measure how guidance is aligned near the end of the schedule (arXiv 2601.20642). Takes "
+                    "part in no verdict, and doubles the cost.",
+                ),
             ],
             outputs=[
                 Report.Output(display_name="report", tooltip="For Memorization Gate and Save Image with Provenance."),
@@ -52,7 +59,15 @@ class MemorizationCheck(io.ComfyNode):
 
     @classmethod
     def execute(
-        cls, model: Any, clip: Any, positive: Any, latent: Any, draws: int, check_seed: int, calibration: str
+        cls,
+        model: Any,
+        clip: Any,
+        positive: Any,
+        latent: Any,
+        draws: int,
+        check_seed: int,
+        calibration: str,
+        alignment: bool = False,
     ) -> io.NodeOutput:
         prompt = text_behind(cls, "positive")
         denoiser = ComfyDenoiser(model, clip, like=positive)
@@ -64,9 +79,11 @@ class MemorizationCheck(io.ComfyNode):
             return _output(guard.without_verdict(prompt, str(reason), seed=check_seed, draws=draws).to_dict())
         guard.calibration, missing = calibrations.find(calibration, denoiser, draws, shape)
         condition = denoiser.read(positive)
-        reports = guard.judge([prompt] * len(condition), condition, seed=check_seed, draws=draws, shape=shape)
+        reports = guard.judge(
+            [prompt] * len(condition), condition, seed=check_seed, draws=draws, shape=shape, alignment=alignment
+        )
         # several rows are several prompts for one batch of images: the worst of them decides
-        report = max(reports, key=lambda report: report.score or -math.inf).to_dict()
+        report = max(reports, key=lambda report: -math.inf if report.score is None else report.score).to_dict()
         return _output({**report, "reason": missing or report["reason"]})
 
 

@@ -50,7 +50,7 @@ def mended(
 
     def judge(row: Condition, purpose: str) -> MemorizationReport:
         own = seed if purpose == "before" else derived_seed(seed, purpose)
-        return guard.judge([prompt], row, seed=own, draws=found.draws, shape=shape)[0]
+        return guard.judge([prompt], row, seed=own, draws=found.draws, shape=shape, alignment=False)[0]
 
     before = judge(condition, "before")
     if when == "flagged" and not before.memorized:

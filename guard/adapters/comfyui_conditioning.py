@@ -84,8 +84,10 @@ class Templates:
     def without_words(self, like: Conditioning, empty: Conditioning) -> Conditioning:
         """The empty prompt in each entry of a conditioning, with its areas, ControlNets and so on kept."""
         text, own = empty[0][0], empty[0][1]
+        wordless = {name: value for name, value in own.items() if name != _POOLED}
         return [
-            [text, {**{name: value for name, value in options.items() if name not in own}, **own}]
+            # a pooled text only where the prompt has one
+            [text, {**options, **(wordless if options.get(_POOLED) is None else own)}]
             for _, options in like
         ]
 

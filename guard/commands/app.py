@@ -11,7 +11,9 @@ from .calibrate import calibrate
 from .check import check
 from .console import EXIT_BAD_INPUT, EXIT_CLEAR, EXIT_STOPPED, fail
 from .demo import demo
+from .keys import keys
 from .rewrite import rewrite
+from .verify import verify
 
 # typer's base of all usage errors; it has no public name of its own
 _UsageError: type[Exception] = typer.BadParameter.__mro__[2]
@@ -23,8 +25,9 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for command in (demo, check, calibrate, rewrite):
+for command in (demo, check, calibrate, rewrite, verify):
     app.command()(command)
+app.add_typer(keys)
 
 
 def _version(asked: bool) -> None:
@@ -43,7 +46,10 @@ def _options(
 
 
 def run_app(arguments: Sequence[str]) -> int:
-    """Runs one command and returns its exit code: 0 clear, 3 likely memorized, 2 bad input, 130 stopped."""
+    """Runs one command and returns its exit code.
+
+    0 clear, 2 bad input, 3 likely memorized, 4 an image is not as its sidecar says, 130 stopped.
+    """
     try:
         code: Any = app(args=list(arguments), prog_name="cryptomnesia", standalone_mode=False)
         return code if isinstance(code, int) else EXIT_CLEAR

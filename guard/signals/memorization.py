@@ -33,8 +33,9 @@ class MemorizationResult:
     Attributes:
         score: Raw score without calibration; higher = more likely memorized. `iso`, or the authors' sum.
         iso: Norm of the guidance vector at pure noise, mean over draws; higher = more likely memorized.
-        aniso: Cosine over channels at t_low, mean over pixels and draws; its direction depends on the model.
-        aniso_flat: The same cosine over the flattened latent, as in the paper's text.
+        aniso: Cosine over channels at t_low, mean over pixels and draws; its direction depends on the model. None where
+            it was not asked for.
+        aniso_flat: The same cosine over the flattened latent, as in the paper's text; None likewise.
         spectrum: (P, 8), energy per frequency ring of the draws' mean guidance vector at pure noise: what guidance
             says whatever the noise. The rings sum up to its squared norm.
         draws: Noise draws per prompt.
@@ -43,8 +44,8 @@ class MemorizationResult:
 
     score: Tensor
     iso: Tensor
-    aniso: Tensor
-    aniso_flat: Tensor
+    aniso: Any
+    aniso_flat: Any
     spectrum: Tensor
     draws: int
     forward_rows: int
@@ -92,6 +93,7 @@ def memorization_score(
     seed: int = 0,
     noise: Tensor | None = None,
     author_compat: bool = False,
+    alignment: bool = True,
     batch_rows: int | None = None,
     progress: Callable[[int], None] | None = None,
 ) -> MemorizationResult:
@@ -108,21 +110,27 @@ def memorization_score(
         noise: Takes the place of draws and seed: (draws, C, H, W) for all prompts, or (P, draws, C, H, W).
         author_compat: `score` is the authors' sum of iso and aniso, both taken of the raw network output as their
             code does, and aniso per pixel. Higher = more likely memorized, on the models they tuned it for.
+        alignment: Also measure aniso, which takes part in no calibrated score and doubles the rows.
         batch_rows: Most rows a call should have; by default as many as make 2^18 latent values. One prompt's rows
             always share a call.
         progress: Called with the number of prompts done so far.
 
     Raises:
-        InputError: Zero draws, or shapes that do not fit.
+        InputError: Zero draws, shapes that do not fit, or author_compat without alignment.
         NotApplicable: The model is guidance-distilled.
         NonFiniteError: The model answered with NaN or infinity.
     """
     condition = Condition.of(condition)
     if not len(condition):
         raise InputError("no prompt was given: the condition has no rows")
+    denoiser.require_guidance()
+    if author_compat and not alignment:
+        raise InputError("the authors' score is a sum with aniso in it: leave alignment on")
     noise = draw_noise(denoiser, draws, seed) if noise is None else _checked(noise, len(condition))
     batch_rows = batch_rows or max(1, 2**18 // noise.shape[-3:].numel())
-    parts = list(_measure(denoiser, condition, noise, author_compat, batch_rows, progress))
+    steps = denoiser.levels.sampling(50)
+    levels = NoiseLevel.cat([steps[0], steps[-3]] if alignment else steps[:1])
+    parts = list(_measure(denoiser, condition, noise, levels, author_compat, batch_rows, progress))
     return MemorizationResult.cat(parts)
 
 
@@ -138,17 +146,15 @@ def _measure(
     denoiser: Denoiser,
     condition: Condition,
     noise: Tensor,
+    levels: NoiseLevel,
     author_compat: bool,
     batch_rows: int,
     progress: Callable[[int], None] | None,
 ) -> Iterator[MemorizationResult]:
-    denoiser.require_guidance()
-    steps = denoiser.levels.sampling(50)
-    levels = NoiseLevel.cat([steps[0], steps[-3]])
     shared = noise.ndim == 4
     noise = (noise.unsqueeze(0) if shared else noise).to(denoiser.device)
     draws = noise.shape[1]
-    size = max(1, batch_rows // ((2 if shared else 4) * draws))
+    size = max(1, batch_rows // ((1 if shared else 2) * len(levels) * draws))
     empty = None
     for start in range(0, len(condition), size):
         chunk = condition[slice(start, min(start + size, len(condition)))]
@@ -169,18 +175,18 @@ def _measure(
 def _ask(
     denoiser: Denoiser, condition: Condition, noise: Tensor, levels: NoiseLevel, empties: int
 ) -> tuple[Tensor, Tensor, int]:
-    """One network call. Returns raw output, and `pull` at T beside noise at t_low, each (P + empties, 2 levels, draws,
+    """One network call. Returns raw output, and `pull` at T beside noise at t_low, each (P + empties, levels, draws,
     C, H, W), and its rows."""
-    prompts, draws = len(condition), noise.shape[1]
+    prompts, draws, count = len(condition), noise.shape[1], len(levels)
     x = noise.expand(prompts, *noise.shape[1:])
     if empties:
         x = torch.cat([x, noise])
     groups = prompts + empties
-    x = x.unsqueeze(1).expand(groups, 2, *noise.shape[1:])
-    per_group = torch.arange(2).repeat_interleave(draws)
-    text = condition[torch.arange(prompts).repeat_interleave(2 * draws)]
+    x = x.unsqueeze(1).expand(groups, count, *noise.shape[1:])
+    per_group = torch.arange(count).repeat_interleave(draws)
+    text = condition[torch.arange(prompts).repeat_interleave(count * draws)]
     if empties:
-        text = Condition.cat([text, denoiser.empty[[0] * (2 * draws * empties)]])
+        text = Condition.cat([text, denoiser.empty[[0] * (count * draws * empties)]])
     p = denoiser.predict(x.reshape(-1, *noise.shape[2:]), levels[per_group.repeat(groups)], text)
     both = torch.cat([p.pull.view(x.shape)[:, :1], p.noise.view(x.shape)[:, 1:]], dim=1)
     return p.raw.view(x.shape), both, len(p.raw)
@@ -189,17 +195,21 @@ def _ask(
 def _statistics(
     conditional: Tensor, empty: Tensor, rows: int, author_compat: bool, prediction_type: str
 ) -> MemorizationResult:
-    """From (P, 2, draws, C, H, W) and the empty branch (P or 1, ...) to one number each per prompt."""
+    """From (P, levels, draws, C, H, W) and the empty branch (P or 1, ...) to one number each per prompt."""
     guidance = conditional - empty
-    high, low, reference = guidance[:, 0], guidance[:, 1], empty[:, 1]
-    aniso = torch.cosine_similarity(reference, low, dim=2).mean((1, 2, 3))
+    high = guidance[:, 0]
     iso = high.flatten(2).norm(dim=-1).mean(-1)
+    aniso = aniso_flat = None
+    if guidance.shape[1] > 1:
+        low, reference = guidance[:, 1], empty[:, 1]
+        aniso = torch.cosine_similarity(reference, low, dim=2).mean((1, 2, 3)).cpu()
+        aniso_flat = torch.cosine_similarity(reference.flatten(2), low.flatten(2), dim=-1).mean(-1).cpu()
     first, second = AUTHOR_WEIGHTS[prediction_type]
     return MemorizationResult(
-        score=(first * iso + second * aniso if author_compat else iso).cpu(),
+        score=first * iso.cpu() + second * aniso if author_compat and aniso is not None else iso.cpu(),
         iso=iso.cpu(),
-        aniso=aniso.cpu(),
-        aniso_flat=torch.cosine_similarity(reference.flatten(2), low.flatten(2), dim=-1).mean(-1).cpu(),
+        aniso=aniso,
+        aniso_flat=aniso_flat,
         spectrum=ring_energy(high.mean(1)).cpu(),
         draws=high.shape[1],
         forward_rows=rows,

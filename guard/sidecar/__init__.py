@@ -1,0 +1,32 @@
+"""The provenance file beside an image: what made it, what the check said, and whether both are still as they were."""
+
+from .digests import Pixels, file_sha256, pixels_of, text_sha256
+from .files import c2pa_path, sidecar_path
+from .keys import Chain, Signer, config_folder, load_signer, new_chain
+from .reading import read_statement
+from .statement import LIMIT, PREDICATE_TYPE, Generation, statement
+from .verification import Verification, verify
+from .writing import save, write_sidecar
+
+__all__ = [
+    "LIMIT",
+    "PREDICATE_TYPE",
+    "Chain",
+    "Generation",
+    "Pixels",
+    "Signer",
+    "Verification",
+    "c2pa_path",
+    "config_folder",
+    "file_sha256",
+    "load_signer",
+    "new_chain",
+    "pixels_of",
+    "read_statement",
+    "save",
+    "sidecar_path",
+    "statement",
+    "text_sha256",
+    "verify",
+    "write_sidecar",
+]

@@ -1,0 +1,121 @@
+"""X.509 certificates as C2PA wants them.
+
+Reference: C2PA Technical Specification 2.2, section "X.509 Certificates": the leaf signs, is for e-mail protection or
+the like, names its own and its issuer's key, and is no authority.
+"""
+
+import datetime
+from pathlib import Path
+from typing import Any
+
+from ..errors import InputError, SidecarError, require
+
+_YEARS = 10
+_USES = (
+    "digital_signature",
+    "content_commitment",
+    "key_encipherment",
+    "data_encipherment",
+    "key_agreement",
+    "key_cert_sign",
+    "crl_sign",
+    "encipher_only",
+    "decipher_only",
+)
+_ALGORITHMS = {"secp256r1": "es256", "secp384r1": "es384", "secp521r1": "es512"}
+
+
+def local_chain(name: str) -> tuple[bytes, bytes, bytes]:
+    """Leaf and intermediate certificate, the leaf's private key, and the root certificate, each as PEM.
+
+    Raises InputError for a name that a certificate cannot hold.
+    """
+    if not 1 <= len(name) <= 50 or not name.isprintable():
+        raise InputError("the name in a certificate has 1 to 50 printable characters")
+    root_key, root = _issued(f"{name} root", name, None, depth=1)
+    middle_key, middle = _issued(f"{name} issuer", name, (root_key, root), depth=0)
+    leaf_key, leaf = _issued(name, name, (middle_key, middle), depth=None)
+    serialization = require("cryptography.hazmat.primitives.serialization", "provenance")
+    pem = serialization.Encoding.PEM
+    key = leaf_key.private_bytes(pem, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+    return leaf.public_bytes(pem) + middle.public_bytes(pem), key, root.public_bytes(pem)
+
+
+def _issued(name: str, organization: str, issuer: tuple[Any, Any] | None, depth: int | None) -> tuple[Any, Any]:
+    """A new key and its certificate; `depth` is how many authorities may follow, None for the leaf."""
+    x509 = require("cryptography.x509", "provenance")
+    ec = require("cryptography.hazmat.primitives.asymmetric.ec", "provenance")
+    hashes = require("cryptography.hazmat.primitives.hashes", "provenance")
+    key = ec.generate_private_key(ec.SECP256R1())
+    subject = x509.Name(
+        [
+            x509.NameAttribute(x509.NameOID.COMMON_NAME, name),
+            x509.NameAttribute(x509.NameOID.ORGANIZATION_NAME, organization),
+        ]
+    )
+    issuer_key, issued_by = (key, subject) if issuer is None else (issuer[0], issuer[1].subject)
+    now, authority = datetime.datetime.now(datetime.timezone.utc), depth is not None
+    allowed = ("key_cert_sign", "crl_sign") if authority else ("digital_signature",)
+    builder = (
+        x509.CertificateBuilder()
+        .subject_name(subject)
+        .issuer_name(issued_by)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - datetime.timedelta(hours=1))  # clocks differ
+        .not_valid_after(now + datetime.timedelta(days=365 * _YEARS))
+        .add_extension(x509.BasicConstraints(ca=authority, path_length=depth), critical=True)
+        .add_extension(x509.KeyUsage(**{use: use in allowed for use in _USES}), critical=True)
+        .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
+        .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(issuer_key.public_key()), critical=False)
+    )
+    if not authority:
+        purpose = x509.ExtendedKeyUsage([x509.ExtendedKeyUsageOID.EMAIL_PROTECTION])
+        builder = builder.add_extension(purpose, critical=False)
+    return key, builder.sign(issuer_key, hashes.SHA256())
+
+
+def algorithm_of(chain: bytes, secret: bytes, certificate: Path, key: Path) -> str:
+    """C2PA's name for the key's algorithm, once certificate and key are found to belong together.
+
+    Raises SidecarError, which never quotes the key.
+    """
+    leaf, private = _leaf(chain, certificate), _private(secret, key)
+    if leaf.public_key() != private.public_key():
+        raise SidecarError(f"the private key {key} does not belong to the certificate {certificate}: give its own")
+    if leaf.not_valid_after_utc < datetime.datetime.now(datetime.timezone.utc):
+        raise SidecarError(f"the certificate {certificate} has expired: make a new key with `cryptomnesia keys new`")
+    curve = getattr(getattr(private, "curve", None), "name", None)
+    if curve in _ALGORITHMS:
+        return _ALGORITHMS[curve]
+    if type(private).__name__.startswith("Ed25519"):
+        return "ed25519"
+    raise SidecarError(f"the private key {key} is of no kind that signs here: use P-256, P-384, P-521 or Ed25519")
+
+
+def _leaf(chain: bytes, path: Path) -> Any:
+    return certificates(chain, str(path))[0]
+
+
+def certificates(pem: bytes, name: str) -> list[Any]:
+    """The certificates in PEM bytes, at least one. Raises SidecarError if there is none."""
+    x509 = require("cryptography.x509", "provenance")
+    try:
+        return x509.load_pem_x509_certificates(pem)
+    except ValueError as error:
+        raise SidecarError(
+            f"{name} holds no PEM certificate: give a file that begins with BEGIN CERTIFICATE"
+        ) from error
+
+
+def _private(secret: bytes, path: Path) -> Any:
+    serialization = require("cryptography.hazmat.primitives.serialization", "provenance")
+    exceptions = require("cryptography.exceptions", "provenance")
+    usable = b"-----BEGIN PRIVATE KEY-----" in secret
+    try:
+        if usable:
+            return serialization.load_pem_private_key(secret, password=None)
+    except (ValueError, TypeError, exceptions.UnsupportedAlgorithm):
+        usable = False
+    # outside the except clause: no part of the key may travel with the cause
+    raise SidecarError(f"the private key {path} cannot be used: it must be an unencrypted PKCS#8 key in PEM")

@@ -1,0 +1,166 @@
+"""Keys and certificates to sign sidecars with. A private key leaves its file for the signing library only."""
+
+import json
+import os
+import secrets
+import stat
+import sys
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from ..errors import InputError, SidecarError
+from .certificates import algorithm_of, local_chain
+from .files import create, read_file, remove
+
+CERTIFICATE, KEY = "CRYPTOMNESIA_C2PA_CERT", "CRYPTOMNESIA_C2PA_KEY"  # environment variables and settings alike
+_MOST = 1 << 20
+
+
+@dataclass(frozen=True)
+class Chain:
+    """Files of a new key.
+
+    Attributes:
+        certificate: Leaf and intermediate certificate, to sign with.
+        key: The leaf's private key, readable by its owner only.
+        root: What others trust to recognise the signer; give it away freely.
+    """
+
+    certificate: Path
+    key: Path
+    root: Path
+
+
+@dataclass(frozen=True, eq=False)
+class Signer:
+    """What signs: PEM certificates from the leaf on, the leaf's key, and C2PA's name of the algorithm."""
+
+    certificates: bytes
+    algorithm: str
+    key: bytes = field(repr=False)
+
+
+def config_folder() -> Path:
+    """The folder of this user's settings, which need not exist: $XDG_CONFIG_HOME, ~/.config, or %APPDATA%."""
+    name = "APPDATA" if sys.platform == "win32" else "XDG_CONFIG_HOME"
+    usual = Path(os.path.expanduser("~")) / ("AppData/Roaming" if sys.platform == "win32" else ".config")
+    found = Path(os.environ.get(name, ""))
+    return (found if found.is_absolute() else usual) / "cryptomnesia"  # a relative one is to be ignored
+
+
+def new_chain(folder: str | Path, *, name: str | None = None, forbidden: Iterable[str | Path] = ()) -> Chain:
+    """Makes a key of one's own: a P-256 chain root -> intermediate -> leaf, valid for ten years.
+
+    The private keys of root and intermediate are never written: no second certificate can be made under this root, and
+    a new key has a new root.
+
+    Args:
+        folder: Made if need be, for its owner only.
+        name: In the certificates, for all to read; by default a random one.
+        forbidden: Folders that others can look into, e.g. those of images; nothing is written there or below.
+
+    Raises:
+        InputError: The folder is forbidden, or a name is too long.
+        SidecarError: A file is there already, or cannot be written.
+        MissingPackage: cryptography is not installed.
+    """
+    folder = Path(os.path.expanduser(folder))
+    _require_allowed(folder, forbidden)
+    certificate, key, root = local_chain(name or f"Cryptomnesia local {secrets.token_hex(4)}")
+    chain = Chain(folder / "certificate.pem", folder / "key.pem", folder / "root.pem")
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        _require_private(folder)
+        _create_all([(chain.key, key, 0o600), (chain.certificate, certificate, 0o644), (chain.root, root, 0o644)])
+    except FileExistsError as error:
+        raise SidecarError(f"{error.filename} exists and is not overwritten: choose another folder") from error
+    except OSError as error:
+        raise SidecarError(f"the key cannot be written to {folder}: {error.strerror}") from error
+    return chain
+
+
+def _create_all(files: Iterable[tuple[Path, bytes, int]]) -> None:
+    """All of them or none."""
+    made: list[Path] = []
+    try:
+        for path, data, mode in files:
+            create(path, data, mode)
+            made.append(path)
+    except BaseException:
+        for path in made:
+            remove(path)
+        raise
+
+
+def _require_allowed(folder: Path, forbidden: Iterable[str | Path]) -> None:
+    place = Path(os.path.normcase(os.path.realpath(folder)))
+    for other in forbidden:
+        if place.is_relative_to(os.path.normcase(os.path.realpath(other))):
+            raise InputError(f"{folder} lies in {other}, where others may see it: keep keys somewhere private")
+
+
+def _require_private(folder: Path) -> None:
+    if os.name == "posix" and folder.stat().st_mode & stat.S_IWOTH:
+        raise SidecarError(f"everybody may write to {folder}: choose another folder, or `chmod o-w` it")
+
+
+def load_signer(certificate: str | Path | None = None, key: str | Path | None = None) -> Signer | None:
+    """The signer from these two files; else from the environment variables CRYPTOMNESIA_C2PA_CERT and _KEY; else from
+    the two settings of those names in settings.json in `config_folder()`; else None.
+
+    Raises:
+        InputError: Only one of the two is given.
+        SidecarError: A file cannot be read or used, others may read the key, or the two do not belong together.
+        MissingPackage: cryptography is not installed.
+    """
+    for source, paths in (
+        ("the arguments name", (certificate, key)),
+        ("the environment names", (os.environ.get(CERTIFICATE) or None, os.environ.get(KEY) or None)),
+        ("settings.json names", _settings()),
+    ):
+        if any("-----" in str(path) for path in paths):
+            raise InputError(f"{source} a key or certificate itself: name the files that hold them")
+        if all(paths):
+            return _signer(*(Path(os.path.expanduser(str(path))) for path in paths))
+        if any(paths):
+            raise InputError(f"{source} only one of certificate and key: give both, {CERTIFICATE} and {KEY}")
+    return None
+
+
+def _settings() -> tuple[str | None, str | None]:
+    path = config_folder() / "settings.json"
+    try:
+        found = json.loads(path.read_text("utf-8"))
+    except FileNotFoundError:
+        return None, None
+    except OSError as error:
+        raise SidecarError(f"the settings {path} cannot be read: {error.strerror}") from error
+    except (ValueError, RecursionError) as error:
+        raise SidecarError(f"the settings {path} are no valid JSON: mend or remove the file") from error
+    values = [found.get(name) for name in (CERTIFICATE, KEY)] if isinstance(found, dict) else [found]
+    if not all(value is None or isinstance(value, str) for value in values):
+        raise SidecarError(f"the settings {path} do not map {CERTIFICATE} and {KEY} to file names: mend the file")
+    certificate, key = (None if value is None else str(path.parent / os.path.expanduser(value)) for value in values)
+    return certificate, key
+
+
+def _signer(certificate: Path, key: Path) -> Signer:
+    _require_secret(key)
+    chain = read_file(certificate, _MOST, "certificate")
+    secret = read_file(key, _MOST, "private key")
+    return Signer(chain, algorithm_of(chain, secret, certificate, key), secret)
+
+
+def _require_secret(key: Path) -> None:
+    try:
+        mode, why = key.stat().st_mode, None
+    except OSError as error:
+        mode, why = 0, error.strerror
+    except ValueError:
+        mode, why = 0, "odd characters"
+    if why is not None:
+        # without the name, which may be the key itself put into the wrong place, and without a cause that has it
+        raise SidecarError(f"the file named as private key cannot be read ({why}): see {KEY}")
+    if os.name == "posix" and stat.S_ISREG(mode) and mode & 0o077:
+        raise SidecarError(f"others may read the private key {key}: run `chmod 600` on it, or make a new key")

@@ -1,0 +1,110 @@
+"""Reads a sidecar strictly: what is not exactly a statement of this version is refused, never guessed at."""
+
+import datetime
+import json
+import math
+from collections.abc import Sequence
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from ..errors import SidecarError, require
+from .files import read_file
+from .statement import LIMIT
+from .values import printable
+
+DEPTH = 32  # a statement needs 7
+
+
+def read_statement(path: str | Path) -> dict[str, Any]:
+    """The statement in a *.cryptomnesia.json file.
+
+    Raises:
+        SidecarError: It cannot be read, is larger than 10 MiB, no UTF-8, no JSON, or does not fit the schema.
+        MissingPackage: jsonschema is not installed.
+    """
+    return parse(read_file(Path(path), LIMIT, "sidecar"))
+
+
+def parse(data: bytes) -> dict[str, Any]:
+    """The statement in these bytes. Raises SidecarError, which says in one line what is wrong."""
+    try:
+        document = json.loads(
+            data.decode("utf-8"), object_pairs_hook=_unique, parse_constant=_refuse, parse_float=_finite
+        )
+        _require_depth(document)
+        json.dumps(document, ensure_ascii=False).encode()  # lone surrogates are no text
+    except RecursionError as error:
+        raise SidecarError("the sidecar is nested too deeply: it was not written by this program") from error
+    except (UnicodeDecodeError, UnicodeEncodeError) as error:
+        raise SidecarError(f"the sidecar is no UTF-8 text ({error.reason})") from error
+    except ValueError as error:
+        raise SidecarError(f"the sidecar is no valid JSON: {printable(error)}") from error
+    _require_schema(document)
+    created(document)
+    return document
+
+
+def created(document: dict[str, Any]) -> datetime.datetime:
+    """When the statement says it was made, in UTC. Raises SidecarError for a day that no calendar has."""
+    text = document["predicate"]["created"]
+    try:
+        return datetime.datetime.strptime(text, "%Y-%m-%dT%H:%M:%SZ").replace(tzinfo=datetime.timezone.utc)
+    except ValueError as error:
+        raise SidecarError(f"the sidecar's time {printable(text)} does not exist") from error
+
+
+def _unique(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        # readers differ in which of the two they believe
+        raise ValueError("a key appears twice")
+    return found
+
+
+def _refuse(name: str) -> Any:
+    raise ValueError(f"{name} is no number in JSON")
+
+
+def _finite(text: str) -> float:
+    value = float(text)
+    if not math.isfinite(value):
+        raise ValueError("a number is too large")
+    return value
+
+
+def _require_depth(document: Any) -> None:
+    level = [document]
+    for _ in range(DEPTH):
+        level = [item for value in level for item in _children(value)]
+        if not level:
+            return
+    raise ValueError("it is nested too deeply")
+
+
+def _children(value: Any) -> Any:
+    if isinstance(value, dict):
+        return value.values()
+    return value if isinstance(value, list) else ()
+
+
+@cache
+def _validator() -> Any:
+    jsonschema = require("jsonschema", "provenance")
+    schema = json.loads(Path(__file__).with_name("schema.json").read_text("utf-8"))
+    return jsonschema.Draft202012Validator(schema)
+
+
+def misfit(document: Any) -> str | None:
+    """Where and by which rule a document does not fit the schema; None if it fits."""
+    error = next(iter(_validator().iter_errors(document)), None)
+    # the path and the rule, not the message, which may quote megabytes
+    return None if error is None else f"{printable(error.json_path, 100)} ({error.validator})"
+
+
+def _require_schema(document: Any) -> None:
+    where = misfit(document)
+    if where is not None:
+        raise SidecarError(
+            f"the sidecar does not fit the schema at {where}: it was edited, or written by another version"
+        )

@@ -1,0 +1,140 @@
+"""What the sidecar says: an in-toto Statement v1 about one image, as plain JSON data.
+
+Reference: in-toto Attestation Framework, https://github.com/in-toto/attestation, spec/v1/statement.md.
+"""
+
+import datetime
+import hashlib
+import json
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from .. import __version__
+from ..errors import InputError, SidecarError
+from .checks import check_of, limitations
+from .digests import Pixels
+from .privacy import Privacy, Prompts
+from .values import plain
+
+LIMIT = 10 << 20  # bytes; no larger sidecar is written or read
+STATEMENT_TYPE = "https://in-toto.io/Statement/v1"
+PREDICATE_TYPE = "urn:cryptomnesia:provenance:1"
+ROLES = ("model", "lora", "vae", "text encoder", "controlnet", "other")
+_SHA256 = re.compile(r"[0-9a-f]{64}")
+
+
+@dataclass(frozen=True)
+class Generation:
+    """How an image was made.
+
+    Attributes:
+        host: What ran the model, with its version, e.g. "ComfyUI 0.30.0".
+        models: Mappings with `role` ("model", "lora", "vae", "text encoder", "controlnet" or "other") and `name`, and,
+            where known, `sha256` of the file, `fingerprint` of the loaded weights, and `strength`.
+        sampling: Settings by name, e.g. steps, cfg, sampler, scheduler, denoise: numbers, strings or booleans.
+        seed: Of the image's noise.
+        prompt: As the user wrote it; by default that of the report.
+        negative: The negative prompt.
+    """
+
+    host: str
+    models: Sequence[Mapping[str, Any]] = ()
+    sampling: Mapping[str, Any] = field(default_factory=dict)
+    seed: int | str | None = None
+    prompt: str | None = None
+    negative: str | None = None
+
+
+def statement(
+    name: str,
+    sha256: str,
+    pixels: Pixels,
+    report: Any,
+    generation: Generation,
+    *,
+    prompts: Prompts = "plain",
+    evidence: Sequence[Mapping[str, str]] = (),
+    calibration: Any = None,
+) -> dict[str, Any]:
+    """The whole statement.
+
+    Args:
+        name, sha256, pixels: File name and digests of the image.
+        report: A MemorizationReport, the dict that its to_dict gave, or None if nothing was checked.
+        generation: How the image was made.
+        prompts: "plain": texts as they are; "hash": their SHA-256, which hides no short prompt from who guesses it,
+            and no word changes; "none": nothing of them. Where a setting or a reason quotes a prompt that is to be
+            hidden, it is withheld. The image's file name and the models' names are kept.
+        evidence: Files beside the image: kind, name, sha256.
+        calibration: Of the check, for the score threshold and the number of benign prompts.
+
+    Raises:
+        InputError: An unknown mode or role, a digest that is none, or values that JSON cannot hold.
+        SidecarError: The calibration is not the one of the report.
+    """
+    report = report.to_dict() if hasattr(report, "to_dict") else report
+    mitigation = (report or {}).get("mitigation") or {}
+    texts = _texts(report or {}, mitigation, generation)
+    known = [*texts.values(), (report or {}).get("prompt"), mitigation.get("original"), mitigation.get("rewritten")]
+    privacy = Privacy.of(prompts, known)
+    predicate = {
+        "created": datetime.datetime.now(datetime.timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ"),
+        "generator": {"name": "cryptomnesia", "version": __version__, "host": generation.host},
+        "pixels": {"sha256": pixels.sha256, "mode": pixels.mode, "width": pixels.width, "height": pixels.height},
+        "models": [_model(model) for model in generation.models],
+        "sampling": {key: privacy.quoted(_setting(key, value)) for key, value in generation.sampling.items()},
+        "seed": None if generation.seed is None else str(generation.seed),
+        "prompt": {"mode": prompts, **{key: privacy.text(text) for key, text in texts.items()}},
+        "check": None if report is None else check_of(report, privacy, calibration),
+        "limitations": limitations(report),
+        "evidence": [dict(entry) for entry in evidence],
+    }
+    subject = [{"name": name, "digest": {"sha256": sha256}}]
+    document = {"_type": STATEMENT_TYPE, "subject": subject, "predicateType": PREDICATE_TYPE, "predicate": predicate}
+    return plain(document)
+
+
+def _texts(report: Mapping[str, Any], mitigation: Mapping[str, Any], generation: Generation) -> dict[str, str | None]:
+    original = report.get("prompt") if generation.prompt is None else generation.prompt
+    rewritten = mitigation.get("rewritten") if mitigation.get("held") else None
+    return {
+        "original": original,
+        "rewritten": None if rewritten == mitigation.get("original") else rewritten,
+        "negative": generation.negative,
+    }
+
+
+def _setting(key: Any, value: Any) -> Any:
+    """Numbers, strings, booleans and None stay; everything else becomes text."""
+    if hasattr(value, "item") and getattr(value, "ndim", 0) == 0:
+        value = value.item()  # a number of numpy or torch
+    if str(key).lower().endswith("seed") and isinstance(value, int):
+        return str(value)
+    return value if value is None or isinstance(value, bool | int | float | str) else str(value)
+
+
+def _model(model: Mapping[str, Any]) -> dict[str, Any]:
+    entry = {"role": model.get("role"), "name": model.get("name"), "sha256": model.get("sha256")}
+    if entry["role"] not in ROLES:
+        raise InputError(f"the role of a model is one of {', '.join(ROLES)}, not {entry['role']!r}")
+    if not isinstance(entry["name"], str):
+        raise InputError("every model in `models` needs a name")
+    if entry["sha256"] is not None and not _SHA256.fullmatch(str(entry["sha256"])):
+        raise InputError(f"the sha256 of the model {entry['name']!r} is not 64 hex digits in lower case")
+    return entry | {key: model[key] for key in ("fingerprint", "strength") if model.get(key) is not None}
+
+
+def encoded(document: Mapping[str, Any]) -> bytes:
+    """The bytes of the sidecar file. Raises SidecarError if they are more than anyone would read."""
+    data = (json.dumps(document, indent=1, ensure_ascii=False, allow_nan=False) + "\n").encode()
+    if len(data) > LIMIT:
+        raise SidecarError(f"the sidecar would have {len(data) >> 20} MiB, more than {LIMIT >> 20}: shorten the prompt")
+    return data
+
+
+def digest(document: Mapping[str, Any]) -> str:
+    """SHA-256, in hex, of what a statement says, whatever the layout of its file."""
+    text = json.dumps(document, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+    return hashlib.sha256(text.encode()).hexdigest()

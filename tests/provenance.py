@@ -1,0 +1,81 @@
+"""Images with sidecars, as the tests of provenance need them."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from cryptomnesia.mitigation.result import Mitigation, WordChange
+from cryptomnesia.report import MemorizationReport
+from cryptomnesia.sidecar import Generation, save, sidecar_path
+
+PROMPT = "the restless beacon of grimsby"
+REPORT = MemorizationReport(
+    prompt=PROMPT,
+    verdict="memorized",
+    score=7.5,
+    iso=41.25,
+    aniso=None,
+    p_value=0.002,
+    alpha=0.01,
+    reason=None,
+    note=None,
+    seed=2**64 - 1,
+    draws=4,
+    forward_rows=16,
+    fingerprint="f" * 64,
+    calibration_id="0123456789abcdef",
+)
+MENDED = Mitigation(
+    method="rewrite",
+    held=True,
+    reason=None,
+    original=PROMPT,
+    rewritten="the quiet beacon of grimsby",
+    words=[WordChange("swap", "restless", "quiet", 3.5)],
+    score_before=7.5,
+    score_after=1.0,
+    p_before=0.002,
+    p_after=0.4,
+    recall=0.1,
+    similarity=0.6,
+    forward_rows=90,
+    backward_rows=1,
+)
+REWRITTEN = replace(REPORT, verdict="clear", p_value=0.4, mitigation=MENDED)
+GENERATION = Generation(
+    host="ComfyUI 0.30.0",
+    models=[
+        {"role": "model", "name": "some-model.safetensors", "sha256": "a" * 64},
+        {"role": "lora", "name": "some-lora", "strength": 0.8},
+    ],
+    sampling={"steps": 20, "cfg": 7.0, "sampler": "euler", "scheduler": "karras", "denoise": 1.0},
+    seed=2**64 - 1,
+    negative="blurred harbour",
+)
+
+
+def pixels(seed: int = 0, size: int = 8) -> np.ndarray:
+    """(size, size, 3) uint8."""
+    return np.random.default_rng(seed).integers(0, 256, (size, size, 3), dtype=np.uint8)
+
+
+def saved(folder: Path, name: str = "image.png", *, seed: int = 0, report: Any = REPORT, **options: Any) -> Path:
+    """An image with its sidecar."""
+    generation = options.pop("generation", GENERATION)
+    save(pixels(seed), folder / name, report, generation, **options)
+    return folder / name
+
+
+def document(image: Path) -> dict[str, Any]:
+    """What its sidecar says."""
+    return json.loads(sidecar_path(image).read_text("utf-8"))
+
+
+def edit(image: Path, change: Any) -> None:
+    """Rewrites the sidecar after change(document)."""
+    found = document(image)
+    change(found)
+    sidecar_path(image).write_text(json.dumps(found), "utf-8")
