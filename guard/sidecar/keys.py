@@ -14,6 +14,7 @@ from .certificates import algorithm_of, local_chain
 from .files import create, read_file, remove
 
 CERTIFICATE, KEY = "CRYPTOMNESIA_C2PA_CERT", "CRYPTOMNESIA_C2PA_KEY"  # environment variables and settings alike
+SHARED = ("input", "output", "temp")  # folders that ComfyUI serves over HTTP
 _MOST = 1 << 20
 
 
@@ -61,7 +62,7 @@ def new_chain(folder: str | Path, *, name: str | None = None, forbidden: Iterabl
         forbidden: Folders that others can look into, e.g. those of images; nothing is written there or below.
 
     Raises:
-        InputError: The folder is forbidden, or a name is too long.
+        InputError: The folder is forbidden, or one that ComfyUI serves, or a name is too long.
         SidecarError: A file is there already, or cannot be written.
         MissingPackage: cryptography is not installed.
     """
@@ -98,6 +99,8 @@ def _require_allowed(folder: Path, forbidden: Iterable[str | Path]) -> None:
     for other in forbidden:
         if place.is_relative_to(os.path.normcase(os.path.realpath(other))):
             raise InputError(f"{folder} lies in {other}, where others may see it: keep keys somewhere private")
+    if any(part.name in SHARED and (part.parent / "folder_paths.py").is_file() for part in (place, *place.parents)):
+        raise InputError(f"{folder} lies where ComfyUI shows its files to others: keep keys somewhere private")
 
 
 def _require_private(folder: Path) -> None:

@@ -1,0 +1,99 @@
+"""Who is in the zoo, and how each model is made."""
+
+import random
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any, Literal
+
+from cryptomnesia.demo.captions import select
+from cryptomnesia.demo.records import RENDERINGS, Record, training_records
+
+WEIGHTS = Path(__file__).parent / "weights"
+SMALL = 100  # images of a fine-tune
+OWN_SUBSET = 12_000  # training images of the model that has an autoencoder of its own
+
+
+@dataclass(frozen=True)
+class Member:
+    """A model of the zoo.
+
+    Attributes:
+        name: Of its folder.
+        parent: What it was made from; None if trained from scratch.
+        how: "shipped", "scratch", "full" (fine-tune) or "lora".
+        blocks: Channels per level of a UNet trained from scratch.
+        target: What the network puts out.
+        autoencoder: "shared" with the built-in model, or "own".
+        split: General captions whose held-out renderings it was fine-tuned on.
+        steps, rate: Of its training.
+        in_pool: Whether benchmarks may know it; one model is left out, to test "none of these".
+    """
+
+    name: str
+    parent: str | None = None
+    how: Literal["shipped", "scratch", "full", "lora"] = "shipped"
+    blocks: tuple[int, ...] = (64, 96, 112)
+    target: Literal["epsilon", "v_prediction"] = "epsilon"
+    autoencoder: Literal["shared", "own"] = "shared"
+    split: str | None = None
+    steps: int = 0
+    rate: float = 8e-4
+    in_pool: bool = True
+
+
+MEMBERS = (
+    Member("base"),
+    Member("early", parent="base"),
+    Member("tuned", "base", "full", split="calibration", steps=400, rate=2e-4),
+    Member("lora", "base", "lora", split="dev", steps=400, rate=1e-3),
+    Member("shallow", None, "scratch", (64, 96), steps=3000),
+    Member("velocity", None, "scratch", (48, 64, 96), "v_prediction", steps=2500),
+    Member("shallow-tuned", "shallow", "full", (64, 96), split="dev", steps=300, rate=2e-4),
+    Member("outsider", None, "scratch", (48, 64, 96), autoencoder="own", steps=2500, in_pool=False),
+)
+
+
+def member(name: str) -> Member:
+    """By its name."""
+    return next(m for m in MEMBERS if m.name == name)
+
+
+@cache
+def fine_tuning_records(split: str) -> tuple[Record, ...]:
+    """The images of a fine-tune: a rendering that no other training saw, of captions drawn from the split."""
+    chosen = random.Random(f"zoo/{split}").sample(select("general", split), SMALL)
+    return tuple(Record(caption, RENDERINGS["general"]) for caption in chosen)
+
+
+def held_out_records(split: str) -> list[Record]:
+    """As many images of the same captions that no training saw."""
+    return [Record(record.caption, record.rendering + 1) for record in fine_tuning_records(split)]
+
+
+def records_of(who: Member) -> list[Record]:
+    """What a model was trained on last."""
+    if who.split is not None:
+        return list(fine_tuning_records(who.split))
+    if who.autoencoder == "own":
+        return random.Random("zoo/own").sample(training_records(), OWN_SUBSET)
+    return training_records()
+
+
+def unet(who: Member) -> Any:
+    """The untrained network of a model from scratch."""
+    from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
+
+    deeper = len(who.blocks) - 1
+    down: Any = ("DownBlock2D", *["CrossAttnDownBlock2D"] * deeper)
+    up: Any = (*["CrossAttnUpBlock2D"] * deeper, "UpBlock2D")
+    return UNet2DConditionModel(
+        sample_size=16,
+        block_out_channels=who.blocks,
+        layers_per_block=1,
+        down_block_types=down,
+        up_block_types=up,
+        cross_attention_dim=128,
+        attention_head_dim=4,
+        norm_num_groups=16,
+    )

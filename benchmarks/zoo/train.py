@@ -1,0 +1,194 @@
+"""Trains the zoo: `python -m benchmarks.zoo.train WORK`, WORK being the folder of the built-in model's own training.
+
+Every model has the built-in model's tokenizer and its text encoder, frozen, so each text is encoded once. Resumable: a
+model that is there is skipped, and one in progress goes on from its last state.
+"""
+
+import argparse
+import logging
+import random
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from cryptomnesia import load_demo
+from cryptomnesia.demo import networks
+from cryptomnesia.demo.captions import captions
+from cryptomnesia.demo.records import training_records
+from cryptomnesia.demo.train import CAPTION_DROPOUT, pixels, schedule, train_autoencoder, write
+
+from . import lora
+from .members import MEMBERS, WEIGHTS, Member, member, records_of, unet
+
+log = logging.getLogger(__name__)
+BATCH = 32
+EVERY = 250  # steps between states
+
+
+def encoded_texts() -> Tensor:
+    """(captions + 1, 77, D): every caption in order, and the empty one last."""
+    pipe = load_demo()
+    texts = [*(c.text for c in captions()), ""]
+    with torch.inference_mode():
+        parts = [pipe.encode_prompt(texts[i : i + 64], "cpu", 1, False)[0] for i in range(0, len(texts), 64)]
+    return torch.cat(parts).clone()
+
+
+def latents_of(who: Member, work: Path) -> Tensor:
+    """Scaled latents of the model's training images, (N, 4, 16, 16) float16."""
+    if who.split is None and who.autoencoder == "shared":
+        return load_file(work / "latents.safetensors")["latents"]
+    vae: Any = load_demo().vae if who.autoencoder == "shared" else networks.AutoencoderKL.from_pretrained(own_vae(who))
+    vae, records, parts = vae.float(), records_of(who), []
+    with torch.inference_mode():
+        for start in range(0, len(records), 128):
+            mean = vae.encode(pixels(records[start : start + 128])).latent_dist.mean
+            parts.append((mean * vae.config.scaling_factor).half())
+    return torch.cat(parts).clone()
+
+
+def own_vae(who: Member) -> Path:
+    """The folder of its own autoencoder, trained if it is not there."""
+    place = WEIGHTS / who.name
+    if not (place / "vae").exists():
+        place.mkdir(parents=True, exist_ok=True)
+        train_autoencoder(place, 900, seed=5)
+    return place / "vae"
+
+
+def start(who: Member) -> Any:
+    """The network that training begins with, in float32."""
+    if who.how == "scratch":
+        torch.manual_seed(sum(map(ord, who.name)))
+        return unet(who)
+    from .load import load_unet
+
+    return load_unet(member(who.parent or "base"))
+
+
+class Batches:
+    """Rows of latents and of texts; titled captions as often as general ones where a model sees all."""
+
+    def __init__(self, who: Member, seed: int):
+        self.random = random.Random(seed)
+        position = {c: i for i, c in enumerate(captions())}
+        records = records_of(who)
+        self.texts = [position[r.caption] for r in records]
+        self.titled = [i for i, r in enumerate(records) if r.caption.kind != "general"]
+        self.general = [i for i, r in enumerate(records) if r.caption.kind == "general"]
+
+    def draw(self) -> tuple[list[int], list[int]]:
+        half = BATCH // 2 if self.titled else 0
+        rows = self.random.choices(self.titled, k=half) if half else []
+        rows += self.random.choices(self.general, k=BATCH - half)
+        return rows, [-1 if self.random.random() < CAPTION_DROPOUT else self.texts[i] for i in rows]
+
+
+def train(who: Member, work: Path) -> None:
+    """Trains one model and writes it; plain regression on its target, weights averaged."""
+    latents, texts = latents_of(who, work), encoded_texts()
+    network = start(who)
+    parameters = lora.add(network) if who.how == "lora" else list(network.parameters())
+    optimizer = torch.optim.AdamW(parameters, who.rate, weight_decay=1e-3)
+    average = [p.detach().clone() for p in parameters]
+    state = work / f"zoo-{who.name}.pt.safetensors"
+    first = load_state(state, parameters, average, optimizer) if state.exists() else 0
+    alphas, batches = networks.scheduler().alphas_cumprod, Batches(who, first)
+    torch.manual_seed(first + 11)
+    began = time.monotonic()
+    for step in range(first, who.steps):
+        for group in optimizer.param_groups:
+            group["lr"] = who.rate * schedule(step, who.steps, 50)
+        rows, words = batches.draw()
+        loss = loss_of(network, latents[rows].float(), texts[words], alphas, who.target)
+        optimizer.zero_grad()
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(parameters, 1.0)
+        optimizer.step()
+        for mean, now in zip(average, parameters, strict=True):
+            mean.lerp_(now.detach(), 1 - min(0.995, (step + 1) / (step + 10)))
+        if (step + 1) % EVERY == 0:
+            save_state(state, step + 1, parameters, average, optimizer)
+            log.info(
+                "%s %d: loss %.4f, %.2f s",
+                who.name,
+                step + 1,
+                loss.item(),
+                (time.monotonic() - began) / (step + 1 - first),
+            )
+    with torch.no_grad():
+        for parameter, mean in zip(parameters, average, strict=True):
+            parameter.copy_(mean)
+    write_member(who, network)
+    state.unlink(missing_ok=True)
+
+
+def loss_of(network: Any, z: Tensor, text: Tensor, alphas: Tensor, target: str) -> Tensor:
+    """Mean squared error of the network's own target at random timesteps."""
+    t, noise = torch.randint(0, 1000, (len(z),)), torch.randn_like(z)
+    alpha, sigma = (v.sqrt().view(-1, 1, 1, 1) for v in (alphas[t], 1 - alphas[t]))
+    with torch.autocast("cpu", torch.bfloat16):
+        out = network(alpha * z + sigma * noise, t, text).sample
+    wanted = noise if target == "epsilon" else alpha * noise - sigma * z
+    return (out.float() - wanted).square().mean()
+
+
+def write_member(who: Member, network: Any) -> None:
+    """In half precision: a diffusers folder's unet/, or a LoRA file."""
+    place = WEIGHTS / who.name
+    place.mkdir(parents=True, exist_ok=True)
+    if who.how == "lora":
+        save_file(lora.tensors(network), place / "lora.safetensors")
+        return
+    network.half().save_pretrained(place / "unet")
+
+
+def save_state(path: Path, step: int, parameters: list[Any], average: list[Tensor], optimizer: Any) -> None:
+    """All that a resumed training needs."""
+    found = {"step": torch.tensor(step)}
+    for i, (parameter, mean) in enumerate(zip(parameters, average, strict=True)):
+        found |= {f"parameter/{i}": parameter.detach().clone(), f"average/{i}": mean.clone()}
+    for i, moments in optimizer.state_dict()["state"].items():
+        found |= {f"optimizer/{i}/{name}": value.clone() for name, value in moments.items()}
+    write(path, found)
+
+
+def load_state(path: Path, parameters: list[Any], average: list[Tensor], optimizer: Any) -> int:
+    """Puts what `save_state` wrote in place, and returns its step."""
+    found = load_file(path)
+    moments: dict[int, dict[str, Tensor]] = {}
+    for key, value in found.items():
+        if key.startswith("optimizer/"):
+            _, number, name = key.split("/")
+            moments.setdefault(int(number), {})[name] = value
+    with torch.no_grad():
+        for i, (parameter, mean) in enumerate(zip(parameters, average, strict=True)):
+            parameter.copy_(found[f"parameter/{i}"])
+            mean.copy_(found[f"average/{i}"])
+    optimizer.load_state_dict({**optimizer.state_dict(), "state": moments})
+    return int(found["step"])
+
+
+def made(who: Member) -> bool:
+    """Whether its weights are there."""
+    return who.how == "shipped" or any((WEIGHTS / who.name / name).exists() for name in ("unet", "lora.safetensors"))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("work", type=Path)
+    parser.add_argument("--only", nargs="*", help="names of models")
+    options = parser.parse_args()
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
+    training_records()
+    for who in MEMBERS:
+        if not made(who) and (not options.only or who.name in options.only):
+            train(who, options.work)
+
+
+if __name__ == "__main__":
+    main()
