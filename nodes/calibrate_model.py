@@ -13,6 +13,8 @@ from ..guard.prompts import benign
 from . import calibrations, inputs
 from .values import CATEGORY, start_shape
 
+LONGEST = 200  # bytes of a name; file systems allow 255, endings included
+
 
 class CalibrateModel(io.ComfyNode):
     """Can be cancelled; the next run goes on where it was."""
@@ -93,8 +95,9 @@ class CalibrateModel(io.ComfyNode):
 def _path(name: str) -> Path:
     """In the folder of calibrations, and nowhere else."""
     plain = name.strip().removesuffix(calibrations.ENDING)
-    if not plain or plain != Path(plain).name or plain.startswith(".") or any(c in plain for c in '\\/:*?"<>|\0'):
-        raise InputError(f"{name!r} is no file name: give letters, digits, spaces and dashes, without folders")
+    odd = plain.startswith(".") or any(c in plain for c in '\\/:*?"<>|\0') or len(plain.encode()) > LONGEST
+    if not plain or plain != Path(plain).name or odd:
+        raise InputError(f"{name[:80]!r} is no file name: give letters, digits, spaces and dashes, without folders")
     return calibrations.folder() / f"{plain}{calibrations.ENDING}"
 
 

@@ -91,7 +91,12 @@ def _all() -> list[Calibration]:
 
 
 def _names() -> list[str]:
-    return [name for name in folder_paths.get_filename_list(FOLDER) if name.endswith(ENDING)]
+    try:
+        names = folder_paths.get_filename_list(FOLDER)
+    except FileNotFoundError:  # ComfyUI remembers a folder that was deleted meanwhile
+        folder_paths.filename_list_cache.pop(FOLDER, None)
+        names = folder_paths.get_filename_list(FOLDER)
+    return [name for name in names if name.endswith(ENDING)]
 
 
 def _path(name: str) -> Path:

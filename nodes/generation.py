@@ -30,7 +30,7 @@ _SETTINGS = (
     "shift",
 )
 _SEEDS = ("seed", "noise_seed")
-_DEMO = "CryptomnesiaLoadDemoModel"
+_DEMO, _SEARCH = "CryptomnesiaLoadDemoModel", "CryptomnesiaGuardedNoise"
 _digests: dict[tuple[str, int, int], str] = {}
 _lock = threading.Lock()
 
@@ -41,8 +41,8 @@ def generation(prompt: Prompt, node_id: str) -> Generation:
     return Generation(
         host=f"ComfyUI {_version()}",
         models=_models(nodes),
-        sampling=_literals(nodes, _SETTINGS),
-        seed=next(iter(_literals(nodes, _SEEDS).values()), None),
+        sampling={name: value for name, value in _told(prompt, nodes, _SETTINGS).items() if value is not None},
+        seed=next(iter(_told(prompt, nodes, _SEEDS).values()), None),
         prompt=_text(prompt, node_id, ("positive", "conditioning")),
         negative=_text(prompt, node_id, ("negative",)),
     )
@@ -74,13 +74,24 @@ def _digest(folder: str, name: str) -> str | None:
         return _digests[key]
 
 
-def _literals(nodes: list[tuple[str, dict[str, Any]]], names: tuple[str, ...]) -> dict[str, Any]:
+def _told(prompt: Prompt, nodes: list[tuple[str, dict[str, Any]]], names: tuple[str, ...]) -> dict[str, Any]:
+    """By name what the nearest node says that has such an input; None where only the running workflow knows."""
     found: dict[str, Any] = {}
-    for _, inputs in nodes:
+    for kind, inputs in nodes:
         for name in names:
-            if isinstance(inputs.get(name), str | int | float):
-                found.setdefault(name, inputs[name])
+            if name in inputs and name not in found:
+                # the seed search tries several and names the first
+                found[name] = None if kind == _SEARCH else _literal(prompt, inputs[name])
     return found
+
+
+def _literal(prompt: Prompt, value: Any) -> Any:
+    """What an input is set to, by hand or by a primitive node."""
+    if isinstance(value, list) and value:
+        source = prompt.get(str(value[0]), {})
+        primitive = source.get("class_type", "").startswith("Primitive")
+        value = source.get("inputs", {}).get("value") if primitive else None
+    return value if isinstance(value, str | int | float) else None
 
 
 def _text(prompt: Prompt, node_id: str, names: tuple[str, ...]) -> str | None:

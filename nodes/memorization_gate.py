@@ -3,6 +3,7 @@
 from typing import Any
 
 from comfy_api.latest import io
+from comfy_execution.graph_utils import ExecutionBlocker
 
 from .values import CATEGORY, Report, described
 
@@ -33,7 +34,7 @@ class MemorizationGate(io.ComfyNode):
             ],
             outputs=[
                 io.MatchType.Output(template=anything, display_name="value", tooltip="The same, if it may pass."),
-                io.String.Output(display_name="text", tooltip="The report in plain words."),
+                io.String.Output(display_name="text", tooltip="The report in plain words; comes, stopped or not."),
             ],
         )
 
@@ -43,7 +44,8 @@ class MemorizationGate(io.ComfyNode):
         blocked = verdict == "memorized" if policy == BLOCK else policy == STRICT and verdict != "clear"
         if not blocked:
             return io.NodeOutput(value, text)
-        return io.NodeOutput(block_execution=f"Cryptomnesia stopped this branch ({policy}). {text}")
+        stopped = f"Cryptomnesia stopped this branch ({policy}). {text}"
+        return io.NodeOutput(ExecutionBlocker(stopped), stopped)  # only the value stops: the text can still be shown
 
 
 NODE = MemorizationGate

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import folder_paths
+import torch
 from comfy.cli_args import args
 from comfy_api.latest import io, ui
 from PIL.PngImagePlugin import PngInfo
@@ -68,7 +69,7 @@ class SaveImageWithProvenance(io.ComfyNode):
             file = f"{name.replace('%batch_num%', str(number))}_{counter + number:05}_.png"
             try:
                 save(
-                    image.cpu().clamp(0, 1),
+                    _eight_bits(image),
                     Path(folder) / file,
                     report,
                     made,
@@ -88,10 +89,19 @@ class SaveImageWithProvenance(io.ComfyNode):
 
 def _place(prefix: str, output: str, width: int, height: int) -> tuple[str, str, int, str, str]:
     """ComfyUI's own choice of folder, name and counter; it raises a bare Exception for folders outside."""
-    target = Path(output, Path(prefix).parent).resolve()
-    if not target.is_relative_to(Path(output).resolve()):
-        raise InputError(f"{prefix!r} leads out of the output folder: give a name, or a folder inside it")
-    return folder_paths.get_save_image_path(prefix, output, width, height)
+    try:
+        inside = Path(output, Path(prefix).parent).resolve().is_relative_to(Path(output).resolve())
+        if inside:
+            return folder_paths.get_save_image_path(prefix, output, width, height)
+    except (OSError, ValueError) as error:
+        raise InputError(f"nothing can be saved as {prefix!r} in the output folder: {error}") from error
+    raise InputError(f"{prefix!r} leads out of the output folder: give a name, or a folder inside it")
+
+
+def _eight_bits(image: Any) -> Any:
+    """As Save Image does it, which cuts off; NaN stays, for the error to tell."""
+    image = image.cpu().clamp(0, 1)
+    return image if image.isnan().any() else (image * 255).to(torch.uint8)
 
 
 def _metadata(hidden: Any) -> PngInfo | None:

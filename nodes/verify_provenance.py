@@ -58,8 +58,12 @@ class VerifyProvenance(io.ComfyNode):
 
 def _inside(name: str, folder: str) -> Path:
     place = os.path.realpath(folder_paths.get_directory_by_type(folder))
-    path = os.path.realpath(os.path.join(place, name))
-    if os.path.commonpath([place, path]) != place:
+    try:
+        path = os.path.realpath(os.path.join(place, name))
+        inside = os.path.commonpath([place, path]) == place
+    except ValueError:  # no path at all, or on another drive
+        inside = False
+    if not inside:
         raise InputError(f"{name!r} is not inside the {folder} folder: only ComfyUI's own folders are read")
     return Path(path)
 

@@ -85,6 +85,19 @@ class ComfyDenoiser(Denoiser):
             raise NotApplicable(
                 "refiners and inpainting models do not start from pure noise: a check says nothing there"
             )
+        if not self._acts_at_first:
+            raise NotApplicable("the prompt sets in after the first step, which is where a check looks")
+
+    @cached_property
+    def _acts_at_first(self) -> bool:
+        """Whether some entry of the conditioning is in its time range at pure noise; none would look like no words."""
+        if self._like is None:
+            return True
+        template = self._templates[int(self.read(self._like).tensors["template"][0])]
+        level = self.levels.pure_noise
+        first = (level.sigma if self.prediction_type == "flow" else level.sigma / level.alpha).item()
+        starts = [options.get("start_percent", 0.0) for options in template.options]
+        return any(first <= float(self._sampling.percent_to_sigma(start)) for start in starts)
 
     @property
     def _config(self) -> dict[str, Any]:
