@@ -58,17 +58,22 @@ class SidecarError(CryptomnesiaError):
     """A provenance file, or the image it goes with, that cannot be written, read or signed."""
 
 
+_PACKAGES = {"PIL": "pillow", "c2pa": "c2pa-python", "huggingface_hub": "huggingface-hub"}  # named unlike their module
+
+
 class MissingPackage(CryptomnesiaError, ImportError):
-    """An optional package is needed; the message names the extra to install."""
+    """An optional package is needed; the message says how to install it."""
 
 
 def require(module: str, extra: str):
-    """Imports an optional module by name, or raises MissingPackage naming the extra that brings it."""
+    """Imports an optional module by name, or raises MissingPackage naming its package and the extra that brings it."""
     import importlib
 
     try:
         return importlib.import_module(module)
     except ImportError as error:
+        top = module.split(".")[0]
+        package = _PACKAGES.get(top, top)
         raise MissingPackage(
-            f"this needs the package {module.split('.')[0]!r}: pip install 'cryptomnesia[{extra}]'"
+            f"this needs the package {package}: pip install {package}, or 'cryptomnesia[{extra}]' with all that goes with it"
         ) from error

@@ -177,7 +177,7 @@ def test_without_c2pa_the_signature_is_not_checked(image, monkeypatch):
     monkeypatch.setitem(sys.modules, "c2pa", None)
     found = verify(image)
     assert found.signature == "not checked (c2pa missing)" and found.agreement is None
-    assert "pip install 'cryptomnesia[c2pa]'; until then it vouches for nothing" in text(found)
+    assert "pip install c2pa-python; until then it vouches for nothing" in text(found)
 
 
 def test_without_c2pa_the_json_sidecar_is_written_and_the_error_says_so(tmp_path, signer, monkeypatch):

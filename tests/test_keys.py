@@ -267,3 +267,13 @@ def test_without_cryptography_one_line_says_what_to_install(tmp_path, monkeypatc
     with pytest.raises(MissingPackage, match=r"cryptomnesia\[provenance\]"):
         new_chain(tmp_path / "a")
     assert issubclass(MissingPackage, CryptomnesiaError)
+
+
+def test_no_key_where_comfyui_serves_files(tmp_path):
+    (tmp_path / "folder_paths.py").touch()
+    for name in ("output", "input", "temp"):
+        (tmp_path / name).mkdir()
+        with pytest.raises(InputError, match="where ComfyUI shows its files"):
+            new_chain(tmp_path / name / "keys")
+        assert not list((tmp_path / name).iterdir())
+    assert new_chain(tmp_path / "user" / "keys").key.exists()

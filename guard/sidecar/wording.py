@@ -72,7 +72,7 @@ def _signature(found: "Verification", signed: "Signature | None") -> Iterator[st
             yield _UNSIGNED
         return
     if signed is None:
-        yield "There is a signature, not checked: pip install 'cryptomnesia[c2pa]'; until then it vouches for nothing."
+        yield "There is a signature, not checked: pip install c2pa-python; until then it vouches for nothing."
         return
     signer = printable(signed.signer or "a signer without a name", 80)
     if found.signature == "trusted":
