@@ -75,5 +75,5 @@ def require(module: str, extra: str):
         top = module.split(".")[0]
         package = _PACKAGES.get(top, top)
         raise MissingPackage(
-            f"this needs the package {package}: pip install {package}, or 'cryptomnesia[{extra}]' with all that goes with it"
+            f"this needs the package {package}: pip install {package}, or all of its kind with 'cryptomnesia[{extra}]'"
         ) from error
