@@ -1,0 +1,127 @@
+"""The example workflows in ComfyUI's own frontend: opened as templates, run, and looked at."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import Image, ImageStat
+
+from .browser import BOUNDS, ROOM, Browser
+from .test_workflows import CLEAR, MEMORIZED, NAMES, NOTES, PACK, converted, titled, workflow
+from .thumbnails import SIZE, thumbnail
+
+# How the frontend puts a branch that was stopped.
+BLOCKED = [
+    "KSampler failed",
+    "This node threw an error during execution. Check its inputs or try a different configuration.",
+]
+COMPLAINTS = ("failed", "issing", "rror", "nable to")
+NODE_FIELDS = ("id", "type", "pos", "size", "mode", "widgets_values")
+TEXTS = {
+    "check": {"What the check says": [MEMORIZED, CLEAR]},
+    "gate_and_rewrite": {
+        "What the gate says": ["Cryptomnesia stopped this branch (block if memorized). " + MEMORIZED],
+        "What was changed": [CLEAR],
+    },
+    "save_with_provenance": {"What was changed": [CLEAR], "What holds": [f"{PACK}/demo_0"]},
+}
+IMAGES = {
+    "check": {"What the model then makes": True},
+    "gate_and_rewrite": {"Stays empty": False, "No longer the training image": True},
+    "save_with_provenance": {"CryptomnesiaSaveImage": True},
+}
+
+
+@pytest.fixture(scope="module", params=NAMES)
+def opened(request: pytest.FixtureRequest, browser: Browser) -> tuple[Browser, str]:
+    """A template in the browser; nothing of it is left in the server's cache."""
+    browser.server.request("/free", {"free_memory": True})
+    browser.open_template(PACK, request.param)
+    return browser, request.param
+
+
+def shape(saved: dict[str, Any]) -> dict[str, Any]:
+    """What matters of a saved workflow."""
+    nodes = [
+        {name: one.get(name) for name in NODE_FIELDS}
+        | {"links": [(slot["name"], slot["type"], slot["link"]) for slot in one["inputs"]]}
+        | {"outputs": [(slot["name"], sorted(slot["links"] or [])) for slot in one["outputs"]]}
+        for one in sorted(saved["nodes"], key=lambda one: one["id"])
+    ]
+    groups = [(group["title"], list(group["bounding"])) for group in saved["groups"]]
+    return {"nodes": nodes, "links": sorted(saved["links"]), "groups": groups}
+
+
+def complaints(browser: Browser) -> list[str]:
+    """Lines of dialogs and messages that tell of something wrong; the workflow's own notes are left out."""
+    notes = "\n".join(browser.evaluate("[...document.querySelectorAll('.comfy-markdown')].map(one => one.innerText)"))
+    lines = [line for line in browser.words().splitlines() if line not in notes.splitlines()]
+    return [line for line in lines if any(word in line for word in COMPLAINTS)]
+
+
+def shown(browser: Browser, number: str) -> str:
+    """The text in a preview node."""
+    script = f"app.graph.getNodeById({number}).widgets.map(one => one.value).filter(one => typeof one === 'string')"
+    return "\n".join(browser.evaluate(script))
+
+
+def crop(photograph: Image.Image, browser: Browser, number: str) -> Image.Image:
+    """The lower part of a node, where its images are."""
+    left, top, _, _ = browser.evaluate(BOUNDS)
+    x, y, width, height = browser.evaluate(
+        f"(() => {{ const n = app.graph.getNodeById({number}); return [...n.pos, ...n.size]; }})()"
+    )
+    x, y = x - left + ROOM / 2, y - top + ROOM / 2
+    return photograph.crop((round(x + 20), round(y + height / 2), round(x + width - 20), round(y + height - 20)))
+
+
+def test_the_frontend_saves_and_posts_what_is_in_the_file(opened: tuple[Browser, str]):
+    browser, name = opened
+    saved = workflow(name)
+    assert shape(json.loads(browser.evaluate("JSON.stringify(app.graph.serialize())"))) == shape(saved)
+    posted = browser.evaluate("app.graphToPrompt().then(made => made.output)")
+    assert {number: {key: one[key] for key in ("class_type", "inputs")} for number, one in posted.items()} == converted(
+        browser.server, saved
+    )
+
+
+def test_nothing_is_missing(opened: tuple[Browser, str]):
+    browser, name = opened
+    unknown = browser.evaluate(
+        "app.graph._nodes.filter(n => !LiteGraph.registered_node_types[n.type]).map(n => n.type)"
+    )
+    titles = dict(browser.evaluate("app.graph._nodes.map(n => [String(n.id), n.title])"))
+    assert not unknown and not complaints(browser)
+    for one in workflow(name)["nodes"]:
+        display = one["type"] if one["type"] in NOTES else browser.server.object_info(one["type"])["display_name"]
+        assert titles[str(one["id"])] == one.get("title", display)
+
+
+def test_a_run_shows_texts_and_images(opened: tuple[Browser, str], tmp_path: Path):
+    browser, name = opened
+    saved = workflow(name)
+    assert browser.queue()["status"]["status_str"] == "success"
+    assert complaints(browser) == (BLOCKED if name == "gate_and_rewrite" else [])
+    for title, texts in TEXTS[name].items():
+        for number, text in zip(titled(saved, title), texts, strict=True):
+            assert shown(browser, number).startswith(text)
+    photograph = browser.photograph(tmp_path / f"{name}.png")
+    look_at(browser, saved, Image.open(photograph).convert("RGB"), IMAGES[name])
+    small = Image.open(thumbnail(photograph, tmp_path / f"{name}.jpg"))
+    assert small.size == SIZE and max(ImageStat.Stat(small).stddev) > 20
+
+
+def look_at(browser: Browser, saved: dict[str, Any], photograph: Image.Image, images: dict[str, bool]) -> None:
+    for title, there in images.items():
+        for number in titled(saved, title):
+            assert (max(ImageStat.Stat(crop(photograph, browser, number)).stddev) > 15) == there, title
+
+
+def test_a_missing_node_would_be_noticed(browser: Browser):
+    saved = workflow("check")
+    next(one for one in saved["nodes"] if one["type"] == "VAEDecode")["type"] = "NoSuchNode"
+    browser.open()
+    browser.evaluate(f"app.loadGraphData({json.dumps(saved)})")
+    browser.settle()
+    assert complaints(browser)
