@@ -37,8 +37,8 @@ class MemorizationCheck(io.ComfyNode):
                     "alignment",
                     default=False,
                     optional=True,
-                    tooltip="Also measure how guidance is aligned near the end of the schedule (arXiv 2601.20642). Takes "
-                    "part in no verdict, and doubles the cost.",
+                    tooltip="Also measure how guidance is aligned near the end of the schedule (arXiv 2601.20642). "
+                    "Takes part in no verdict, and doubles the cost.",
                 ),
             ],
             outputs=[

@@ -20,16 +20,18 @@ def levels(time: Tensor, kind: str) -> tuple[Tensor, Tensor]:
     return alpha.view(-1, 1, 1, 1), sigma.view(-1, 1, 1, 1)
 
 
-def split(x: Tensor, time: Tensor, kind: str, mean: Tensor | float) -> tuple[Tensor, Tensor]:
+def split(
+    x: Tensor, time: Tensor, kind: str, mean: Tensor | float, std: Tensor | float = STD
+) -> tuple[Tensor, Tensor]:
     """E[x0 | x] and E[noise | x] in float64."""
     alpha, sigma = levels(time, kind)
     x = x.double()
-    surprise = (x - alpha * mean) / (alpha**2 * STD**2 + sigma**2)
-    return mean + alpha * STD**2 * surprise, sigma * surprise
+    surprise = (x - alpha * mean) / (alpha**2 * std**2 + sigma**2)
+    return mean + alpha * std**2 * surprise, sigma * surprise
 
 
-def output(x: Tensor, time: Tensor, kind: str, mean: Tensor | float) -> Tensor:
+def output(x: Tensor, time: Tensor, kind: str, mean: Tensor | float, std: Tensor | float = STD) -> Tensor:
     """What a perfect network of that kind puts out, float64."""
     alpha, sigma = levels(time, kind)
-    x0, noise = split(x, time, kind, mean)
+    x0, noise = split(x, time, kind, mean, std)
     return {"epsilon": noise, "v": alpha * noise - sigma * x0, "sample": x0, "flow": noise - x0}[kind]
