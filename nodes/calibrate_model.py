@@ -7,8 +7,9 @@ import comfy.utils
 from comfy_api.latest import io
 
 from ..guard.adapters.comfyui import ComfyDenoiser
+from ..guard.calibration import Calibration
 from ..guard.calibration_run import CalibrationRun
-from ..guard.errors import InputError
+from ..guard.errors import CalibrationError, InputError
 from ..guard.prompts import benign
 from . import calibrations, inputs
 from .values import CATEGORY, start_shape
@@ -73,6 +74,7 @@ class CalibrateModel(io.ComfyNode):
         path = _path(name)
         denoiser = ComfyDenoiser(model, clip)
         denoiser.require_guidance()
+        _require_own(path, denoiser)
         texts = benign(prompts.splitlines())
         run = CalibrationRun(
             denoiser,
@@ -90,6 +92,18 @@ class CalibrateModel(io.ComfyNode):
         made = run.finish(path)
         text = f"{made.n} benign prompts; scores above {made.threshold:.2f} mean memorized, false-alarm rate {alpha:g}"
         return io.NodeOutput(path.name, text, ui={"text": [text]})
+
+
+def _require_own(path: Path, denoiser: ComfyDenoiser) -> None:
+    """Raises InputError if the file is another model's: a default name is soon used twice."""
+    if not path.exists():
+        return
+    try:
+        other = Calibration.load(path).fingerprint != denoiser.fingerprint
+    except CalibrationError:  # nobody's
+        return
+    if other:
+        raise InputError(f"{path.name} belongs to another model, or to other LoRAs: give this calibration another name")
 
 
 def _path(name: str) -> Path:

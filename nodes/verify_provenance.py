@@ -62,7 +62,7 @@ def _inside(name: str, folder: str) -> Path:
         path = os.path.realpath(os.path.join(place, name))
         inside = os.path.commonpath([place, path]) == place
     except ValueError:  # no path at all, or on another drive
-        inside = False
+        path, inside = name, False
     if not inside:
         raise InputError(f"{name!r} is not inside the {folder} folder: only ComfyUI's own folders are read")
     return Path(path)
