@@ -20,9 +20,7 @@ def levels(time: Tensor, kind: str) -> tuple[Tensor, Tensor]:
     return alpha.view(-1, 1, 1, 1), sigma.view(-1, 1, 1, 1)
 
 
-def split(
-    x: Tensor, time: Tensor, kind: str, mean: Tensor | float, std: Tensor | float = STD
-) -> tuple[Tensor, Tensor]:
+def split(x: Tensor, time: Tensor, kind: str, mean: Tensor | float, std: Tensor | float = STD) -> tuple[Tensor, Tensor]:
     """E[x0 | x] and E[noise | x] in float64."""
     alpha, sigma = levels(time, kind)
     x = x.double()
