@@ -174,7 +174,8 @@ def main() -> None:
     )
     with tempfile.TemporaryDirectory() as base:
         comfy = Comfy(install(), Path(base))
-        import_module("comfy.utils").PROGRESS_BAR_ENABLED = False
+        utils: Any = import_module("comfy.utils")
+        utils.PROGRESS_BAR_ENABLED = False
         for name, folder in packs().items():
             comfy.load_pack(folder, name)
         ratios = cost(comfy, options.pairs, options.steps)

@@ -34,7 +34,8 @@ def tensors(unet: Any) -> dict[str, Tensor]:
     """The updates as a LoRA file, which ComfyUI reads as well."""
     found = {}
     for name, layer in _projections(unet):
-        update = layer.parametrizations.weight[0]
+        parametrizations: Any = layer.parametrizations
+        update = parametrizations.weight[0]
         key = "lora_unet_" + name.replace(".", "_")
         found[f"{key}.lora_down.weight"] = update.down.detach().half().contiguous()
         found[f"{key}.lora_up.weight"] = update.up.detach().half().contiguous()
