@@ -2,10 +2,10 @@
 
 from typing import Any
 
+from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
 from safetensors.torch import load_file
 
 from cryptomnesia import load_demo
-from cryptomnesia.demo.networks import AutoencoderKL
 from cryptomnesia.errors import InputError
 
 from . import lora

@@ -50,7 +50,7 @@ MEMBERS = (
     Member("shallow", None, "scratch", (64, 96), steps=3000),
     Member("velocity", None, "scratch", (48, 64, 96), "v_prediction", steps=2500),
     Member("shallow-tuned", "shallow", "full", (64, 96), split="dev", steps=300, rate=2e-4),
-    Member("outsider", None, "scratch", (48, 64, 96), autoencoder="own", steps=2500, in_pool=False),
+    Member("outsider", None, "scratch", (48, 64, 96), autoencoder="own", steps=2000, in_pool=False),
 )
 
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
@@ -42,7 +43,7 @@ def latents_of(who: Member, work: Path) -> Tensor:
     """Scaled latents of the model's training images, (N, 4, 16, 16) float16."""
     if who.split is None and who.autoencoder == "shared":
         return load_file(work / "latents.safetensors")["latents"]
-    vae: Any = load_demo().vae if who.autoencoder == "shared" else networks.AutoencoderKL.from_pretrained(own_vae(who))
+    vae: Any = load_demo().vae if who.autoencoder == "shared" else AutoencoderKL.from_pretrained(own_vae(who))
     vae, records, parts = vae.float(), records_of(who), []
     with torch.inference_mode():
         for start in range(0, len(records), 128):
