@@ -40,7 +40,6 @@ class ComfyDenoiser(Denoiser):
         self._templates = Templates()
         self._base = model.model
         self._sampling = model.get_model_object("model_sampling")
-        self._sigmas: Tensor | None = None
 
     # --- what the model is ---
 

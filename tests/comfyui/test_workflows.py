@@ -182,8 +182,9 @@ def test_save_with_provenance(server: Server):
     assert Image.open(place).info["workflow"]
     assert "byte for byte" in said(result, saved, "What holds")[0]
     verify = titled(saved, "CryptomnesiaVerifyProvenance") + titled(saved, "What holds")
+    saved_so_far = len(list(place.parent.glob("*.png")))  # the browser's tests may have saved some
     again = run(server, "save_with_provenance")[0]
-    assert again.cached >= set(prompt) - set(verify) and len(list(place.parent.glob("*.png"))) == 1
+    assert again.cached >= set(prompt) - set(verify) and len(list(place.parent.glob("*.png"))) == saved_so_far
     change_a_pixel(place)
     changed = said(run(server, "save_with_provenance")[0], saved, "What holds")[0]
     assert "byte for byte" not in changed and "not" in changed
