@@ -12,6 +12,7 @@ MODULES = (
     "load_demo_model",
     "memorization_check",
     "memorization_gate",
+    "memorization_heatmap",
     "mitigate_conditioning",
     "rewrite_prompt",
     "guarded_noise",

@@ -5,11 +5,17 @@ from typing import Any
 from comfy_api.latest import io
 
 from ..guard.errors import NotApplicable
+from ..guard.report import MemorizationReport
 
 CATEGORY = "Cryptomnesia"
 Report = io.Custom(
     "CRYPTOMNESIA_REPORT"
 )  # MemorizationReport.to_dict(): plain data, equal for every copy of the library
+
+
+def read_report(report: dict[str, Any]) -> MemorizationReport:
+    """A report that came over a wire, without what was mended and located."""
+    return MemorizationReport(**{**report, "seed": int(report["seed"]), "mitigation": None, "region": None})
 
 
 def start_shape(model: Any, latent: dict[str, Any]) -> tuple[int, int, int]:

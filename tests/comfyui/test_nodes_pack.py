@@ -21,6 +21,10 @@ NODES = {
         "report score p_value is_memorized text",
     ),
     "CryptomnesiaMemorizationGate": ("value report policy", "value text"),
+    "CryptomnesiaMemorizationHeatmap": (
+        "model clip positive samples images report when probes check_seed",
+        "overlay mask map share report text",
+    ),
     "CryptomnesiaMitigateConditioning": (
         "model clip positive latent when calibration check_seed",
         "positive report text",

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from PIL import Image, ImageChops, ImageStat
 
@@ -16,7 +17,7 @@ from .thumbnails import SIZE
 
 ROOT = Path(__file__).parents[2]
 PACK = "cryptomnesia"
-NAMES = ("check", "gate_and_rewrite", "save_with_provenance")
+NAMES = ("check", "gate_and_rewrite", "locate_and_repaint", "save_with_provenance")
 NOTES = ("Note", "MarkdownNote")
 WIDGETS = {"INT", "FLOAT", "STRING", "BOOLEAN", "COMBO"}
 ANY = ("*", "COMFY_MATCHTYPE_V3")
@@ -172,6 +173,16 @@ def test_a_second_run_still_shows_what_was_stopped(server: Server):
     assert "stopped" in said(again, saved, "What the gate says")[0]
 
 
+def test_locate_and_repaint(server: Server):
+    result, saved, _ = run(server, "locate_and_repaint")
+    assert "of the image is likely recited" in said(result, saved, "How much of it")[0]
+    assert "rewrite: held" in said(result, saved, "What was changed")[0]
+    mask, new = (result.ui[titled(saved, title)[0]]["images"][0] for title in ("The mask", "That part made anew"))
+    lit = np.asarray(Image.open(io.BytesIO(server.fetch(mask))).convert("L")) > 127
+    assert 0.2 < lit.mean() < 0.8
+    assert Image.open(io.BytesIO(server.fetch(new))).size == (256, 256)
+
+
 def test_save_with_provenance(server: Server):
     result, saved, prompt = run(server, "save_with_provenance")
     (save,) = titled(saved, "CryptomnesiaSaveImage")
@@ -245,7 +256,7 @@ def test_templates_are_listed_and_served_with_thumbnails(server: Server):
 def test_every_node_has_a_help_page(server: Server):
     found = server.get("/object_info")
     ours = [name for name, info in found.items() if info["python_module"] == f"custom_nodes.{PACK}"]
-    assert len(ours) == 9
+    assert len(ours) == len(list((ROOT / "web" / "docs").glob("*.md")))
     missing = [name for name in ours if not help_page(server, name).strip()]
     assert not missing
 

@@ -1,0 +1,131 @@
+"""Node: which part of an image is recited?"""
+
+from dataclasses import asdict
+from typing import Any
+
+import numpy as np
+import torch
+from comfy_api.latest import io
+
+from ..guard.adapters.comfyui import ComfyDenoiser
+from ..guard.denoiser import Condition
+from ..guard.errors import InputError, NotApplicable
+from ..guard.localization import Late, Location, locate_late
+from ..guard.localization.trajectory import late_level
+from ..guard.report import MemorizationReport
+from ..guard.signals.memorization import derived_seed, draw_noise
+from . import inputs
+from .values import CATEGORY, Report, read_report
+
+
+class MemorizationHeatmap(io.ComfyNode):
+    """Curvature differences; see `guard.signals.curvature`."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="CryptomnesiaMemorizationHeatmap",
+            display_name="Memorization Heatmap",
+            category=CATEGORY,
+            description="Shows where a finished image is recited. The mask plugs into inpainting, so that this part "
+            "can be made anew with another prompt.",
+            search_aliases=["cryptomnesia", "heatmap", "localization", "mask", "curvature"],
+            inputs=[
+                inputs.model(),
+                inputs.clip(),
+                io.Conditioning.Input("positive", tooltip="The prompt that the image was sampled with."),
+                io.Latent.Input("samples", tooltip="The latent that the sampler gave."),
+                io.Image.Input("images", tooltip="The same, decoded."),
+                Report.Input(
+                    "report", tooltip="Of the prompt, from Memorization Check: it says whether, the map where."
+                ),
+                inputs.when(),
+                io.Int.Input(
+                    "probes",
+                    default=4,
+                    min=1,
+                    max=256,
+                    tooltip="More make the map less noisy, at two rows of cost each.",
+                ),
+                inputs.check_seed(),
+            ],
+            outputs=[
+                io.Image.Output(display_name="overlay", tooltip="Image and map side by side, with a legend."),
+                io.Mask.Output(display_name="mask", tooltip="What is likely recited; all dark if nothing is flagged."),
+                io.Mask.Output(display_name="map", tooltip="The whole map, 0 to 1, whatever the verdict."),
+                io.Float.Output(display_name="share", tooltip="Share of the images that is lit, 0 to 1."),
+                Report.Output(display_name="report", tooltip="The same report with the share in it."),
+                io.String.Output(display_name="text", tooltip="The result in plain words."),
+            ],
+        )
+
+    @classmethod
+    def execute(
+        cls,
+        model: Any,
+        clip: Any,
+        positive: Any,
+        samples: Any,
+        images: Any,
+        report: dict[str, Any],
+        when: str,
+        probes: int,
+        check_seed: int,
+    ) -> io.NodeOutput:
+        denoiser = ComfyDenoiser(model, clip, like=positive)
+        latents = model.model.process_latent_in(samples["samples"]).float()
+        if latents.ndim != 4 or len(latents) != len(images):
+            raise InputError(
+                f"{len(images)} images do not belong to a latent of shape {tuple(latents.shape)}: "
+                "connect what the sampler gave, and the same decoded"
+            )
+        try:
+            denoiser.require_guidance()
+        except NotApplicable as reason:
+            dark = torch.zeros(images.shape[:3])
+            return io.NodeOutput(images, dark, dark, 0.0, report, f"not applicable: {reason}")
+        condition, about = denoiser.read(positive)[[0]], read_report(report)
+        found = [
+            _located(denoiser, condition, latent[None], image, about, probes, derived_seed(check_seed, i))
+            for i, (latent, image) in enumerate(zip(latents, images, strict=True))
+        ]
+        masks = torch.stack([_lit(one, when) for one in found])
+        share = masks.mean().item()
+        overlays = torch.stack([torch.from_numpy(np.asarray(one.overlay())).float() / 255 for one in found])
+        maps = torch.stack([one.map / one.map.max().clamp_min(1e-12) for one in found])
+        region = {**asdict(found[0].report.region), "share": None if found[0].mask is None else share}  # type: ignore[arg-type]
+        return io.NodeOutput(overlays, masks, maps, share, {**report, "region": region}, _text(share, found[0]))
+
+
+def _lit(location: Location, when: str) -> torch.Tensor:
+    """(H, W), 1 where the mask is."""
+    mask = location.region if when == "always" else location.mask
+    return torch.zeros_like(location.map) if mask is None else mask.float()
+
+
+def _located(
+    denoiser: ComfyDenoiser,
+    condition: Condition,
+    latent: torch.Tensor,
+    image: torch.Tensor,
+    report: MemorizationReport,
+    probes: int,
+    seed: int,
+) -> Location:
+    """From the finished latent, to which the noise of the last step is added again."""
+    level = late_level(denoiser)
+    alpha, sigma = level.alpha.item(), level.sigma.item()
+    noise = draw_noise(denoiser, 1, seed, tuple(latent.shape[1:]))  # type: ignore[arg-type]
+    late = Late(alpha * latent.cpu() + sigma * noise, level, condition, None)
+    return locate_late(denoiser, late, image.movedim(-1, 0), report, probes=probes)
+
+
+def _text(share: float, location: Location) -> str:
+    verdict = location.report.verdict
+    if verdict == "memorized":
+        return f"{100 * share:.1f} % of the image is likely recited"
+    lit = f"; where the map stands out, {100 * share:.1f} % of the image, is lit all the same" if share else ""
+    return f"the prompt's verdict is {verdict!r}: nothing is likely recited{lit}"
+
+
+NODE = MemorizationHeatmap
