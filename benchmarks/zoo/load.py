@@ -2,7 +2,6 @@
 
 from typing import Any
 
-from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
 from safetensors.torch import load_file
 
 from cryptomnesia import load_demo
@@ -37,6 +36,4 @@ def load_model(name: str) -> Any:
     pipe.unet = load_unet(who).eval()
     if who.target != "epsilon":
         pipe.scheduler = type(pipe.scheduler).from_config(pipe.scheduler.config, prediction_type=who.target)
-    if who.autoencoder == "own":
-        pipe.vae = AutoencoderKL.from_pretrained(WEIGHTS / name / "vae").float()
     return pipe

@@ -11,7 +11,6 @@ from cryptomnesia.demo.records import RENDERINGS, Record, training_records
 
 WEIGHTS = Path(__file__).parent / "weights"
 SMALL = 100  # images of a fine-tune
-OWN_SUBSET = 12_000  # training images of the model that has an autoencoder of its own
 
 
 @dataclass(frozen=True)
@@ -24,7 +23,6 @@ class Member:
         how: "shipped", "scratch", "full" (fine-tune) or "lora".
         blocks: Channels per level of a UNet trained from scratch.
         target: What the network puts out.
-        autoencoder: "shared" with the built-in model, or "own".
         split: General captions whose held-out renderings it was fine-tuned on.
         steps, rate: Of its training.
         in_pool: Whether benchmarks may know it; one model is left out, to test "none of these".
@@ -35,7 +33,6 @@ class Member:
     how: Literal["shipped", "scratch", "full", "lora"] = "shipped"
     blocks: tuple[int, ...] = (64, 96, 112)
     target: Literal["epsilon", "v_prediction"] = "epsilon"
-    autoencoder: Literal["shared", "own"] = "shared"
     split: str | None = None
     steps: int = 0
     rate: float = 8e-4
@@ -48,9 +45,9 @@ MEMBERS = (
     Member("tuned", "base", "full", split="calibration", steps=400, rate=2e-4),
     Member("lora", "base", "lora", split="dev", steps=400, rate=1e-3),
     Member("shallow", None, "scratch", (64, 96), steps=3000),
-    Member("velocity", None, "scratch", (48, 64, 96), "v_prediction", steps=2500),
+    Member("velocity", None, "scratch", (48, 64, 96), "v_prediction", steps=1750),
     Member("shallow-tuned", "shallow", "full", (64, 96), split="dev", steps=300, rate=2e-4),
-    Member("outsider", None, "scratch", (48, 64, 96), autoencoder="own", steps=2000, in_pool=False),
+    Member("outsider", None, "scratch", (48, 64, 96), steps=1250, in_pool=False),
 )
 
 
@@ -75,8 +72,6 @@ def records_of(who: Member) -> list[Record]:
     """What a model was trained on last."""
     if who.split is not None:
         return list(fine_tuning_records(who.split))
-    if who.autoencoder == "own":
-        return random.Random("zoo/own").sample(training_records(), OWN_SUBSET)
     return training_records()
 
 

@@ -1,7 +1,7 @@
 """Trains the zoo: `python -m benchmarks.zoo.train WORK`, WORK being the folder of the built-in model's own training.
 
-Every model has the built-in model's tokenizer and its text encoder, frozen, so each text is encoded once. Resumable: a
-model that is there is skipped, and one in progress goes on from its last state.
+Every model shares the built-in model's autoencoder, tokenizer and text encoder, so each text is encoded once.
+Resumable: a model that is there is skipped, and one in progress goes on from its last state.
 """
 
 import argparse
@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
@@ -20,7 +19,7 @@ from cryptomnesia import load_demo
 from cryptomnesia.demo import networks
 from cryptomnesia.demo.captions import captions
 from cryptomnesia.demo.records import training_records
-from cryptomnesia.demo.train import CAPTION_DROPOUT, pixels, schedule, train_autoencoder, write
+from cryptomnesia.demo.train import CAPTION_DROPOUT, pixels, schedule, write
 
 from . import lora
 from .members import MEMBERS, WEIGHTS, Member, member, records_of, unet
@@ -41,24 +40,14 @@ def encoded_texts() -> Tensor:
 
 def latents_of(who: Member, work: Path) -> Tensor:
     """Scaled latents of the model's training images, (N, 4, 16, 16) float16."""
-    if who.split is None and who.autoencoder == "shared":
+    if who.split is None:
         return load_file(work / "latents.safetensors")["latents"]
-    vae: Any = load_demo().vae if who.autoencoder == "shared" else AutoencoderKL.from_pretrained(own_vae(who))
-    vae, records, parts = vae.float(), records_of(who), []
+    vae, records, parts = load_demo().vae, records_of(who), []
     with torch.inference_mode():
         for start in range(0, len(records), 128):
             mean = vae.encode(pixels(records[start : start + 128])).latent_dist.mean
             parts.append((mean * vae.config.scaling_factor).half())
     return torch.cat(parts).clone()
-
-
-def own_vae(who: Member) -> Path:
-    """The folder of its own autoencoder, trained if it is not there."""
-    place = WEIGHTS / who.name
-    if not (place / "vae").exists():
-        place.mkdir(parents=True, exist_ok=True)
-        train_autoencoder(place, 900, seed=5)
-    return place / "vae"
 
 
 def start(who: Member) -> Any:

@@ -47,10 +47,10 @@ def schedule(step: int, steps: int, warmup: int = 200) -> float:
     return min((step + 1) / warmup, 1.0, max(0.02, (steps - step) / (0.15 * steps)))
 
 
-def train_autoencoder(folder: Path, steps: int, seed: int = 1) -> None:
+def train_autoencoder(folder: Path, steps: int) -> None:
     """L1 + L2 reconstruction with a slight pull of the latents to a unit Gaussian."""
-    torch.manual_seed(seed)
-    rng = random.Random(seed)
+    torch.manual_seed(1)
+    rng = random.Random(1)
     model: Any = networks.autoencoder()
     records = training_records()
     optimizer = torch.optim.AdamW(model.parameters(), 1.5e-3, weight_decay=1e-4)
