@@ -23,6 +23,16 @@ def __getattr__(name: str) -> Any:
     # loaded on first use, so that importing the package costs next to nothing
     if name in _HOMES:
         return getattr(import_module(_HOMES[name], __name__), name)
-    if name in ("adapters", "calibration", "demo", "denoiser", "report", "sidecar", "signals"):
+    if name in (
+        "adapters",
+        "attribution",
+        "calibration",
+        "demo",
+        "denoiser",
+        "localization",
+        "report",
+        "sidecar",
+        "signals",
+    ):
         return import_module(f".{name}", __name__)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from .adapters import to_denoiser
 from .calibration import Calibration
@@ -20,6 +20,9 @@ from .mitigation.result import Mended, Method
 from .mitigation.rewrite import Rewriter
 from .report import MemorizationReport
 from .signals.memorization import MemorizationResult, draw_noise, memorization_score
+
+if TYPE_CHECKING:
+    from .localization import Location
 
 POLICIES = ("warn", "block", *METHODS)
 NO_CALIBRATION = "no calibration for this model: run `cryptomnesia calibrate`"
@@ -238,6 +241,21 @@ class Guard:
             rewriter=self.rewriter,
             words=self.words,
         )
+
+    def locate(self, prompt: str, **settings: Any) -> "Location":
+        """Samples one image with the pipeline's own call, and tells where it is recited.
+
+        Args:
+            prompt: As for the pipeline.
+            settings: seed, steps, guidance, height, width, baseline, probes, report and advance of
+                `localization.locate`.
+
+        Raises:
+            InputError, NotApplicable, CalibrationError, NonFiniteError, OutOfMemory: As `localization.locate` says.
+        """
+        from .localization import locate
+
+        return locate(self, prompt, **settings)
 
     # --- reporting ---
 

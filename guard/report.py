@@ -10,6 +10,26 @@ Verdict = Literal["memorized", "clear", "uncalibrated", "not applicable"]
 
 
 @dataclass(frozen=True)
+class RegionReport:
+    """How much of one image is recited, and how that was measured.
+
+    Attributes:
+        share: Share of the image's pixels that are lit, in [0, 1]; None where the prompt has no verdict.
+        peak: The map's highest values, in 1 / variance of the latent; pixels above half of it are lit.
+        sigma: Noise of the latent that the map was taken of.
+        probes, smoothing: Of the map: random probes, and latent pixels.
+        forward_rows: Rows of the network that the map cost.
+    """
+
+    share: float | None
+    peak: float | None
+    sigma: float
+    probes: int
+    smoothing: float
+    forward_rows: int
+
+
+@dataclass(frozen=True)
 class MemorizationReport:
     """Result of checking one prompt, or one image that is about to be sampled.
 
@@ -28,6 +48,7 @@ class MemorizationReport:
         fingerprint: Of the model; None where its weights are out of reach.
         calibration_id: Digest of the calibration, or None.
         mitigation: What was tried to mend it, or None. The verdict is that of what is sampled in the end.
+        region: Where the image is recited, if that was looked at.
     """
 
     prompt: str | None
@@ -45,6 +66,7 @@ class MemorizationReport:
     fingerprint: str | None
     calibration_id: str | None
     mitigation: "Mitigation | None" = None
+    region: RegionReport | None = None
 
     @property
     def memorized(self) -> bool:

@@ -11,9 +11,8 @@ from ..guard.adapters.comfyui import ComfyDenoiser
 from ..guard.denoiser import Condition
 from ..guard.errors import InputError, NotApplicable
 from ..guard.localization import Late, Location, locate_late
-from ..guard.localization.trajectory import late_level
 from ..guard.report import MemorizationReport
-from ..guard.signals.memorization import derived_seed, draw_noise
+from ..guard.signals.memorization import derived_seed
 from . import inputs
 from .values import CATEGORY, Report, read_report
 
@@ -112,11 +111,7 @@ def _located(
     probes: int,
     seed: int,
 ) -> Location:
-    """From the finished latent, to which the noise of the last step is added again."""
-    level = late_level(denoiser)
-    alpha, sigma = level.alpha.item(), level.sigma.item()
-    noise = draw_noise(denoiser, 1, seed, tuple(latent.shape[1:]))  # type: ignore[arg-type]
-    late = Late(alpha * latent.cpu() + sigma * noise, level, condition, None)
+    late = Late.of_finished(denoiser, latent, condition, seed)
     return locate_late(denoiser, late, image.movedim(-1, 0), report, probes=probes)
 
 

@@ -7,7 +7,7 @@ import math
 import os
 import subprocess
 import sys
-from dataclasses import replace
+from dataclasses import asdict, replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -16,6 +16,7 @@ import torch
 from PIL import Image, PngImagePlugin
 
 from cryptomnesia.errors import InputError, SidecarError
+from cryptomnesia.report import RegionReport
 from cryptomnesia.sidecar import (
     Generation,
     file_sha256,
@@ -28,7 +29,7 @@ from cryptomnesia.sidecar import (
     write_sidecar,
 )
 
-from .provenance import GENERATION, PROMPT, REPORT, REWRITTEN, document, pixels, saved
+from .provenance import GENERATION, PROMPT, REPORT, REWRITTEN, document, edit, pixels, saved
 
 
 def test_statement_names_the_image_and_what_the_check_said(tmp_path):
@@ -359,3 +360,16 @@ def test_an_image_that_is_none_gets_no_sidecar(tmp_path):
     with pytest.raises(SidecarError, match="does not exist"):
         write_sidecar(tmp_path / "b.png", None, GENERATION)
     assert [p.name for p in tmp_path.iterdir()] == ["a.png"]
+
+
+def test_regions_are_told_where_they_were_looked_at(tmp_path):
+    region = RegionReport(share=0.25, peak=9.5, sigma=0.2, probes=4, smoothing=1.0, forward_rows=8)
+    image = saved(tmp_path, report=replace(REPORT, region=region))
+    said = document(image)["predicate"]
+    assert said["check"]["region"] == asdict(region) and len(said["limitations"]) == 5
+    assert verify(image).intact
+    edit(image, lambda found: found["predicate"]["check"]["region"].update(share=1.5))
+    with pytest.raises(SidecarError, match=r"predicate\.check"):
+        read_statement(sidecar_path(image))
+    plain = saved(tmp_path, "plain.png")
+    assert "region" not in document(plain)["predicate"]["check"] and verify(plain).intact

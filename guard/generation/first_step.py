@@ -44,8 +44,8 @@ class FirstStep:
         noise = x[images:].detach().float()
         if abs(noise.std().item() - 1) > MOST_UNLIKE or abs(noise.mean().item()) > MOST_UNLIKE:
             raise NotApplicable("sampling does not start from standard normal noise: a check says nothing there")
-        negative, positive = (_own(condition[rows]) for rows in (slice(0, images), slice(images, None)))
-        empty = _equal(negative, _like(denoiser.empty, positive))
+        negative, positive = (own_copy(condition[rows]) for rows in (slice(0, images), slice(images, None)))
+        empty = is_empty(negative, denoiser.empty, positive)
         level = denoiser.levels.pure_noise
         guidance = None
         if empty and torch.allclose(time.float().flatten()[:1].cpu(), level.time.float().cpu(), atol=1e-6):
@@ -119,7 +119,7 @@ def _at_pure_noise(denoiser: Denoiser, step: FirstStep) -> tuple[Tensor, int]:
     return conditional - denoiser.predict(step.noise, level, empty).pull, 2 * images
 
 
-def _own(condition: Condition) -> Condition:
+def own_copy(condition: Condition) -> Condition:
     """Copies that stay usable, with gradients too, whatever mode the pipeline runs in."""
     with torch.inference_mode(False):
         return Condition(**{name: tensor.detach().clone() for name, tensor in condition.tensors.items()})
@@ -128,6 +128,11 @@ def _own(condition: Condition) -> Condition:
 def without_extras(condition: Condition, empty: Condition) -> Condition:
     """Only what the empty prompt has, too: beside private noise, e.g. the size embedding is the model's default."""
     return Condition(**{name: condition.tensors[name] for name in empty.tensors})
+
+
+def is_empty(rows: Condition, empty: Condition, beside: Condition) -> bool:
+    """Whether the negative rows say what the empty prompt does, with what else the positive rows beside them say."""
+    return _equal(rows, _like(empty, beside))
 
 
 def _like(empty: Condition, other: Condition) -> Condition:

@@ -15,6 +15,7 @@ _SIGNALS = (
 )
 _KEPT = ("p_value", "alpha", "draws", "forward_rows", "reason", "note", "fingerprint", "calibration_id")
 _MENDED = ("score_before", "score_after", "p_before", "p_after", "recall", "similarity", "forward_rows")
+_LOCATED = ("share", "peak", "sigma", "probes", "smoothing", "forward_rows")
 
 _ALWAYS = (
     "The verdict is a likelihood drawn from a statistical test, not proof about this image.",
@@ -48,6 +49,7 @@ def check_of(report: Mapping[str, Any], privacy: Privacy, calibration: Any) -> d
         "threshold": threshold,
         "benign_prompts": benign,
         "mitigation": _mitigation(report.get("mitigation"), privacy),
+        **({} if report.get("region") is None else {"region": _region(report["region"])}),
     }
 
 
@@ -74,6 +76,10 @@ def _mitigation(about: Mapping[str, Any] | None, privacy: Privacy) -> dict[str, 
     }
 
 
+def _region(about: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: about.get(key) for key in _LOCATED}
+
+
 def _change(change: Mapping[str, Any], privacy: Privacy) -> dict[str, Any]:
     # single words are left out even where prompts are hashed: a dictionary would find them in no time
     words = ("word", "became") if privacy.mode == "plain" else ()
@@ -93,4 +99,8 @@ def limitations(report: Mapping[str, Any] | None) -> list[str]:
         )
     elif verdict in _MEANING:
         lines.append(_MEANING[verdict])
+    if (report.get("region") or {}).get("share"):
+        lines.append(
+            "The lit share is an estimate of where the prompt pins the image down most; its border is not exact."
+        )
     return [*lines, *_ALWAYS[1:]]

@@ -1,0 +1,130 @@
+"""`cryptomnesia locate`: make an image and show which part of it is recited."""
+
+import json
+import math
+import sys
+from contextlib import nullcontext
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.text import Text
+
+from ..errors import InputError
+from . import options
+from .console import EXIT_CLEAR, EXIT_MEMORIZED, p_text, progress, stderr, stdout, verdict_text
+from .files import make_folder, write_bytes
+from .models import open_guard
+
+if TYPE_CHECKING:
+    from ..guard import Guard
+    from ..localization import Location
+
+STEPS = 50
+LARGEST_SEED = 2**64 - 1
+
+
+def locate(
+    prompt: Annotated[str, typer.Option("--prompt", "-p", metavar="PROMPT", help="What to make.")],
+    out: Annotated[Path, typer.Option("--out", "-o", metavar="FOLDER", help="Where to put the image and its maps.")],
+    model: options.Model = "demo",
+    calibration: options.CalibrationFile = None,
+    alpha: Annotated[float | None, typer.Option(help="False-alarm rate; the calibration's own by default.")] = None,
+    seed: Annotated[int, typer.Option(min=0, max=LARGEST_SEED, help="Seed of the image and of the check.")] = 0,
+    steps: Annotated[int, typer.Option(min=1, max=1000, help="Sampling steps.")] = STEPS,
+    guidance: Annotated[
+        float | None, typer.Option(min=0, help="Guidance scale; the pipeline's own by default.")
+    ] = None,
+    probes: Annotated[
+        int, typer.Option(min=1, max=1024, help="Random probes of the map; more is steadier and slower.")
+    ] = 4,
+    height: options.Height = None,
+    width: options.Width = None,
+    as_json: options.Json = False,
+) -> int:
+    """Makes one image and shows which part of it is likely recited.
+
+    Writes image.png with its sidecar, map.png (for people), mask.png (white = likely recited) and map.npy (the map).
+
+    Exit code: 0 nothing is likely recited (or no calibration, so no verdict), 3 a part is, 2 bad input.
+    """
+    if not prompt.strip():
+        raise InputError("an empty prompt recites nothing: give one with words in it")
+    if guidance is not None and not math.isfinite(guidance):
+        raise InputError(f"--guidance is a number, such as 7.5, not {guidance}")
+    make_folder(out)
+    guard, _ = open_guard(model, calibration, alpha, None, (height, width))
+    guard.denoiser.pipe.set_progress_bar_config(disable=True)
+    with progress("calls of the network") if not as_json else nullcontext() as bar:
+        task = bar.add_task("sampling", total=steps) if bar else None
+
+        def advance(count: int) -> None:
+            if bar is not None and task is not None:
+                bar.advance(task, count)
+
+        settings = {"seed": seed, "steps": steps, "guidance": guidance, "height": height, "width": width}
+        found = guard.locate(prompt, probes=probes, advance=advance, **settings)
+    files = write(out, found, guard)
+    if as_json:
+        sys.stdout.write(json.dumps({"schema": "cryptomnesia/location/1", **found.to_dict(), "files": files}) + "\n")
+    else:
+        _show(found, files)
+    if guard.calibration is None:
+        stderr().print(
+            "no verdict without a calibration: run `cryptomnesia calibrate --model MODEL --out FILE` once, "
+            "then give it as --calibration FILE",
+            style="yellow",
+            markup=False,
+            soft_wrap=True,
+        )
+    return EXIT_MEMORIZED if found.share else EXIT_CLEAR
+
+
+def write(out: Path, found: "Location", guard: "Guard") -> dict[str, str]:
+    """The files of one location, by what they are; the image's sidecar vouches for the others. No mask, no file."""
+    import io
+
+    import numpy as np
+    from PIL import Image
+
+    def png(picture: Any) -> bytes:
+        buffer = io.BytesIO()
+        picture.save(buffer, "PNG")
+        return buffer.getvalue()
+
+    array = io.BytesIO()
+    np.save(array, found.map.numpy(), allow_pickle=False)
+    parts = {"heatmap": ("map.png", png(found.overlay())), "map": ("map.npy", array.getvalue())}
+    if found.mask is not None:
+        parts["mask"] = ("mask.png", png(Image.fromarray(found.mask.numpy().astype(np.uint8) * 255)))
+    else:
+        (out / "mask.png").unlink(missing_ok=True)  # of an earlier image
+    for name, data in parts.values():
+        write_bytes(out / name, data)
+    evidence = [(kind, out / name) for kind, (name, _) in parts.items()]
+    sampling = {"steps": found.steps, "guidance_scale": found.guidance}
+    image = found.image.permute(1, 2, 0)
+    path = out / "image.png"
+    sidecar = guard.save(image, path, found.report, seed=found.seed, sampling=sampling, evidence=evidence)
+    files = {kind: str(out / name) for kind, (name, _) in parts.items()}
+    return {"image": str(path), **files, "sidecar": str(sidecar)}
+
+
+def _show(found: "Location", files: dict[str, str]) -> None:
+    """The verdict, what is lit, and where the pictures are."""
+    report, console = found.report, stdout()
+    score = "-" if report.score is None else f"{report.score:.2f}"
+    line = verdict_text(report.verdict)
+    line.append(f"  p-value {p_text(report.p_value)}, score {score}: {found.prompt}", style="default not bold")
+    console.print(line, soft_wrap=True)
+    if found.share is None:
+        lit = f"no mask: {found.reason}"
+    elif found.share:
+        lit = f"likely recited: {100 * found.share:.1f} % of the image (map above {found.threshold:.3g}, half its peak)"
+    else:
+        lit = "likely recited: nothing"
+    notes = [note for note in (report.note, found.note) if note]
+    for text in (lit, *notes):
+        console.print(Text(f"  {text}"), soft_wrap=True)
+    for kind, path in files.items():
+        console.print(Text(f"  {kind:<8} {path}", style="dim"), soft_wrap=True)

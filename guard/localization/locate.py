@@ -1,0 +1,121 @@
+"""Samples an image and tells where it is recited, or tells so of a latent that somebody else sampled."""
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from torch import Tensor
+
+from ..errors import InputError
+from ..report import MemorizationReport, RegionReport
+from ..signals.curvature import PROBES, SMOOTHING, curvature_map
+from ..signals.difference import Baseline
+from .location import Location, location_of
+from .refine import refine
+from .trajectory import STEPS, Late, Sampling, late_level
+
+if TYPE_CHECKING:
+    from ..guard import Guard
+
+FAR = 3.0  # times the wanted noise: maps of other levels look different
+
+
+def locate(
+    guard: "Guard",
+    prompt: str,
+    *,
+    seed: int = 0,
+    steps: int = STEPS,
+    guidance: float | None = None,
+    height: int | None = None,
+    width: int | None = None,
+    baseline: Baseline = None,
+    probes: int = PROBES["forward"],
+    report: MemorizationReport | None = None,
+    advance: Callable[[int], None] | None = None,
+) -> Location:
+    """Samples one image with the pipeline's own call, and tells where it is recited.
+
+    The image is that of an unguarded call with this seed, bit for bit, whatever the policy of the guard; the map costs
+    2 `probes` rows of the network, next to 100 of 50 steps.
+
+    Args:
+        guard: Of a pipeline; its calibration gives the verdict that lights the map or leaves it dark.
+        prompt: As for the pipeline.
+        seed: Of the image, and of the check's private noise.
+        steps: Sampling steps.
+        guidance: Guidance scale, by default the pipeline's own.
+        height, width: Of the image in pixels, by default the model's own.
+        baseline: What has not memorized the image, by default the empty prompt; see `curvature_map`.
+        probes: Random probes of the map.
+        report: Of the prompt, if it was checked already.
+        advance: Called with 1 for each call of the network.
+
+    Raises:
+        InputError: The guard is of a bare Denoiser, the pipeline refuses the settings, or probes is below 1.
+        NotApplicable: The model is guidance-distilled, or its calls cannot be read.
+        CalibrationError: The calibration is for another model or size.
+        NonFiniteError, OutOfMemory: As they say.
+    """
+    if steps < 1:
+        raise InputError(f"steps are at least 1, not {steps}")
+    denoiser = guard.denoiser
+    if baseline is None:
+        denoiser.require_guidance()
+    shape = denoiser.latent_shape(height, width)
+    sampling = Sampling(denoiser, seed=seed, steps=steps, guidance=guidance, shape=shape)
+    if report is None:
+        draws = 4 if guard.calibration is None else guard.calibration.draws
+        condition = denoiser.encode(prompt)
+        report = guard.judge([prompt], condition, seed=seed, draws=draws, shape=shape, alignment=False)[0]
+    image, late = sampling.run(prompt, advance)
+    facts = {"seed": seed, "steps": steps, "guidance": sampling.guidance}
+    return locate_late(denoiser, late, image, report, baseline=baseline, probes=probes, **facts)
+
+
+def locate_late(
+    denoiser: Any,
+    late: Late,
+    image: Tensor,
+    report: MemorizationReport,
+    *,
+    baseline: Baseline = None,
+    probes: int = PROBES["forward"],
+    **facts: Any,
+) -> Location:
+    """Tells where an image is recited from a late latent of its trajectory, whoever sampled it.
+
+    Args:
+        denoiser: The model.
+        late: The latent, its level and its condition; `late_level(denoiser)` is where maps are taken.
+        image: What it became, (3, H, W) float32 in [0, 1].
+        report: Of the prompt's check.
+        baseline, probes: As in `locate`.
+        facts: `seed`, `steps` and `guidance` of the image, where known.
+
+    Raises:
+        InputError: Shapes do not fit; otherwise as in `curvature_map`.
+    """
+    known = late.difference if baseline is None else None
+    settings = {"baseline": baseline, "probes": probes, "known": known}
+    maps = curvature_map(denoiser, late.x, late.level, late.condition, **settings)
+    if image.ndim != 3 or len(maps) != 1:
+        raise InputError(
+            f"one image (3, H, W) has one latent (1, C, h, w), not {tuple(image.shape)} and {tuple(late.x.shape)}"
+        )
+    fine = refine(maps, image.detach().cpu().float().unsqueeze(0))
+    region = RegionReport(
+        share=None,
+        peak=None,
+        sigma=late.level.sigma[0].item(),
+        probes=probes,
+        smoothing=SMOOTHING,
+        forward_rows=2 * (probes if known is not None else probes + 1),
+    )
+    return location_of(maps[0], fine[0], image, report, region, note=_note(denoiser, late), **facts)
+
+
+def _note(denoiser: Any, late: Late) -> str | None:
+    wanted, found = late_level(denoiser).sigma[0].item(), late.level.sigma[0].item()
+    if 1 / FAR <= found / wanted <= FAR:
+        return None
+    return f"the map was taken at a noise of {found:.3g}, not {wanted:.3g}: take more steps for a sharper one"

@@ -1,0 +1,133 @@
+"""What is known about where one image is recited."""
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..report import MemorizationReport, RegionReport
+
+PEAK = 0.98  # quantile of a map that stands for its highest values
+HALF = 0.5  # of the peak: where the map is higher, the prompt pulls at least half as hard as at its hardest
+
+
+def peak_of(maps: Tensor) -> Tensor:
+    """The highest value of each map (B, H, W) but for a few stray pixels, (B,)."""
+    ordered = maps.flatten(1).sort(dim=1).values
+    return ordered[:, min(ordered.shape[1] - 1, int(PEAK * ordered.shape[1]))]
+
+
+def standing_out(maps: Tensor) -> Tensor:
+    """Where maps (B, H, W) are above half their peak, (B, H, W) bool; nowhere in a map of zeros."""
+    return maps > HALF * peak_of(maps).view(-1, 1, 1)
+
+
+@dataclass(frozen=True)
+class Location:
+    """Where an image is recited, if it is.
+
+    The prompt's own verdict says whether anything is lit, the map where: curvature alone tells an ordinary thing that
+    the prompt asks for from its background, too. So the false-alarm rate is that of the verdict: of benign prompts like
+    those of the calibration, at most a share alpha has any pixel lit.
+
+    Attributes:
+        prompt: As given.
+        image: (3, H, W) float32 in [0, 1].
+        latent_map: Curvature difference, (h, w) float32, >= 0; higher = more likely memorized there.
+        map: The same at the image's size, refined along its edges, (H, W) float32, >= 0.
+        region: Where the map stands out, (H, W) bool, whatever the verdict.
+        mask: What is likely recited, (H, W) bool: the region if the verdict is "memorized", nothing if it is "clear",
+            and None where there is no verdict.
+        report: The check's, with `region` filled in.
+        seed, steps, guidance: Of the image; None where a latent was given.
+        note: What else the user should know, or None.
+    """
+
+    prompt: str | None
+    image: Tensor
+    latent_map: Tensor
+    map: Tensor
+    region: Tensor
+    mask: Tensor | None
+    report: MemorizationReport
+    seed: int | None = None
+    steps: int | None = None
+    guidance: float | None = None
+    note: str | None = None
+
+    @property
+    def share(self) -> float | None:
+        """Share of the image that is lit, in [0, 1]; None where there is no verdict."""
+        return None if self.mask is None else self.mask.float().mean().item()
+
+    @property
+    def threshold(self) -> float:
+        """Map values above it stand out: half of the map's own peak."""
+        return HALF * peak_of(self.map.unsqueeze(0)).item()
+
+    @property
+    def alpha(self) -> float | None:
+        """At most that share of benign prompts has any pixel lit; None without a calibration."""
+        return self.report.alpha
+
+    @property
+    def reason(self) -> str | None:
+        """Why there is no mask, or None."""
+        return self.report.reason if self.mask is None else None
+
+    def overlay(self, width: int = 400) -> Any:
+        """A Pillow image for people: the picture with the lit part outlined, the map, a colour bar and a legend.
+
+        Args:
+            width: Of each panel in pixels, at least.
+
+        Raises:
+            MissingPackage: Pillow is not installed.
+        """
+        from .overlay import overlay
+
+        return overlay(self, width)
+
+    def to_dict(self) -> dict[str, Any]:
+        """For JSON, without the maps; seeds are strings."""
+        return {
+            "prompt": self.prompt,
+            "seed": None if self.seed is None else str(self.seed),
+            "steps": self.steps,
+            "guidance": self.guidance,
+            "share": self.share,
+            "threshold": self.threshold,
+            "alpha": self.alpha,
+            "reason": self.reason,
+            "note": self.note,
+            "report": self.report.to_dict(),
+        }
+
+
+def location_of(
+    latent_map: Tensor,
+    fine: Tensor,
+    image: Tensor,
+    report: MemorizationReport,
+    region: RegionReport,
+    **facts: Any,
+) -> Location:
+    """Puts maps (h, w) and (H, W) of an image (3, H, W) and the prompt's verdict together."""
+
+    outstanding = standing_out(fine.unsqueeze(0))[0]
+    mask = None
+    if report.verdict in ("memorized", "clear"):
+        mask = outstanding if report.memorized else torch.zeros_like(outstanding)
+    share = None if mask is None else mask.float().mean().item()
+    region = replace(region, share=share, peak=peak_of(fine.unsqueeze(0)).item())
+    return Location(
+        prompt=report.prompt,
+        image=image,
+        latent_map=latent_map,
+        map=fine,
+        region=outstanding,
+        mask=mask,
+        report=replace(report, region=region),
+        **facts,
+    )

@@ -1,0 +1,102 @@
+"""What a prompt adds to the predicted noise, against a baseline that has not memorized the image."""
+
+import torch
+from torch import Tensor
+
+from ..denoiser import Condition, Denoiser, NoiseLevel
+from ..errors import InputError
+
+Baseline = None | Condition | Tensor | tuple[Denoiser, Condition | Tensor]
+
+
+class Difference:
+    """g(x) = noise(x, c) - noise(x, base) for noisy latents that each have a level and a prompt.
+
+    Args:
+        denoiser: The model.
+        x: Noisy latents, (B, C, H, W).
+        level: One, or one per row of x.
+        condition: One prompt, or one per row of x.
+        baseline: None for the empty prompt, another condition of the same model, or (another denoiser, its condition).
+
+    Attributes:
+        x: As float32 on the model's device, usable with gradients whatever mode it was made in.
+        sigma: (B,) float32 there.
+
+    Raises:
+        InputError: Shapes do not fit, NaN in x, or a level without noise.
+        NotApplicable: The model is guidance-distilled and the baseline is the empty prompt.
+    """
+
+    def __init__(
+        self, denoiser: Denoiser, x: Tensor, level: NoiseLevel, condition: Condition | Tensor, baseline: Baseline = None
+    ):
+        if x.ndim != 4 or not x.numel():
+            raise InputError(f"latents are (B, C, H, W), not {tuple(x.shape)}")
+        if not torch.isfinite(x).all():
+            raise InputError("the latent holds NaN or infinity: there is nothing to be read off it")
+        if baseline is None:
+            denoiser.require_guidance()
+        other, against = _baseline(denoiser, baseline)
+        if other is not denoiser and other.latent_shape()[0] != x.shape[1]:
+            raise InputError(
+                f"the baseline's latents have {other.latent_shape()[0]} channels, these have {x.shape[1]}: "
+                "compare models of one latent space"
+            )
+        with torch.inference_mode(False), torch.no_grad():
+            self.denoiser, self.other = denoiser, other
+            self.x = x.detach().to(denoiser.device, torch.float32, copy=True)
+            self.level = level.to(denoiser.device).expand(len(x))
+            self.sigma = self.level.sigma.float()
+            self.condition = _one_per_row(Condition.of(condition), len(x), "conditions")
+            self.against = _one_per_row(against, len(x), "conditions of the baseline")
+        if not (self.sigma > 0).all():
+            raise InputError("a level without noise (sigma 0) has no score: take the latent before the last step")
+        self._joined = other is denoiser and _fit_one_call(self.condition, self.against)
+
+    def __call__(self, x: Tensor, rows: Tensor, *, grad: bool = False) -> Tensor:
+        """g at latents (R, C, H, W) that take level and prompts from those rows of `self.x`; float32.
+
+        Raises:
+            NonFiniteError: The model answered with NaN or infinity.
+            OutOfMemory: The device has no memory for so many rows.
+        """
+        level, count = self.level[rows.to(self.sigma.device)], len(rows)
+        prompts, against = self.condition[rows], self.against[rows]
+        if self._joined:
+            levels, both = NoiseLevel.cat([level, level]), Condition.cat([prompts, against])
+            noise = self.denoiser.predict(torch.cat([x, x]), levels, both, grad=grad).noise
+            return noise[:count] - noise[count:]
+        noise = self.denoiser.predict(x, level, prompts, grad=grad).noise
+        base = self.other.predict(x, level, against, grad=grad).noise
+        return noise - base.to(noise.device)
+
+    def differentiable(self, rows: Tensor) -> tuple[Tensor, Tensor]:
+        """Copies of those latents, and g at them, with the graph between both."""
+        point = self.x[rows].clone().requires_grad_()
+        return point, self(point, rows, grad=True)
+
+
+def _baseline(denoiser: Denoiser, baseline: Baseline) -> tuple[Denoiser, Condition]:
+    if baseline is None:
+        return denoiser, denoiser.empty
+    if isinstance(baseline, Condition | Tensor):
+        return denoiser, Condition.of(baseline)
+    if not isinstance(baseline, tuple) or len(baseline) != 2 or not isinstance(baseline[0], Denoiser):
+        raise InputError("the baseline is None, a condition, or a pair (another denoiser, its condition)")
+    return baseline[0], Condition.of(baseline[1])
+
+
+def _one_per_row(condition: Condition, rows: int, name: str) -> Condition:
+    """As many rows as latents, in copies that serve gradients even if made in inference mode."""
+    if len(condition) not in (1, rows):
+        raise InputError(f"{len(condition)} {name} do not fit {rows} latents: give one, or one per latent")
+    chosen = condition[[0] * rows] if len(condition) == 1 else condition
+    return Condition(**{name: tensor.detach().clone() for name, tensor in chosen.tensors.items()})
+
+
+def _fit_one_call(one: Condition, other: Condition) -> bool:
+    """Whether the rows of both can share a call: prompts longer than the encoder reads at once cannot."""
+    if one.tensors.keys() != other.tensors.keys():
+        return False
+    return all(one.tensors[name].shape[1:] == other.tensors[name].shape[1:] for name in one.tensors)
