@@ -7,12 +7,16 @@ import typer
 
 from .. import __version__
 from ..errors import CryptomnesiaError
+from .attribute import attribute
 from .calibrate import calibrate
 from .check import check
 from .console import EXIT_BAD_INPUT, EXIT_CLEAR, EXIT_STOPPED, fail
 from .demo import demo
+from .identify import identify
 from .keys import keys
+from .locate import locate
 from .rewrite import rewrite
+from .signature import signature
 from .verify import verify
 
 # typer's base of all usage errors; it has no public name of its own
@@ -25,7 +29,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for command in (demo, check, calibrate, rewrite, verify):
+for command in (demo, check, calibrate, rewrite, locate, signature, identify, attribute, verify):
     app.command()(command)
 app.add_typer(keys)
 

@@ -1,0 +1,97 @@
+"""Calibrations of attribution in files, `NAME.attribution.safetensors`: read strictly, written atomically."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..errors import CalibrationError, InputError
+from .combination import LEAST, AttributionCalibration
+from .evidence import GROUPS
+from .files import read_tensors, write_tensors
+from .gaussian import Gaussian
+from .verification import Verifier
+
+SCHEMA = "cryptomnesia/attribution/1"
+SUFFIX = ".attribution.safetensors"
+_FIELDS = {"schema", "names", "fingerprints", "groups", "alpha", "temperature", "slope", "images", "created"}
+_TENSORS = {"spread", "means", "precision", "own_means", "own_spread", "weights", "held_out"}
+
+
+def save_calibration(calibration: AttributionCalibration, path: str | Path) -> None:
+    """Writes the file. Raises InputError for another ending or a folder that cannot be written to."""
+    path = Path(path)
+    if not path.name.endswith(SUFFIX):
+        raise InputError(f"such calibrations are saved as NAME{SUFFIX}, not as {path.name!r}: rename it")
+    header = {name: json.dumps(getattr(calibration, name)) for name in _FIELDS - {"schema"}}
+    who, own = calibration.gaussian, calibration.verifier
+    tensors = {"spread": who.spread, "means": who.means, "precision": who.precision, "held_out": calibration.held_out}
+    tensors |= {"own_means": own.means, "own_spread": own.spread, "weights": own.weights}
+    write_tensors(path, tensors, {"schema": SCHEMA, **header})
+
+
+def load_calibration(path: str | Path) -> AttributionCalibration:
+    """Reads a file that `save_calibration` wrote.
+
+    Raises:
+        InputError: It cannot be read.
+        CalibrationError: Anything in it is missing, extra or odd.
+    """
+    path = Path(path)
+    header, tensors = read_tensors(path, "calibration")
+    if header.get("schema") != SCHEMA:
+        raise CalibrationError(f"{path} is no calibration of attribution of this version ({SCHEMA}): calibrate again")
+    odd = sorted((set(header) ^ _FIELDS) | (set(tensors) ^ _TENSORS))
+    if odd:
+        raise CalibrationError(f"the calibration {path} has odd parts ({', '.join(odd)}): calibrate again")
+    try:
+        return _parse({name: json.loads(header[name]) for name in _FIELDS - {"schema"}}, tensors)
+    except (TypeError, ValueError, KeyError) as error:
+        raise CalibrationError(f"the calibration {path} is malformed ({error}): calibrate again") from error
+
+
+def _parse(values: dict[str, Any], tensors: dict[str, Tensor]) -> AttributionCalibration:
+    texts = {name: _texts(name, values[name]) for name in ("names", "fingerprints", "groups")}
+    numbers = {name: float(values[name]) for name in ("alpha", "temperature", "slope")}
+    images = tuple(int(n) for n in values["images"])
+    count, size, own = len(texts["names"]), len(tensors["spread"]), len(tensors["own_spread"])
+    shapes = {"spread": (size,), "means": (count, size), "precision": (size, size), "held_out": (sum(images),)}
+    shapes |= {"own_spread": (own,), "own_means": (count, own), "weights": (2 * own + 1,)}
+    for name, shape in shapes.items():
+        tensor = tensors[name]
+        if tuple(tensor.shape) != shape or tensor.dtype != torch.float64 or not torch.isfinite(tensor).all():
+            raise ValueError(f"{name} is not {shape}, finite float64")
+    fine = (
+        count == len(texts["fingerprints"]) == len(images) == len(set(texts["names"]))
+        and min(images) >= LEAST
+        and set(texts["groups"]) <= set(GROUPS)
+        and 0 < numbers["alpha"] < 1
+        and numbers["temperature"] > 0
+        and numbers["slope"] > 0
+        and numbers["alpha"] * (sum(images) + 1) >= 1
+        and bool((tensors["spread"] > 0).all() and (tensors["own_spread"] > 0).all())
+        and bool((tensors["held_out"].diff() >= 0).all())
+    )
+    if not fine:
+        raise ValueError("it holds impossible values")
+    return AttributionCalibration(
+        names=texts["names"],
+        fingerprints=texts["fingerprints"],
+        groups=texts["groups"],
+        alpha=numbers["alpha"],
+        temperature=numbers["temperature"],
+        slope=numbers["slope"],
+        images=images,
+        created=str(values["created"]),
+        gaussian=Gaussian(tensors["spread"], tensors["means"], tensors["precision"]),
+        verifier=Verifier(tensors["own_means"], tensors["own_spread"], tensors["weights"]),
+        held_out=tensors["held_out"],
+    )
+
+
+def _texts(name: str, values: Any) -> tuple[str, ...]:
+    if not isinstance(values, list) or not values or not all(isinstance(value, str) for value in values):
+        raise ValueError(f"{name} is no list of texts")
+    return tuple(values)

@@ -1,0 +1,217 @@
+"""From evidence to probabilities: who made this image, or none of these?
+
+Learned from images whose makers are known. A shrunk Gaussian model turns evidence into squared distances d to each
+maker; softmax(-d / 2T) is who it was, if any of them, with the temperature T that makes held-out images likeliest. The
+verification score of the nearest maker tells whether it was any of them: its conformal p-value among held-out images
+promises that at most a share alpha of the candidates' own images is called "none of these". The probability of that
+outcome is logistic in threshold - score, so 1/2 at the threshold; its slope is learned by leaving each candidate out,
+with "none of these" as likely beforehand as any candidate.
+"""
+
+import datetime
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from ..calibration import conformal
+from ..errors import CalibrationError, InputError
+from .candidates import Candidate
+from .evidence import Evidence
+from .gaussian import Gaussian, vectors
+from .verification import Verifier, own_terms
+
+LEAST = 8  # images per maker
+FOLDS = 5
+ALPHA = 0.05
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """What a calibration makes of B images, float64.
+
+    Attributes:
+        probabilities: (B, C + 1), the last for "none of these".
+        p_values: (B,) share of the candidates' own images that look at least as odd; small = likely none of these.
+        distances: (B, C) squared distance to each maker; smaller = likelier it.
+        scores: (B,) verification score of the nearest maker; higher = likelier one of the candidates.
+    """
+
+    probabilities: Tensor
+    p_values: Tensor
+    distances: Tensor
+    scores: Tensor
+
+
+@dataclass(frozen=True)
+class AttributionCalibration:
+    """What was learned from images of known makers, for these candidates alone.
+
+    Attributes:
+        names, fingerprints: Of the candidates, in their order.
+        groups: Which evidence.
+        alpha: Share of the candidates' own images that may be called "none of these".
+        temperature, slope: Of the two probabilities; see the module.
+        images: Images per maker.
+        created: Date.
+        gaussian: Who it was.
+        verifier: Whether it was any of them.
+        held_out: Verification scores of held-out images, sorted, (n,) float64.
+    """
+
+    names: tuple[str, ...]
+    fingerprints: tuple[str, ...]
+    groups: tuple[str, ...]
+    alpha: float
+    temperature: float
+    slope: float
+    images: tuple[int, ...]
+    created: str
+    gaussian: Gaussian
+    verifier: Verifier
+    held_out: Tensor
+
+    @property
+    def threshold(self) -> float:
+        """Verification scores up to it mean "none of these"."""
+        return float(self.held_out[math.floor(self.alpha * (len(self.held_out) + 1)) - 1])
+
+    def judge(self, evidence: Evidence) -> Judgement:
+        """Probabilities for images. Raises CalibrationError if the evidence is of other kinds or candidates."""
+        if evidence.names != self.names or set(evidence.groups) != set(self.groups):
+            raise CalibrationError(
+                f"this calibration is for the candidates {', '.join(self.names)} and evidence {', '.join(self.groups)},"
+                f" not for {', '.join(evidence.names)} and {', '.join(evidence.groups)}: calibrate again"
+            )
+        distances = self.gaussian.distance(vectors(evidence))
+        scores = _of_nearest(distances, self.verifier.score(own_terms(evidence)))
+        none = torch.sigmoid(self.slope * (self.threshold - scores))
+        known = torch.softmax(-distances / (2 * self.temperature), 1) * (1 - none)[:, None]
+        probabilities = torch.cat([known, none[:, None]], 1)
+        return Judgement(probabilities, conformal(-self.held_out, -scores), distances, scores)
+
+    def require(self, candidates: Sequence[Candidate]) -> None:
+        """Raises CalibrationError, saying what differs, unless it was made for these candidates in this order."""
+        names = tuple(candidate.name for candidate in candidates)
+        if names != self.names:
+            raise CalibrationError(
+                f"this calibration is for the candidates {', '.join(self.names)}, not {', '.join(names)}: "
+                "give the same, in the same order, or calibrate again"
+            )
+        for candidate, fingerprint in zip(candidates, self.fingerprints, strict=True):
+            if candidate.denoiser.fingerprint != fingerprint:
+                raise CalibrationError(
+                    f"the candidate {candidate.name!r} is another model than the one this calibration was made with: "
+                    "calibrate again"
+                )
+
+
+def learn(
+    evidence: Evidence, makers: Sequence[int] | Tensor, fingerprints: Sequence[str], *, alpha: float = ALPHA
+) -> AttributionCalibration:
+    """A calibration from the evidence of images whose makers are known.
+
+    Args:
+        evidence: Of n images under C candidates.
+        makers: (n,) number of each image's maker among the candidates.
+        fingerprints: Of the candidates' denoisers.
+        alpha: Share of the candidates' own images that may be called "none of these".
+
+    Raises:
+        InputError: A candidate with fewer than 8 images, too few for alpha, or evidence that is not finite.
+    """
+    maker = torch.as_tensor(makers)
+    count = _checked(evidence, maker, alpha)
+    distances, scores = _held_out(evidence, maker)
+    calibration = AttributionCalibration(
+        names=evidence.names,
+        fingerprints=tuple(fingerprints),
+        groups=tuple(evidence.groups),
+        alpha=alpha,
+        temperature=_temperature(distances, maker),
+        slope=1.0,
+        images=count,
+        created=datetime.date.today().isoformat(),
+        gaussian=Gaussian.learn(vectors(evidence), maker, len(evidence.names)),
+        verifier=Verifier.learn(own_terms(evidence), maker),
+        held_out=scores.sort().values,
+    )
+    return replace(calibration, slope=_slope(evidence, maker, scores, calibration))
+
+
+def _held_out(evidence: Evidence, maker: Tensor) -> tuple[Tensor, Tensor]:
+    """Distances (n, C) and verification scores (n,) of images that took no part in learning."""
+    x, own, c = vectors(evidence), own_terms(evidence), len(evidence.names)
+    distances, scores = torch.zeros(len(x), c, dtype=torch.float64), torch.zeros(len(x), dtype=torch.float64)
+    for test in _folds(maker):
+        distances[test] = Gaussian.learn(x[~test], maker[~test], c).distance(x[test])
+        verified = Verifier.learn(own[~test], maker[~test]).score(own[test])
+        scores[test] = _of_nearest(distances[test], verified)
+    return distances, scores
+
+
+def _of_nearest(distances: Tensor, scores: Tensor) -> Tensor:
+    """(B,) of scores (B, C), those of the maker that is nearest."""
+    return scores.gather(1, distances.argmin(1, keepdim=True)).squeeze(1)
+
+
+def _checked(evidence: Evidence, maker: Tensor, alpha: float) -> tuple[int, ...]:
+    if len(maker) != len(evidence):
+        raise InputError(f"{len(maker)} makers do not fit {len(evidence)} images: name one for each")
+    count = tuple(int((maker == m).sum()) for m in range(len(evidence.names)))
+    for name, n in zip(evidence.names, count, strict=True):
+        if n < LEAST:
+            raise InputError(f"{n} images by {name!r} are too few: give at least {LEAST} of each candidate")
+    if not 0 < alpha < 1 or alpha * (len(maker) + 1) < 1:
+        raise InputError(f"{len(maker)} images cannot promise an error rate of {alpha}: give more, or raise alpha")
+    for name, values in evidence.groups.items():
+        if not torch.isfinite(values).all():
+            raise InputError(f"the evidence {name!r} holds NaN or infinity: nothing can be learned from it")
+    return count
+
+
+def _folds(maker: Tensor) -> list[Tensor]:
+    """Masks (n,) of the images held out in turn; each maker's are shared out evenly, in order."""
+    place = torch.zeros_like(maker)
+    for m in maker.unique():
+        own = (maker == m).nonzero().flatten()
+        place[own] = torch.arange(len(own)) % FOLDS
+    return [place == fold for fold in range(FOLDS)]
+
+
+def _temperature(distances: Tensor, maker: Tensor) -> float:
+    """That makes the makers of held-out images likeliest, from a grid."""
+    grid = torch.logspace(-1, 2, 61, dtype=torch.float64)
+    losses = [torch.nn.functional.cross_entropy(-distances / (2 * t), maker).item() for t in grid]
+    return float(grid[losses.index(min(losses))])
+
+
+def _slope(evidence: Evidence, maker: Tensor, scores: Tensor, calibration: AttributionCalibration) -> float:
+    """How fast odd becomes none: from each candidate's images, had it not been in the list, against all others."""
+    if len(evidence.names) < 3:  # nobody is left to tell own from others by: odd means none, all else does not
+        return 4.0
+    # each shorter list has a threshold of its own
+    strangers = torch.cat([_left_out(evidence, maker, m, calibration.alpha) for m in range(len(evidence.names))])
+    own = calibration.threshold - scores
+    prior = 1 / (len(evidence.names) + 1)  # strangers are as likely as any candidate
+    grid = torch.logspace(-1.5, 1.5, 61, dtype=torch.float64)
+
+    def loss(slope: float) -> float:
+        log = torch.nn.functional.logsigmoid
+        return float(-prior * log(slope * strangers).mean() - (1 - prior) * log(-slope * own).mean())
+
+    losses = [loss(float(slope)) for slope in grid]
+    return float(grid[losses.index(min(losses))])
+
+
+def _left_out(evidence: Evidence, maker: Tensor, candidate: int, alpha: float) -> Tensor:
+    """Threshold - score of a candidate's images where it is not in the list."""
+    known, rest = maker != candidate, evidence.without(candidate)
+    others = maker[known] - (maker[known] > candidate).long()
+    _, own_scores = _held_out(rest[known], others)
+    threshold = own_scores.sort().values[max(0, math.floor(alpha * (len(own_scores) + 1)) - 1)]
+    x, own = vectors(rest), own_terms(rest)
+    distances = Gaussian.learn(x[known], others, len(rest.names)).distance(x[~known])
+    return threshold - _of_nearest(distances, Verifier.learn(own[known], others).score(own[~known]))

@@ -1,0 +1,250 @@
+"""What speaks for each candidate: measurements of an image under its autoencoder and its denoiser.
+
+Groups of evidence, each a few numbers per image and candidate, all logarithms of mean squares:
+
+- empty: error of the denoiser with the empty prompt at nine noise levels, on noise that all candidates share;
+- clean: what the denoiser still takes for noise in the latent itself, at five low levels;
+- prompt: both again with the image's prompt, and guided by it; only where the prompt is known;
+- inversion: how far a few DDIM steps up and down again lead away from the latent;
+- autoencoder: how well its autoencoder reproduces the image, at once and after mending the latent, and how hard the
+  image is for it; equal for candidates that share one;
+- signature: cosine distance between the image's spectral signature and the mean of the candidate's own.
+
+A model's own images are where its denoiser has least left to say: sampling ends where its guided error is small. So
+smaller speaks for the candidate in the first four groups; `combination` learns how much.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..denoiser import Condition, Denoiser, NoiseLevel
+from ..errors import InputError
+from ..signals.batching import default_rows, in_batches
+from ..signals.spectral import cosine_distance, signature
+from .candidates import Candidate, encode_prompts
+from .inversion import Inversion, invert, mean_square
+from .pictures import fitted
+
+GROUPS = ("empty", "prompt", "clean", "inversion", "autoencoder", "signature")
+DEFAULT = ("empty", "clean", "autoencoder")
+NOISY = (49, 48, 46, 43, 39, 33, 25, 15, 5)  # which of 50 sampling steps the error is measured at
+LOW = (49, 48, 46, 43, 39)  # and where the latent itself is shown
+UP = (49, 47, 44, 42, 39, 37)  # the way up and down
+DRAWS = 2
+GUIDANCE = 7.5
+SEED = 321
+PER_CALL = 16  # images whose latents are mended together
+TINY = 1e-12
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """Measurements of B images under C candidates.
+
+    Attributes:
+        names: Of the candidates.
+        groups: (B, C, F) float64 per group of evidence, in the order of GROUPS.
+    """
+
+    names: tuple[str, ...]
+    groups: dict[str, Tensor]
+
+    def __len__(self) -> int:
+        return len(next(iter(self.groups.values())))
+
+    def __getitem__(self, rows: Any) -> "Evidence":
+        return Evidence(self.names, {name: values[rows] for name, values in self.groups.items()})
+
+    def without(self, candidate: int) -> "Evidence":
+        """The same images with one candidate less."""
+        kept = [i for i in range(len(self.names)) if i != candidate]
+        names = tuple(self.names[i] for i in kept)
+        return Evidence(names, {name: values[:, kept] for name, values in self.groups.items()})
+
+    def only(self, groups: Sequence[str]) -> "Evidence":
+        """Some of the groups."""
+        return Evidence(self.names, {name: values for name, values in self.groups.items() if name in groups})
+
+    @staticmethod
+    def cat(parts: "Sequence[Evidence]") -> "Evidence":
+        """The images of all parts, which share candidates and groups."""
+        names = parts[0].groups
+        return Evidence(parts[0].names, {name: torch.cat([part.groups[name] for part in parts]) for name in names})
+
+
+def gather(
+    images: Sequence[Tensor],
+    candidates: Sequence[Candidate],
+    prompts: Sequence[str] | None = None,
+    *,
+    groups: Sequence[str] | None = None,
+    progress: Callable[[int], None] | None = None,
+) -> Evidence:
+    """Measures images under every candidate.
+
+    Args:
+        images: B images (1, 3, H, W) in [0, 1], brought to each candidate's own size.
+        candidates: C models; they may have different autoencoders, latent spaces and sizes.
+        prompts: One per image, if known.
+        groups: Which evidence; by default DEFAULT, and "prompt" where prompts are given.
+        progress: Called with the number of candidates done so far.
+
+    Raises:
+        InputError: Unknown groups, "prompt" without prompts, "signature" without the candidates' libraries.
+        NotApplicable: A candidate cannot read images or prompts.
+        NonFiniteError, OutOfMemory: As they say.
+    """
+    groups = _checked(groups, candidates, prompts, len(images))
+    inversions: dict[str, Inversion] = {}
+    parts: list[dict[str, Tensor]] = []
+    for number, candidate in enumerate(candidates):
+        key = candidate.autoencoder_key
+        if key not in inversions:
+            inversions[key] = _inverted(images, candidate)
+        found = inversions[key]
+        condition = None if "prompt" not in groups else encode_prompts(candidate, prompts or ())
+        parts.append(_measure(candidate, found, condition, groups))
+        if progress:
+            progress(number + 1)
+    names = tuple(candidate.name for candidate in candidates)
+    return Evidence(names, {name: torch.stack([part[name] for part in parts], 1) for name in groups})
+
+
+def error_levels(denoiser: Denoiser, latents: Tensor, condition: Condition | None = None) -> dict[str, Tensor]:
+    """The groups "empty" (B, 9), "clean" (B, 5) and, with a condition per image, "prompt" (B, 2 * 9 + 2 * 5).
+
+    The same noise for every denoiser with latents of that shape. For guided errors the denoiser's usual scale, 7.5.
+    """
+    generator = torch.Generator().manual_seed(SEED)
+    noise = torch.randn(len(NOISY), DRAWS, *latents.shape[1:], generator=generator).flatten(0, 1)
+    noise = torch.cat([noise, torch.zeros(len(LOW), *latents.shape[1:])]).to(denoiser.device)
+    steps = denoiser.levels.sampling(50)
+    where = [steps[i] for i in NOISY for _ in range(DRAWS)] + [steps[i] for i in LOW]
+    levels, latents, rows_each = NoiseLevel.cat(where).to(denoiser.device), latents.to(denoiser.device), len(where)
+
+    def ask(rows: slice) -> Tensor:
+        number = torch.arange(rows.start, rows.stop, device=latents.device)
+        image, row = number // rows_each, number % rows_each
+        level, eta, z = levels[row], noise[row], latents[image]
+        alpha, sigma = (v.view(-1, 1, 1, 1) for v in (level.alpha, level.sigma))
+        clean = (row >= len(NOISY) * DRAWS).view(-1, 1, 1, 1)
+        x = torch.where(clean, z, alpha * z + sigma * eta)
+        return _errors(denoiser, x, eta, level, None if condition is None else condition[image.cpu()])
+
+    kinds = 1 if condition is None else 3
+    energy = torch.zeros(len(latents) * rows_each, kinds, dtype=torch.float64)
+    batch = max(1, default_rows(latents[0].numel()) // kinds)
+    for rows, answer in in_batches(ask, len(energy), batch):
+        energy[rows] = answer
+    energy = energy.view(len(latents), rows_each, kinds)
+    noisy = energy[:, : len(NOISY) * DRAWS].view(len(latents), len(NOISY), DRAWS, kinds).mean(2)
+    silent = energy[:, len(NOISY) * DRAWS :]
+    found = {"empty": _log(noisy[..., 0]), "clean": _log(silent[..., 0])}
+    if condition is not None:
+        found["prompt"] = torch.cat([_log(part[..., 1:]).flatten(1) for part in (noisy, silent)], 1)
+    return found
+
+
+def inversion_gap(denoiser: Denoiser, latents: Tensor) -> Tensor:
+    """(B, 2): how far five DDIM steps up and down again lead away, and how much noise they find on the way up.
+
+    With the empty prompt, from the last sampling step to about a quarter of the schedule. DDIM: Song et al. 2021,
+    arXiv 2010.02502.
+    """
+    steps = denoiser.levels.sampling(50)
+    way = [steps[i].to(denoiser.device) for i in UP]
+
+    def ask(rows: slice) -> Tensor:
+        z = x = latents[rows].to(denoiser.device)
+        for here, there in pairwise(way):
+            x = _ddim(denoiser, x, here, there)
+        top = mean_square(x - way[-1].alpha * z)
+        for here, there in pairwise(way[::-1]):
+            x = _ddim(denoiser, x, here, there)
+        return torch.stack([mean_square(x - z), top], 1)
+
+    found = torch.zeros(len(latents), 2, dtype=torch.float64)
+    for rows, answer in in_batches(ask, len(latents), default_rows(latents[0].numel())):
+        found[rows] = answer
+    return _log(found)
+
+
+def autoencoder_gaps(found: Inversion) -> Tensor:
+    """(B, 3): the gap at once and after mending the latent, and the first relative to that of a second round.
+
+    Images that an autoencoder made lose nothing more in a second round (AEDR: Wang et al. 2025, double reconstruction).
+    """
+    first, last, second = (_log(gap) for gap in (found.first_gap, found.last_gap, found.second_gap))
+    return torch.stack([first, last, first - second], 1)
+
+
+def _checked(
+    groups: Sequence[str] | None, candidates: Sequence[Candidate], prompts: Sequence[str] | None, count: int
+) -> tuple[str, ...]:
+    if groups is None:
+        groups = DEFAULT if prompts is None else ("prompt", *DEFAULT)
+    odd = sorted(set(groups) - set(GROUPS))
+    if odd or not groups:
+        raise InputError(f"unknown evidence {', '.join(odd) or '(none)'}: use some of {', '.join(GROUPS)}")
+    if prompts is not None and len(prompts) != count:
+        raise InputError(f"{len(prompts)} prompts do not fit {count} images: give one per image, or none")
+    if "prompt" in groups and prompts is None:
+        raise InputError("the evidence 'prompt' needs each image's prompt: give prompts, or leave it out")
+    lacking = [c.name for c in candidates if c.library is None] if "signature" in groups else []
+    if lacking:
+        raise InputError(f"the evidence 'signature' needs the signatures of {', '.join(lacking)}: give their libraries")
+    return tuple(name for name in GROUPS if name in groups)
+
+
+def _inverted(images: Sequence[Tensor], candidate: Candidate) -> Inversion:
+    """All images under one autoencoder, a few at a time."""
+    parts = []
+    for start in range(0, len(images), PER_CALL):
+        some = torch.cat([fitted(image, candidate.pixels) for image in images[start : start + PER_CALL]])
+        parts.append(invert(candidate.coder, some))
+    fields = ("encoded", "latents", "first_gap", "last_gap", "second_gap")
+    return Inversion(*(torch.cat([getattr(part, name) for part in parts]) for name in fields))
+
+
+def _measure(
+    candidate: Candidate, found: Inversion, condition: Condition | None, groups: Sequence[str]
+) -> dict[str, Tensor]:
+    denoiser, result = candidate.denoiser, {}
+    if {"empty", "prompt", "clean"} & set(groups):
+        result |= error_levels(denoiser, found.latents, condition)
+    if "inversion" in groups:
+        result["inversion"] = inversion_gap(denoiser, found.latents)
+    if "autoencoder" in groups:
+        result["autoencoder"] = autoencoder_gaps(found)
+    if "signature" in groups and candidate.library is not None:
+        own = candidate.library
+        plan, seed, compat = own.settings
+        values = signature(denoiser, found.encoded, plan=plan, seed=seed, author_compat=compat)  # type: ignore[arg-type]
+        result["signature"] = _log(cosine_distance(values, own.prototype[None]))
+    return {name: result[name] for name in groups}
+
+
+def _errors(denoiser: Denoiser, x: Tensor, eta: Tensor, level: NoiseLevel, condition: Condition | None) -> Tensor:
+    """Mean square error (R, 1) of the noise with the empty prompt; (R, 3) with the prompt's and the guided one."""
+    if condition is None:
+        return mean_square(denoiser.predict(x, level, denoiser.empty).noise - eta)[:, None]
+    both = Condition.cat([denoiser.empty[[0] * len(x)], condition])
+    answer = denoiser.predict(torch.cat([x, x]), NoiseLevel.cat([level, level]), both).noise
+    empty, prompted = answer.chunk(2)
+    guided = empty + GUIDANCE * (prompted - empty)
+    return torch.stack([mean_square(e - eta) for e in (empty, prompted, guided)], 1)
+
+
+def _ddim(denoiser: Denoiser, x: Tensor, here: NoiseLevel, there: NoiseLevel) -> Tensor:
+    prediction = denoiser.predict(x, here, denoiser.empty)
+    alpha, sigma = (v.view(-1, 1, 1, 1) for v in (there.alpha, there.sigma))
+    return alpha * prediction.x0 + sigma * prediction.noise
+
+
+def _log(values: Tensor) -> Tensor:
+    return values.double().clamp_min(TINY).log()

@@ -1,0 +1,180 @@
+"""Whose denoiser is this? Its signature beside those of known models."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..calibration import conformal
+from ..denoiser import Denoiser
+from ..errors import InputError, require
+from ..signals.spectral import cosine_distance, signature
+from .library import Signatures, check_library
+
+UNKNOWN = "unknown"
+ALPHA = 0.05
+SAME = 0.001  # share of the library's own spread: half precision moves it by 0.00006, a small LoRA by 0.026
+SVM_C = 0.1
+
+
+@dataclass(frozen=True)
+class Identification:
+    """Whose denoiser it likely is.
+
+    Attributes:
+        decision: A name of the library, or "unknown".
+        distances: Mean cosine distance to each entry, smaller = more alike; None where latents do not fit it.
+        margin: How much farther the second closest is than the closest, as a share of the second's distance, in
+            [0, 1]; None with fewer than two.
+        p_value: Share of the library's own images that lie at least as far from their model; None where the library's
+            own latents were used, or entries have a single signature.
+        threshold: Largest distance at which the closest entry is named.
+        paired: Whether both denoisers were asked about the same latents, those that the library brings.
+        images: How many signatures the distances rest on, per entry.
+        votes: Share of signatures that a linear classifier gives each entry; None unless asked for.
+    """
+
+    decision: str
+    distances: dict[str, float | None]
+    margin: float | None
+    p_value: float | None
+    threshold: float
+    paired: bool
+    images: int
+    votes: dict[str, float] | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain data for JSON."""
+        return {name: getattr(self, name) for name in self.__dataclass_fields__}
+
+
+def identify(
+    denoiser: Denoiser,
+    library: Sequence[Signatures],
+    latents: Tensor | None = None,
+    *,
+    alpha: float = ALPHA,
+    svm: bool = False,
+    probes: int = 2,
+    progress: Callable[[int, int], None] | None = None,
+) -> Identification:
+    """Which model of a library is this denoiser?
+
+    Without latents, the denoiser is asked about latents that each entry brings, so that it can be compared with what
+    that entry answered about the same: for the same model nothing but rounding is left. It is unknown if the distance
+    is more than 0.1 % of how far the library's own images lie from their models: half precision stays below that, a
+    small LoRA does not.
+
+    With latents of images that the denoiser made, as in the paper, their signatures are compared with each entry's
+    mean; it is unknown if at most a share alpha of the library's own images lie that far from their model.
+
+    Args:
+        denoiser: The model in question.
+        library: Signatures of known models.
+        latents: (B, C, H, W) of images that the denoiser made, or None.
+        alpha: Share of known models' images that may be called unknown, with latents.
+        svm: Also ask a linear support vector machine (C = 0.1, the authors'); needs latents and scikit-learn.
+        probes: Latents per entry, without latents.
+        progress: Called with the number of comparisons done so far and of all.
+
+    Raises:
+        InputError: A library that cannot be used, or latents that do not fit the denoiser.
+        MissingPackage: scikit-learn is needed and not installed.
+    """
+    entries = check_library(library)
+    if latents is None:
+        if svm:
+            raise InputError("the linear classifier needs images that the denoiser made: give latents")
+        return _paired(denoiser, entries, probes, progress)
+    return _by_prototypes(denoiser, entries, latents, alpha, svm, progress)
+
+
+def _paired(
+    denoiser: Denoiser, entries: list[Signatures], probes: int, progress: Callable[[int, int], None] | None
+) -> Identification:
+    channels = denoiser.latent_shape()[0]
+    used = min([probes, *(len(entry.latents) for entry in entries)])
+    if used < 1:
+        raise InputError("an entry of the library brings no latents: give latents of images that the denoiser made")
+    distances: dict[str, float | None] = {}
+    for number, entry in enumerate(entries):
+        distances[entry.name] = None
+        if entry.latent_shape[0] == channels:
+            asked = _signatures(denoiser, entry, entry.latents[:used])
+            distances[entry.name] = float(cosine_distance(asked, entry.values[:used]).diagonal().mean())
+        if progress:
+            progress(number + 1, len(entries))
+    spreads = [entry.spread.median() for entry in entries if len(entry.spread)]
+    if not spreads:
+        raise InputError("the library has one signature per model, so nothing tells what is far: measure more images")
+    threshold = SAME * float(torch.stack(spreads).median())
+    return _decided(distances, threshold, None, paired=True, images=used)
+
+
+def _by_prototypes(
+    denoiser: Denoiser,
+    entries: list[Signatures],
+    latents: Tensor,
+    alpha: float,
+    svm: bool,
+    progress: Callable[[int, int], None] | None,
+) -> Identification:
+    asked = _signatures(denoiser, entries[0], latents)
+    if progress:
+        progress(1, 1)
+    return identify_signatures(asked, entries, alpha=alpha, svm=svm)
+
+
+def identify_signatures(
+    asked: Tensor, library: Sequence[Signatures], *, alpha: float = ALPHA, svm: bool = False
+) -> Identification:
+    """As `identify` with latents, for signatures (B, N) that were measured already."""
+    entries = check_library(library)
+    prototypes = torch.stack([entry.prototype for entry in entries])
+    each = cosine_distance(asked, prototypes).mean(0)
+    distances: dict[str, float | None] = dict(zip((e.name for e in entries), each.tolist(), strict=True))
+    own = torch.cat([entry.spread for entry in entries]).sort().values
+    threshold, p_value = float("inf"), None
+    if len(own):
+        allowed = int(alpha * (len(own) + 1)) - 1
+        threshold = float(own[len(own) - 1 - allowed]) if allowed >= 0 else threshold
+        p_value = float(conformal(own, each.min()[None]))
+    votes = svm_votes(asked, entries) if svm else None
+    return _decided(distances, threshold, p_value, paired=False, images=len(asked), votes=votes)
+
+
+def svm_votes(asked: Tensor, entries: Sequence[Signatures]) -> dict[str, float]:
+    """Share of signatures (B, N) that a linear support vector machine on standardised numbers gives each entry."""
+    if len(entries) < 2:
+        raise InputError("a classifier needs at least two models to tell apart: give a larger library")
+    classes, scaling = require("sklearn.svm", "bench"), require("sklearn.preprocessing", "bench")
+    known = torch.cat([entry.values for entry in entries]).double().numpy()
+    labels = [number for number, entry in enumerate(entries) for _ in range(entry.n)]
+    scaler = scaling.StandardScaler().fit(known)
+    judge = classes.SVC(kernel="linear", C=SVM_C).fit(scaler.transform(known), labels)
+    found = judge.predict(scaler.transform(asked.double().numpy())).tolist()
+    return {entry.name: found.count(number) / len(found) for number, entry in enumerate(entries)}
+
+
+def _signatures(denoiser: Denoiser, entry: Signatures, latents: Tensor) -> Tensor:
+    plan, seed, compat = entry.settings
+    return signature(denoiser, latents, plan=plan, seed=seed, author_compat=compat)  # type: ignore[arg-type]
+
+
+def _decided(
+    distances: dict[str, float | None],
+    threshold: float,
+    p_value: float | None,
+    *,
+    paired: bool,
+    images: int,
+    votes: dict[str, float] | None = None,
+) -> Identification:
+    near = sorted((distance, name) for name, distance in distances.items() if distance is not None)
+    margin = None
+    if len(near) > 1:
+        margin = 1 - near[0][0] / near[1][0] if near[1][0] > 0 else 0.0
+    decision = near[0][1] if near and near[0][0] <= threshold else UNKNOWN
+    return Identification(decision, distances, margin, p_value, threshold, paired, images, votes)

@@ -1,0 +1,132 @@
+"""Images of any origin as what autoencoders take: RGB in [0, 1], of a model's own size."""
+
+import warnings
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..errors import InputError, require
+
+MOST_PIXELS = 64 << 20
+SMALLEST_SIDE = 32  # pixels; less says nothing about its maker
+_GREY16 = ("I;16", "I;16L", "I;16B", "I;16N", "I")
+
+
+def read_picture(image: Any, name: str = "the image") -> Tensor:
+    """An image as (1, 3, H, W) float32 in [0, 1].
+
+    Args:
+        image: A file, a Pillow image, an array (H, W, 1, 3 or 4), uint8, uint16 or float in [0, 1], or a tensor
+            (3, H, W) or (1, 3, H, W) in [0, 1]. Grey, palette, CMYK, 16-bit and opaque images are converted.
+        name: What errors call an image that is no file.
+
+    Raises:
+        InputError: No image, animated, with transparent parts, smaller than 32 pixels, larger than 64 megapixels,
+            or values outside [0, 1].
+    """
+    if isinstance(image, str | Path):
+        name, image = str(image), _opened(Path(image))
+    if isinstance(image, Tensor):
+        pixels = _from_tensor(image, name)
+    elif hasattr(image, "convert") and hasattr(image, "mode"):
+        pixels = _from_pillow(image, name)
+    else:
+        pixels = _from_array(np.asarray(image), name)
+    height, width = pixels.shape[-2:]
+    if min(height, width) < SMALLEST_SIDE:
+        raise InputError(
+            f"{name} has {width}x{height} pixels, which say nothing about who made it: "
+            f"give one of at least {SMALLEST_SIDE}x{SMALLEST_SIDE}, as it was made"
+        )
+    return pixels
+
+
+def fitted(pixels: Tensor, size: tuple[int, int]) -> Tensor:
+    """(B, 3, H, W) resized to cover a size, bicubic, and cut to it around the centre; as it is where it fits."""
+    height, width = pixels.shape[-2:]
+    if (height, width) == size:
+        return pixels
+    scale = max(size[0] / height, size[1] / width)
+    shape = (max(size[0], round(height * scale)), max(size[1], round(width * scale)))
+    if shape != (height, width):
+        pixels = torch.nn.functional.interpolate(pixels, shape, mode="bicubic", antialias=True).clamp(0, 1)
+    top, left = (shape[0] - size[0]) // 2, (shape[1] - size[1]) // 2
+    return pixels[..., top : top + size[0], left : left + size[1]]
+
+
+def _opened(path: Path) -> Any:
+    """A Pillow image, decoded."""
+    pillow = require("PIL.Image", "provenance")
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", pillow.DecompressionBombWarning)
+            image = pillow.open(path)
+        _check_size(image.size, str(path))  # before a byte of it is unpacked
+        _check_frames(image, str(path))
+        image.load()
+    except FileNotFoundError as error:
+        raise InputError(f"there is no image {path}: check the name") from error
+    except pillow.DecompressionBombError as error:
+        raise InputError(f"{path} would unpack to more than {MOST_PIXELS >> 20} megapixels: scale it down") from error
+    except (OSError, SyntaxError, ValueError) as error:
+        if isinstance(error, InputError):
+            raise
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise InputError(f"{path} is no image that can be read ({reason}): save it as PNG") from error
+    return image
+
+
+def _check_size(size: tuple[int, int], name: str) -> None:
+    if size[0] * size[1] > MOST_PIXELS:
+        raise InputError(
+            f"{name} would unpack to {size[0]}x{size[1]} pixels, over {MOST_PIXELS >> 20} megapixels: scale it down"
+        )
+
+
+def _check_frames(image: Any, name: str) -> None:
+    if getattr(image, "n_frames", 1) > 1:
+        raise InputError(f"{name} is animated ({image.n_frames} frames): save one frame as PNG and give that")
+
+
+def _from_pillow(image: Any, name: str) -> Tensor:
+    _check_size(image.size, name)
+    _check_frames(image, name)
+    if image.mode in _GREY16:
+        return _from_array(np.asarray(image).astype(np.int64).clip(0, 65535).astype(np.uint16), name)
+    if image.mode == "F":
+        raise InputError(f"{name} has floating-point pixels, whose range is unknown: save it as PNG")
+    if "A" in image.mode or "transparency" in image.info:
+        image = image.convert("RGBA")
+    elif image.mode != "RGB":
+        image = image.convert("RGB")
+    return _from_array(np.asarray(image), name)
+
+
+def _from_array(array: np.ndarray, name: str) -> Tensor:
+    array = array[..., None] if array.ndim == 2 else array
+    if array.ndim != 3 or array.shape[2] not in (1, 3, 4) or 0 in array.shape:
+        raise InputError(f"{name} is no image: an array is (height, width, 3), not {tuple(array.shape)}")
+    scale = {"uint8": 255.0, "uint16": 65535.0}.get(array.dtype.name)
+    if scale is None and array.dtype.kind != "f":
+        raise InputError(f"{name} has pixels of type {array.dtype}: give uint8, uint16, or float in [0, 1]")
+    pixels = torch.from_numpy(np.ascontiguousarray(array, dtype=np.float32) / (scale or 1.0)).permute(2, 0, 1)
+    if pixels.shape[0] == 4:
+        if (pixels[3] < 1).any():
+            raise InputError(f"{name} has transparent parts: put it on a background first, and save it without alpha")
+        pixels = pixels[:3]
+    return _from_tensor(pixels.expand(3, -1, -1), name)
+
+
+def _from_tensor(pixels: Tensor, name: str) -> Tensor:
+    if pixels.ndim == 3:
+        pixels = pixels.unsqueeze(0)
+    if pixels.ndim != 4 or tuple(pixels.shape[:2]) != (1, 3) or 0 in pixels.shape:
+        raise InputError(f"{name} is no image: a tensor is (3, H, W) or (1, 3, H, W), not {tuple(pixels.shape)}")
+    _check_size((pixels.shape[-1], pixels.shape[-2]), name)
+    pixels = pixels.detach().cpu().float()
+    if not torch.isfinite(pixels).all() or pixels.min() < -1e-3 or pixels.max() > 1 + 1e-3:
+        raise InputError(f"{name} has values outside [0, 1], or NaN: divide 8-bit pixels by 255")
+    return pixels.clamp(0, 1)

@@ -1,0 +1,90 @@
+"""Did this candidate make this image at all? One question for all candidates, each asked of its own evidence alone.
+
+Comparing candidates with each other tells which is likeliest, but not whether it was any of them: an image by a
+stranger may look like an average of them all. So each candidate's evidence is put in units of what its own images
+have, and a logistic regression, with weights shared by all candidates, tells own images from those of others. Since it
+learned from images of the other candidates, it knows what strangers look like.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from .evidence import LOW, NOISY, Evidence
+
+PENALTY = 100.0  # on squared weights; chosen on the zoo's dev images
+
+
+@dataclass(frozen=True)
+class Verifier:
+    """What own images look like, and what tells them from others'.
+
+    Attributes:
+        means: (C, F) of each candidate's own images.
+        spread: (F,) of own images around them.
+        weights: (2 F + 1,) for units, their absolute values, and one constant.
+    """
+
+    means: Tensor
+    spread: Tensor
+    weights: Tensor
+
+    @staticmethod
+    def learn(x: Tensor, maker: Tensor) -> "Verifier":
+        """From evidence (n, C, F) float64 of images whose makers (n,) are known."""
+        count = x.shape[1]
+        means = torch.stack([x[maker == m, m].mean(0) for m in range(count)])
+        own = torch.nn.functional.one_hot(maker, count).bool()
+        rest = (x - means)[own]
+        spread = rest.square().mean(0).sqrt().clamp_min(1e-6)
+        untrained = Verifier(means, spread, torch.zeros(2 * x.shape[2] + 1, dtype=torch.float64))
+        return Verifier(means, spread, _logistic(untrained._units(x).flatten(0, 1), own.flatten()))
+
+    def score(self, x: Tensor) -> Tensor:
+        """(n, C) float64 log odds that each candidate made each image (n, C, F); higher = likelier its own."""
+        return self._units(x) @ self.weights
+
+    def _units(self, x: Tensor) -> Tensor:
+        # far off in either direction is odd; what is farther than ten spreads says no more
+        units = ((x - self.means) / self.spread).clamp(-10, 10)
+        return torch.cat([units, units.abs(), torch.ones_like(units[..., :1])], -1)
+
+
+def own_terms(evidence: Evidence) -> Tensor:
+    """(B, C, F) float64: evidence for each candidate that does not look at the others, free of what the image is.
+
+    Errors with the prompt are taken relative to those without it at the same level, and those relative to their mean.
+    """
+    groups, parts = evidence.groups, []
+    plain = [groups[name] for name in ("empty", "clean") if name in groups]
+    for values in plain:
+        parts.append(values - plain[0].mean(-1, keepdim=True))
+    if "prompt" in groups:
+        told = groups["prompt"].split([2 * len(NOISY), 2 * len(LOW)], -1)
+        same = dict(zip(("empty", "clean"), told, strict=True))
+        for name, values in same.items():
+            values = values.unflatten(-1, (-1, 2))
+            parts.append((values - groups[name].unsqueeze(-1) if name in groups else values).flatten(-2))
+    parts += [groups[name] for name in ("inversion", "autoencoder", "signature") if name in groups]
+    return torch.cat(parts, -1)
+
+
+def _logistic(x: Tensor, own: Tensor) -> Tensor:
+    """Weights (F,) of a penalised logistic regression; own images and others weigh the same altogether."""
+    share = own.double().mean()
+    weight = torch.where(own, 0.5 / share, 0.5 / (1 - share))
+    sign = torch.where(own, 1.0, -1.0).double()
+    weights = torch.zeros(x.shape[1], dtype=torch.float64)
+    # Newton's method: convex, and few enough weights for an exact step
+    ridge = torch.full((x.shape[1],), PENALTY, dtype=torch.float64)
+    ridge[-1] = 1e-6
+    for _ in range(30):
+        wrong = torch.sigmoid(-sign * (x @ weights))
+        gradient = -(x * (weight * sign * wrong)[:, None]).sum(0) + ridge * weights
+        curvature = (x * (weight * wrong * (1 - wrong))[:, None]).T @ x + torch.diag(ridge)
+        step = torch.linalg.solve(curvature, gradient)
+        weights = weights - step
+        if step.abs().max() < 1e-9:
+            break
+    return weights

@@ -1,0 +1,169 @@
+"""`cryptomnesia attribute`: which of these models made this image, or none of them?"""
+
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.table import Table
+from rich.text import Text
+
+from ..errors import InputError
+from . import options
+from .console import EXIT_CLEAR, progress, stderr, stdout
+from .images import image_files
+from .models import open_model
+
+if TYPE_CHECKING:
+    from ..attribution import Attribution, AttributionCalibration, Candidate
+
+
+def attribute(
+    images: Annotated[
+        list[Path] | None, typer.Argument(metavar="[IMAGES]...", help="Images, or folders of them.")
+    ] = None,
+    candidate: Annotated[
+        list[str] | None,
+        typer.Option("--candidate", "-m", metavar="NAME=MODEL", help="A model in question; repeat for each."),
+    ] = None,
+    calibration: Annotated[
+        Path | None,
+        typer.Option("--calibration", "-c", metavar="FILE", help="NAME.attribution.safetensors, as --learn wrote it."),
+    ] = None,
+    learn: Annotated[
+        list[str] | None,
+        typer.Option("--learn", metavar="NAME=FOLDER", help="Images that a candidate made, to learn from; repeat."),
+    ] = None,
+    prompt: Annotated[
+        str | None, typer.Option("--prompt", "-p", help="The images' prompt, if known: much stronger evidence.")
+    ] = None,
+    alpha: Annotated[float, typer.Option(help="Share of candidates' own images called none of these.")] = 0.05,
+    plot: Annotated[
+        Path | None, typer.Option(metavar="FOLDER", help="Draw each answer as bars, NAME.bars.png.")
+    ] = None,
+    as_json: options.Json = False,
+) -> int:
+    """Which of these models made this image, or none of them? Every candidate is asked.
+
+    Needs images whose makers are known, once: --learn NAME=FOLDER for each candidate, kept as --calibration FILE. With
+    prompts: a text file beside each image, IMAGE.txt, in all folders, and --prompt. Exit code: 0, whoever it is; 2 bad
+    input.
+    """
+    named = _pairs(candidate or [], "--candidate", "MODEL")
+    folders = {name: image_files([Path(place)]) for name, place in _pairs(learn or [], "--learn", "FOLDER").items()}
+    files = image_files(images or [])
+    _check(files, named, folders, calibration, alpha)
+    known = None
+    if calibration is not None and not folders:
+        from ..attribution import load_calibration
+
+        known = load_calibration(calibration)  # first: a broken file is found before large models are read
+    if plot is not None:
+        from .files import make_folder
+
+        make_folder(plot)
+    from ..attribution import Candidate
+
+    pool = [Candidate(name, open_model(model)) for name, model in named.items()]
+    with progress("candidates") as bar:
+        if folders:
+            task = bar.add_task("learning", total=len(pool))
+            known = _learned(pool, folders, prompt is not None, alpha, lambda done: bar.update(task, completed=done))
+        task = bar.add_task("asking", total=len(pool))
+        found = _answers(files, pool, known, prompt, lambda done: bar.update(task, completed=done)) if files else []
+    if folders and calibration is not None and known is not None:
+        from ..attribution import save_calibration
+
+        save_calibration(known, calibration)
+        stderr().print(f"learned from {sum(known.images)} images: {calibration}", markup=False, soft_wrap=True)
+    for one in found:
+        _show(one, as_json)
+        if plot is not None and one.image is not None and one.probabilities:
+            one.plot().save(plot / f"{Path(one.image).name}.bars.png")
+    if found and known is None:
+        hint = "no verdict without images of known makers: give --learn NAME=FOLDER for each candidate, once"
+        stderr().print(hint, style="yellow", markup=False, soft_wrap=True)
+    return EXIT_CLEAR
+
+
+def _pairs(given: list[str], option: str, what: str) -> dict[str, str]:
+    """NAME=VALUE, each name once."""
+    found: dict[str, str] = {}
+    for text in given:
+        name, equals, value = text.partition("=")
+        if not (name.strip() and equals and value.strip()):
+            raise InputError(f"{option} takes NAME={what}, not {text!r}: put a name and = in front")
+        if name.strip() in found:
+            raise InputError(f"{option} names {name.strip()!r} twice: rename one")
+        found[name.strip()] = value.strip()
+    return found
+
+
+def _check(
+    files: list[Path], named: dict[str, str], folders: dict[str, list[Path]], calibration: Path | None, alpha: float
+) -> None:
+    from ..attribution.calibration_file import SUFFIX
+    from .signature import check_out
+
+    if not named:
+        raise InputError("no candidate was named: give at least one as --candidate NAME=MODEL")
+    if folders and sorted(folders) != sorted(named):
+        raise InputError(f"--learn names {', '.join(folders)}, --candidate {', '.join(named)}: name the same")
+    if not files and not (folders and calibration):
+        raise InputError("no image was given: name images, or --learn and --calibration FILE to learn for later")
+    if folders and calibration is not None:
+        check_out(calibration, SUFFIX)
+    if not 0 < alpha < 1:
+        raise InputError(f"--alpha is a share between 0 and 1, not {alpha}")
+
+
+def _learned(
+    pool: "list[Candidate]", folders: dict[str, list[Path]], prompted: bool, alpha: float, advance: object
+) -> "AttributionCalibration":
+    from ..attribution import calibrate_attribution
+
+    prompts = None
+    if prompted:
+        prompts = {name: [_prompt_of(file) for file in files] for name, files in folders.items()}
+    return calibrate_attribution(folders, pool, prompts=prompts, alpha=alpha, progress=advance)  # type: ignore[arg-type]
+
+
+def _prompt_of(file: Path) -> str:
+    beside = file.with_suffix(".txt")
+    if not beside.is_file():
+        raise InputError(f"the prompt of {file} is not known: put it in {beside.name} beside it, or leave out --prompt")
+    return beside.read_text("utf-8").strip()
+
+
+def _answers(
+    files: list[Path],
+    pool: "list[Candidate]",
+    known: "AttributionCalibration | None",
+    prompt: str | None,
+    advance: object,
+) -> "list[Attribution]":
+    from ..attribution import attribute as ask
+
+    return ask(files, pool, known, prompts=prompt, progress=advance)  # type: ignore[arg-type]
+
+
+def _show(found: "Attribution", as_json: bool) -> None:
+    if as_json:
+        sys.stdout.write(json.dumps(found.to_dict()) + "\n")
+        return
+    console = stdout()
+    console.print(
+        Text(found.headline(), style="bold").append(f"  {found.image or ''}", style="default"), soft_wrap=True
+    )
+    from ..attribution.plots import percent
+
+    grid = Table.grid(padding=(0, 2))
+    for name, probability in sorted(found.probabilities.items(), key=lambda item: -item[1]):
+        grid.add_row(Text(name), Text(percent(probability)), style="bold" if name == found.decision else "")
+    if not found.probabilities:
+        for name, distance in sorted(found.distances.items(), key=lambda item: item[1]):
+            grid.add_row(Text(name), Text(f"{distance:+.3f}"))
+    console.print(grid)
+    for note in found.notes():
+        console.print(Text(f"  {note}", style="dim"), soft_wrap=True)

@@ -1,0 +1,124 @@
+"""`cryptomnesia signature`: what a model's denoiser is like, in a file and as a picture."""
+
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from ..errors import InputError
+from . import options
+from .console import EXIT_CLEAR, progress, stdout
+from .images import image_files
+from .models import open_model
+from .prompts import PromptSource
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+ENOUGH = 20  # images made where none are given
+
+
+def signature(
+    out: Annotated[
+        Path, typer.Option("--out", "-o", metavar="FILE", help="Where to write: NAME.signature.safetensors.")
+    ],
+    model: options.Model = "demo",
+    images: Annotated[
+        Path | None,
+        typer.Option("--images", "-i", metavar="FOLDER", help="Images that the model made; by default it makes some."),
+    ] = None,
+    prompts: Annotated[
+        str | None,
+        typer.Option("--prompts", "-p", metavar="FILE", help="What to make images of; by default a shipped list."),
+    ] = None,
+    count: Annotated[int, typer.Option("--count", "-n", min=1, max=1000, help="Most images to use.")] = ENOUGH,
+    name: Annotated[str | None, typer.Option(help="What to call the model; by default the file's name.")] = None,
+    plan: Annotated[str, typer.Option(metavar="[5step|1step]", help="1step takes a fifth of the time.")] = "5step",
+    author_compat: Annotated[bool, typer.Option("--author-compat", help="The paper's own rings.")] = False,
+    plot: Annotated[
+        Path | None, typer.Option(metavar="PICTURE.png", help="Draw the mean signature as heat maps.")
+    ] = None,
+    seed: options.Seed = 0,
+    as_json: options.Json = False,
+) -> int:
+    """Measures how a model's denoiser errs, band by band, so that `cryptomnesia identify` can recognise it.
+
+    Uses images that the model made. Where no --images are given, it makes them, with seeds from --seed on.
+    """
+    from ..attribution.library import SUFFIX, Signatures
+
+    check_out(out, SUFFIX)
+    if plot is not None:
+        check_out(plot, ".png")
+    from ..signals.spectral import check_plan, rows_per_image
+
+    check_plan(plan)
+    if images is not None and prompts is not None:
+        raise InputError("--images and --prompts exclude each other: give images, or prompts to make images from")
+    files = image_files([images])[:count] if images is not None else []
+    texts = [] if files else list(PromptSource((), prompts or _shipped()))[:count]
+    denoiser = open_model(model)
+    with progress("images") as bar:
+        task = bar.add_task("reading images" if files else "making images", total=len(files or texts))
+        latents = read_latents(denoiser, files, bar, task) if files else make_latents(denoiser, texts, seed, bar, task)
+        rows = rows_per_image(plan)  # type: ignore[arg-type]
+        task = bar.add_task("measuring", total=len(latents))
+        own = name or out.name.removesuffix(SUFFIX)
+        watch = {"progress": lambda done: bar.update(task, completed=done // rows)}
+        found = Signatures.measure(denoiser, latents, own, plan=plan, author_compat=author_compat, **watch)  # type: ignore[arg-type]
+    found.save(out)
+    if plot is not None:
+        from ..attribution.plots import signature_plot
+
+        signature_plot(found.values, plan=found.plan, title=f"Spectral signature of {found.name}").save(plot)
+    if as_json:
+        about = {"signature": str(out), "name": found.name, "n": found.n, "plan": plan, "plot": plot and str(plot)}
+        sys.stdout.write(json.dumps(about | {"fingerprint": found.fingerprint}) + "\n")
+    else:
+        stdout().print(f"{out}: {found.name}, {found.n} images, plan {plan}", markup=False, soft_wrap=True)
+    return EXIT_CLEAR
+
+
+def check_out(out: Path, suffix: str) -> None:
+    """Before the long work, not after it. Raises InputError unless a file of that name can be written."""
+    if not out.name.lower().endswith(suffix) or len(out.name) == len(suffix):
+        raise InputError(f"{out.name} does not end in {suffix}: name the file NAME{suffix}")
+    if out.is_dir() or not out.parent.is_dir():
+        raise InputError(f"{out} cannot be written: its folder does not exist, or it is a folder itself")
+
+
+def read_latents(denoiser: Any, files: list[Path], bar: Any, task: Any) -> "Tensor":
+    """The latents of image files, at the model's own size."""
+    import torch
+
+    from ..attribution.candidates import Candidate
+    from ..attribution.pictures import fitted, read_picture
+
+    who, found = Candidate("the model", denoiser), []
+    for file in files:
+        found.append(who.coder.encode_image(fitted(read_picture(file), who.pixels)).cpu())
+        bar.advance(task)
+    return torch.cat(found)
+
+
+def make_latents(denoiser: Any, prompts: list[str], seed: int, bar: Any, task: Any) -> "Tensor":
+    """The latents of images that the model makes of prompts, read back from their pixels like anyone's images."""
+    import torch
+
+    from .sampling import Sampler
+
+    found = []
+    for number, prompt in enumerate(prompts):
+        sampler = Sampler(denoiser, denoiser.latent_shape(), count=1, seed=(seed + number) % 2**64)
+        made = torch.from_numpy(sampler.before(prompt, lambda steps: None).images)
+        found.append(denoiser.encode_image(made.permute(0, 3, 1, 2).float() / 255).cpu())
+        bar.advance(task)
+    return torch.cat(found)
+
+
+def _shipped() -> str:
+    from ..prompts import BENIGN
+
+    return str(BENIGN)

@@ -1,0 +1,122 @@
+"""Images of every size and mode: what is read alike, and what is refused in one line."""
+
+import struct
+import zlib
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from cryptomnesia.attribution.pictures import fitted, read_picture
+from cryptomnesia.errors import InputError
+
+
+@pytest.fixture
+def grey():
+    return np.tile(np.arange(0, 240, 6, dtype=np.uint8), (40, 1))
+
+
+def saved(tmp_path, image, name="image.png", **options):
+    image.save(tmp_path / name, **options)
+    return tmp_path / name
+
+
+@pytest.mark.parametrize("mode", ["RGB", "L", "P", "RGBA", "LA", "CMYK", "1"])
+@pytest.mark.parametrize("from_file", [True, False])
+def test_modes_are_brought_to_rgb(tmp_path, grey, mode, from_file):
+    image = Image.fromarray(grey).convert("RGB").convert(mode)
+    name = "image.tif" if mode == "CMYK" else "image.png"
+    found = read_picture(saved(tmp_path, image, name) if from_file else image)
+    assert found.shape == (1, 3, 40, 40) and found.dtype == torch.float32
+    if mode not in ("P", "1"):
+        expected = torch.from_numpy(grey).float() / 255
+        assert (found - expected).abs().max() < 0.02
+
+
+def test_sixteen_bit_grey_keeps_its_range(tmp_path, grey):
+    path = saved(tmp_path, Image.fromarray(grey.astype(np.uint16) * 257))
+    torch.testing.assert_close(read_picture(path)[0, 0], torch.from_numpy(grey).float() / 255)
+
+
+def test_arrays_and_tensors_are_the_same_image(grey):
+    colour = np.stack([grey] * 3, -1)
+    expected = torch.from_numpy(colour).permute(2, 0, 1)[None].float() / 255
+    for image in (colour, colour / 255.0, colour.astype(np.uint16) * 257, grey, expected, expected[0]):
+        torch.testing.assert_close(read_picture(image), expected)
+
+
+def png_header(width, height):
+    """A PNG that says it is huge, and holds nothing."""
+
+    def chunk(kind, data):
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(b"")) + chunk(b"IEND", b"")
+
+
+@pytest.mark.parametrize(("width", "height"), [(9000, 9000), (60000, 60000)])
+def test_decompression_bombs_are_not_unpacked(tmp_path, width, height):
+    bomb = tmp_path / "bomb.png"
+    bomb.write_bytes(png_header(width, height))
+    with pytest.raises(InputError, match="would unpack to"):
+        read_picture(bomb)
+
+
+def test_animations_are_refused(tmp_path, grey):
+    frames = [Image.fromarray(grey), Image.fromarray(255 - grey)]
+    path = saved(tmp_path, frames[0], "moving.gif", save_all=True, append_images=frames[1:])
+    with pytest.raises(InputError, match=r"animated \(2 frames\)"):
+        read_picture(path)
+
+
+def test_transparent_parts_are_refused(grey):
+    image = Image.fromarray(grey).convert("RGBA")
+    image.putalpha(128)
+    with pytest.raises(InputError, match="transparent parts"):
+        read_picture(image)
+
+
+@pytest.mark.parametrize(
+    ("image", "words"),
+    [
+        (np.zeros((8, 8, 3), np.uint8), "has 8x8 pixels, which say nothing"),
+        (np.zeros((40, 40, 2), np.uint8), r"an array is \(height, width, 3\)"),
+        (np.zeros((40, 40, 3), np.int64), "pixels of type int64"),
+        (np.full((40, 40, 3), np.nan), r"values outside \[0, 1\], or NaN"),
+        (np.full((40, 40, 3), 200.0), "divide 8-bit pixels by 255"),
+        (torch.zeros(2, 3, 40, 40), r"a tensor is \(3, H, W\)"),
+        (Image.new("F", (40, 40)), "floating-point pixels"),
+    ],
+)
+def test_what_is_no_image_costs_one_line(image, words):
+    with pytest.raises(InputError, match=words) as error:
+        read_picture(image)
+    assert "\n" not in str(error.value)
+
+
+def test_files_that_are_no_images(tmp_path, grey):
+    with pytest.raises(InputError, match="there is no image"):
+        read_picture(tmp_path / "nothing.png")
+    text = tmp_path / "text.png"
+    text.write_text("no image")
+    with pytest.raises(InputError, match="no image that can be read"):
+        read_picture(text)
+    cut = saved(tmp_path, Image.fromarray(np.random.default_rng(0).integers(0, 255, (64, 64), dtype=np.uint8)))
+    cut.write_bytes(cut.read_bytes()[:2000])
+    with pytest.raises(InputError, match="no image that can be read"):
+        read_picture(cut)
+    with pytest.raises(InputError, match="no image that can be read"):
+        read_picture(tmp_path)
+
+
+def test_other_sizes_are_resized_and_cut_around_the_centre():
+    image = torch.rand(1, 3, 64, 64)
+    assert fitted(image, (64, 64)) is image
+    wide = torch.zeros(1, 3, 32, 96)
+    wide[..., 32:64] = 1
+    assert (fitted(wide, (32, 32)) == 1).all()
+    for size in ((16, 16), (48, 80), (128, 128)):
+        found = fitted(image, size)
+        assert found.shape[-2:] == size and found.min() >= 0 and found.max() <= 1

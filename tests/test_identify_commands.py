@@ -1,0 +1,88 @@
+"""The commands `signature`, `identify` and `attribute` on the built-in model."""
+
+import json
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from cryptomnesia.attribution import Identification
+from cryptomnesia.commands.app import run_app
+from cryptomnesia.commands.identify import _show
+from cryptomnesia.demo import WEIGHTS
+from cryptomnesia.signals import spectral
+
+
+@pytest.fixture(scope="module")
+def pictures(tmp_path_factory):
+    """A folder of two images; any will do where it does not matter who made them."""
+    folder = tmp_path_factory.mktemp("pictures")
+    rng = np.random.default_rng(0)
+    for i in range(2):
+        smooth = Image.fromarray(rng.integers(0, 255, (4, 4, 3), dtype=np.uint8)).resize((64, 64), 3)
+        smooth.save(folder / f"{i}.png")
+    return folder
+
+
+@pytest.fixture(autouse=True)
+def fewer_draws(monkeypatch):
+    """A sixth of the rows."""
+    monkeypatch.setattr(spectral, "DRAWS", 1)
+
+
+def run(*arguments):
+    return run_app([str(argument) for argument in arguments])
+
+
+def test_signature_then_identify(pictures, tmp_path, capsys):
+    out, plot = tmp_path / "demo.signature.safetensors", tmp_path / "demo.png"
+    assert run("signature", "--images", pictures, "--plan", "1step", "--out", out, "--plot", plot, "--json") == 0
+    about = json.loads(capsys.readouterr().out)
+    assert about["n"] == 2 and about["plan"] == "1step" and about["name"] == "demo"
+    assert Image.open(plot).width >= 560
+    assert run("identify", "--library", tmp_path, "--json") == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["decision"] == "demo" and found["paired"]
+    _show(Identification(**found), as_json=False)
+    assert capsys.readouterr().out.startswith("likely demo")
+
+
+def test_signature_makes_its_own_images(tmp_path, capsys):
+    prompts = tmp_path / "prompts.txt"
+    prompts.write_text("monkey face on blue\n")
+    out = tmp_path / "own.signature.safetensors"
+    assert run("signature", "--prompts", prompts, "--plan", "1step", "--out", out, "--name", "mine") == 0
+    assert "mine, 1 images, plan 1step" in capsys.readouterr().out
+
+
+def test_attribute_without_calibration_gives_no_verdict(pictures, capsys):
+    assert run("attribute", pictures / "0.png", "--candidate", "a=demo", "--candidate", "b=demo", "--json") == 0
+    captured = capsys.readouterr()
+    found = json.loads(captured.out)
+    assert found["decision"] == "uncalibrated" and set(found["distances"]) == {"a", "b"}
+    assert "--learn" in captured.err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["attribute", "x.png", "--candidate", "a=demo"], "there is no image or folder x.png"),
+        (["attribute"], "no candidate was named"),
+        (["attribute", "--candidate", "a=demo"], "no image was given"),
+        (["attribute", "--candidate", "demo"], "takes NAME=MODEL, not 'demo'"),
+        (["attribute", "--candidate", "a=demo", "--candidate", "a=demo"], "names 'a' twice"),
+        (["attribute", "--candidate", "a=demo", "--learn", f"b={WEIGHTS}"], "name the same"),
+        (["signature", "--out", "x.json"], "does not end in .signature.safetensors"),
+        (["signature", "--out", "nowhere/x.signature.safetensors"], "cannot be written"),
+        (["signature", "--out", "x.signature.safetensors", "--plan", "full"], "unknown plan 'full'"),
+        (["identify", "--library", "nowhere"], "there is no signature file"),
+        (["identify", "--library", "nowhere", "--svm"], "--svm needs images"),
+        (["identify", "--library", "nowhere", "--alpha", "2"], "--alpha is a share"),
+    ],
+)
+def test_bad_input_costs_one_line(arguments, words, capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert run(*arguments) == 2
+    captured = capsys.readouterr()
+    assert words in captured.err and captured.err.count("\n") == 1
+    assert "Traceback" not in captured.err
