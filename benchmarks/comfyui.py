@@ -22,7 +22,7 @@ from tests.comfyui.harness import Comfy
 from tests.comfyui.installation import install
 from tests.comfyui.results import node
 
-from .common import arguments, store, table
+from .common import arguments, store, stored, table
 from .mitigation import FED, Judge
 
 BATCH = 8
@@ -171,20 +171,25 @@ def main() -> None:
         pairs={"type": int, "default": 25},
         steps={"type": int, "default": 50},
         split={"default": "eval", "help": "eval, or dev to try things"},
+        only={"choices": ["check", "mending"], "help": "measure one part, and keep what is stored of the other"},
     )
+    document = stored("comfyui") if options.only else {}
+    document.pop("about", None)
     with tempfile.TemporaryDirectory() as base:
         comfy = Comfy(install(), Path(base))
         utils: Any = import_module("comfy.utils")
         utils.PROGRESS_BAR_ENABLED = False
         for name, folder in packs().items():
             comfy.load_pack(folder, name)
-        ratios = cost(comfy, options.pairs, options.steps)
-        table(["check", *ratios["one draw"]], [[kind, *values.values()] for kind, values in ratios.items()])
-        captions = [c for kind in FED for c in select(kind, options.split)]
-        found = mending(comfy, captions)
-    names = [name for name in found["none"] if name != "by_caption"]
-    table(["method", *names], [[method, *(values[name] for name in names)] for method, values in found.items()])
-    document = {"steps": options.steps, "split": options.split, "batch": BATCH, "check": ratios, "mending": found}
+        if options.only != "mending":
+            ratios = cost(comfy, options.pairs, options.steps)
+            table(["check", *ratios["one draw"]], [[kind, *values.values()] for kind, values in ratios.items()])
+            document |= {"steps": options.steps, "check": ratios}
+        if options.only != "check":
+            found = mending(comfy, [c for kind in FED for c in select(kind, options.split)])
+            names = [name for name in found["none"] if name != "by_caption"]
+            table(["method", *names], [[method, *(values[name] for name in names)] for method, values in found.items()])
+            document |= {"split": options.split, "batch": BATCH, "mending": found}
     store("comfyui", document)
 
 
