@@ -11,8 +11,6 @@ import datetime
 import hashlib
 import json
 import math
-import os
-import tempfile
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
@@ -23,6 +21,7 @@ from torch import Tensor
 
 from .denoiser import Condition, Denoiser
 from .errors import CalibrationError, InputError
+from .files import write_atomically
 from .signals.memorization import MemorizationResult, derived_seed, draw_noise, memorization_score
 from .signals.rings import RINGS
 
@@ -204,15 +203,8 @@ def _parse(document: Any, path: Path) -> Calibration:
 
 
 def write_json(path: Path, document: Any) -> None:
-    """Atomically: a temporary file in the same folder, then a rename."""
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=path.name, suffix=".tmp")
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
-            json.dump(document, file, indent=1)
-        os.replace(temporary, path)
-    except BaseException:
-        os.unlink(temporary)
-        raise
+    """Atomically."""
+    write_atomically(path, json.dumps(document, indent=1).encode())
 
 
 def private_noise(denoiser: Denoiser, prompts: range, draws: int, seed: int, shape: tuple[int, int, int]) -> Tensor:

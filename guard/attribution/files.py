@@ -1,14 +1,12 @@
 """Tensors in files: safetensors, never a pickle; read within bounds, written atomically."""
 
-import os
-import tempfile
 from collections.abc import Mapping
-from contextlib import suppress
 from pathlib import Path
 
 from torch import Tensor
 
 from ..errors import InputError, require
+from ..files import write_atomically
 
 LARGEST = 256 << 20  # bytes; no larger file is read
 
@@ -36,24 +34,9 @@ def read_tensors(path: Path, what: str) -> tuple[dict[str, str], dict[str, Tenso
 
 
 def write_tensors(path: Path, tensors: Mapping[str, Tensor], header: Mapping[str, str]) -> None:
-    """A temporary file in the same folder, then a rename. Raises InputError where that cannot be."""
+    """Atomically. Raises InputError where that cannot be."""
     data = require("safetensors.torch", "diffusers").save({k: v.contiguous() for k, v in tensors.items()}, dict(header))
-    temporary = None
     try:
-        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=".cryptomnesia-", suffix=".tmp")
-        with os.fdopen(handle, "wb") as file:
-            file.write(data)
-        os.chmod(temporary, 0o644)
-        os.replace(temporary, path)
+        write_atomically(path, data)
     except OSError as error:
-        _remove(temporary)
         raise InputError(f"{path} cannot be written: {error.strerror}: choose a folder you may write to") from error
-    except BaseException:
-        _remove(temporary)
-        raise
-
-
-def _remove(temporary: str | None) -> None:
-    if temporary is not None:
-        with suppress(OSError):
-            os.unlink(temporary)

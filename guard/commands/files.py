@@ -1,10 +1,9 @@
 """Files the commands write."""
 
-import os
-import tempfile
 from pathlib import Path
 
 from ..errors import InputError
+from ..files import write_atomically
 
 
 def make_folder(out: Path) -> None:
@@ -17,17 +16,4 @@ def make_folder(out: Path) -> None:
 
 def write_text(path: Path, text: str) -> None:
     """Atomically, as UTF-8: whoever stops the command finds the old file or the new one."""
-    write_bytes(path, text.encode())
-
-
-def write_bytes(path: Path, data: bytes) -> None:
-    """Atomically, as `write_text`."""
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=path.name, suffix=".tmp")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(data)
-        os.chmod(temporary, 0o644)
-        os.replace(temporary, path)
-    except BaseException:
-        os.unlink(temporary)
-        raise
+    write_atomically(path, text.encode())

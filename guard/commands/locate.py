@@ -11,9 +11,10 @@ import typer
 from rich.text import Text
 
 from ..errors import InputError
+from ..files import write_atomically
 from . import options
 from .console import EXIT_CLEAR, EXIT_MEMORIZED, p_text, progress, stderr, stdout, verdict_text
-from .files import make_folder, write_bytes
+from .files import make_folder
 from .models import open_guard
 
 if TYPE_CHECKING:
@@ -100,7 +101,7 @@ def write(out: Path, found: "Location", guard: "Guard") -> dict[str, str]:
     else:
         (out / "mask.png").unlink(missing_ok=True)  # of an earlier image
     for name, data in parts.values():
-        write_bytes(out / name, data)
+        write_atomically(out / name, data)
     evidence = [(kind, out / name) for kind, (name, _) in parts.items()]
     sampling = {"steps": found.steps, "guidance_scale": found.guidance}
     image = found.image.permute(1, 2, 0)

@@ -2,12 +2,11 @@
 
 import errno
 import os
-import secrets
 import stat
-from contextlib import suppress
 from pathlib import Path
 
 from ..errors import SidecarError
+from ..files import write_atomically
 
 SIDECAR, C2PA = ".cryptomnesia.json", ".c2pa"
 _ABSENT = (errno.ENOENT, errno.ENOTDIR, errno.ENAMETOOLONG)
@@ -65,55 +64,17 @@ def _read(handle: int, path: Path, most: int, what: str) -> bytes:
     return data
 
 
-def write_atomically(path: Path, data: bytes, what: str) -> None:
-    """A temporary file in the same folder, fsync, rename: whoever looks finds the old file or the whole new one.
-
-    Raises SidecarError; an older file of that name is untouched then, and nothing half-written stays.
-    """
-    # a short name of its own: the path's may already be as long as the file system allows
-    temporary = path.parent / f".cryptomnesia-{secrets.token_hex(8)}.tmp"
+def write_file(path: Path, data: bytes, what: str) -> None:
+    """Writes atomically. Raises SidecarError; an older file of that name is untouched then."""
     try:
-        create(temporary, data, 0o666)
-        os.replace(temporary, path)
+        write_atomically(path, data)
     except OSError as error:
-        with suppress(OSError):
-            temporary.unlink()
         raise SidecarError(f"the {what} {path} cannot be written: {error.strerror}: {_mend(error)}") from error
     except ValueError as error:
         raise SidecarError(f"the name of the {what} cannot be used: {error}") from error
-    except BaseException:
-        with suppress(OSError):
-            temporary.unlink()
-        raise
-
-
-def create(path: Path, data: bytes, mode: int) -> None:
-    """A new file with those permissions from its first moment, on disk when this returns.
-
-    Raises OSError, e.g. FileExistsError; nothing stays of a file that could not be finished.
-    """
-    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0)
-    handle = os.open(path, flags, mode)
-    try:
-        rest = memoryview(data)
-        while rest:
-            rest = rest[os.write(handle, rest) :]
-        os.fsync(handle)
-    except BaseException:
-        os.close(handle)
-        with suppress(OSError):
-            path.unlink()
-        raise
-    os.close(handle)
 
 
 def _mend(error: OSError) -> str:
     if error.errno in (errno.ENOSPC, getattr(errno, "EDQUOT", None)):
         return "free some space and save it again"
     return "choose a folder that exists and that you may write to"
-
-
-def remove(path: Path) -> None:
-    """Removes a file if it is there and can be."""
-    with suppress(OSError):
-        path.unlink()

@@ -10,8 +10,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from ..errors import InputError, SidecarError
+from ..files import create, remove
 from .certificates import algorithm_of, local_chain
-from .files import create, read_file, remove
+from .files import read_file
 
 CERTIFICATE, KEY = "CRYPTOMNESIA_C2PA_CERT", "CRYPTOMNESIA_C2PA_KEY"  # environment variables and settings alike
 SHARED = ("input", "output", "temp")  # folders that ComfyUI serves over HTTP

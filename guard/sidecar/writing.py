@@ -6,9 +6,10 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import CryptomnesiaError, InputError, MissingPackage, SidecarError
+from ..files import remove
 from .c2pa import sign
 from .digests import MOST_IMAGE_BYTES, bytes_sha256, file_sha256, media_type, pixels_of
-from .files import c2pa_path, read_file, remove, sidecar_path, write_atomically
+from .files import c2pa_path, read_file, sidecar_path, write_file
 from .keys import load_signer
 from .pictures import encode
 from .privacy import Prompts, require_mode
@@ -62,7 +63,7 @@ def write_sidecar(
     )
     _require_readable(document)
     path = sidecar_path(image)
-    write_atomically(path, encoded(document), "sidecar")
+    write_file(path, encoded(document), "sidecar")
     if c2pa:
         _sign(document, image, data, c2pa)
     return path
@@ -89,7 +90,7 @@ def _sign(document: dict[str, Any], image: Path, data: bytes, c2pa: Any) -> None
         if signer is None:
             raise SidecarError("there is no key: make one with `cryptomnesia keys new`, and name it as it says")
         manifest = sign(document, data, media_type(data) or "", signer)
-        write_atomically(c2pa_path(image), manifest, "signature")
+        write_file(c2pa_path(image), manifest, "signature")
     except CryptomnesiaError as error:
         raise SidecarError(f"the JSON sidecar of {image.name} was written, its signature was not: {error}") from error
 
@@ -124,7 +125,7 @@ def save(
     """
     require_mode(prompts)
     path = Path(path)
-    write_atomically(path, encode(image, path, options or {}), "image")
+    write_file(path, encode(image, path, options or {}), "image")
     for stale in (sidecar_path(path), c2pa_path(path)):  # they tell of the image that was replaced
         remove(stale)
     try:

@@ -92,7 +92,7 @@ def signature(
 def cosine_distance(signatures: Tensor, prototypes: Tensor) -> Tensor:
     """1 - cosine, (B, P) float64 in [0, 2], between signatures (B, N) and prototypes (P, N); smaller = more alike."""
     a, b = (torch.nn.functional.normalize(t.double(), dim=-1) for t in (signatures, prototypes))
-    return 1 - a @ b.T
+    return (1 - a @ b.T).clamp(0, 2)  # rounding
 
 
 def rows_per_image(plan: Plan) -> int:

@@ -143,7 +143,7 @@ def complaint(comfy: Comfy, prompt: dict[str, Any]) -> str:
 
 
 def part(comfy: Comfy, name: str) -> Any:
-    """A module of the pack as ComfyUI has loaded it, e.g. guard.sidecar.files; not the installed library's."""
+    """A module of the pack as ComfyUI has loaded it, e.g. guard.files; not the installed library's."""
     root = comfy.nodes.NODE_CLASS_MAPPINGS["CryptomnesiaLoadDemoModel"].__module__.rsplit(".nodes.", 1)[0]
     return importlib.import_module(f"{root}.{name}")
 

@@ -153,7 +153,7 @@ def failing(number: int, after: int, ending: str):
 def test_a_full_disk_is_told_once_and_leaves_no_half_files(
     comfy: Comfy, output: Path, monkeypatch: pytest.MonkeyPatch, number: int, ending: str, left: list[int]
 ):
-    writing = part(comfy, "guard.sidecar.files")
+    writing = part(comfy, "guard.files")
     monkeypatch.setattr(writing.os, "replace", failing(number, 1, ending))
     line = complaint(comfy, saving(comfy, pictures(3)))
     monkeypatch.undo()
