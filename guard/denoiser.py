@@ -146,6 +146,11 @@ class Denoiser(ABC):
     def latent_shape(self, height: int | None = None, width: int | None = None) -> tuple[int, int, int]:
         """(C, H, W) of the latent of an image of that size in pixels; None means the model's own size."""
 
+    @property
+    def channels(self) -> int:
+        """Of its latents."""
+        return self.latent_shape()[0]
+
     @cached_property
     def fingerprint(self) -> str:
         """Hex digest of weights, dtype and family; equal for equal models on any device."""

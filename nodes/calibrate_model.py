@@ -11,10 +11,8 @@ from ..guard.calibration import Calibration
 from ..guard.calibration_run import CalibrationRun
 from ..guard.errors import CalibrationError, InputError
 from ..guard.prompts import benign
-from . import calibrations, inputs
+from . import calibrations, folder, inputs
 from .values import CATEGORY, start_shape
-
-LONGEST = 200  # bytes of a name; file systems allow 255, endings included
 
 
 class CalibrateModel(io.ComfyNode):
@@ -71,7 +69,7 @@ class CalibrateModel(io.ComfyNode):
         prompts: str,
         check_seed: int,
     ) -> io.NodeOutput:
-        path = _path(name)
+        path = folder.new_file(name, calibrations.ENDING)
         denoiser = ComfyDenoiser(model, clip)
         denoiser.require_guidance()
         _require_own(path, denoiser)
@@ -104,15 +102,6 @@ def _require_own(path: Path, denoiser: ComfyDenoiser) -> None:
         return
     if other:
         raise InputError(f"{path.name} belongs to another model, or to other LoRAs: give this calibration another name")
-
-
-def _path(name: str) -> Path:
-    """In the folder of calibrations, and nowhere else."""
-    plain = name.strip().removesuffix(calibrations.ENDING)
-    odd = plain.startswith(".") or any(c in plain for c in '\\/:*?"<>|\0') or len(plain.encode()) > LONGEST
-    if not plain or plain != Path(plain).name or odd:
-        raise InputError(f"{name[:80]!r} is no file name: give letters, digits, spaces and dashes, without folders")
-    return calibrations.folder() / f"{plain}{calibrations.ENDING}"
 
 
 NODE = CalibrateModel

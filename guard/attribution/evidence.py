@@ -138,7 +138,7 @@ def error_levels(denoiser: Denoiser, latents: Tensor, condition: Condition | Non
 
     kinds = 1 if condition is None else 3
     energy = torch.zeros(len(latents) * rows_each, kinds, dtype=torch.float64)
-    batch = max(1, default_rows(latents[0].numel()) // kinds)
+    batch = max(1, default_rows(latents[0].numel(), denoiser.device) // kinds)
     for rows, answer in in_batches(ask, len(energy), batch):
         energy[rows] = answer
     energy = energy.view(len(latents), rows_each, kinds)
@@ -169,7 +169,7 @@ def inversion_gap(denoiser: Denoiser, latents: Tensor) -> Tensor:
         return torch.stack([mean_square(x - z), top], 1)
 
     found = torch.zeros(len(latents), 2, dtype=torch.float64)
-    for rows, answer in in_batches(ask, len(latents), default_rows(latents[0].numel())):
+    for rows, answer in in_batches(ask, len(latents), default_rows(latents[0].numel(), denoiser.device)):
         found[rows] = answer
     return _log(found)
 

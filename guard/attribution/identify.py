@@ -94,7 +94,7 @@ def identify(
 def _paired(
     denoiser: Denoiser, entries: list[Signatures], probes: int, progress: Callable[[int, int], None] | None
 ) -> Identification:
-    channels = denoiser.latent_shape()[0]
+    channels = denoiser.channels
     used = min([probes, *(len(entry.latents) for entry in entries)])
     if used < 1:
         raise InputError("an entry of the library brings no latents: give latents of images that the denoiser made")

@@ -2,22 +2,24 @@
 
 from collections.abc import Callable, Iterator
 
+import torch
 from torch import Tensor
 
 from ..errors import OutOfMemory
 
-VALUES = 2**17  # latent values per call; more keeps no processor busier
+VALUES, CPU_VALUES = 2**17, 2**16  # latent values per call; small networks outgrow a CPU's caches
 
 
-def default_rows(values: int) -> int:
-    """Rows per call where each has that many latent values."""
-    return max(1, VALUES // values)
+def default_rows(values: int, device: torch.device | None = None) -> int:
+    """Rows per call where each has that many latent values; fewer on a CPU, where that is known to be quicker."""
+    most = CPU_VALUES if device is not None and device.type == "cpu" else VALUES
+    return max(1, most // values)
 
 
 def in_batches(
     ask: Callable[[slice], Tensor], count: int, batch_rows: int, progress: Callable[[int], None] | None = None
 ) -> Iterator[tuple[slice, Tensor]]:
-    """Asks about rows 0 to count - 1, in order; calls are halved whenever the device runs out of memory.
+    """Asks about rows 0 to count - 1, in order, in calls of equal size, halved whenever the device runs out of memory.
 
     Args:
         ask: ask(rows) -> one row of a tensor for each row asked about.
@@ -28,7 +30,7 @@ def in_batches(
     Raises:
         OutOfMemory: Not even one row fits.
     """
-    start = 0
+    start, batch_rows = 0, -(-count // -(-count // batch_rows))
     while start < count:
         rows = slice(start, min(start + batch_rows, count))
         try:

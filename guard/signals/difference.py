@@ -38,9 +38,9 @@ class Difference:
         if baseline is None:
             denoiser.require_guidance()
         other, against = _baseline(denoiser, baseline)
-        if other is not denoiser and other.latent_shape()[0] != x.shape[1]:
+        if other is not denoiser and other.channels != x.shape[1]:
             raise InputError(
-                f"the baseline's latents have {other.latent_shape()[0]} channels, these have {x.shape[1]}: "
+                f"the baseline's latents have {other.channels} channels, these have {x.shape[1]}: "
                 "compare models of one latent space"
             )
         with torch.inference_mode(False), torch.no_grad():

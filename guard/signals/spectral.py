@@ -54,7 +54,8 @@ def signature(
             belong to the last ring. For noise prediction all else is as in the authors' code; other outputs, of which
             they take none, are turned into noise.
         condition: One row, or one per image; by default the empty prompt.
-        batch_rows: Most rows a call has, by default as many as make 2^17 latent values. The numbers do not hang on it.
+        batch_rows: Most rows a call has, by default 2^16 latent values on a CPU, 2^17 elsewhere. The numbers do not
+            hang on it.
         progress: Called with the number of rows done so far, of `rows_per_image(plan)` each.
 
     Returns:
@@ -82,7 +83,8 @@ def signature(
         return probe.error_energy(latents[image.to(latents.device)], row, own)
 
     energy = torch.zeros(count * probe.rows, RINGS, dtype=torch.float64)
-    for rows, answer in in_batches(ask, len(energy), batch_rows or default_rows(latents[0].numel()), progress):
+    batch_rows = batch_rows or default_rows(latents[0].numel(), denoiser.device)
+    for rows, answer in in_batches(ask, len(energy), batch_rows, progress):
         energy[rows] = answer.double().cpu()
     # rows lie by timestep, draw, scale and ring
     energy = energy.view(count, len(PLANS[plan]), DRAWS, len(SCALES), RINGS, RINGS).mean(2).transpose(1, 2)
@@ -115,7 +117,7 @@ def check_latents(denoiser: Denoiser, latents: Tensor) -> None:
     """Raises InputError unless these are finite latents (B, C, H, W) with the model's channels."""
     if latents.ndim != 4 or not len(latents):
         raise InputError(f"latents are (B, C, H, W), not {tuple(latents.shape)}: give at least one")
-    channels = denoiser.latent_shape()[0]
+    channels = denoiser.channels
     if latents.shape[1] != channels:
         raise InputError(f"this model's latents have {channels} channels, not {latents.shape[1]}: encode with it")
     if not torch.isfinite(latents).all():

@@ -38,6 +38,9 @@ NODES = {
         "noise seed text",
     ),
     "CryptomnesiaCalibrateModel": ("model clip latent name draws alpha prompts check_seed", "calibration text"),
+    "CryptomnesiaSpectralSignature": ("model clip samples name plan", "signature plot text"),
+    "CryptomnesiaSaveSignature": ("signature name", "file"),
+    "CryptomnesiaLoadSignature": ("file", "signature plot text"),
     "CryptomnesiaSaveImage": ("images filename_prefix report prompts sign", "paths"),
     "CryptomnesiaVerifyProvenance": ("paths folder", "intact text"),
 }

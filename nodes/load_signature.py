@@ -1,0 +1,42 @@
+"""Node: a signature from a file."""
+
+from typing import Any
+
+from comfy_api.latest import io
+
+from ..guard.attribution.library import SUFFIX, Signatures
+from . import folder
+from .spectral_signature import plotted, told
+from .values import CATEGORY, Signature
+
+
+class LoadSignature(io.ComfyNode):
+    """From models/cryptomnesia."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="CryptomnesiaLoadSignature",
+            display_name="Load Signature",
+            category=CATEGORY,
+            description="Reads what Save Signature or `cryptomnesia signature` wrote to models/cryptomnesia.",
+            search_aliases=["cryptomnesia", "signature"],
+            inputs=[io.Combo.Input("file", options=folder.names(SUFFIX), tooltip="In the folder models/cryptomnesia.")],
+            outputs=[
+                Signature.Output(display_name="signature", tooltip="As it was saved."),
+                io.Image.Output(display_name="plot", tooltip="The mean signature as heat maps, with a legend."),
+                io.String.Output(display_name="text", tooltip="What it is of, in plain words."),
+            ],
+        )
+
+    @classmethod
+    def fingerprint_inputs(cls, file: str) -> Any:
+        return folder.state([file])
+
+    @classmethod
+    def execute(cls, file: str) -> io.NodeOutput:
+        found = Signatures.load(folder.path_of(file))
+        return io.NodeOutput(found, plotted(found), told(found))
+
+
+NODE = LoadSignature

@@ -1,0 +1,38 @@
+"""Node: keeps a signature in a file."""
+
+from typing import Any
+
+from comfy_api.latest import io
+
+from ..guard.attribution.library import SUFFIX
+from . import folder
+from .values import CATEGORY, Signature
+
+
+class SaveSignature(io.ComfyNode):
+    """Into models/cryptomnesia, as NAME.signature.safetensors."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="CryptomnesiaSaveSignature",
+            display_name="Save Signature",
+            category=CATEGORY,
+            description="Keeps a signature in models/cryptomnesia, for Load Signature and `cryptomnesia identify`.",
+            search_aliases=["cryptomnesia", "signature"],
+            inputs=[
+                Signature.Input("signature", tooltip="From Spectral Signature."),
+                io.String.Input("name", default="my-model", tooltip="Of the file; one of that name is replaced."),
+            ],
+            outputs=[io.String.Output(display_name="file", tooltip="The file's name.")],
+            is_output_node=True,
+        )
+
+    @classmethod
+    def execute(cls, signature: Any, name: str) -> io.NodeOutput:
+        path = folder.new_file(name, SUFFIX)
+        signature.save(path)
+        return io.NodeOutput(path.name, ui={"text": [path.name]})
+
+
+NODE = SaveSignature

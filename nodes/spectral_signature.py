@@ -1,0 +1,66 @@
+"""Node: which frequencies does a model get wrong?"""
+
+from typing import Any
+
+import numpy as np
+import torch
+from comfy_api.latest import io
+
+from ..guard.adapters.comfyui import ComfyDenoiser
+from ..guard.attribution.library import Signatures
+from ..guard.attribution.plots import signature_plot
+from ..guard.errors import InputError
+from . import inputs
+from .values import CATEGORY, Signature
+
+
+class SpectralSignature(io.ComfyNode):
+    """See `guard.signals.spectral`."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="CryptomnesiaSpectralSignature",
+            display_name="Spectral Signature",
+            category=CATEGORY,
+            description="Which frequencies a model's denoiser gets wrong when the noise has one band only: a signature "
+            "that tells models apart. Measured on latents of images that the model made.",
+            search_aliases=["cryptomnesia", "signature", "attribution", "fingerprint"],
+            inputs=[
+                inputs.model(),
+                inputs.clip(),
+                io.Latent.Input("samples", tooltip="What the sampler gave, a batch of one image or more."),
+                io.String.Input("name", default="my-model", tooltip="What the model is called in a library."),
+                io.Combo.Input(
+                    "plan", options=["5step", "1step"], tooltip="Noise levels: five tell more, one costs a fifth."
+                ),
+            ],
+            outputs=[
+                Signature.Output(display_name="signature", tooltip="For Save Signature."),
+                io.Image.Output(display_name="plot", tooltip="The mean signature as heat maps, with a legend."),
+                io.String.Output(display_name="text", tooltip="What was measured, in plain words."),
+            ],
+        )
+
+    @classmethod
+    def execute(cls, model: Any, clip: Any, samples: Any, name: str, plan: Any) -> io.NodeOutput:
+        denoiser = ComfyDenoiser(model, clip)
+        latents = model.model.process_latent_in(samples["samples"]).float()
+        if latents.ndim != 4 or not latents.any():
+            raise InputError("a signature is measured on images: connect what a sampler gave, not an empty latent")
+        found = Signatures.measure(denoiser, latents, name, plan=plan)
+        return io.NodeOutput(found, plotted(found), told(found))
+
+
+def plotted(found: Signatures) -> torch.Tensor:
+    """(1, H, W, 3) in [0, 1], for people."""
+    picture = signature_plot(found.values, plan=found.plan, title=f"Spectral signature of {found.name}")
+    return torch.from_numpy(np.asarray(picture)).float()[None] / 255
+
+
+def told(found: Signatures) -> str:
+    """What it is of, in plain words."""
+    return f"{found.name}: {found.n} signatures of plan {found.plan}, model {found.fingerprint[:12]}"
+
+
+NODE = SpectralSignature
