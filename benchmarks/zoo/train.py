@@ -5,6 +5,7 @@ Resumable: a model that is there is skipped, and one in progress goes on from it
 """
 
 import argparse
+import json
 import logging
 import random
 import time
@@ -135,6 +136,9 @@ def write_member(who: Member, network: Any) -> None:
         save_file(lora.tensors(network), place / "lora.safetensors")
         return
     network.half().save_pretrained(place / "unet")
+    config = place / "unet" / "config.json"
+    kept = {key: value for key, value in json.loads(config.read_text()).items() if key != "_name_or_path"}
+    config.write_text(json.dumps(kept, indent=2) + "\n")  # where the parent lay is nobody's business
 
 
 def save_state(path: Path, step: int, parameters: list[Any], average: list[Tensor], optimizer: Any) -> None:
