@@ -161,8 +161,7 @@ class _Probe:
         generator = torch.Generator().manual_seed(seed)
         # one image's worth at a time, as the authors draw them
         draws = [torch.randn(1, *shape, generator=generator) for _ in range(len(self.levels) * DRAWS)]
-        self.noise = torch.cat(draws).to(denoiser.device)
-        self.spread = self.noise.flatten(1).std(1)
+        self.confined = self._confined(torch.cat(draws).to(denoiser.device))
         self.scales = torch.tensor(SCALES, device=denoiser.device)
         self.rows = rows_per_image(plan)
 
@@ -172,14 +171,15 @@ class _Probe:
         ring, scale = row % RINGS, row // RINGS % len(SCALES)
         draw = row // (RINGS * len(SCALES))
         level = self.levels[draw // DRAWS]
-        eta = self._confined(draw, ring) * self.scales[scale].view(-1, 1, 1, 1)
+        eta = self.confined[draw, ring] * self.scales[scale].view(-1, 1, 1, 1)
         alpha, sigma = (v.view(-1, 1, 1, 1) for v in (level.alpha, level.sigma))
         error = self.denoiser.predict(alpha * latents + sigma * eta, level, condition).noise - eta
         power = torch.fft.fft2(error, norm="ortho").abs().square().sum(1)
         return power.flatten(1) @ self.masks.flatten(1).T
 
-    def _confined(self, draw: Tensor, ring: Tensor) -> Tensor:
-        """Noise within a ring, with the spread of the whole noise."""
-        waves = torch.fft.fft2(self.noise[draw]) * self.masks[ring].unsqueeze(1)
+    def _confined(self, noise: Tensor) -> Tensor:
+        """(draws, 8, C, H, W): noise (draws, C, H, W) within each ring, with the spread of the whole noise."""
+        waves = torch.fft.fft2(noise).unsqueeze(1) * self.masks.unsqueeze(1)
         eta = torch.fft.ifft2(waves).real
-        return eta * (self.spread[draw] / eta.flatten(1).std(1).clamp_min(1e-8)).view(-1, 1, 1, 1)
+        spread = noise.flatten(1).std(1).unsqueeze(1) / eta.flatten(2).std(2).clamp_min(1e-8)
+        return eta * spread.view(*eta.shape[:2], 1, 1, 1)

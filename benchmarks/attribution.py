@@ -1,0 +1,176 @@
+"""Whose denoiser is this, and who made this image? `python -m benchmarks.attribution WORK`, on the zoo.
+
+WORK keeps images and measurements, so that a stopped run goes on where it was. Two questions under two names:
+
+- model identification: signatures of a model on its own images, against the means of all models (the paper's protocol);
+- image attribution: every candidate is probed with the image, without knowing who made it.
+
+The evidence and its combination were chosen on dev images; calibration images are what is learned from; eval images,
+with captions and seeds of their own, are reported.
+"""
+
+import argparse
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from cryptomnesia.attribution.attribute import answers
+from cryptomnesia.attribution.candidates import NONE
+from cryptomnesia.attribution.combination import AttributionCalibration, learn
+from cryptomnesia.attribution.evidence import Evidence
+
+from .attribution_identification import identification, paired_identification, signature_alone
+from .attribution_images import CHANGES, captions_of
+from .attribution_zoo import MEASURED, Zoo
+from .common import store, table
+
+ABLATION: dict[str, tuple[str, ...]] = {
+    "default, prompt known": ("empty", "clean", "prompt", "autoencoder"),
+    "default, prompt unknown": ("empty", "clean", "autoencoder"),
+    "all, prompt known": MEASURED,
+    "only empty": ("empty",),
+    "only clean": ("clean",),
+    "only prompt": ("prompt",),
+    "only inversion": ("inversion",),
+    "only autoencoder": ("autoencoder",),
+    "default without empty": ("clean", "prompt", "autoencoder"),
+    "default without clean": ("empty", "prompt", "autoencoder"),
+    "default without prompt": ("empty", "clean", "autoencoder"),
+    "default without autoencoder": ("empty", "clean", "prompt"),
+}
+
+
+def joined(zoo: Zoo, split: str, makers: list[str], change: str = "clean") -> tuple[Evidence, Tensor]:
+    """Evidence of several models' images, and the number of each one's maker; strangers count on from the pool."""
+    parts = [zoo.evidence(maker, split, change) for maker in makers]
+    numbers = torch.cat([torch.full((len(p),), zoo.makers.index(m)) for p, m in zip(parts, makers, strict=True)])
+    return Evidence.cat(parts), numbers
+
+
+def outcomes(calibration: AttributionCalibration, evidence: Evidence, *, closed: bool) -> list[str]:
+    """What is decided; among the candidates alone if the set is closed."""
+    found = answers(evidence, calibration)
+    return [min(a.distances, key=lambda name: a.distances[name]) if closed else a.decision for a in found]
+
+
+def accuracy(zoo: Zoo, decided: list[str], makers: Tensor) -> dict[str, float]:
+    """Share decided rightly, by maker, and their mean; a stranger's images are rightly "none of these"."""
+    shares = {}
+    for number, name in enumerate(zoo.makers):
+        own = [d for d, m in zip(decided, makers.tolist(), strict=True) if m == number]
+        if own:
+            wanted = name if name in zoo.pool else NONE
+            shares[name] = sum(d == wanted for d in own) / len(own)
+    return {"mean": float(np.mean(list(shares.values()))), **shares}
+
+
+def confusion(zoo: Zoo, decided: list[str], makers: Tensor) -> dict[str, dict[str, int]]:
+    """Decisions by maker."""
+    names = [*zoo.pool, NONE]
+    rows = {}
+    for number, maker in enumerate(zoo.makers):
+        own = [d for d, m in zip(decided, makers.tolist(), strict=True) if m == number]
+        if own:
+            rows[maker] = {name: own.count(name) for name in names if own.count(name)}
+    return rows
+
+
+def calibrated(zoo: Zoo, groups: tuple[str, ...]) -> AttributionCalibration:
+    """Learned from the pool's calibration images."""
+    evidence, makers = joined(zoo, "calibration", zoo.pool)
+    return learn(evidence.only(groups), makers, [""] * len(zoo.pool))
+
+
+def attribution(zoo: Zoo, split: str) -> dict[str, Any]:
+    """Closed and open set, by groups of evidence, with confusion matrices for the defaults."""
+    pool, makers = joined(zoo, split, zoo.pool)
+    everyone, all_makers = joined(zoo, split, zoo.makers)
+    results: dict[str, Any] = {"images_per_model": len(captions_of(split))}
+    for name, groups in ABLATION.items():
+        calibration = calibrated(zoo, groups)
+        closed = outcomes(calibration, pool.only(groups), closed=True)
+        opened = outcomes(calibration, everyone.only(groups), closed=False)
+        results[name] = {"closed": accuracy(zoo, closed, makers), "open": accuracy(zoo, opened, all_makers)}
+        if name.startswith("default,"):
+            results[name]["closed_confusion"] = confusion(zoo, closed, makers)
+            results[name]["open_confusion"] = confusion(zoo, opened, all_makers)
+            results[name]["calibration_error"] = calibration_error(calibration, everyone.only(groups), zoo, all_makers)
+    rows = [[name, r["closed"]["mean"], r["open"]["mean"]] for name, r in results.items() if name in ABLATION]
+    table([f"evidence ({split})", "closed set", "open set"], rows)
+    return results
+
+
+def calibration_error(calibration: AttributionCalibration, evidence: Evidence, zoo: Zoo, makers: Tensor) -> float:
+    """Mean gap between stated probability and share that is right, over five bins of equal size."""
+    judged = calibration.judge(evidence).probabilities
+    stated, chosen = judged.max(1)
+    right = (chosen == makers.clamp(max=len(zoo.pool))).double()
+    order = stated.argsort().chunk(5)
+    return float(np.mean([abs(float(stated[bin].mean() - right[bin].mean())) for bin in order]))
+
+
+def left_out(zoo: Zoo, split: str, groups: tuple[str, ...]) -> dict[str, float]:
+    """Share of each model's images called "none of these" where that model is not among the candidates."""
+    shares = {}
+    for number, name in enumerate(zoo.pool):
+        others = [n for n in zoo.pool if n != name]
+        evidence, makers = joined(zoo, "calibration", others)
+        makers = makers - (makers > number).long()
+        calibration = learn(evidence.without(number).only(groups), makers, [""] * len(others))
+        images = zoo.evidence(name, split).without(number).only(groups)
+        shares[name] = outcomes(calibration, images, closed=False).count(NONE) / len(images)
+    return shares
+
+
+def after_changes(zoo: Zoo, split: str) -> dict[str, Any]:
+    """The defaults on altered images, with what was learned from unaltered ones."""
+    results: dict[str, Any] = {}
+    for change, name in product(CHANGES, ("default, prompt known", "default, prompt unknown")):
+        groups = ABLATION[name]
+        pool, makers = joined(zoo, split, zoo.pool, change)
+        everyone, all_makers = joined(zoo, split, zoo.makers, change)
+        calibration = calibrated(zoo, groups)
+        closed = accuracy(zoo, outcomes(calibration, pool.only(groups), closed=True), makers)
+        opened = accuracy(zoo, outcomes(calibration, everyone.only(groups), closed=False), all_makers)
+        results.setdefault(change, {})[name] = {"closed": closed, "open": opened}
+    rows = [
+        [c, *(r[n][k]["mean"] for n, k in product(ABLATION, ("closed", "open")) if n in r)] for c, r in results.items()
+    ]
+    table(["change", "closed, prompt", "open, prompt", "closed, no prompt", "open, no prompt"], rows)
+    return results
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("work", type=Path)
+    parser.add_argument("--split", default="eval", choices=["dev", "eval"], help="dev while choosing methods")
+    parser.add_argument("--parts", nargs="*", default=["attribution", "changes", "identification", "signature"])
+    parser.add_argument("--plans", nargs="*", default=["1step", "5step"])
+    parser.add_argument("--models", nargs="*", help="some of the zoo; by default all that are there")
+    options = parser.parse_args()
+    torch.set_grad_enabled(False)
+    zoo = Zoo(options.work, options.models)
+    document: dict[str, Any] = {"split": options.split, "pool": zoo.pool, "left_out_of_the_pool": zoo.strangers}
+    print(f"pool: {', '.join(zoo.pool)}; strangers: {', '.join(zoo.strangers) or 'none'}")
+    if "attribution" in options.parts:
+        document["attribution"] = attribution(zoo, options.split)
+        groups = ABLATION["default, prompt known"]
+        document["attribution"]["each_model_left_out"] = left_out(zoo, options.split, groups)
+        print("called none where left out:", document["attribution"]["each_model_left_out"])
+    if "changes" in options.parts:
+        document["after_changes"] = after_changes(zoo, options.split)
+    if "identification" in options.parts:
+        document["identification"] = {plan: identification(zoo, plan) for plan in options.plans}
+        document["paired_identification"] = paired_identification(zoo)
+    if "signature" in options.parts:
+        document["signature_alone"] = signature_alone(zoo)
+    if options.split == "eval":
+        store("attribution", document)
+
+
+if __name__ == "__main__":
+    main()

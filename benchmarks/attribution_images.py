@@ -1,0 +1,109 @@
+"""Images of the zoo's models for the benchmark of attribution: the same prompts for all, every image its own seed."""
+
+import hashlib
+import io
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image, ImageFilter
+from torch import Tensor
+
+from cryptomnesia.demo.captions import Caption, select
+
+from .zoo.load import load_model
+
+STEPS, GUIDANCE, PER_CALL = 20, 7.5, 16
+Images = NDArray[np.uint8]
+
+
+def captions_of(split: str) -> list[Caption]:
+    """dev chooses methods, calibration learns, eval is reported; no two share a caption. General ones come first."""
+    if split == "dev":
+        general, known, new = select("general", "dev")[:22], (0, 4, 0, 2), 2
+    elif split == "calibration":
+        general, known, new = select("general", "calibration")[:28], (4, 8, 2, 4), 3
+    else:
+        general, known, new = select("general", "eval")[:14], (0, 4, 0, 2), 2
+    recited = "eval" if split == "eval" else "dev"  # there are none for calibration: dev's are shared out
+    titled = select("verbatim", recited)[known[0] : known[1]] + select("template", recited)[known[2] : known[3]]
+    return [*general, *titled, *select("control", split)[:new], *select("unseen", split)[:new]]
+
+
+def prompts_of(split: str) -> list[str]:
+    """Their texts."""
+    return [caption.text for caption in captions_of(split)]
+
+
+def seed(*purpose: object) -> int:
+    """One seed for each purpose."""
+    return int.from_bytes(hashlib.sha256("/".join(map(str, purpose)).encode()).digest()[:6], "big")
+
+
+def images_of(name: str, split: str, work: Path) -> Images:
+    """(N, 64, 64, 3) by a model of the zoo; 20 DDIM steps at guidance 7.5. Kept in the folder."""
+    file = work / f"images-{name}-{split}.npz"
+    if not file.exists():
+        write(file, images=_sampled(load_model(name), prompts_of(split), f"{name}/{split}"))
+    return np.load(file)["images"]
+
+
+def _sampled(pipe: Any, prompts: list[str], purpose: str) -> Images:
+    from diffusers.schedulers.scheduling_ddim import DDIMScheduler
+
+    pipe.scheduler = DDIMScheduler.from_config(pipe.scheduler.config)
+    pipe.set_progress_bar_config(disable=True)
+    made = []
+    for start in range(0, len(prompts), PER_CALL):
+        some = prompts[start : start + PER_CALL]
+        generators = [torch.Generator().manual_seed(seed(purpose, start + i)) for i in range(len(some))]
+        options = {"num_inference_steps": STEPS, "guidance_scale": GUIDANCE, "output_type": "np"}
+        made.append((pipe(some, generator=generators, **options).images * 255).round().astype(np.uint8))
+    return np.concatenate(made)
+
+
+def tensors(images: Images) -> list[Tensor]:
+    """Each (1, 3, 64, 64) in [0, 1]."""
+    return [torch.from_numpy(image).permute(2, 0, 1)[None].float() / 255 for image in images]
+
+
+def _jpeg(image: Image.Image) -> Image.Image:
+    buffer = io.BytesIO()
+    image.save(buffer, "JPEG", quality=75)
+    return Image.open(buffer).convert("RGB")
+
+
+def _resized(image: Image.Image) -> Image.Image:
+    small = image.resize((round(image.width * 0.75), round(image.height * 0.75)), Image.Resampling.BICUBIC)
+    return small.resize(image.size, Image.Resampling.BICUBIC)
+
+
+def _cropped(image: Image.Image) -> Image.Image:
+    edge = round(image.width * 0.05)
+    inner = image.crop((edge, edge, image.width - edge, image.height - edge))
+    return inner.resize(image.size, Image.Resampling.BICUBIC)
+
+
+CHANGES: dict[str, Callable[[Image.Image], Image.Image]] = {
+    "clean": lambda image: image,
+    "JPEG 75": _jpeg,
+    "resized to 75 % and back": _resized,
+    "blurred, radius 1": lambda image: image.filter(ImageFilter.GaussianBlur(1)),
+    "cropped to 90 % and resized": _cropped,
+}
+
+
+def changed(images: Images, change: str) -> Images:
+    """The same images after a change by name."""
+    return np.stack([np.asarray(CHANGES[change](Image.fromarray(image))) for image in images])
+
+
+def write(file: Path, **arrays: Any) -> None:
+    """An .npz that is there whole or not at all."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    temporary = file.with_name("writing-" + file.name)
+    np.savez(temporary, **arrays)
+    temporary.replace(file)
