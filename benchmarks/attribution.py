@@ -51,6 +51,12 @@ def joined(zoo: Zoo, split: str, makers: list[str], change: str = "clean") -> tu
     return Evidence.cat(parts), numbers
 
 
+def known(zoo: Zoo, makers: list[str]) -> tuple[Evidence, Tensor]:
+    """The images that are learned from."""
+    parts = [joined(zoo, split, makers) for split in zoo.learned]
+    return Evidence.cat([evidence for evidence, _ in parts]), torch.cat([numbers for _, numbers in parts])
+
+
 def outcomes(calibration: AttributionCalibration, evidence: Evidence, *, closed: bool) -> list[str]:
     """What is decided; among the candidates alone if the set is closed."""
     found = answers(evidence, calibration)
@@ -81,7 +87,7 @@ def confusion(zoo: Zoo, decided: list[str], makers: Tensor) -> dict[str, dict[st
 
 def calibrated(zoo: Zoo, groups: tuple[str, ...]) -> AttributionCalibration:
     """Learned from the pool's calibration images."""
-    evidence, makers = joined(zoo, "calibration", zoo.pool)
+    evidence, makers = known(zoo, zoo.pool)
     return learn(evidence.only(groups), makers, [""] * len(zoo.pool))
 
 
@@ -118,7 +124,7 @@ def left_out(zoo: Zoo, split: str, groups: tuple[str, ...]) -> dict[str, float]:
     shares = {}
     for number, name in enumerate(zoo.pool):
         others = [n for n in zoo.pool if n != name]
-        evidence, makers = joined(zoo, "calibration", others)
+        evidence, makers = known(zoo, others)
         makers = makers - (makers > number).long()
         calibration = learn(evidence.without(number).only(groups), makers, [""] * len(others))
         images = zoo.evidence(name, split).without(number).only(groups)
@@ -148,13 +154,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("work", type=Path)
     parser.add_argument("--split", default="eval", choices=["dev", "eval"], help="dev while choosing methods")
+    parser.add_argument("--learn-from", nargs="*", default=["calibration"], choices=["dev", "calibration"])
     parser.add_argument("--parts", nargs="*", default=["attribution", "changes", "identification", "signature"])
     parser.add_argument("--plans", nargs="*", default=["1step", "5step"])
     parser.add_argument("--models", nargs="*", help="some of the zoo; by default all that are there")
     options = parser.parse_args()
     torch.set_grad_enabled(False)
-    zoo = Zoo(options.work, options.models)
+    zoo = Zoo(options.work, options.models, options.learn_from)
     document: dict[str, Any] = {"split": options.split, "pool": zoo.pool, "left_out_of_the_pool": zoo.strangers}
+    document["learned_from"] = {split: len(captions_of(split)) for split in zoo.learned}
     print(f"pool: {', '.join(zoo.pool)}; strangers: {', '.join(zoo.strangers) or 'none'}")
     if "attribution" in options.parts:
         document["attribution"] = attribution(zoo, options.split)
@@ -169,7 +177,8 @@ def main() -> None:
     if "signature" in options.parts:
         document["signature_alone"] = signature_alone(zoo)
     if options.split == "eval":
-        store("attribution", document)
+        name = "attribution" if list(zoo.learned) == ["calibration"] else "attribution_more_images"
+        store(name, document, by="attribution")
 
 
 if __name__ == "__main__":

@@ -1,5 +1,6 @@
 """The zoo for the benchmark of attribution: its models, and what was measured on their images, kept in a folder."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,8 +24,8 @@ MEASURED = ("empty", "clean", "prompt", "inversion", "autoencoder")
 class Zoo:
     """The models that are there, opened when first used, and what was measured on their images."""
 
-    def __init__(self, work: Path, only: list[str] | None = None):
-        self.work = work
+    def __init__(self, work: Path, only: list[str] | None = None, learned: Sequence[str] = ("calibration",)):
+        self.work, self.learned = work, learned
         there = [m for m in MEMBERS if made(m) and (not only or m.name in only)]
         self.pool = [m.name for m in there if m.in_pool]
         self.strangers = [m.name for m in there if not m.in_pool]
