@@ -112,6 +112,7 @@ class Denoiser(ABC):
         prediction_type: What the network puts out.
         levels: Where its noise levels lie.
         has_guidance: False for guidance-distilled models, which have no unconditional branch.
+        differentiable: False where the network runs outside of torch: what needs gradients is not applicable then.
         family: Name of the model family, part of the fingerprint.
         device, dtype: Where and in what the network computes.
         input_dtype: What noisy latents are handed over in, `dtype` unless the host casts them itself.
@@ -120,6 +121,7 @@ class Denoiser(ABC):
     prediction_type: PredictionType
     levels: Levels
     has_guidance: bool = True
+    differentiable: bool = True
     family: str = "callable"
     device: torch.device = torch.device("cpu")
     dtype: torch.dtype = torch.float32
@@ -171,11 +173,16 @@ class Denoiser(ABC):
 
         Raises:
             InputError: Shapes do not fit.
+            NotApplicable: The graph is wanted, and the network has none.
             NonFiniteError: The network answered with NaN or infinity.
             OutOfMemory: The device has no memory for so many rows.
         """
         if x.ndim != 4:
             raise InputError(f"latents are (B, C, H, W), not {tuple(x.shape)}")
+        if grad and not self.differentiable:
+            raise NotApplicable(
+                "this model runs outside of torch and has no gradients, which this method needs: load its torch weights"
+            )
         rows, condition = len(x), Condition.of(condition)
         level = level.to(self.device).expand(rows)
         if len(condition) == 1 and rows > 1:

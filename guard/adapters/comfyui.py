@@ -14,7 +14,7 @@ from ..levels import Levels
 from .comfyui_call import Conditioning, clean_latents
 from .comfyui_conditioning import Templates
 from .comfyui_weights import patches_of, weights_and_patches
-from .tokens import Score, Span
+from .tokens import Score, Span, span_drops
 
 # by ComfyUI's class of model; what diffusers knows as well has the same name, so that calibrations serve both
 _FAMILIES = {"BaseModel": "stable-diffusion", "SDXL": "stable-diffusion-xl", "SD3": "stable-diffusion-3"}
@@ -186,9 +186,7 @@ class ComfyDenoiser(Denoiser):
 
     def significance(self, prompt: str, spans: Sequence[Span], score: Score) -> list[float]:
         """How much the score falls without each character range of the prompt; 0 where it does not."""
-        texts = [prompt, *(" ".join((prompt[:a] + prompt[b:]).split()) for a, b in spans)]
-        values = score(self.encode(texts), False)
-        return (values[0] - values[1:]).clamp_min(0).tolist()
+        return span_drops(self.encode, prompt, spans, score)
 
     # --- the network ---
 

@@ -16,7 +16,7 @@ from torch import Tensor
 from ..denoiser import Condition, Denoiser, PredictionType, fingerprint, weights_of
 from ..errors import InputError, NotApplicable
 from ..levels import Levels
-from .tokens import Score, Span, span_gradients
+from .tokens import Score, Span, span_drops, span_gradients
 
 _PREDICTION_TYPES: dict[str, PredictionType] = {"epsilon": "epsilon", "v_prediction": "v", "sample": "sample"}
 
@@ -62,6 +62,11 @@ class PipelineDenoiser(Denoiser):
     @property
     def dtype(self) -> torch.dtype:  # type: ignore[override]
         return self.network.dtype
+
+    @property
+    def differentiable(self) -> bool:  # type: ignore[override]
+        """False for networks in ONNX files."""
+        return getattr(self.network, "differentiable", True)
 
     def read_call(self, arguments: dict[str, Any], output: Any) -> tuple[Tensor, Tensor, Condition, Tensor]:
         """A call that the pipeline itself made of its network, in the terms of `output`: (x, time, condition, raw).
@@ -183,7 +188,9 @@ class PipelineDenoiser(Denoiser):
             )
 
     def significance(self, prompt: str, spans: Sequence[Span], score: Score) -> list[float]:
-        """How strongly a score hangs on each character range of the prompt: see `adapters.tokens.span_gradients`."""
+        """How strongly a score hangs on each character range of the prompt: see `span_gradients` and `span_drops`."""
+        if not self.differentiable:
+            return span_drops(self.encode, prompt, spans, score)
         with self.text_lock:
             return span_gradients(
                 self.text_encoders,

@@ -11,15 +11,15 @@ PICKLES = {".bin", ".ckpt", ".pkl", ".pickle", ".pt", ".pth"}
 _WEIGHTLESS = ("scheduler", "tokenizer", "feature_extractor", "safety_checker", "image_processor")
 _LFS_POINTER = b"version https://git-lfs"
 # what diffusers, transformers and torch raise for files that do not fit together
-_LOAD_ERRORS = (OSError, ValueError, LookupError, TypeError, AttributeError, RuntimeError, ImportError)
+LOAD_ERRORS = (OSError, ValueError, LookupError, TypeError, AttributeError, RuntimeError, ImportError)
 
 
 def load_pipeline(model: str) -> Any:
     """A diffusers pipeline.
 
     Args:
-        model: "demo" for the built-in model, a diffusers folder (one with model_index.json), or a .safetensors file
-            that holds a whole model.
+        model: "demo" for the built-in model, a diffusers folder (one with model_index.json), of torch weights or of
+            ONNX files (see `onnx_loading`), or a .safetensors file that holds a whole model.
 
     Raises:
         InputError: It cannot be loaded; one line says what, why and the mend.
@@ -62,14 +62,18 @@ def check_safetensors(path: Path) -> None:
             if not weights.keys():
                 raise InputError(f"{path} holds no weights: get the file again")
     except safetensors.SafetensorError as error:
-        raise InputError(f"{path} is no complete safetensors file ({_line(error)}): get the file again") from error
+        raise InputError(f"{path} is no complete safetensors file ({line(error)}): get the file again") from error
     except OSError as error:
-        raise InputError(f"{path} cannot be read ({_line(error)}): check the file and its permissions") from error
+        raise InputError(f"{path} cannot be read ({line(error)}): check the file and its permissions") from error
 
 
 def _load_folder(path: Path) -> Any:
     """A folder in diffusers' layout."""
-    index = _read_index(path)
+    from .onnx_loading import holds_onnx, load_onnx
+
+    index = read_index(path)
+    if holds_onnx(path):
+        return load_onnx(path)
     cls = _pipeline_class(path, index)
     variant = _check_weights(path, index)
     options: dict[str, Any] = {"local_files_only": True, "use_safetensors": True}
@@ -80,15 +84,16 @@ def _load_folder(path: Path) -> Any:
     require("accelerate", "diffusers")  # without it diffusers draws missing weights at random, and says so in passing
     try:
         pipe = cls.from_pretrained(str(path), **options)
-    except _LOAD_ERRORS as error:
+    except LOAD_ERRORS as error:
         raise InputError(
-            f"{path} cannot be loaded ({_line(error)}): its weights and configs do not fit together or are incomplete; "
+            f"{path} cannot be loaded ({line(error)}): its weights and configs do not fit together or are incomplete; "
             "get the folder again"
         ) from error
     return _checked(pipe, path)
 
 
-def _read_index(path: Path) -> dict[str, Any]:
+def read_index(path: Path) -> dict[str, Any]:
+    """model_index.json. Raises InputError where there is none, or no readable one."""
     file = path / "model_index.json"
     if not file.is_file():
         lacking = [name for name in ("unet/ or transformer/", "vae/", "scheduler/") if not _any_part(path, name)]
@@ -99,7 +104,7 @@ def _read_index(path: Path) -> dict[str, Any]:
     try:
         index = json.loads(file.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise InputError(f"{file} is no readable JSON ({_line(error)}): get the folder again") from error
+        raise InputError(f"{file} is no readable JSON ({line(error)}): get the folder again") from error
     if not isinstance(index, dict):
         raise InputError(f"{file} holds no JSON object: get the folder again")
     return index
@@ -155,7 +160,7 @@ def _check_shards(folder: Path) -> None:
         try:
             shards = set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values())
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-            raise InputError(f"{index} cannot be read ({_line(error)}): get the folder again") from error
+            raise InputError(f"{index} cannot be read ({line(error)}): get the folder again") from error
         missing = sorted(shard for shard in shards if not (folder / shard).is_file())
         if missing:
             raise InputError(f"{folder} lacks {', '.join(missing)}, which {index.name} names: get the folder again")
@@ -171,15 +176,15 @@ def _load_file(path: Path) -> Any:
             "(pipe.load_lora_weights) and pass the pipe"
         )
     config = _config_folder(path, shapes)
-    index = _read_index(config)
+    index = read_index(config)
     cls = _pipeline_class(path, index)
     options = {"safety_checker": None} if "safety_checker" in index else {}
     utils = require("diffusers.loaders.single_file_utils", "diffusers")
     try:
         pipe = cls.from_single_file(str(path), config=str(config), local_files_only=True, **options)
-    except (*_LOAD_ERRORS, utils.SingleFileComponentError) as error:
+    except (*LOAD_ERRORS, utils.SingleFileComponentError) as error:
         raise InputError(
-            f"{path} cannot be loaded as a {cls.__name__} ({_line(error)}): it may hold a part of a model only; "
+            f"{path} cannot be loaded as a {cls.__name__} ({line(error)}): it may hold a part of a model only; "
             "give a diffusers folder instead"
         ) from error
     return _checked(pipe, path)
@@ -206,8 +211,8 @@ def _config_folder(path: Path, shapes: dict[str, Any]) -> Path:
     hub = require("huggingface_hub", "diffusers")
     try:
         repository = utils.fetch_diffusers_config(shapes)["pretrained_model_name_or_path"]
-    except _LOAD_ERRORS as error:
-        raise InputError(f"{path} is of no known kind of model ({_line(error)}): give a diffusers folder") from error
+    except LOAD_ERRORS as error:
+        raise InputError(f"{path} is of no known kind of model ({line(error)}): give a diffusers folder") from error
     cause = None
     try:
         cached = Path(hub.snapshot_download(repository, local_files_only=True))
@@ -231,7 +236,7 @@ def _checked(pipe: Any, path: Path) -> Any:
     return pipe
 
 
-def _line(error: BaseException) -> str:
+def line(error: BaseException) -> str:
     """The first line of an error, shortened, for a message of one line."""
     lines = str(error).strip().splitlines() or [type(error).__name__]
     return lines[0] if len(lines[0]) <= 160 else lines[0][:157] + "..."

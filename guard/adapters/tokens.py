@@ -1,4 +1,4 @@
-"""How strongly a score hangs on each word of a prompt: gradients at the text encoders' token embeddings."""
+"""How strongly a score hangs on each word of a prompt, by gradients at its token embeddings or by leaving it out."""
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -52,6 +52,15 @@ def span_gradients(
         for i, (first, last) in enumerate(_token_ranges(tokenizer, prompt, spans, limit)):
             totals[i] += sum(norms[first:last])
     return totals
+
+
+def span_drops(
+    encode: Callable[[list[str]], Condition], prompt: str, spans: Sequence[Span], score: Score
+) -> list[float]:
+    """How much the score falls without each character range of the prompt, 0 where it does not; needs no gradients."""
+    texts = [prompt, *(" ".join((prompt[:a] + prompt[b:]).split()) for a, b in spans)]
+    values = score(encode(texts), False)
+    return (values[0] - values[1:]).clamp_min(0).tolist()
 
 
 @contextmanager

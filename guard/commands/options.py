@@ -6,7 +6,10 @@ from typing import Annotated
 import typer
 
 Model = Annotated[
-    str, typer.Option("--model", "-m", metavar="MODEL", help="demo, a diffusers folder, or a single .safetensors file.")
+    str,
+    typer.Option(
+        "--model", "-m", metavar="MODEL", help="demo, a diffusers folder (torch or ONNX), or a .safetensors file."
+    ),
 ]
 Draws = Annotated[int, typer.Option(min=1, max=1024, help="Noise draws per prompt; more is steadier and slower.")]
 Seed = Annotated[int, typer.Option(min=0, max=2**64 - 1, help="Seed of the noise draws.")]

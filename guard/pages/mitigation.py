@@ -255,7 +255,10 @@ def _meaning(page: MitigationPage) -> str:
             "<b>Likeness</b> compares the two texts as the text encoder reads them; 1 is the same.",
         ]
     if page.method == "rewrite":
-        means.append("A word's <b>significance</b> is how strongly the score hangs on it (a gradient norm).")
+        means.append(
+            "A word's <b>significance</b> is how strongly the score hangs on it (a gradient norm; for a model without "
+            "gradients, how much the score falls without the word)."
+        )
     if any(case.before is not None or case.after is not None for case in page.cases):
         means.append(
             "<b>Images differ by</b> is their mean root mean square difference, 0 = identical. What is recited hardly "
