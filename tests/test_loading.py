@@ -131,6 +131,12 @@ def test_missing_parts(folder):
     refused(folder, "lacks", "vae/", "tokenizer/")
 
 
+def test_a_tokenizer_without_its_words(folder):
+    for file in (folder / "tokenizer").iterdir():
+        file.unlink()
+    refused(folder, "tokenizer", "vocabulary", "get the folder again")
+
+
 def test_missing_weights(folder):
     weights(folder).unlink()
     refused(folder, "unet", "lacks its weights")

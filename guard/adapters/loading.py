@@ -9,6 +9,7 @@ from . import factory_for, supported
 
 PICKLES = {".bin", ".ckpt", ".pkl", ".pickle", ".pt", ".pth"}
 _WEIGHTLESS = ("scheduler", "tokenizer", "feature_extractor", "safety_checker", "image_processor")
+_VOCABULARIES = ("tokenizer.json", "vocab.json", "spiece.model", "tokenizer.model")
 _LFS_POINTER = b"version https://git-lfs"
 # what diffusers, transformers and torch raise for files that do not fit together
 LOAD_ERRORS = (OSError, ValueError, LookupError, TypeError, AttributeError, RuntimeError, ImportError)
@@ -135,6 +136,10 @@ def _check_weights(path: Path, index: dict[str, Any]) -> str | None:
     missing = [name + "/" for name in parts if not (path / name).is_dir()]
     if missing:
         raise InputError(f"{path} lacks {', '.join(missing)}, which model_index.json names: get the folder again")
+    for name in (n for n in parts if n.startswith("tokenizer")):
+        # without these transformers makes one that knows no words
+        if not any((path / name / file).is_file() for file in _VOCABULARIES):
+            raise InputError(f"{path / name} lacks its vocabulary ({' or '.join(_VOCABULARIES)}): get the folder again")
     variants = set()
     for name in (n for n in parts if not n.startswith(_WEIGHTLESS)):
         files = sorted((path / name).glob("*.safetensors"))

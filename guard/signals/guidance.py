@@ -6,6 +6,7 @@ from torch.utils.checkpoint import checkpoint
 
 from ..denoiser import Condition, Denoiser
 from ..errors import InputError, OutOfMemory
+from .batching import default_rows
 from .rings import ring_energy
 
 
@@ -17,7 +18,7 @@ class Guidance:
     Args:
         denoiser: The model.
         noise: The draws, (draws, C, H, W), standard normal.
-        batch_rows: Most rows a call has; by default as many as make 2^18 latent values.
+        batch_rows: Most rows a call has; see `batching.default_rows`.
 
     Attributes:
         forward_rows: Rows that went through the network so far.
@@ -36,7 +37,7 @@ class Guidance:
         with torch.inference_mode(False):
             self.noise = noise.to(denoiser.device).clone()
             self._level = denoiser.levels.pure_noise
-        self.batch_rows = batch_rows or max(1, 2**18 // noise[0].numel())
+        self.batch_rows = batch_rows or default_rows(noise[0].numel(), denoiser.device)
         self.forward_rows = self.backward_rows = 0
         self._empty: Tensor | None = None
 

@@ -21,6 +21,7 @@ from torch import Tensor
 
 from ..denoiser import Condition, Denoiser, NoiseLevel
 from ..errors import InputError
+from .batching import default_rows
 from .rings import ring_energy
 
 AUTHOR_WEIGHTS = {"epsilon": (1.0, 2.0), "v": (1.0, 0.1), "sample": (1.0, 2.0), "flow": (1.0, 2.0)}
@@ -111,8 +112,7 @@ def memorization_score(
         author_compat: `score` is the authors' sum of iso and aniso, both taken of the raw network output as their
             code does, and aniso per pixel. Higher = more likely memorized, on the models they tuned it for.
         alignment: Also measure aniso, which takes part in no calibrated score and doubles the rows.
-        batch_rows: Most rows a call should have; by default as many as make 2^18 latent values. One prompt's rows
-            always share a call.
+        batch_rows: Most rows a call should have; see `batching.default_rows`. One prompt's rows always share a call.
         progress: Called with the number of prompts done so far.
 
     Raises:
@@ -127,7 +127,7 @@ def memorization_score(
     if author_compat and not alignment:
         raise InputError("the authors' score is a sum with aniso in it: leave alignment on")
     noise = draw_noise(denoiser, draws, seed) if noise is None else _checked(noise, len(condition))
-    batch_rows = batch_rows or max(1, 2**18 // noise.shape[-3:].numel())
+    batch_rows = batch_rows or default_rows(noise.shape[-3:].numel(), denoiser.device)
     steps = denoiser.levels.sampling(50)
     levels = NoiseLevel.cat([steps[0], steps[-3]] if alignment else steps[:1])
     parts = list(_measure(denoiser, condition, noise, levels, author_compat, batch_rows, progress))
