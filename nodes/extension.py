@@ -20,6 +20,8 @@ MODULES = (
     "spectral_signature",
     "save_signature",
     "load_signature",
+    "attribution_candidate",
+    "attribute_image",
     "save_image",
     "verify_provenance",
 )

@@ -36,15 +36,19 @@ _lock = threading.Lock()
 
 
 def generation(prompt: Prompt, node_id: str) -> Generation:
-    """From the workflow upstream of a node; where two nodes tell the same, the nearer one counts."""
-    nodes = [(kind, inputs) for _, kind, inputs in upstream(prompt, node_id)][1:]
+    """From the workflow upstream of a node's images; where two nodes tell the same, the nearer one counts.
+
+    What a check or a finding was made with stays out: it may have models and samplers of its own.
+    """
+    source = str((prompt.get(node_id, {}).get("inputs", {}).get("images") or [None])[0])
+    nodes = [(kind, inputs) for _, kind, inputs in upstream(prompt, source)]
     return Generation(
         host=f"ComfyUI {_version()}",
         models=_models(nodes),
         sampling={name: value for name, value in _told(prompt, nodes, _SETTINGS).items() if value is not None},
         seed=next(iter(_told(prompt, nodes, _SEEDS).values()), None),
-        prompt=_text(prompt, node_id, ("positive", "conditioning")),
-        negative=_text(prompt, node_id, ("negative",)),
+        prompt=_text(prompt, source, ("positive", "conditioning")),
+        negative=_text(prompt, source, ("negative",)),
     )
 
 

@@ -1,6 +1,7 @@
 """Node: Save Image, with a provenance file beside every image."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,8 @@ from PIL.PngImagePlugin import PngInfo
 from ..guard.errors import CryptomnesiaError, InputError
 from ..guard.sidecar import save, sidecar_path
 from .generation import generation
-from .values import CATEGORY, Report
+from .inputs import MOST
+from .values import CATEGORY, Finding, Report, Signature
 
 COMPRESSION = 4  # as ComfyUI's own node
 
@@ -50,6 +52,27 @@ class SaveImageWithProvenance(io.ComfyNode):
                     tooltip="Also write a signed .c2pa file, with the key that `cryptomnesia keys new` made or that is "
                     "configured; needs the package c2pa-python.",
                 ),
+                io.Autogrow.Input(
+                    "findings",
+                    template=io.Autogrow.TemplatePrefix(
+                        io.MultiType.Input("finding", types=[Finding, Signature], optional=True),
+                        prefix="finding",
+                        min=0,
+                        max=16,
+                    ),
+                    optional=True,
+                    tooltip="What else was asked about the images, for the sidecar: from Attribute Image or Spectral "
+                    "Signature. What Memorization Heatmap found is in its report.",
+                ),
+                io.Int.Input(
+                    "image_seed",
+                    default=0,
+                    min=0,
+                    max=MOST - 1,
+                    optional=True,
+                    force_input=True,
+                    tooltip="The seed that was used, where only the run knows it: from Guarded Noise.",
+                ),
             ],
             outputs=[io.String.Output(display_name="paths", tooltip="The saved files, one per line.")],
             hidden=[io.Hidden.prompt, io.Hidden.extra_pnginfo, io.Hidden.unique_id],
@@ -58,12 +81,21 @@ class SaveImageWithProvenance(io.ComfyNode):
 
     @classmethod
     def execute(
-        cls, images: Any, filename_prefix: str, prompts: str, sign: bool, report: dict[str, Any] | None = None
+        cls,
+        images: Any,
+        filename_prefix: str,
+        prompts: str,
+        sign: bool,
+        report: dict[str, Any] | None = None,
+        findings: io.Autogrow.Type | None = None,
+        image_seed: int | None = None,
     ) -> io.NodeOutput:
+        found = _per_image(list((findings or {}).values()), len(images))
         height, width = images[0].shape[:2]
         output = folder_paths.get_output_directory()
         folder, name, counter, subfolder, _ = _place(filename_prefix, output, width, height)
         made = generation(cls.hidden.prompt or {}, str(cls.hidden.unique_id))
+        made = made if image_seed is None else replace(made, seed=image_seed)
         results, paths, failures = [], [], []
         for number, image in enumerate(images):
             file = f"{name.replace('%batch_num%', str(number))}_{counter + number:05}_.png"
@@ -74,6 +106,7 @@ class SaveImageWithProvenance(io.ComfyNode):
                     report,
                     made,
                     prompts="none" if args.disable_metadata else prompts,  # type: ignore[arg-type]
+                    findings=found[number],
                     c2pa=sign,
                     options={"pnginfo": _metadata(cls.hidden), "compress_level": COMPRESSION},
                 )
@@ -85,6 +118,18 @@ class SaveImageWithProvenance(io.ComfyNode):
             raise failures[0]
         shown = {"images": results, "text": [f"beside it: {sidecar_path(paths[0]).name}"]}
         return io.NodeOutput("\n".join(paths), ui=shown)
+
+
+def _per_image(findings: list[Any], count: int) -> list[list[Any]]:
+    """For each image what was found about it; a finding of one entry is about them all.
+
+    Raises InputError for findings about another number of images.
+    """
+    rows = [finding if isinstance(finding, list) else [finding] for finding in findings]
+    for row in rows:
+        if len(row) not in (1, count):
+            raise InputError(f"a finding about {len(row)} images does not fit {count}: connect what was asked of these")
+    return [[row[number % len(row)] for row in rows] for number in range(count)]
 
 
 def _place(prefix: str, output: str, width: int, height: int) -> tuple[str, str, int, str, str]:

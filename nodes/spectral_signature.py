@@ -55,7 +55,7 @@ class SpectralSignature(io.ComfyNode):
 def plotted(found: Signatures) -> torch.Tensor:
     """(1, H, W, 3) in [0, 1], for people."""
     picture = signature_plot(found.values, plan=found.plan, title=f"Spectral signature of {found.name}")
-    return torch.from_numpy(np.asarray(picture)).float()[None] / 255
+    return torch.from_numpy(np.array(picture)).float()[None] / 255
 
 
 def told(found: Signatures) -> str:

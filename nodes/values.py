@@ -9,6 +9,8 @@ from ..guard.report import MemorizationReport
 
 CATEGORY = "Cryptomnesia"
 Signature = io.Custom("CRYPTOMNESIA_SIGNATURE")  # a Signatures object
+Candidate = io.Custom("CRYPTOMNESIA_CANDIDATE")  # a model with images of its own
+Finding = io.Custom("CRYPTOMNESIA_FINDING")  # plain data for a sidecar: a list of one, or of one per image
 Report = io.Custom(
     "CRYPTOMNESIA_REPORT"
 )  # MemorizationReport.to_dict(): plain data, equal for every copy of the library

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from cryptomnesia.attribution import NONE, Attribution
 from cryptomnesia.mitigation.result import Mitigation, WordChange
 from cryptomnesia.report import MemorizationReport
 from cryptomnesia.sidecar import Generation, save, sidecar_path
@@ -45,6 +46,16 @@ MENDED = Mitigation(
     backward_rows=1,
 )
 REWRITTEN = replace(REPORT, verdict="clear", p_value=0.4, mitigation=MENDED)
+WHO = Attribution(
+    decision="ada",
+    probabilities={"ada": 0.83, "bo": 0.12, NONE: 0.05},
+    p_value=0.4,
+    distances={"ada": 12.5, "bo": 30.0},
+    alpha=0.05,
+    evidence=("empty", "clean", "autoencoder"),
+    image="/somewhere/private/a.png",
+    fingerprints={"ada": "a" * 64, "bo": "b" * 64},
+)
 GENERATION = Generation(
     host="ComfyUI 0.30.0",
     models=[

@@ -1,6 +1,7 @@
 """Who made this image: toy makers whose right answer is known."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -52,6 +53,7 @@ def test_each_image_goes_to_its_maker(makers, pool, calibration):
             assert list(answer.probabilities) == [*NAMES, NONE]
             assert 0 <= answer.margin <= 1 and 0 < answer.p_value <= 1
             assert json.loads(json.dumps(answer.to_dict()))["decision"] == answer.decision
+            assert answer.fingerprints == {name: maker.fingerprint for name, maker in makers.items()}
 
 
 def test_a_strangers_images_are_none_of_these(pool, calibration):
@@ -67,8 +69,6 @@ def test_decision_and_probability_of_none_agree(makers, pool, calibration):
 
 
 def test_the_headline_says_how_sure_it_is(makers, pool, calibration):
-    from dataclasses import replace
-
     answer = attribute(makers["ada"].images(1, seed=5)[0], pool, calibration)[0]
     assert answer.headline() == "Likely made by ada"
     unsure = replace(answer, probabilities={**answer.probabilities, "ada": 0.4})
@@ -145,6 +145,9 @@ def test_every_group_can_be_gathered():
         "signature": (2, 3, 1),
     }
     assert (found.groups["inversion"][..., 1].argmin(1) == 1).all()
+    other = Signatures.measure(makers["cy"], makers["cy"].encode_image(images[0]), "cy", plan="5step")
+    with pytest.raises(InputError, match="'ada' has plan 1step, 'cy' has 5step"):
+        gather(images, [*pool[:2], replace(pool[2], library=other)], groups=("signature",))
 
 
 def test_inversion_finds_the_latent_that_was_decoded():
@@ -253,8 +256,15 @@ def test_other_bad_input(pool, makers):
         calibrate_attribution({name: maker.images(3) for name, maker in makers.items()}, pool)
     with pytest.raises(InputError, match="each of ada, bo, cy, not ada"):
         calibrate_attribution({"ada": makers["ada"].images(9)}, pool)
-    with pytest.raises(InputError, match="cannot promise an error rate"):
+    with pytest.raises(InputError, match="ada alone cannot be told from others"):
+        calibrate_attribution({"ada": makers["ada"].images(9)}, pool[:1])
+    with pytest.raises(InputError, match=r"an error rate of 0\.001: give 999 or more"):
         calibrate_attribution({name: maker.images(8) for name, maker in makers.items()}, pool, alpha=0.001)
+    with pytest.raises(InputError, match="alpha is a share between 0 and 1, not 2"):
+        calibrate_attribution({name: maker.images(8) for name, maker in makers.items()}, pool, alpha=2)
+    shifted = {"ada": ["a"] * 7, "bo": ["a"] * 9, "cy": ["a"] * 8}  # as many in all
+    with pytest.raises(InputError, match="7 prompts do not fit 8 images by 'ada'"):
+        calibrate_attribution({name: maker.images(8) for name, maker in makers.items()}, pool, prompts=shifted)
 
 
 def test_evidence_of_nan_is_refused(pool):

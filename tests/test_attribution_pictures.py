@@ -22,11 +22,11 @@ def saved(tmp_path, image, name="image.png", **options):
     return tmp_path / name
 
 
-@pytest.mark.parametrize("mode", ["RGB", "L", "P", "RGBA", "LA", "CMYK", "1"])
+@pytest.mark.parametrize("mode", ["RGB", "L", "P", "RGBA", "LA", "CMYK", "1", "YCbCr", "LAB"])
 @pytest.mark.parametrize("from_file", [True, False])
 def test_modes_are_brought_to_rgb(tmp_path, grey, mode, from_file):
     image = Image.fromarray(grey).convert("RGB").convert(mode)
-    name = "image.tif" if mode == "CMYK" else "image.png"
+    name = "image.tif" if mode in ("CMYK", "YCbCr", "LAB") else "image.png"
     found = read_picture(saved(tmp_path, image, name) if from_file else image)
     assert found.shape == (1, 3, 40, 40) and found.dtype == torch.float32
     if mode not in ("P", "1"):
@@ -37,6 +37,15 @@ def test_modes_are_brought_to_rgb(tmp_path, grey, mode, from_file):
 def test_sixteen_bit_grey_keeps_its_range(tmp_path, grey):
     path = saved(tmp_path, Image.fromarray(grey.astype(np.uint16) * 257))
     torch.testing.assert_close(read_picture(path)[0, 0], torch.from_numpy(grey).float() / 255)
+    big = saved(tmp_path, Image.fromarray(grey.astype(">u2") * 257), "big.tif")
+    torch.testing.assert_close(read_picture(big)[0, 0], torch.from_numpy(grey).float() / 255)
+
+
+def test_sixteen_bit_colour(tmp_path, grey):
+    rows = np.stack([grey.astype(">u2") * 257] * 3, -1)
+    path = tmp_path / "deep.png"
+    path.write_bytes(png(40, 40, b"".join(b"\0" + row.tobytes() for row in rows), depth=16))
+    torch.testing.assert_close(read_picture(path)[0, 0], torch.from_numpy(grey).float() / 255, atol=0.005, rtol=0)
 
 
 def test_arrays_and_tensors_are_the_same_image(grey):
@@ -46,20 +55,20 @@ def test_arrays_and_tensors_are_the_same_image(grey):
         torch.testing.assert_close(read_picture(image), expected)
 
 
-def png_header(width, height):
-    """A PNG that says it is huge, and holds nothing."""
+def png(width, height, rows=b"", depth=8):
+    """A colour PNG of that size with these rows, in full or not at all."""
 
     def chunk(kind, data):
         return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
 
-    header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
-    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(b"")) + chunk(b"IEND", b"")
+    header = struct.pack(">IIBBBBB", width, height, depth, 2, 0, 0, 0)
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
 
 
 @pytest.mark.parametrize(("width", "height"), [(9000, 9000), (60000, 60000)])
 def test_decompression_bombs_are_not_unpacked(tmp_path, width, height):
     bomb = tmp_path / "bomb.png"
-    bomb.write_bytes(png_header(width, height))
+    bomb.write_bytes(png(width, height))  # says it is huge, and holds nothing
     with pytest.raises(InputError, match="would unpack to"):
         read_picture(bomb)
 

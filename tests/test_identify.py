@@ -114,6 +114,9 @@ def test_libraries_that_do_not_fit_together(library, makers, tmp_path):
     other = Signatures.measure(makers["bo"], made(makers["bo"], 1), "bo", plan="1step", author_compat=True)
     with pytest.raises(InputError, match="'ada' has author_compat False, 'bo' has True"):
         check_library([library[0], other])
+    finer = Signatures.measure(makers["bo"], made(makers["bo"], 1), "bo", plan="5step")
+    with pytest.raises(InputError, match="'ada' has plan 1step, 'bo' has 5step"):
+        check_library([library[0], finer])
     with pytest.raises(InputError, match=r"holds no \*\.signature\.safetensors"):
         load_library(tmp_path)
     with pytest.raises(InputError, match=r"saved as NAME\.signature\.safetensors"):

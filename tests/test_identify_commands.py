@@ -12,6 +12,8 @@ from cryptomnesia.commands.identify import _show
 from cryptomnesia.demo import WEIGHTS
 from cryptomnesia.signals import spectral
 
+from .test_attribution_pictures import png
+
 
 @pytest.fixture(scope="module")
 def pictures(tmp_path_factory):
@@ -61,6 +63,35 @@ def test_attribute_without_calibration_gives_no_verdict(pictures, capsys):
     found = json.loads(captured.out)
     assert found["decision"] == "uncalibrated" and set(found["distances"]) == {"a", "b"}
     assert "--learn" in captured.err
+
+
+def no_picture(place, kind):
+    """A file that nothing can be measured on."""
+    if kind == "bomb":
+        return place.write_bytes(png(60000, 60000))
+    image = Image.new("RGBA" if kind == "transparent" else "RGB", (8, 8) if kind == "tiny" else (64, 64))
+    more = {"save_all": True, "append_images": [Image.new("RGB", image.size, "red")]}
+    return image.save(place, **more if kind == "animated" else {})
+
+
+@pytest.mark.parametrize("command", ["attribute", "signature"])
+@pytest.mark.parametrize(
+    ("kind", "name", "words"),
+    [
+        ("bomb", "x.png", "would unpack to"),
+        ("tiny", "x.png", "8x8 pixels, which say nothing"),
+        ("transparent", "x.png", "transparent parts"),
+        ("animated", "x.gif", "is animated"),
+    ],
+)
+def test_images_that_say_nothing_cost_one_line(command, kind, name, words, capsys, tmp_path):
+    no_picture(tmp_path / name, kind)
+    out = tmp_path / "x.signature.safetensors"
+    two = ("--candidate", "a=demo", "--candidate", "b=demo")
+    given = (tmp_path / name, *two) if command == "attribute" else ("--images", tmp_path / name, "--out", out)
+    assert run(command, *given) == 2
+    captured = capsys.readouterr()
+    assert words in captured.err and captured.err.count("\n") == 1 and not out.exists()
 
 
 @pytest.mark.parametrize(

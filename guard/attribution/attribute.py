@@ -1,14 +1,14 @@
 """Who made this image? Every candidate is probed, and the answer may be that it was none of them."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from torch import Tensor
 
 from ..errors import InputError
 from .candidates import NONE, Candidate, check_candidates
-from .combination import ALPHA, AttributionCalibration, learn
+from .combination import ALPHA, AttributionCalibration, check_counts, learn
 from .evidence import Evidence, gather
 from .pictures import read_picture
 
@@ -30,6 +30,7 @@ class Attribution:
         alpha: Share of the candidates' own images that may be called "none of these".
         evidence: Groups of evidence that it rests on.
         image: Name of the image, if it has one.
+        fingerprints: Of the candidates' models; empty where uncalibrated.
     """
 
     decision: str
@@ -39,6 +40,7 @@ class Attribution:
     alpha: float | None
     evidence: tuple[str, ...]
     image: str | None = None
+    fingerprints: dict[str, str] = field(default_factory=dict)
 
     @property
     def margin(self) -> float | None:
@@ -67,8 +69,9 @@ class Attribution:
         ]
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain data for JSON."""
+        """Plain data for JSON, and for a sidecar's findings."""
         return {
+            "kind": "attribution",
             "image": self.image,
             "decision": self.decision,
             "probabilities": self.probabilities,
@@ -77,6 +80,7 @@ class Attribution:
             "distances": self.distances,
             "alpha": self.alpha,
             "evidence": list(self.evidence),
+            "fingerprints": self.fingerprints,
         }
 
     def plot(self, width: int = 620) -> Any:
@@ -155,6 +159,7 @@ def answers(
                 alpha=calibration.alpha,
                 evidence=groups,
                 image=name,
+                fingerprints=dict(zip(calibration.names, calibration.fingerprints, strict=True)),
             )
         )
     return found
@@ -180,13 +185,17 @@ def calibrate_attribution(
         progress: Called with the number of candidates done so far.
 
     Raises:
-        InputError: Too few images, of unknown makers, or unusable ones.
+        InputError: A single candidate, too few images, of unknown makers, or unusable ones.
         NotApplicable, NonFiniteError, OutOfMemory: As they say.
     """
     pool = check_candidates(candidates)
     names = [candidate.name for candidate in pool]
     if sorted(images) != sorted(names) or (prompts is not None and sorted(prompts) != sorted(names)):
         raise InputError(f"images of known makers are needed for each of {', '.join(names)}, not {', '.join(images)}")
+    check_counts({name: len(images[name]) for name in names}, alpha)  # before anything is measured
+    for name, own in (prompts or {}).items():
+        if len(own) != len(images[name]):
+            raise InputError(f"{len(own)} prompts do not fit {len(images[name])} images by {name!r}: give one for each")
     pictures = [read_picture(image, f"an image by {name}") for name in names for image in images[name]]
     makers = [number for number, name in enumerate(names) for _ in images[name]]
     texts = None if prompts is None else [text for name in names for text in prompts[name]]

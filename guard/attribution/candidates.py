@@ -57,10 +57,16 @@ class Candidate:
     def autoencoder_key(self) -> str:
         """Equal for candidates that share autoencoder and size, so that an image is encoded once for all of them."""
         if not self._key:
-            pipe = getattr(self.coder, "pipe", None)
-            own = str(id(self.coder)) if pipe is None else fingerprint(weights_of([pipe.vae]), str(pipe.vae.config))
-            self._key.append(f"{own} {self.pixels}")
+            self._key.append(f"{_identity(self.coder)} {self.pixels}")
         return self._key[0]
+
+
+def _identity(coder: Any) -> str:
+    """What the host says it is, a digest of a pipeline's, or else this very object."""
+    if hasattr(coder, "identity"):
+        return coder.identity
+    pipe = getattr(coder, "pipe", None)
+    return str(id(coder)) if pipe is None else fingerprint(weights_of([pipe.vae]), str(pipe.vae.config))
 
 
 def check_candidates(candidates: Sequence[Candidate] | Mapping[str, Any]) -> list[Candidate]:

@@ -10,7 +10,7 @@ with "none of these" as likely beforehand as any candidate.
 
 import datetime
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -24,6 +24,7 @@ from .gaussian import Gaussian, vectors
 from .verification import Verifier, own_terms
 
 LEAST = 8  # images per maker
+ENOUGH = 30  # images per maker, from which on more tell little
 FOLDS = 5
 ALPHA = 0.05
 
@@ -120,7 +121,7 @@ def learn(
         alpha: Share of the candidates' own images that may be called "none of these".
 
     Raises:
-        InputError: A candidate with fewer than 8 images, too few for alpha, or evidence that is not finite.
+        InputError: A single candidate, one with fewer than 8 images, too few for alpha, or evidence that is not finite.
     """
     maker = torch.as_tensor(makers)
     count = _checked(evidence, maker, alpha)
@@ -139,6 +140,25 @@ def learn(
         held_out=scores.sort().values,
     )
     return replace(calibration, slope=_slope(evidence, maker, scores, calibration))
+
+
+def check_counts(images: Mapping[str, int], alpha: float) -> None:
+    """Raises InputError unless so many images by each maker are enough to learn from, and for the error rate alpha."""
+    if len(images) < 2:
+        raise InputError(f"{', '.join(images)} alone cannot be told from others: name a second candidate")
+    for name, n in images.items():
+        if n < LEAST:
+            raise InputError(
+                f"{n} images by {name!r} are too few: give at least {LEAST} of each candidate, better {ENOUGH}"
+            )
+    if not 0 < alpha < 1:
+        raise InputError(f"alpha is a share between 0 and 1, not {alpha}")
+    total = sum(images.values())
+    if alpha * (total + 1) < 1:
+        least = math.ceil(1 / alpha) - 1
+        raise InputError(
+            f"{total} images cannot promise an error rate of {alpha}: give {least} or more in all, or raise alpha"
+        )
 
 
 def _held_out(evidence: Evidence, maker: Tensor) -> tuple[Tensor, Tensor]:
@@ -161,11 +181,7 @@ def _checked(evidence: Evidence, maker: Tensor, alpha: float) -> tuple[int, ...]
     if len(maker) != len(evidence):
         raise InputError(f"{len(maker)} makers do not fit {len(evidence)} images: name one for each")
     count = tuple(int((maker == m).sum()) for m in range(len(evidence.names)))
-    for name, n in zip(evidence.names, count, strict=True):
-        if n < LEAST:
-            raise InputError(f"{n} images by {name!r} are too few: give at least {LEAST} of each candidate")
-    if not 0 < alpha < 1 or alpha * (len(maker) + 1) < 1:
-        raise InputError(f"{len(maker)} images cannot promise an error rate of {alpha}: give more, or raise alpha")
+    check_counts(dict(zip(evidence.names, count, strict=True)), alpha)
     for name, values in evidence.groups.items():
         if not torch.isfinite(values).all():
             raise InputError(f"the evidence {name!r} holds NaN or infinity: nothing can be learned from it")

@@ -28,6 +28,7 @@ from ..signals.batching import default_rows, in_batches
 from ..signals.spectral import cosine_distance, signature
 from .candidates import Candidate, encode_prompts
 from .inversion import Inversion, invert, mean_square
+from .library import check_settings
 from .pictures import fitted
 
 GROUPS = ("empty", "prompt", "clean", "inversion", "autoencoder", "signature")
@@ -95,7 +96,8 @@ def gather(
         progress: Called with the number of candidates done so far.
 
     Raises:
-        InputError: Unknown groups, "prompt" without prompts, "signature" without the candidates' libraries.
+        InputError: Unknown groups, "prompt" without prompts, "signature" without the candidates' libraries, or with
+            libraries that were not measured alike.
         NotApplicable: A candidate cannot read images or prompts.
         NonFiniteError, OutOfMemory: As they say.
     """
@@ -195,9 +197,13 @@ def _checked(
         raise InputError(f"{len(prompts)} prompts do not fit {count} images: give one per image, or none")
     if "prompt" in groups and prompts is None:
         raise InputError("the evidence 'prompt' needs each image's prompt: give prompts, or leave it out")
-    lacking = [c.name for c in candidates if c.library is None] if "signature" in groups else []
-    if lacking:
-        raise InputError(f"the evidence 'signature' needs the signatures of {', '.join(lacking)}: give their libraries")
+    if "signature" in groups:
+        lacking = [c.name for c in candidates if c.library is None]
+        if lacking:
+            raise InputError(
+                f"the evidence 'signature' needs the signatures of {', '.join(lacking)}: give their libraries"
+            )
+        check_settings([c.library for c in candidates if c.library is not None])
     return tuple(name for name in GROUPS if name in groups)
 
 

@@ -1,10 +1,12 @@
 """Signatures of known models, in files: `NAME.signature.safetensors`, settings in the header, tensors beside them."""
 
+import hashlib
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -87,6 +89,20 @@ class Signatures:
         others = (values.sum(0) - values) / (self.n - 1)
         return torch.cat([cosine_distance(v[None], o[None])[0] for v, o in zip(values, others, strict=True)])
 
+    def to_dict(self) -> dict[str, Any]:
+        """What it is of, and a digest of the numbers: plain data for JSON, and for a sidecar's findings."""
+        numbers = self.values.contiguous().numpy().astype("<f4").tobytes()
+        return {
+            "kind": "signature",
+            "name": self.name,
+            "fingerprint": self.fingerprint,
+            "plan": self.plan,
+            "seed": str(self.seed),
+            "author_compat": self.author_compat,
+            "images": self.n,
+            "sha256": hashlib.sha256(numbers).hexdigest(),
+        }
+
     def save(self, path: str | Path) -> None:
         """Writes the file atomically. Raises InputError for another ending or a folder that cannot be written to."""
         path = Path(path)
@@ -148,6 +164,12 @@ def check_library(entries: Sequence[Signatures]) -> list[Signatures]:
     for name in names:
         if names.count(name) > 1:
             raise InputError(f"two entries of the library are called {name!r}: rename or remove one")
+    check_settings(entries)
+    return list(entries)
+
+
+def check_settings(entries: Sequence[Signatures]) -> None:
+    """Raises InputError unless all were measured alike: only then can they be compared."""
     first = entries[0]
     for entry in entries:
         for what, ours, theirs in zip(("plan", "seed", "author_compat"), first.settings, entry.settings, strict=True):
@@ -156,7 +178,6 @@ def check_library(entries: Sequence[Signatures]) -> list[Signatures]:
                     f"the library mixes signatures: {first.name!r} has {what} {ours}, {entry.name!r} has {theirs}; "
                     "measure one of them again"
                 )
-    return list(entries)
 
 
 def _name(name: str) -> str:

@@ -50,8 +50,8 @@ def attribute(
     prompts: a text file beside each image, IMAGE.txt, in all folders, and --prompt. Exit code: 0, whoever it is; 2 bad
     input.
     """
-    named = _pairs(candidate or [], "--candidate", "MODEL")
-    folders = {name: image_files([Path(place)]) for name, place in _pairs(learn or [], "--learn", "FOLDER").items()}
+    named = pairs(candidate or [], "--candidate", "MODEL")
+    folders = {name: image_files([Path(place)]) for name, place in pairs(learn or [], "--learn", "FOLDER").items()}
     files = image_files(images or [])
     _check(files, named, folders, calibration, alpha)
     known = None
@@ -87,7 +87,7 @@ def attribute(
     return EXIT_CLEAR
 
 
-def _pairs(given: list[str], option: str, what: str) -> dict[str, str]:
+def pairs(given: list[str], option: str, what: str) -> dict[str, str]:
     """NAME=VALUE, each name once."""
     found: dict[str, str] = {}
     for text in given:

@@ -19,7 +19,7 @@ _LOCATED = ("share", "peak", "sigma", "probes", "smoothing", "forward_rows")
 
 _ALWAYS = (
     "The verdict is a likelihood drawn from a statistical test, not proof about this image.",
-    "It says nothing about rights, and nothing about who made the image or where it was published.",
+    "It says nothing about rights, and nothing about the person who made the image or where it was published.",
     "Unless a signature beside it vouches for it, anyone could have written or changed this file.",
 )
 _MEANING = {

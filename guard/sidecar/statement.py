@@ -7,7 +7,7 @@ import datetime
 import hashlib
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -15,6 +15,7 @@ from .. import __version__
 from ..errors import InputError, SidecarError
 from .checks import check_of, limitations
 from .digests import Pixels
+from .findings import finding_of, limits
 from .privacy import Privacy, Prompts
 from .values import plain
 
@@ -56,6 +57,7 @@ def statement(
     *,
     prompts: Prompts = "plain",
     evidence: Sequence[Mapping[str, str]] = (),
+    findings: Iterable[Any] = (),
     calibration: Any = None,
 ) -> dict[str, Any]:
     """The whole statement.
@@ -68,10 +70,11 @@ def statement(
             and no word changes; "none": nothing of them. Where a setting or a reason quotes a prompt that is to be
             hidden, it is withheld. The image's file name and the models' names are kept.
         evidence: Files beside the image: kind, name, sha256.
+        findings: What else was asked about the image; see `findings.KINDS`.
         calibration: Of the check, for the score threshold and the number of benign prompts.
 
     Raises:
-        InputError: An unknown mode or role, a digest that is none, or values that JSON cannot hold.
+        InputError: An unknown mode, role or kind, a digest that is none, or values that JSON cannot hold.
         SidecarError: The calibration is not the one of the report.
     """
     report = report.to_dict() if hasattr(report, "to_dict") else report
@@ -79,6 +82,7 @@ def statement(
     texts = _texts(report or {}, mitigation, generation)
     known = [*texts.values(), (report or {}).get("prompt"), mitigation.get("original"), mitigation.get("rewritten")]
     privacy = Privacy.of(prompts, known)
+    found = [finding_of(finding) for finding in findings]
     predicate = {
         "created": datetime.datetime.now(datetime.timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ"),
         "generator": {"name": "cryptomnesia", "version": __version__, "host": generation.host},
@@ -88,8 +92,9 @@ def statement(
         "seed": None if generation.seed is None else str(generation.seed),
         "prompt": {"mode": prompts, **{key: privacy.text(text) for key, text in texts.items()}},
         "check": None if report is None else check_of(report, privacy, calibration),
-        "limitations": limitations(report),
+        "limitations": [*limitations(report), *limits(found)],
         "evidence": [dict(entry) for entry in evidence],
+        **({"findings": found} if found else {}),
     }
     subject = [{"name": name, "digest": {"sha256": sha256}}]
     document = {"_type": STATEMENT_TYPE, "subject": subject, "predicateType": PREDICATE_TYPE, "predicate": predicate}

@@ -32,7 +32,8 @@ class Verification:
         agreement: Whether the sidecar says what was signed; None where that cannot be told.
         clock: "ahead" if the sidecar was made over 5 minutes in the future: a warning.
         evidence: Files that the sidecar lists: name and "same", "changed", "missing" or "unreadable".
-        claims: What the sidecar says: created, host, verdict, p_value, alpha, models, prompt_mode, seed; or None.
+        claims: What the sidecar says: created, host, verdict, p_value, alpha, models, prompt_mode, seed, findings; or
+            None.
         lines: All of it in plain words.
     """
 
@@ -175,4 +176,5 @@ def _claims(predicate: dict[str, Any]) -> dict[str, Any]:
         "models": [model["name"] for model in predicate["models"]],
         "prompt_mode": predicate["prompt"]["mode"],
         "seed": predicate["seed"],
+        "findings": predicate.get("findings", []),
     }

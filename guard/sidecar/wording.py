@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from .findings import told
 from .values import printable
 
 if TYPE_CHECKING:
@@ -36,6 +37,7 @@ def lines(
                 "a clock was wrong, there or here."
             )
         yield _claims(found)
+        yield from told((found.claims or {})["findings"])
 
 
 def _image(found: "Verification", document: dict[str, Any]) -> str:

@@ -26,6 +26,7 @@ def write_sidecar(
     *,
     prompts: Prompts = "plain",
     evidence: Evidence = (),
+    findings: Iterable[Any] = (),
     calibration: Any = None,
     c2pa: Any = None,
 ) -> Path:
@@ -37,6 +38,7 @@ def write_sidecar(
         generation: How the image was made.
         prompts: "plain", "hash" (SHA-256 of the texts; short ones can be guessed) or "none".
         evidence: (kind, path) of files in the image's folder that belong to it, e.g. ("heatmap", "a.map.png").
+        findings: What else was asked about the image: an Attribution, Signatures, or the dicts that their to_dict gave.
         calibration: Of the check, for the score threshold in the sidecar.
         c2pa: A Signer; or True for the one that `load_signer()` finds.
 
@@ -59,6 +61,7 @@ def write_sidecar(
         generation,
         prompts=prompts,
         evidence=[_evidence(image, kind, Path(path)) for kind, path in evidence],
+        findings=findings,
         calibration=calibration,
     )
     _require_readable(document)
@@ -103,6 +106,7 @@ def save(
     *,
     prompts: Prompts = "plain",
     evidence: Evidence = (),
+    findings: Iterable[Any] = (),
     calibration: Any = None,
     c2pa: Any = None,
     options: Mapping[str, Any] | None = None,
@@ -130,7 +134,14 @@ def save(
         remove(stale)
     try:
         return write_sidecar(
-            path, report, generation, prompts=prompts, evidence=evidence, calibration=calibration, c2pa=c2pa
+            path,
+            report,
+            generation,
+            prompts=prompts,
+            evidence=evidence,
+            findings=findings,
+            calibration=calibration,
+            c2pa=c2pa,
         )
     except CryptomnesiaError as error:
         raise SidecarError(f"the image {path} was saved, its provenance was not all written: {error}") from error

@@ -19,6 +19,7 @@ BLOCKED = [
 COMPLAINTS = ("failed", "issing", "rror", "nable to")
 NODE_FIELDS = ("id", "type", "pos", "size", "mode", "widgets_values")
 TEXTS = {
+    "attribute_image": {"What that rests on": ["Likely made by first model"]},
     "check": {"What the check says": [MEMORIZED, CLEAR]},
     "gate_and_rewrite": {
         "What the gate says": ["Cryptomnesia stopped this branch (block if memorized). " + MEMORIZED],
@@ -28,6 +29,7 @@ TEXTS = {
     "save_with_provenance": {"What was changed": [CLEAR], "What holds": [f"{PACK}/demo_0"]},
 }
 IMAGES = {
+    "attribute_image": {"It looks like this": True, "Who likely made it": True},
     "check": {"What the model then makes": True},
     "gate_and_rewrite": {"Stays empty": False, "No longer the training image": True},
     "locate_and_repaint": {"Where it recites": True, "The mask": True, "That part made anew": True},

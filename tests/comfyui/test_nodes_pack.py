@@ -41,7 +41,9 @@ NODES = {
     "CryptomnesiaSpectralSignature": ("model clip samples name plan", "signature plot text"),
     "CryptomnesiaSaveSignature": ("signature name", "file"),
     "CryptomnesiaLoadSignature": ("file", "signature plot text"),
-    "CryptomnesiaSaveImage": ("images filename_prefix report prompts sign", "paths"),
+    "CryptomnesiaAttributionCandidate": ("model clip vae name images prompts", "candidate"),
+    "CryptomnesiaAttributeImage": ("images candidates alpha prompt", "plot decision text finding"),
+    "CryptomnesiaSaveImage": ("images filename_prefix report prompts sign findings image_seed", "paths"),
     "CryptomnesiaVerifyProvenance": ("paths folder", "intact text"),
 }
 

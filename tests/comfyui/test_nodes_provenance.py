@@ -139,6 +139,71 @@ def test_a_seed_that_only_the_run_knows_is_not_guessed(comfy: Comfy, output: Pat
     assert said["seed"] is None and said["sampling"]["steps"] == 2 and said["prompt"]["original"] == BENIGN
 
 
+@pytest.mark.parametrize("seed", [0, BIG])
+def test_a_seed_can_be_told(comfy: Comfy, output: Path, seed: int):
+    prompt = demo(BENIGN) | {"used": given(comfy, seed)}
+    prompt["sampler"] = sampler(seed=5)
+    ran(comfy, whole(comfy, prompt, image_seed=["used", 0]))
+    assert told(output)["seed"] == str(seed)
+
+
+def test_the_seed_of_guarded_noise_is_told(comfy: Comfy, output: Path):
+    prompt = demo(BENIGN)
+    prompt["noise"] = ours(comfy, "GuardedNoise", **links(prompt) | {"candidates": 2}, noise_seed=5)
+    prompt["sampler"] = sampler(seed=["noise", 1])
+    result = ran(comfy, whole(comfy, prompt, image_seed=["noise", 1]))
+    assert told(output)["seed"] == str(result.outputs["noise"][1])
+
+
+def attribution(decision: str) -> dict[str, Any]:
+    about = {"probabilities": {"a": 0.9, "none of these": 0.1}, "distances": {"a": 3.0}, "p_value": 0.5, "alpha": 0.05}
+    return {"kind": "attribution", "decision": decision, "evidence": ["empty"], "fingerprints": {"a": "f"}} | about
+
+
+def test_findings_go_to_their_images(comfy: Comfy, output: Path):
+    prompt = {"images": given(comfy, torch.zeros(2, 8, 8, 3))}
+    prompt["each"] = given(comfy, [attribution("a"), attribution("none of these")])
+    prompt["all"] = given(comfy, [attribution("a")])
+    prompt["latent"] = given(comfy, {"samples": torch.ones(1, 4, 16, 16)})
+    prompt["load"] = demo()["load"]
+    parts = {"model": ["load", 0], "clip": ["load", 1], "samples": ["latent", 0]}
+    prompt["signature"] = ours(comfy, "SpectralSignature", **parts, name="mine", plan="1step")
+    links = {f"findings.finding{i}": [name, 0] for i, name in enumerate(("each", "all", "signature"))}
+    prompt["save"] = ours(comfy, "SaveImage", images=["images", 0], filename_prefix="made", **links)
+    ran(comfy, prompt)
+    for number, decision in ((1, "a"), (2, "none of these")):
+        name = f"made_0000{number}_.png"
+        own, every, signature = told(output, name)["findings"]
+        assert (own["decision"], every["decision"], signature["name"]) == (decision, "a", "mine")
+        assert verify(output / name).intact
+
+
+def test_findings_about_other_images_are_refused_before_anything_is_saved(comfy: Comfy, output: Path):
+    prompt = {"images": given(comfy, torch.zeros(3, 8, 8, 3)), "two": given(comfy, [attribution("a")] * 2)}
+    prompt["save"] = ours(comfy, "SaveImage", images=["images", 0], **{"findings.finding0": ["two", 0]})
+    assert "a finding about 2 images does not fit 3" in complaint(comfy, prompt)
+    prompt["two"] = given(comfy, [{"kind": "rumour"}])
+    assert "not 'rumour'" in complaint(comfy, prompt)
+    assert len(list(output.iterdir())) == 3  # the images are kept
+
+
+def test_only_what_leads_to_the_images_is_told(comfy: Comfy):
+    """Candidates and checks have models, samplers and prompts of their own."""
+    prompt = {
+        "mine": node("CheckpointLoaderSimple", ckpt_name="mine.safetensors"),
+        "words": node("CLIPTextEncode", clip=["mine", 1], text="my words"),
+        "sampler": node("KSampler", model=["mine", 0], positive=["words", 0], seed=1, steps=20),
+        "decode": node("VAEDecode", samples=["sampler", 0], vae=["mine", 2]),
+        "other": node("CheckpointLoaderSimple", ckpt_name="other.safetensors"),
+        "candidate": node("CryptomnesiaAttributionCandidate", model=["other", 0], seed=9, cfg=3.0, text="other words"),
+        "who": node("CryptomnesiaAttributeImage", **{"candidates.candidate0": ["candidate", 0]}),
+        "save": node("CryptomnesiaSaveImage", images=["decode", 0], **{"findings.finding0": ["who", 3]}),
+    }
+    made = part(comfy, "nodes.generation").generation(prompt, "save")
+    assert [model["name"] for model in made.models] == ["mine.safetensors"]
+    assert (made.seed, made.sampling, made.prompt) == (1, {"steps": 20}, "my words")
+
+
 def verifying(comfy: Comfy, paths: Any, folder: str = "output") -> dict[str, Any]:
     return {"verify": ours(comfy, "VerifyProvenance", paths=paths, folder=folder), "kept": keep("verify")}
 

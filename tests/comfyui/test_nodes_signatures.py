@@ -60,6 +60,9 @@ def test_bad_input_costs_one_line(comfy: Comfy, folder: Path):
     keep = {"keep": node("TestKeep", value=["measured", 2])}
     assert "not an empty latent" in complaint(comfy, measuring(comfy, torch.zeros(1, 4, 16, 16)) | keep)
     assert "one line" in complaint(comfy, measuring(comfy, latents(), name=" ") | keep)
+    assert "NaN or infinity" in complaint(comfy, measuring(comfy, latents() * float("nan")) | keep)
+    assert "no frequency in 7 of 8 rings" in complaint(comfy, measuring(comfy, latents()[..., :2, :2]) | keep)
+    assert "4 channels, not 16" in complaint(comfy, measuring(comfy, torch.ones(1, 16, 16, 16)) | keep)
     prompt = measuring(comfy, latents())
     prompt["saved"] = ours(comfy, "SaveSignature", signature=["measured", 0], name="../out")
     assert "no file name" in complaint(comfy, prompt)

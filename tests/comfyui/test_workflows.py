@@ -17,7 +17,7 @@ from .thumbnails import SIZE
 
 ROOT = Path(__file__).parents[2]
 PACK = "cryptomnesia"
-NAMES = ("check", "gate_and_rewrite", "locate_and_repaint", "save_with_provenance")
+NAMES = ("attribute_image", "check", "gate_and_rewrite", "locate_and_repaint", "save_with_provenance")
 NOTES = ("Note", "MarkdownNote")
 WIDGETS = {"INT", "FLOAT", "STRING", "BOOLEAN", "COMBO"}
 ANY = ("*", "COMFY_MATCHTYPE_V3")
@@ -36,8 +36,8 @@ def inputs(info: dict[str, Any]) -> dict[str, tuple[Any, dict[str, Any]]]:
     return {name: (spec[0], spec[1] if len(spec) > 1 else {}) for name, spec in specs.items()}
 
 
-def is_widget(kind: Any) -> bool:
-    return isinstance(kind, list) or kind in WIDGETS
+def is_widget(kind: Any, options: dict[str, Any]) -> bool:
+    return (isinstance(kind, list) or kind in WIDGETS) and not options.get("forceInput")
 
 
 def has_control(name: str, kind: Any, options: dict[str, Any]) -> bool:
@@ -55,7 +55,7 @@ def converted(server: Server, saved: dict[str, Any]) -> dict[str, Any]:
         values = iter(one["widgets_values"])
         given: dict[str, Any] = {}
         for name, (kind, options) in inputs(server.object_info(one["type"])).items():
-            if is_widget(kind):
+            if is_widget(kind, options):
                 given[name] = next(values)
                 if has_control(name, kind, options):
                     next(values)
@@ -115,6 +115,13 @@ def test_the_layout_can_be_read(name: str):
     assert len({one["id"] for one in nodes}) == len(nodes) and saved["last_node_id"] >= len(nodes)
 
 
+def wanted_by(info: dict[str, Any], slot: str) -> Any:
+    """The type of a slot; "candidates.candidate0" is one of those that the input `candidates` grows."""
+    name, grown, _ = slot.partition(".")
+    kind, options = inputs(info)[name]
+    return next(iter(options["template"]["input"]["required"].values()))[0] if grown else kind
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_types_fit_with_either_loader(server: Server, name: str):
     saved = workflow(name)
@@ -124,7 +131,7 @@ def test_types_fit_with_either_loader(server: Server, name: str):
     slots = {one["id"]: one["inputs"] for one in saved["nodes"]}
     for number, source, output, target, slot, kind in saved["links"]:
         given = info[kinds[source]]["output"][output]
-        wanted = inputs(info[kinds[target]])[slots[target][slot]["name"]][0]
+        wanted = wanted_by(info[kinds[target]], slots[target][slot]["name"])
         assert slots[target][slot]["link"] == number
         assert given in (kind, *ANY) and wanted in (kind, *ANY)
 
@@ -133,10 +140,10 @@ def test_types_fit_with_either_loader(server: Server, name: str):
 def test_another_loader_lacks_nothing_but_its_file(server: Server, name: str):
     saved = workflow(name)
     prompt = converted(server, saved)
-    (loader,) = titled(saved, "CryptomnesiaLoadDemoModel")
-    prompt[loader] = node("CheckpointLoaderSimple", ckpt_name="sd15.safetensors")
+    loaders = titled(saved, "CryptomnesiaLoadDemoModel")
+    prompt |= {loader: node("CheckpointLoaderSimple", ckpt_name="sd15.safetensors") for loader in loaders}
     result = server.run(prompt)
-    assert set(result.invalid) == {loader} and "sd15.safetensors" in (result.error or "")
+    assert loaders and set(result.invalid) == set(loaders) and "sd15.safetensors" in (result.error or "")
 
 
 def test_check(server: Server):
@@ -181,6 +188,14 @@ def test_locate_and_repaint(server: Server):
     lit = np.asarray(Image.open(io.BytesIO(server.fetch(mask))).convert("L")) > 127
     assert 0.2 < lit.mean() < 0.8
     assert Image.open(io.BytesIO(server.fetch(new))).size == (256, 256)
+
+
+def test_attribute_image(server: Server):
+    result, saved, _ = run(server, "attribute_image")
+    (text,) = said(result, saved, "What that rests on")
+    assert text.startswith("Likely made by first model") and "none of these" in text
+    (plot,) = pictures(server, result, titled(saved, "Who likely made it")[0])
+    assert plot.width == 620 and max(ImageStat.Stat(plot).stddev) > 20
 
 
 def test_save_with_provenance(server: Server):

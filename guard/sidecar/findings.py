@@ -1,0 +1,86 @@
+"""What else was asked about an image, as it goes into a sidecar: plain data, each with its kind.
+
+A new kind is one entry in KINDS, and its shape in schema.json.
+"""
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from ..errors import InputError
+from .values import printable
+
+MOST_NAMES = 8  # that one line can tell
+
+
+@dataclass(frozen=True)
+class Kind:
+    """What is kept of a finding, what it does not mean, and how it is told.
+
+    Attributes:
+        kept: Names of its values, in the order of the file.
+        limit: One sentence.
+        told: From such a finding, as read from a file, half a sentence.
+    """
+
+    kept: tuple[str, ...]
+    limit: str
+    told: Callable[[Mapping[str, Any]], str]
+
+
+def _attribution(found: Mapping[str, Any]) -> str:
+    names = ", ".join(printable(name, 80) for name in list(found["distances"])[:MOST_NAMES])
+    decision, p_value = found["decision"], found["p_value"]
+    probability = found["probabilities"].get(decision)
+    if probability is None:
+        return f"no verdict on which of the models {names} made the image"
+    sure = "likely" if probability >= 0.5 else "not clear, perhaps"
+    odd = "" if p_value is None else f"; p = {p_value:.3g} that an image by one of them looks so odd"
+    return f"of the models {names}, {sure} made by {printable(decision, 80)} ({100 * probability:.0f} %{odd})"
+
+
+def _signature(found: Mapping[str, Any]) -> str:
+    return (
+        f"the spectral signature of {printable(found['name'], 80)} was measured on {found['images']} images, plan "
+        f"{printable(found['plan'], 20)}, sha256 {found['sha256'][:12]}"
+    )
+
+
+KINDS = {
+    "attribution": Kind(
+        ("decision", "probabilities", "p_value", "alpha", "distances", "evidence", "fingerprints"),
+        "Which model made the image is a likelihood among the models that were named, and for an unaltered image.",
+        _attribution,
+    ),
+    "signature": Kind(
+        ("name", "fingerprint", "plan", "seed", "author_compat", "images", "sha256"),
+        "A spectral signature tells whose denoiser was measured, not who made the image.",
+        _signature,
+    ),
+}
+
+
+def finding_of(finding: Any) -> dict[str, Any]:
+    """The part of a statement about one finding.
+
+    Args:
+        finding: A mapping with `kind` and the values of that kind, or an object whose to_dict gives one.
+
+    Raises:
+        InputError: No finding, or of an unknown kind.
+    """
+    values = finding.to_dict() if hasattr(finding, "to_dict") else finding
+    kind = values.get("kind") if isinstance(values, Mapping) else None
+    if kind not in KINDS:
+        raise InputError(f"a finding is plain data of the kind {' or '.join(KINDS)}, not {kind!r}: give such a one")
+    return {"kind": kind, **{name: values.get(name) for name in KINDS[kind].kept}}
+
+
+def limits(findings: Iterable[Mapping[str, Any]]) -> list[str]:
+    """What each kind among them does not mean, once."""
+    return [KINDS[kind].limit for kind in dict.fromkeys(finding["kind"] for finding in findings)]
+
+
+def told(findings: Iterable[Mapping[str, Any]]) -> list[str]:
+    """A sentence on each, of findings as read from a file."""
+    return [f"It also says: {KINDS[finding['kind']].told(finding)}." for finding in findings]

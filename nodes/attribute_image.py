@@ -1,0 +1,100 @@
+"""Node: which of these models made this image, or none of them?"""
+
+from typing import Any
+
+import comfy.utils
+import numpy as np
+import torch
+from comfy_api.latest import io
+
+from ..guard.attribution import Attribution, attribute
+from ..guard.attribution.combination import ALPHA
+from ..guard.attribution.pictures import read_picture
+from ..guard.attribution.plots import percent
+from .attribution_learning import Known, arrays, few, learned
+from .values import CATEGORY, Candidate, Finding
+
+
+class AttributeImage(io.ComfyNode):
+    """Asks every candidate; see `guard.attribution`."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="CryptomnesiaAttributeImage",
+            display_name="Attribute Image",
+            category=CATEGORY,
+            description="Which of several models made an image, as likelihoods; the answer may be none of these. "
+            "Learns first from the candidates' own images, which is remembered.",
+            search_aliases=["cryptomnesia", "attribution", "who made this", "which model", "source", "fingerprint"],
+            inputs=[
+                io.Image.Input("images", tooltip="What to ask about, unaltered; each image of a batch gets an answer."),
+                io.Autogrow.Input(
+                    "candidates",
+                    template=io.Autogrow.TemplatePrefix(
+                        Candidate.Input("candidate", tooltip="From Attribution Candidate."),
+                        prefix="candidate",
+                        min=2,
+                        max=32,
+                    ),
+                    tooltip="The models that come into question, two or more, each from Attribution Candidate.",
+                ),
+                io.Float.Input(
+                    "alpha",
+                    default=ALPHA,
+                    min=0.001,
+                    max=0.5,
+                    step=0.001,
+                    tooltip="Share of the candidates' own images that may be called none of these; .05 needs 19.",
+                ),
+                io.String.Input(
+                    "prompt",
+                    default="",
+                    multiline=True,
+                    optional=True,
+                    tooltip="The images' prompt, if known: much stronger evidence. The candidates need theirs, then.",
+                ),
+            ],
+            outputs=[
+                io.Image.Output(display_name="plot", tooltip="The likelihoods as bars, one picture per image."),
+                io.String.Output(
+                    display_name="decision", tooltip="A candidate's name or 'none of these', one line per image."
+                ),
+                io.String.Output(display_name="text", tooltip="The answers in plain words, and what they rest on."),
+                Finding.Output(display_name="finding", tooltip="For Save Image with Provenance."),
+            ],
+        )
+
+    @classmethod
+    def execute(cls, images: Any, candidates: io.Autogrow.Type, alpha: float, prompt: str = "") -> io.NodeOutput:
+        # a question that cannot be answered is told before anything is learned
+        asked = [read_picture(image, f"image {number}") for number, image in enumerate(arrays([images]), 1)]
+        known: list[Known] = list(candidates.values())
+        bar = comfy.utils.ProgressBar(2 * len(known))
+        prompted = bool(prompt.strip())
+        calibration = learned(known, prompted, alpha, bar.update_absolute)
+        found = attribute(
+            asked,
+            [one.candidate for one in known],
+            calibration,
+            prompts=prompt.strip() if prompted else None,
+            progress=lambda done: bar.update_absolute(len(known) + done),
+        )
+        plots = torch.stack([torch.from_numpy(np.array(answer.plot())).float() / 255 for answer in found])
+        text = "\n\n".join("\n".join(_told(answer)) for answer in found)
+        more = few(calibration)
+        return io.NodeOutput(
+            plots,
+            "\n".join(answer.decision for answer in found),
+            text if more is None else f"{text}\n\n{more}",
+            [answer.to_dict() for answer in found],
+        )
+
+
+def _told(answer: Attribution) -> list[str]:
+    """The answer in plain words, likeliest first."""
+    ranked = sorted(answer.probabilities.items(), key=lambda item: -item[1])
+    return [answer.headline(), *(f"  {percent(probability)}  {name}" for name, probability in ranked), *answer.notes()]
+
+
+NODE = AttributeImage

@@ -1,0 +1,81 @@
+"""What candidates' own images teach, kept while ComfyUI runs: measuring them costs far more than the question."""
+
+import hashlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from ..guard.attribution import AttributionCalibration, Candidate, calibrate_attribution
+from ..guard.attribution.candidates import check_candidates
+from ..guard.attribution.combination import ENOUGH
+from ..guard.errors import InputError
+
+MOST = 32  # calibrations that are kept; each is small
+_learned: dict[str, AttributionCalibration] = {}
+
+
+@dataclass(frozen=True)
+class Known:
+    """A candidate and images that it made.
+
+    Attributes:
+        candidate: The model with its VAE.
+        images: Arrays (H, W, C) float32 in [0, 1].
+        prompts: One per image, or none at all.
+    """
+
+    candidate: Candidate
+    images: list[np.ndarray]
+    prompts: list[str]
+
+    @cached_property
+    def key(self) -> str:
+        """Equal where the same would be learned."""
+        about = (self.candidate.name, self.candidate.denoiser.fingerprint, self.candidate.autoencoder_key, self.prompts)
+        digest = hashlib.sha256(repr(about).encode())
+        for image in self.images:
+            digest.update(f"{image.shape} {image.dtype}".encode() + np.ascontiguousarray(image).tobytes())
+        return digest.hexdigest()
+
+
+def learned(
+    known: Sequence[Known], prompted: bool, alpha: float, progress: Callable[[int], None]
+) -> AttributionCalibration:
+    """The calibration for these candidates, in this order; made only once.
+
+    Raises:
+        InputError: Two candidates of one name, too few images, or a candidate without prompts where they are needed.
+    """
+    candidates = check_candidates([one.candidate for one in known])
+    silent = [one.candidate.name for one in known if not one.prompts]
+    if prompted and silent:
+        raise InputError(
+            f"the prompts of the images by {', '.join(silent)} are not known: give them, one per line, or leave the "
+            "image's prompt out"
+        )
+    key = repr(([one.key for one in known], prompted, alpha))
+    if key not in _learned:
+        images = {one.candidate.name: one.images for one in known}
+        prompts = {one.candidate.name: one.prompts for one in known} if prompted else None
+        made = calibrate_attribution(images, candidates, prompts=prompts, alpha=alpha, progress=progress)
+        while len(_learned) >= MOST:
+            _learned.pop(next(iter(_learned)))
+        _learned[key] = made
+    return _learned[key]
+
+
+def few(calibration: AttributionCalibration) -> str | None:
+    """One line if more images would tell more."""
+    counts = dict(zip(calibration.names, calibration.images, strict=True))
+    if min(counts.values()) >= ENOUGH:
+        return None
+    listed = ", ".join(f"{n} by {name}" for name, n in counts.items())
+    return f"Learned from few images ({listed}): {ENOUGH} of each make the answer surer."
+
+
+def arrays(batches: Sequence[Any]) -> list[np.ndarray]:
+    """The images of IMAGE tensors (B, H, W, C); what lies outside [0, 1] is cut off, as in Save Image."""
+    return [image.cpu().float().clamp(0, 1).numpy() for batch in batches for image in batch]
