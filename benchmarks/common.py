@@ -42,6 +42,12 @@ def stored(name: str) -> dict[str, Any]:
     return json.loads((RESULTS / f"{name}.json").read_text())
 
 
+def peak_memory() -> int:
+    """Bytes of this process at its largest; Linux only. Not ru_maxrss, which starts at its parent's."""
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM")) * 1024
+
+
 def table(header: list[str], rows: list[list[Any]]) -> None:
     """Prints aligned columns; numbers with three decimals."""
     cells = [[f"{v:.3f}" if isinstance(v, float) else str(v) for v in row] for row in [header, *rows]]

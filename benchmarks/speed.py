@@ -5,7 +5,6 @@ and the empty prompt. Encoding the prompts is left out on both sides.
 """
 
 import json
-import resource
 import statistics
 import subprocess
 import sys
@@ -21,7 +20,7 @@ from cryptomnesia.demo.captions import captions
 from cryptomnesia.denoiser import Condition
 from cryptomnesia.signals.memorization import draw_noise, memorization_score
 
-from .common import arguments, store
+from .common import arguments, peak_memory, store
 
 PROMPTS = 64
 
@@ -59,7 +58,7 @@ def paired(ours: Callable[[], object], theirs: Callable[[], object], rounds: int
     }
 
 
-def peak_memory(prompts: int) -> int:
+def peak_of_a_check(prompts: int) -> int:
     """Peak resident bytes of a process that checks that many prompts on the CPU."""
     code = f"import benchmarks.speed as s; s.check_in_own_process({prompts})"
     return int(subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout)
@@ -71,7 +70,7 @@ def check_in_own_process(prompts: int) -> None:
     texts = [c.text for c in captions()]
     for _ in Guard(load_demo()).check_many((texts * (prompts // len(texts) + 1))[:prompts]):
         pass
-    print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024)
+    print(peak_memory())
 
 
 def on_device(device: str, rounds: int) -> dict[str, Any]:
@@ -102,7 +101,7 @@ def main() -> None:
         document[device] = on_device(device, options.rounds)
         for name, row in document[device].items():
             print(f"{device}: {name}: {row['ratio']:.3f} of the authors' time, spread {row['spread']}")
-    small, large = peak_memory(64), peak_memory(1000)
+    small, large = peak_of_a_check(64), peak_of_a_check(1000)
     document["peak_memory"] = {"64 prompts": small, "1000 prompts": large, "ratio": large / small}
     print(json.dumps(document["peak_memory"]))
     store("speed", document)

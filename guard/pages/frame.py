@@ -1,5 +1,7 @@
 """What all pages share: the document around them, verdicts in words, the score chart's panel, the footer."""
 
+import base64
+import hashlib
 from collections.abc import Iterable, Sequence
 from html import escape
 from pathlib import Path
@@ -12,20 +14,37 @@ BADGES = {
 }
 
 
-def document(title: str, style: str, body: Iterable[str]) -> str:
+def document(title: str, style: str, body: Iterable[str], script: str | None = None) -> str:
     """A whole HTML document that needs nothing beside it.
 
     Args:
         title: Of the window.
         style: Name of the page's own style sheet in this folder, which is read after the common one.
         body: Parts, as HTML.
+        script: Name of the page's own script in this folder, if it has one. Nothing runs but that and what it loads.
     """
-    css = "".join(Path(__file__).with_name(name).read_text("utf-8") for name in ("page.css", style))
+    css = "\n" + "".join(_read(name) for name in ("page.css", style))
+    code = "" if script is None else "\n" + _read(script)
+    policy = "" if script is None else f'<meta http-equiv="Content-Security-Policy" content="{_policy(css, code)}">\n'
+    ending = "" if script is None else f"\n<script>{code}</script>"
     return (
-        '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
+        f'<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n{policy}'
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-        f"<title>{escape(title)}</title>\n<style>\n{css}</style>\n</head>\n"
-        "<body>\n" + "\n".join(body) + "\n</body>\n</html>\n"
+        f"<title>{escape(title)}</title>\n<style>{css}</style>\n</head>\n"
+        "<body>\n" + "\n".join(body) + f"{ending}\n</body>\n</html>\n"
+    )
+
+
+def _read(name: str) -> str:
+    return Path(__file__).with_name(name).read_text("utf-8")
+
+
+def _policy(css: str, code: str) -> str:
+    """No network, no frames, no forms; one style sheet, one script and the files that it loads."""
+    style, script = (base64.b64encode(hashlib.sha256(part.encode()).digest()).decode() for part in (css, code))
+    return (
+        f"default-src 'none'; style-src 'sha256-{style}'; script-src 'sha256-{script}' 'strict-dynamic'; "
+        "img-src data:; base-uri 'none'; form-action 'none'"
     )
 
 

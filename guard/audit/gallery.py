@@ -1,0 +1,120 @@
+"""Pictures for the rows that a report shows apart: made by the model, with a map of what is recited, or from disk."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..errors import CryptomnesiaError, require
+from ..report import MemorizationReport
+
+if TYPE_CHECKING:
+    from ..localization import Location
+    from ..pages.audit import Exhibit
+
+SEED = 0
+LARGEST = 320  # pixels of a side in the report
+DARKEST = 0.45  # of the map, where the image is black
+
+Pixels = NDArray[np.uint8]
+
+
+def generated(
+    exhibits: Sequence["Exhibit"],
+    reports: Sequence[MemorizationReport],
+    pipe: Any,
+    advance: Callable[[int], None] | None = None,
+) -> list["Exhibit"]:
+    """The exhibits with the image that the pipeline makes of each prompt, and where it is recited.
+
+    Where a map cannot be had, the image stands alone and the note says why; where no image can be had, likewise.
+
+    Args:
+        exhibits, reports: Of the same prompts.
+        pipe: A diffusers pipeline.
+        advance: Called with 1 after each exhibit.
+
+    Raises:
+        InputError: The pipeline is of no supported family.
+        MissingPackage: Pillow is not installed.
+    """
+    from ..guard import Guard
+
+    require("PIL.Image", "diffusers")
+    guard = Guard(pipe)
+    quiet = getattr(getattr(guard.denoiser, "pipe", None), "set_progress_bar_config", None)
+    if quiet is not None:
+        quiet(disable=True)
+    found = []
+    for exhibit, report in zip(exhibits, reports, strict=True):
+        found.append(_generated(guard, exhibit, report))
+        if advance is not None:
+            advance(1)
+    return found
+
+
+def _generated(guard: Any, exhibit: "Exhibit", report: MemorizationReport) -> "Exhibit":
+    try:
+        found = guard.locate(exhibit.text, seed=SEED, report=report)
+    except CryptomnesiaError as reason:
+        return _plain(guard, exhibit, f"no map: {reason}")
+    image = _pixels(found.image.permute(1, 2, 0).numpy())
+    heading = "where it is recited" if found.share else "where it pulls"
+    pictures = [(thumbnail(image), f"seed {SEED}"), (thumbnail(heat(found, image)), heading)]
+    lit = "" if not found.share else f"{100 * found.share:.0f} % of the image likely recited"
+    return replace(exhibit, pictures=pictures, note=lit or exhibit.note)
+
+
+def _plain(guard: Any, exhibit: "Exhibit", why: str) -> "Exhibit":
+    """With an image alone, by the pipeline's own call."""
+    import torch
+
+    pipe = getattr(guard.denoiser, "pipe", None)
+    if pipe is None:
+        return replace(exhibit, note=why)
+    try:
+        made = pipe(exhibit.text, generator=torch.Generator().manual_seed(SEED), output_type="np").images[0]
+    except (ValueError, TypeError, RuntimeError) as error:  # whatever a pipeline makes of an odd prompt
+        return replace(exhibit, note=f"no image: {' '.join(str(error).split())[:200]}")
+    return replace(exhibit, pictures=[(thumbnail(_pixels(made)), f"seed {SEED}")], note=why)
+
+
+def heat(found: "Location", image: Pixels) -> Pixels:
+    """The map in colours, brightest where it is recited, in the light and shade of the image (H, W, 3)."""
+    from ..localization.overlay import colours
+
+    height, width = image.shape[:2]
+    pillow = require("PIL.Image", "diffusers")
+    values = np.asarray(pillow.fromarray(found.map.numpy()).resize((width, height), pillow.Resampling.BICUBIC))
+    light = DARKEST + (1 - DARKEST) * image.mean(2, keepdims=True) / 255
+    return _pixels(colours(values / max(float(values.max()), 1e-12)) / 255 * light)
+
+
+def from_disk(exhibits: Sequence["Exhibit"], folder: Path) -> list["Exhibit"]:
+    """The exhibits with the images that their texts, paths in `folder`, name; one that is gone has a note."""
+    pillow = require("PIL.Image", "diffusers")
+    found = []
+    for exhibit in exhibits:
+        try:
+            with pillow.open(folder / exhibit.text) as image:
+                pixels = np.asarray(image.convert("RGB"))
+        except (OSError, ValueError, SyntaxError, pillow.DecompressionBombError):
+            found.append(replace(exhibit, note="the image cannot be read any more"))
+            continue
+        found.append(replace(exhibit, pictures=[(thumbnail(pixels), f"{pixels.shape[1]}x{pixels.shape[0]} pixels")]))
+    return found
+
+
+def thumbnail(image: Pixels) -> Pixels:
+    """The image, no side larger than LARGEST; without whatever was stored beside the pixels."""
+    pillow = require("PIL.Image", "diffusers")
+    picture = pillow.fromarray(image)
+    picture.thumbnail((LARGEST, LARGEST))
+    return np.asarray(picture)
+
+
+def _pixels(values: Any) -> Pixels:
+    return np.round(np.asarray(values, np.float64).clip(0, 1) * 255).astype(np.uint8)

@@ -1,0 +1,228 @@
+"""Audits of images: what their sidecars say, who may have made them, and which signature lies closest.
+
+Each image gets what applies. An image that can be decoded but not asked about, because it has transparent parts, say,
+keeps its row, with a note; one that cannot be decoded is a reject.
+"""
+
+import hashlib
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..attribution import Candidate, attribute, load_calibration, load_library
+from ..attribution.pictures import fitted, read_picture
+from ..errors import InputError, NonFiniteError, NotApplicable, require
+from ..files import write_atomically
+from ..sidecar import Verification, verify
+from ..sidecar.digests import file_sha256, pixels_of
+from ..signals.spectral import cosine_distance, signature
+from .inputs import Images
+from .prompts import to_accelerator
+from .rows import Reject, Row, reject
+from .worker import About
+
+MEMBERSHIP, STATISTICS = "membership.json", "membership.statistics.json"
+
+
+@dataclass(frozen=True)
+class ImageJob:
+    """What to find out about the images of a folder.
+
+    Attributes:
+        folder: Where they are.
+        trust: Certificates of signers that are trusted.
+        candidates: Models that may have made them, by name.
+        calibration: What `cryptomnesia attribute --learn` wrote for these candidates.
+        model: The model whose errors are compared with a library of signatures, and the library.
+        library: A folder of signatures, or one file.
+        open_model: Loads a denoiser by the name of its model.
+        size: Height and width in pixels that images are brought to, for models that do not tell.
+    """
+
+    folder: Path
+    trust: tuple[Path, ...] = ()
+    candidates: Mapping[str, str] = field(default_factory=dict)
+    calibration: Path | None = None
+    model: str | None = None
+    library: Path | None = None
+    open_model: Callable[[str], Any] | None = None
+    size: tuple[int, int] | None = None
+
+    kind, seed, most_rows = "images", 0, 16  # decoded images take memory
+
+    def settings(self) -> dict[str, Any]:
+        """For run.json."""
+        return {"candidates": list(self.candidates), "model": None if self.model is None else Path(self.model).name}
+
+    def open(self) -> "ImageWork":
+        """Raises InputError, CalibrationError or NotApplicable where files or models do not fit together."""
+        return ImageWork(self)
+
+    def loaded(self, model: str) -> Any:
+        """The denoiser of that name."""
+        if self.open_model is None:
+            raise InputError(f"nothing was given that loads {model}: give open_model")
+        denoiser = self.open_model(model)
+        to_accelerator(denoiser)
+        return denoiser
+
+    def schema(self) -> Any:
+        """Columns of the results; null where a question was not asked."""
+        arrow = require("pyarrow", "audit")
+        text, number = arrow.string(), arrow.float64()
+        fields = [("row", arrow.int64()), ("path", text)]
+        fields += [(name, text) for name in ("sidecar", "file", "pixels", "c2pa", "claimed_verdict")]
+        fields += [("intact", arrow.bool_())]
+        fields += [("made_by", text), ("made_by_probability", number), ("made_by_p_value", number)]
+        fields += [("nearest_signature", text), ("signature_distance", number)]
+        return arrow.schema(fields + [(name, text) for name in ("note", "model", "calibration")])
+
+
+@dataclass(frozen=True)
+class Picture:
+    """An image in its row: what its sidecar says, its pixels (1, 3, H, W) if models are asked about them."""
+
+    row: Row
+    sidecar: Verification
+    pixels: Tensor | None = None
+    prompt: str | None = None
+    note: str | None = None
+
+
+class ImageWork:
+    """Images under the models of a job."""
+
+    def __init__(self, job: ImageJob):
+        self.job = job
+        self.known = None if job.calibration is None else load_calibration(job.calibration)
+        self.library = [] if job.library is None else load_library(job.library)
+        asks = job.model if self.library else None
+        names = {name for name in (*job.candidates.values(), asks) if name is not None}
+        loaded = {name: job.loaded(name) for name in names}
+        self.pool = [Candidate(name, loaded[model], size=job.size) for name, model in job.candidates.items()]
+        self.prober = None if asks is None else Candidate("the model", loaded[asks], size=job.size)
+        if self.known is not None:
+            self.known.require(self.pool)
+        self.prompted = self.known is not None and "prompt" in self.known.groups
+        prints = sorted(model.fingerprint for model in loaded.values())
+        digest = hashlib.sha256("\n".join(prints).encode()).hexdigest() if len(prints) > 1 else None
+        self.about = About(
+            digest or (prints[0] if prints else None),
+            None if job.calibration is None else file_sha256(job.calibration)[:16],
+            None if self.known is None else self.known.alpha,
+            None,
+        )
+
+    # --- reading ---
+
+    def prepare(self, rows: Sequence[Row]) -> tuple[list[Picture], list[Reject]]:
+        """Sidecars checked and images decoded."""
+        read = [self._read(row) for row in rows]
+        return [p for p in read if isinstance(p, Picture)], [p for p in read if isinstance(p, Reject)]
+
+    def _read(self, row: Row) -> Picture | Reject:
+        path = self.job.folder / row.value
+        try:
+            sidecar = verify(path, trust=self.job.trust)
+            pixels, note = _decoded(path)
+        except InputError as error:
+            return reject(row, error)
+        prompt = None
+        if pixels is not None and self.prompted:
+            prompt = _text_beside(path)
+            if prompt is None:
+                pixels, note = None, f"its prompt is not known: put it in {path.with_suffix('.txt').name} beside it"
+        asked = self.pool or self.prober
+        return Picture(row, sidecar, pixels if asked else None, prompt, note if asked else None)
+
+    # --- asking ---
+
+    def measure(self, items: Sequence[Picture]) -> list[dict[str, Any]]:
+        """One record per image."""
+        records = [self._record(item) for item in items]
+        shown = [(item, record) for item, record in zip(items, records, strict=True) if item.pixels is not None]
+        if shown and self.pool:
+            self._attribute(shown)
+        if shown and self.prober is not None:
+            self._compare(shown, self.prober)
+        return records
+
+    def _record(self, item: Picture) -> dict[str, Any]:
+        seen, claims = item.sidecar, item.sidecar.claims or {}
+        return {
+            "row": item.row.row,
+            "path": item.row.value,
+            "sidecar": seen.sidecar,
+            "file": seen.file,
+            "pixels": seen.pixels,
+            "c2pa": seen.signature,
+            "claimed_verdict": claims.get("verdict"),
+            "intact": seen.intact,
+            "note": item.note,
+            "model": self.about.model,
+            "calibration": self.about.calibration,
+        }
+
+    def _attribute(self, shown: list[tuple[Picture, dict[str, Any]]]) -> None:
+        prompts = [item.prompt or "" for item, _ in shown] if self.prompted else None
+        answers = attribute([item.pixels for item, _ in shown], self.pool, self.known, prompts=prompts)
+        for answer, (_, record) in zip(answers, shown, strict=True):
+            record["made_by"], record["made_by_p_value"] = answer.decision, answer.p_value
+            record["made_by_probability"] = answer.probabilities.get(answer.decision)
+
+    def _compare(self, shown: list[tuple[Picture, dict[str, Any]]], prober: Candidate) -> None:
+        plan, seed, compat = self.library[0].settings
+        images = torch.cat([fitted(item.pixels, prober.pixels) for item, _ in shown if item.pixels is not None])
+        latents = prober.coder.encode_image(images)
+        found = signature(prober.denoiser, latents, plan=plan, seed=seed, author_compat=compat)  # type: ignore[arg-type]
+        distances = cosine_distance(found, torch.stack([entry.prototype for entry in self.library]))
+        for row, (_, record) in zip(distances, shown, strict=True):
+            record["nearest_signature"] = self.library[int(row.argmin())].name
+            record["signature_distance"] = float(row.min())
+
+
+def membership_of(job: ImageJob, images: Images, references: Path | None, out: Path) -> dict[str, Any] | None:
+    """Was the job's model trained on some of the images? Compared as a whole with references; None without any.
+
+    Each image's number is kept in `out`, so that a test that was stopped goes on. The whole answer is written to
+    membership.json there; returned is what it says of the images together, or the reason why it says nothing.
+    """
+    if references is None or job.model is None:
+        return None
+    from ..membership import Store, membership_test
+
+    suspects = [images.folder / name for name in images.files]
+    try:
+        kept = Store(out / STATISTICS)
+        found = membership_test(job.loaded(job.model), suspects, references, size=job.size, store=kept)
+    except (InputError, NotApplicable, NonFiniteError) as error:
+        return {"verdict": None, "reason": str(error)}
+    whole = found.to_dict()
+    write_atomically(out / MEMBERSHIP, json.dumps(whole, indent=1).encode())
+    together = {name: value for name, value in whole.items() if name not in ("suspects", "references")}
+    counts = {f"{name}_measured": whole[name]["images"] for name in ("suspects", "references")}
+    return {**together, **counts, "headline": found.headline(), "notes": found.notes()}
+
+
+def _decoded(path: Path) -> tuple[Tensor | None, str | None]:
+    """Pixels, or why models cannot be asked about a sound image. Raises InputError for a broken one."""
+    try:
+        return read_picture(path), None
+    except InputError as error:
+        try:
+            pixels_of(path.read_bytes())
+        except (InputError, OSError):
+            raise error from None
+        return None, str(error)
+
+
+def _text_beside(path: Path) -> str | None:
+    try:
+        return path.with_suffix(".txt").read_text("utf-8").strip() or None
+    except (OSError, UnicodeDecodeError):
+        return None

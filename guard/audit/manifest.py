@@ -1,0 +1,156 @@
+"""run.json: what an audit is made of, so that it is only ever resumed as the same audit."""
+
+import datetime
+import hashlib
+import json
+import re
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from .. import __version__
+from ..errors import InputError
+from ..files import write_atomically
+from .inputs import sha256_of
+from .shards import RESULTS, unwritable
+from .worker import About
+
+SCHEMA = 1
+FILE = "run.json"
+_WORDS = {
+    "input": "the input's content",
+    "model": "the model",
+    "model_files": "the model's files",
+    "calibration": "the calibration",
+    "calibration_file": "the calibration's file",
+}
+_DIGEST = re.compile("[0-9a-f]{16,}")  # says nothing to people
+
+
+@dataclass
+class Manifest:
+    """What run.json holds.
+
+    Attributes:
+        schema: Of this file and the results.
+        kind: "prompts" or "images".
+        settings: All that the numbers rest on, as the user gave it; plain data for JSON.
+        digests: Of the files behind them, or None where there is none.
+        model, calibration, alpha, draws: As in `About`, known once the models were loaded.
+        seed: Of the run.
+        rows_total: Rows of the input.
+        batch: Rows per call of the network, found by a trial.
+        finished: Whether all rows are done.
+        started: When, UTC.
+        version: Of this package.
+        membership: Result of the membership test over the whole folder, if there was one.
+    """
+
+    kind: str
+    settings: dict[str, Any]
+    digests: dict[str, str | None]
+    seed: str
+    rows_total: int
+    model: str | None = None
+    calibration: str | None = None
+    alpha: float | None = None
+    draws: int | None = None
+    batch: int | None = None
+    finished: bool = False
+    started: str = ""
+    version: str = __version__
+    membership: dict[str, Any] | None = None
+    schema: int = SCHEMA
+
+    def save(self, folder: Path) -> None:
+        """Atomically. Raises InputError where that cannot be."""
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            write_atomically(folder / FILE, json.dumps(asdict(self), indent=1).encode())
+        except OSError as error:
+            raise unwritable(folder / FILE, error) from error
+
+    @property
+    def bound(self) -> bool:
+        """Whether the models were loaded once."""
+        return self.batch is not None
+
+    def bind(self, about: About, folder: Path) -> None:
+        """Keeps what was loaded the first time. Raises InputError if it differs the next time."""
+        if self.bound:
+            refuse(folder, {name: getattr(self, name) for name in About._fields}, about._asdict())
+        for name, value in about._asdict().items():
+            setattr(self, name, value)
+
+
+def open_run(folder: Path, now: Manifest) -> Manifest:
+    """The run of that folder if it is the same as the one to be started now, which is begun if there is none.
+
+    Raises:
+        InputError: The folder holds a run with other settings (the message tells the difference), or something odd.
+    """
+    if not (folder / FILE).exists():
+        if (folder / RESULTS).exists():
+            raise InputError(f"{folder} holds results but no {FILE} that says of what: give another --out")
+        now.started = datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds")
+        now.save(folder)
+        return now
+    run = _read(folder / FILE)
+    refuse(folder, _compared(run), _compared(now))
+    return run
+
+
+def _compared(run: Manifest) -> dict[str, Any]:
+    return {"kind": run.kind, "seed": run.seed, **run.settings, **run.digests}
+
+
+def refuse(folder: Path, there: dict[str, Any], now: dict[str, Any]) -> None:
+    """Raises InputError, telling the difference, unless both are equal."""
+    names = [name for name in {**there, **now} if there.get(name) != now.get(name)]
+    if names:
+        raise InputError(
+            f"{folder} holds an audit with other settings ({'; '.join(_differences(names, there, now))}): "
+            "give the same ones to go on with it, or another --out to start anew"
+        )
+
+
+def files_digest(place: Path) -> str:
+    """SHA-256 of a file, or over all files of a folder by name. Raises InputError if one cannot be read."""
+    if not place.exists():
+        raise InputError(f"{place} does not exist: check the name")
+    beside = place.with_suffix("")  # configs of a single file
+    folders = [place] if place.is_dir() else [beside] if beside.is_dir() else []
+    files = [] if place.is_dir() else [place]
+    files += sorted(file for folder in folders for file in folder.rglob("*") if file.is_file())
+    digest = hashlib.sha256()
+    for file in files:
+        name = file.name if file == place else file.relative_to(folders[0]).as_posix()
+        digest.update(f"{name} {sha256_of(file)}\n".encode("utf-8", "surrogateescape"))
+    return digest.hexdigest()
+
+
+def _differences(names: Iterable[str], there: dict[str, Any], now: dict[str, Any]) -> Iterable[str]:
+    for name in names:
+        before, after = there.get(name), now.get(name)
+        if any(isinstance(value, str) and _DIGEST.fullmatch(value) for value in (before, after)):
+            yield f"{_WORDS.get(name, name)} changed"
+        else:
+            yield f"{_WORDS.get(name, name)}: {_shown(before)} then, {_shown(after)} now"
+
+
+def _shown(value: object) -> str:
+    return "the default" if value is None else json.dumps(value) if not isinstance(value, str) else value
+
+
+def _read(path: Path) -> Manifest:
+    try:
+        document = json.loads(path.read_text("utf-8"))
+        if document["schema"] != SCHEMA:
+            raise ValueError(f"its schema is {document['schema']!r}")
+        run = Manifest(**document)
+        if not (isinstance(run.settings, dict) and isinstance(run.digests, dict) and isinstance(run.finished, bool)):
+            raise ValueError("its settings are odd")
+    except (OSError, ValueError, TypeError, KeyError) as error:
+        raise InputError(f"{path} is no run of this version ({error}): give another --out") from error
+    return run

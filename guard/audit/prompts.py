@@ -1,0 +1,131 @@
+"""Audits of prompts: is the model likely to recite training data for each of them?"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..denoiser import Denoiser
+from ..errors import require
+from ..guard import Guard
+from ..signals.memorization import derived_seed, draw_noise, memorization_score
+from .rows import Reject, Row
+from .worker import About
+
+
+@dataclass(frozen=True)
+class PromptJob:
+    """How to check prompts.
+
+    Attributes:
+        open_guard: Loads a guard and tells the number of draws; run by every worker.
+        seed: Of the private noise, from which each prompt's own is derived.
+        size: Height and width in pixels, by default the model's own.
+        alignment: Also measure aniso, which takes part in no verdict and doubles the rows.
+    """
+
+    open_guard: Callable[[], tuple[Guard, int]]
+    seed: int = 0
+    size: tuple[int | None, int | None] = (None, None)
+    alignment: bool = False
+
+    kind, most_rows = "prompts", 128
+
+    def settings(self) -> dict[str, Any]:
+        """For run.json."""
+        return {"height": self.size[0], "width": self.size[1], "alignment": self.alignment}
+
+    def open(self) -> "PromptWork":
+        """Raises NotApplicable for a guidance-distilled model, and what open_guard raises."""
+        guard, draws = self.open_guard()
+        guard.denoiser.require_guidance()
+        to_accelerator(guard.denoiser)
+        return PromptWork(guard, draws, self)
+
+    def schema(self) -> Any:
+        """Columns of the results."""
+        arrow = require("pyarrow", "audit")
+        texts, numbers = ("verdict", "model", "calibration", "seed"), ("score", "iso", "aniso", "aniso_flat", "p_value")
+        fields = [("row", arrow.int64()), ("prompt", arrow.string())]
+        fields += [(name, arrow.float64()) for name in numbers]
+        fields += [("rows_spent", arrow.int32())]
+        return arrow.schema(fields + [(name, arrow.string()) for name in texts])
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """A prompt in its row."""
+
+    row: Row
+
+
+class PromptWork:
+    """Prompts on one model.
+
+    Every prompt has noise of its own, as in a calibration, derived from its text and the seed. So its numbers depend on
+    neither its place nor its company, and equal prompts get equal ones.
+    """
+
+    def __init__(self, guard: Guard, draws: int, job: PromptJob):
+        self.guard, self.draws, self.job = guard, draws, job
+        self.denoiser: Any = guard.denoiser
+        self.shape: tuple[int, int, int] = self.denoiser.latent_shape(*job.size)
+        known = guard.calibration
+        identity, alpha = (None, None) if known is None else (known.identity, known.alpha)
+        self.about = About(self.denoiser.fingerprint, identity, alpha, draws)
+
+    def prepare(self, rows: Sequence[Row]) -> tuple[list[Prompt], list[Reject]]:
+        """Nothing to read."""
+        return [Prompt(row) for row in rows], []
+
+    def measure(self, items: Sequence[Prompt]) -> list[dict[str, Any]]:
+        """One record per prompt, in one call of the network."""
+        texts = [item.row.value for item in items]
+        noise = torch.stack([prompt_noise(self.denoiser, t, self.draws, self.job.seed, self.shape) for t in texts])
+        rows_each = (4 if self.job.alignment else 2) * self.draws
+        result = memorization_score(
+            self.denoiser,
+            self.denoiser.encode(texts),
+            noise=noise,
+            alignment=self.job.alignment,
+            batch_rows=rows_each * len(texts),
+        )
+        known, count = self.guard.calibration, len(texts)
+        scores = result.score if known is None else known.score(result)
+        p_values = [None] * count if known is None else known.p_of(scores).tolist()
+        empty = [None] * count
+        columns = {
+            "row": [item.row.row for item in items],
+            "prompt": texts,
+            "score": scores.tolist(),
+            "iso": result.iso.tolist(),
+            "aniso": empty if result.aniso is None else result.aniso.tolist(),
+            "aniso_flat": empty if result.aniso_flat is None else result.aniso_flat.tolist(),
+            "p_value": p_values,
+            "rows_spent": [result.forward_rows // count] * count,
+            "verdict": [_verdict(p, self.about.alpha) for p in p_values],
+            "model": [self.about.model] * count,
+            "calibration": [self.about.calibration] * count,
+            "seed": [str(self.job.seed)] * count,
+        }
+        return [dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)]
+
+
+def prompt_noise(denoiser: Denoiser, prompt: str, draws: int, seed: int, shape: tuple[int, int, int]) -> Tensor:
+    """(draws, C, H, W): a prompt's private noise, by a hash of its text and the seed."""
+    return draw_noise(denoiser, draws, derived_seed(seed, "prompt", prompt), shape)
+
+
+def to_accelerator(denoiser: Any) -> None:
+    """Moves a pipeline to the GPU, where there is one."""
+    pipe = getattr(denoiser, "pipe", None)
+    if pipe is not None and torch.cuda.is_available():
+        pipe.to("cuda")
+
+
+def _verdict(p_value: float | None, alpha: float | None) -> str:
+    if p_value is None or alpha is None:
+        return "uncalibrated"
+    return "memorized" if p_value <= alpha else "clear"

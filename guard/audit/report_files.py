@@ -1,0 +1,72 @@
+"""Puts a report on disk: the page, and the scripts beside it that hold the texts of a large run."""
+
+import hashlib
+import secrets
+import shutil
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..files import create, write_atomically
+from ..pages import table
+from ..pages.audit import AuditPage, render
+from .results import Spool
+from .shards import unwritable
+
+BESIDE = "report"
+EMBEDDED = 2_000  # rows whose texts stand in the page itself
+
+
+def publish(path: Path, page: AuditPage, texts: Spool, order: NDArray[np.int64]) -> Path:
+    """Writes the page, whose table shows the texts in that order. The older one is whole until the new one is there.
+
+    Raises InputError where that cannot be.
+    """
+    beside, places = path.parent / BESIDE, order.tolist()
+    try:
+        if len(places) <= EMBEDDED:
+            own, filled = None, replace(page.table, texts=[texts[i] for i in places])
+        else:
+            own = _write_texts(beside, texts, places)
+            filled = replace(page.table, folder=f"{BESIDE}/{own.name}")
+        write_atomically(path, render(replace(page, table=filled)).encode())
+        _remove_others(beside, own)
+    except OSError as error:
+        raise unwritable(path, error) from error
+    return path
+
+
+def _write_texts(beside: Path, texts: Spool, order: Sequence[int]) -> Path:
+    """A folder with the texts as scripts. It is called by their digest, so that no page finds those of another."""
+    beside.mkdir(exist_ok=True)
+    folder, digest = beside / f".{secrets.token_hex(8)}.tmp", hashlib.sha256()
+    folder.mkdir()
+    try:
+        for number, script in enumerate(_scripts(texts, order)):
+            digest.update(script)
+            create(folder / table.script_name(number), script, 0o666)
+        final = beside / digest.hexdigest()[:16]
+        if final.exists():
+            shutil.rmtree(final)
+        folder.rename(final)
+    except BaseException:
+        shutil.rmtree(folder, ignore_errors=True)
+        raise
+    return final
+
+
+def _scripts(texts: Spool, order: Sequence[int]) -> Iterator[bytes]:
+    for first in range(0, len(order), table.CHUNK):
+        yield table.script(first, [texts[i] for i in order[first : first + table.CHUNK]]).encode()
+
+
+def _remove_others(beside: Path, own: Path | None) -> None:
+    """What older reports left, and reports that were cut off."""
+    for folder in beside.iterdir() if beside.is_dir() else ():
+        if folder != own:
+            shutil.rmtree(folder, ignore_errors=True)
+    if own is None and beside.is_dir():
+        beside.rmdir()

@@ -1,0 +1,144 @@
+"""Holds the models of an audit once and measures batches of rows, whatever a single row does to it."""
+
+import time
+from collections.abc import Sequence
+from typing import Any, NamedTuple, Protocol
+
+from ..errors import InputError, NonFiniteError, OutOfMemory
+from .rows import Done, Reject, Row, reject
+
+GAIN = 1.05  # a larger batch must be that much faster
+LONGEST_TRIAL = 2.0  # seconds
+
+
+class About(NamedTuple):
+    """What an audit's numbers rest on; the same on every worker, and when a run is resumed.
+
+    Attributes:
+        model: Fingerprint; of several models, a digest of theirs; None where no model is asked.
+        calibration: Its id, or None.
+        alpha: The calibration's false-alarm rate, or None.
+        draws: Noise draws per prompt, or None.
+    """
+
+    model: str | None
+    calibration: str | None
+    alpha: float | None
+    draws: int | None
+
+
+class Work(Protocol):
+    """What an audit does with its rows; a record depends on its row alone, not on the others of the batch."""
+
+    about: About
+
+    def prepare(self, rows: Sequence[Row]) -> tuple[list[Any], list[Reject]]:
+        """Reads what the rows name, without asking a model: items with a `row` each, and what cannot be read."""
+        ...
+
+    def measure(self, items: Sequence[Any]) -> list[dict[str, Any]]:
+        """One record per item. InputError or NonFiniteError: an item is at fault; OutOfMemory: they are too many."""
+        ...
+
+
+class Job(Protocol):
+    """A work that is still to be opened, small enough to be sent to another process.
+
+    Attributes:
+        kind: "prompts" or "images".
+        seed: Of the noise.
+        most_rows: That share a batch at most.
+    """
+
+    @property
+    def kind(self) -> str: ...
+
+    @property
+    def seed(self) -> int: ...
+
+    @property
+    def most_rows(self) -> int: ...
+
+    def settings(self) -> dict[str, Any]:
+        """What else its numbers rest on, plain data for JSON."""
+        ...
+
+    def open(self) -> Work:
+        """Loads the models."""
+        ...
+
+    def schema(self) -> Any:
+        """Columns of the records, a pyarrow schema."""
+        ...
+
+
+class Prepared(NamedTuple):
+    """A batch that was read, and what of it could not be."""
+
+    items: list[Any]
+    rejects: list[Reject]
+
+
+class Worker:
+    """One work with its models in memory.
+
+    Args:
+        job: Opened here.
+    """
+
+    def __init__(self, job: Job):
+        self.work = job.open()
+        self.most: float = float("inf")  # items per call that memory has room for
+
+    def __call__(self, batch: Sequence[Row | Reject]) -> Done:
+        """Everything that becomes of a batch. Errors as in `measure`."""
+        return self.measure(self.prepare(batch))
+
+    def prepare(self, batch: Sequence[Row | Reject]) -> Prepared:
+        """The half of the work that may run beside `measure`."""
+        items, rejects = self.work.prepare([row for row in batch if isinstance(row, Row)])
+        return Prepared(items, [row for row in batch if isinstance(row, Reject)] + rejects)
+
+    def measure(self, prepared: Prepared) -> Done:
+        """The other half.
+
+        Raises:
+            OutOfMemory: Not even one row fits.
+            NotApplicable: The question has no meaning for the model.
+        """
+        return self._measured(prepared.items) + Done(rejects=prepared.rejects)
+
+    def _measured(self, items: list[Any]) -> Done:
+        if not items:
+            return Done()
+        if len(items) <= self.most:
+            try:
+                return Done(self.work.measure(items))
+            except OutOfMemory:
+                if len(items) == 1:
+                    raise
+                self.most = len(items) // 2
+            except (InputError, NonFiniteError) as error:
+                if len(items) == 1:
+                    return Done(rejects=[reject(items[0].row, error)])
+        middle = -(-len(items) // 2)
+        return self._measured(items[:middle]) + self._measured(items[middle:])
+
+    def best_batch(self, sample: Sequence[Row], most: int) -> int:
+        """How many rows at a time are fastest, by a short trial on some rows; at most `most`."""
+        best, fastest, size = 1, 0.0, 1
+        if not sample:
+            return best
+        self(sample[:1])  # the first call of a network takes longer
+        while size <= most:
+            start = time.perf_counter()
+            self((list(sample) * -(-size // len(sample)))[:size])
+            seconds = time.perf_counter() - start
+            if self.most < size:
+                return int(self.most)
+            if size / seconds > GAIN * fastest:
+                best, fastest = size, size / seconds
+            if seconds > LONGEST_TRIAL or size >= 4 * best:
+                break
+            size *= 2
+        return best

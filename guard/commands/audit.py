@@ -1,0 +1,198 @@
+"""`cryptomnesia audit`: every check over a prompt log or a folder of images, resumable."""
+
+import warnings
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from ..errors import InputError
+from . import options
+from .attribute import pairs
+from .console import EXIT_STOPPED
+from .images import SUFFIXES
+from .models import DEMO, check_alpha, open_guard, open_model
+from .watch import Watch
+
+if TYPE_CHECKING:
+    from ..audit.run import Audit
+    from ..audit.worker import Job
+
+audit = typer.Typer(
+    name="audit", help="Check whole prompt logs or folders of images; can be resumed.", no_args_is_help=True
+)
+
+Out = Annotated[
+    Path, typer.Option("--out", "-o", metavar="DIR", help="Results go here; the same command goes on where it was.")
+]
+EngineName = Annotated[str, typer.Option("--engine", metavar="[local|ray]", help="One process, or a Ray cluster.")]
+Workers = Annotated[
+    int | None,
+    typer.Option(min=1, help="Ray workers, each with the model; by default one per GPU, else per CPU."),
+]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress; errors are still told.")]
+Json = Annotated[bool, typer.Option("--json", help="Progress and outcome as JSON lines on stdout.")]
+
+
+@audit.command()
+def prompts(
+    input: Annotated[
+        Path, typer.Option("--input", "-i", metavar="FILE", help="Prompts: .txt, .jsonl, .csv, .tsv or .parquet.")
+    ],
+    out: Out,
+    model: options.Model = DEMO,
+    column: Annotated[str, typer.Option(help="Column or JSON field that holds the prompts.")] = "prompt",
+    calibration: options.CalibrationFile = None,
+    alpha: Annotated[float | None, typer.Option(help="False-alarm rate; the calibration's own by default.")] = None,
+    draws: Annotated[
+        int | None, typer.Option(min=1, max=1024, help="Noise draws; by default as calibrated, else 4.")
+    ] = None,
+    seed: options.Seed = 0,
+    height: options.Height = None,
+    width: options.Width = None,
+    alignment: Annotated[
+        bool, typer.Option(help="Also measure aniso, which takes part in no verdict and doubles the time.")
+    ] = False,
+    engine: EngineName = "local",
+    workers: Workers = None,
+    gallery: Annotated[int, typer.Option(min=0, max=100, help="Worst prompts that the report shows images of.")] = 12,
+    quiet: Quiet = False,
+    as_json: Json = False,
+) -> int:
+    """Is the model likely to recite training data for any of these prompts? Writes report.html.
+
+    Every prompt has noise of its own, by its text and --seed, so that its numbers hang on nothing else. Exit code: 0
+    none stands out, 3 some do at a false discovery rate of 5 % over the whole run, 2 bad input, 130 stopped.
+    """
+    from ..audit.inputs import Prompts
+    from ..audit.prompts import PromptJob, to_accelerator
+    from ..audit.report import PAGE, write_report
+    from ..audit.run import Audit
+
+    check_alpha(alpha)
+    model, calibration = _absolute(model), calibration and calibration.absolute()
+    opened = partial(open_guard, model, calibration, alpha, draws, (height, width))
+    job = PromptJob(opened, seed, (height, width), alignment)
+    settings = {"model": Path(model).name, "column": column, "draws": draws, "alpha": alpha}
+    digests = {"model_files": _digest(model), "calibration_file": _digest(calibration)}
+    run = Audit(Prompts(input, column), job, out, settings, digests)
+    watch = Watch(run, quiet, as_json)
+    if not _measured(run, job, engine, workers, watch):
+        return EXIT_STOPPED
+    report = out / PAGE
+    if not report.exists():
+        guard, _ = opened()
+        to_accelerator(guard.denoiser)
+        pipe = getattr(guard.denoiser, "pipe", None) if gallery else None
+        with watch.making(min(gallery, run.total) if pipe else 0) as advance:
+            write_report(out, pipe=pipe, gallery=gallery, calibration=guard.calibration, advance=advance)
+    return watch.outcome(report)
+
+
+@audit.command()
+def images(
+    input: Annotated[Path, typer.Option("--input", "-i", metavar="FOLDER", help="Images, also in subfolders.")],
+    out: Out,
+    trust: Annotated[
+        list[Path] | None, typer.Option("--trust", metavar="CERT.pem", help="Certificate of a trusted signer; repeat.")
+    ] = None,
+    candidate: Annotated[
+        list[str] | None,
+        typer.Option("--candidate", metavar="NAME=MODEL", help="A model that may have made them; repeat for each."),
+    ] = None,
+    calibration: Annotated[
+        Path | None,
+        typer.Option("--calibration", "-c", metavar="FILE", help="NAME.attribution.safetensors, for the candidates."),
+    ] = None,
+    library: Annotated[
+        Path | None,
+        typer.Option("--library", "-l", metavar="FOLDER", help="Signatures to compare images under --model with."),
+    ] = None,
+    references: Annotated[
+        Path | None,
+        typer.Option("--references", "-r", metavar="FOLDER", help="Images of the same kind, surely not trained on."),
+    ] = None,
+    model: Annotated[
+        str | None, typer.Option("--model", "-m", metavar="MODEL", help="The model for --library and --references.")
+    ] = None,
+    engine: EngineName = "local",
+    workers: Workers = None,
+    gallery: Annotated[int, typer.Option(min=0, max=100, help="Images that the report shows.")] = 12,
+    quiet: Quiet = False,
+    as_json: Json = False,
+) -> int:
+    """What do sidecars say of these images, who may have made them, was a model trained on them?
+
+    Writes report.html. Each question needs what it is asked with: --candidate and --calibration for who made an image,
+    --library and --model for the closest signature, --references and --model for a test of all images together. Exit
+    code: 0, whatever is found; 2 bad input, 130 stopped.
+    """
+    from ..audit.images import ImageJob, membership_of
+    from ..audit.inputs import Images
+    from ..audit.report import PAGE, write_report
+    from ..audit.run import Audit
+
+    candidates = {name: _absolute(place) for name, place in pairs(candidate or [], "--candidate", "MODEL").items()}
+    if (calibration is None) != (not candidates):
+        raise InputError("candidates are asked with a calibration: give --candidate and --calibration together")
+    if (library is None and references is None) != (model is None):
+        raise InputError(
+            "--library and --references are asked with a model: give --model with one of them, or with both"
+        )
+    model, folder = model and _absolute(model), input.absolute()
+    trusted = tuple(path.absolute() for path in trust or ())
+    calibration, library = calibration and calibration.absolute(), library and library.absolute()
+    job = ImageJob(folder, trusted, candidates, calibration, model, library, open_model)
+    digests = {"calibration_file": _digest(calibration), "model_files": _digest(model), "library": _digest(library)}
+    digests["references"] = None if references is None else Images(references, SUFFIXES).digest()
+    digests |= {f"the candidate {name}": _digest(place) for name, place in candidates.items()}
+    digests |= {f"the certificate {path}": _digest(path) for path in trusted}
+    source = Images(folder, SUFFIXES)
+    run = Audit(source, job, out, digests=digests)
+    watch = Watch(run, quiet, as_json)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # Pillow's, about images that the rejects tell of
+        if not _measured(run, job, engine, workers, watch, lambda: membership_of(job, source, references, out)):
+            return EXIT_STOPPED
+    report = out / PAGE
+    if not report.exists():
+        write_report(out, gallery=gallery, images=folder)
+    return watch.outcome(report)
+
+
+def _absolute(model: str) -> str:
+    """Workers may have another working folder."""
+    return model if model == DEMO else str(Path(model).expanduser().absolute())
+
+
+def _digest(place: str | Path | None) -> str | None:
+    from ..audit.manifest import files_digest
+
+    return None if place in (None, DEMO) else files_digest(Path(place))
+
+
+def _measured(
+    run: "Audit",
+    job: "Job",
+    engine: str,
+    workers: int | None,
+    watch: Watch,
+    together: Callable[[], dict[str, Any] | None] = lambda: None,
+) -> bool:
+    """Does what is missing, and at last what asks about all rows together; False if the user stopped it."""
+    from ..audit.run import open_engine
+
+    if run.manifest.finished:
+        return True
+    try:
+        if not run.complete:
+            with open_engine(engine, job, workers) as opened, watch.counting(run.total, run.done) as update:
+                for done in run.steps(opened):
+                    update(done)
+        run.finish(membership=together())
+    except KeyboardInterrupt:
+        watch.stopped()
+        return False
+    return True

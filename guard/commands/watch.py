@@ -1,0 +1,130 @@
+"""How far an audit is, for people and machines, and what it found in the end."""
+
+import json
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rich.text import Text
+
+from .console import EXIT_CLEAR, EXIT_MEMORIZED, progress, stderr, stdout
+
+if TYPE_CHECKING:
+    from ..audit.manifest import Manifest
+    from ..audit.run import Audit
+
+EVERY = 0.5  # seconds between two events
+
+
+class Watch:
+    """Tells how far a run is: a bar on a terminal, or JSON lines on stdout, or nothing.
+
+    Args:
+        run: The run.
+        quiet: Nothing before the outcome.
+        as_json: Events for machines: started, progress, stopped, finished.
+    """
+
+    def __init__(self, run: "Audit", quiet: bool, as_json: bool):
+        self.run, self.quiet, self.as_json = run, quiet, as_json
+
+    @contextmanager
+    def counting(self, total: int, before: int) -> Iterator[Callable[[int], None]]:
+        """Gives a function to be called with the number of rows done."""
+        start = last = time.monotonic()
+
+        def tell(done: int) -> None:
+            nonlocal last
+            now = time.monotonic()
+            if now - last < EVERY and done < total:
+                return
+            last, rate = now, (done - before) / max(now - start, 1e-9)
+            self._event("progress", done=done, rate=round(rate, 3), seconds_left=round((total - done) / rate, 1))
+
+        self._event("started", done=before)
+        if self.quiet or self.as_json:
+            yield tell
+            return
+        kind = self.run.manifest.kind
+        with progress(kind) as bar:
+            task = bar.add_task(f"auditing {kind}", total=total, completed=before)
+            yield lambda done: bar.update(task, completed=done)
+
+    @contextmanager
+    def making(self, count: int) -> Iterator[Callable[[int], None] | None]:
+        """Gives a function to be called with 1 after each image of the report."""
+        if self.quiet or self.as_json:
+            yield None
+            return
+        with progress("images") as bar:
+            task = bar.add_task("making the report", total=count)
+            yield lambda done: bar.advance(task, done)
+
+    def stopped(self) -> None:
+        """Says how to go on."""
+        self._event("stopped", done=self.run.kept)
+        words = f"stopped: {self.run.kept} of {self.run.total} rows are kept in {self.run.out}; "
+        words += "the same command goes on from there"
+        stderr().print(words, style="yellow", markup=False, soft_wrap=True)
+
+    def outcome(self, report: Path) -> int:
+        """Says what was found, and returns the exit code."""
+        found = outcome(self.run.out)
+        self._event("finished", done=self.run.total, report=str(report), **found)
+        if not self.as_json:
+            for line in _lines(self.run.manifest, found, report):
+                stdout().print(line, soft_wrap=True)
+        return EXIT_MEMORIZED if found.get("standing") else EXIT_CLEAR
+
+    def _event(self, event: str, **facts: Any) -> None:
+        if self.as_json and not (self.quiet and event in ("started", "progress")):
+            sys.stdout.write(json.dumps({"event": event, "total": self.run.total, **facts}) + "\n")
+            sys.stdout.flush()
+
+
+def outcome(folder: Path) -> dict[str, Any]:
+    """Numbers of a finished run: rows, rejects, and of prompts how many have each verdict, and how many stand out."""
+    import numpy as np
+
+    from ..audit.results import Results, Words
+    from ..audit.summary import LEVEL, adjusted, standing
+
+    results = Results(folder)
+    rows = len(results.numbers("row"))
+    found: dict[str, Any] = {"rows": rows, "rejects": results.run["rows_total"] - rows}
+    if results.kind == "prompts":
+        found["verdicts"] = results.words("verdict").counts()
+        p_values = results.numbers("p_value")
+        if not np.isnan(p_values).all():
+            found["standing"], found["level"] = int(standing(adjusted(p_values), LEVEL).sum()), LEVEL
+    elif isinstance(sidecars := results.columns.get("sidecar"), Words):
+        found["sidecars"] = sidecars.counts()
+    if results.run.get("membership"):
+        found["membership"] = results.run["membership"]
+    return found
+
+
+def _lines(run: "Manifest", found: dict[str, Any], report: Path) -> Iterator[Text]:
+    rejects = f", {found['rejects']} more could not be (see rejects/)" if found["rejects"] else ""
+    yield Text(f"{found['rows']} {run.kind} measured{rejects}")
+    for name in ("verdicts", "sidecars"):
+        if found.get(name):
+            words = {"memorized": "likely memorized"} if name == "verdicts" else {}
+            yield Text(f"{name}: " + ", ".join(f"{n} {words.get(word, word)}" for word, n in found[name].items()))
+    if "standing" in found:
+        yield Text(
+            f"taken together: {found['standing']} stand out, of which at most {found['level']:.0%} by chance, in "
+            "expectation (Benjamini-Hochberg)"
+        )
+    if run.kind == "prompts" and run.calibration is None:
+        yield Text(
+            "no verdict without a calibration: run `cryptomnesia calibrate --model MODEL --out FILE` once, then start "
+            "anew with --calibration FILE and another --out",
+            style="yellow",
+        )
+    if together := found.get("membership"):
+        yield Text(f"all images together: {together.get('headline') or together.get('reason')}")
+    yield Text(f"report: {report}", style="bold")
