@@ -8,14 +8,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from torch import Tensor
 
+from ..drawing import INK, LINE, MARGIN, SOFT, blank, cut, text_width, write
 from ..errors import InputError, require
-from ..localization.overlay import INK, LINE, PAPER, SOFT, colours
+from ..localization.overlay import colours
 from ..signals.spectral import PLANS, RINGS, SCALES, Plan, check_plan, length
 
 if TYPE_CHECKING:
     from .attribute import Attribution
 
-CELL, GAP, MARGIN = 18, 18, 24
+CELL, GAP = 18, 18
 BAR, BAR_LINE = 16, 30
 FOUND, OTHER, NOTHING = (33, 104, 109), (160, 188, 186), (150, 143, 130)
 
@@ -45,30 +46,30 @@ def signature_plot(signature: Tensor, *, plan: Plan = "5step", title: str = "Spe
     left, above = MARGIN + 84, MARGIN + 84
     width = left + len(steps) * (size + GAP) + BAR + 56 + MARGIN
     height = above + len(SCALES) * (size + GAP) + 70 + MARGIN
-    canvas, draw = _canvas(max(width, 560), height)
-    _text(draw, (MARGIN, MARGIN - 6), title, 17, INK)
+    canvas, draw = blank(max(width, 560), height)
+    write(draw, (MARGIN, MARGIN - 6), title, 17, INK)
     words = "Which frequencies a denoiser gets wrong (columns) when the noise has one band only (rows)"
-    _text(draw, (MARGIN, MARGIN + 20), words, 13, SOFT)
+    write(draw, (MARGIN, MARGIN + 20), words, 13, SOFT)
     for row, scale in enumerate(SCALES):
         y = above + row * (size + GAP)
-        _text(draw, (MARGIN, y + size // 2 - 9), f"noise x {scale:g}", 13, INK)
-        _text(draw, (left - 10, y + 9), "low", 11, SOFT, "rm")
-        _text(draw, (left - 10, y + size - 9), "high", 11, SOFT, "rm")
+        write(draw, (MARGIN, y + size // 2 - 9), f"noise x {scale:g}", 13, INK)
+        write(draw, (left - 10, y + 9), "low", 11, SOFT, "rm")
+        write(draw, (left - 10, y + size - 9), "high", 11, SOFT, "rm")
         for column in range(len(steps)):
             x = left + column * (size + GAP)
             _heat(canvas, draw, (x, y), maps[row, column] / max(top, 1e-12))
             if row == 0:
-                _text(draw, (x + size // 2, above - 12), f"step {steps[column] + 1} of 50", 13, INK, "mm")
+                write(draw, (x + size // 2, above - 12), f"step {steps[column] + 1} of 50", 13, INK, "mm")
             if row == len(SCALES) - 1:
-                _text(draw, (x, y + size + 12), "low", 11, SOFT, "lm")
-                _text(draw, (x + size // 2, y + size + 12), "ring of the error", 11, SOFT, "mm")
-                _text(draw, (x + size, y + size + 12), "high", 11, SOFT, "rm")
+                write(draw, (x, y + size + 12), "low", 11, SOFT, "lm")
+                write(draw, (x + size // 2, y + size + 12), "ring of the error", 11, SOFT, "mm")
+                write(draw, (x + size, y + size + 12), "high", 11, SOFT, "rm")
     bar = left + len(steps) * (size + GAP)
     _colour_bar(draw, (bar, above), len(SCALES) * (size + GAP) - GAP, top)
     foot = above + len(SCALES) * (size + GAP) + 22
     words = "Each map: one row per ring of the noise, one column per ring of the error; each row adds up to 100 %."
-    _text(draw, (MARGIN, foot), words, 12, SOFT)
-    _text(
+    write(draw, (MARGIN, foot), words, 12, SOFT)
+    write(
         draw,
         (MARGIN, foot + 20),
         "Colour: share of the error's energy. Steps run from noisy to nearly clean.",
@@ -82,26 +83,26 @@ def attribution_plot(attribution: "Attribution", *, width: int = 620) -> Any:
     """The probabilities of all candidates and of "none of these" as bars, largest first, with what they rest on."""
     rows = sorted(attribution.probabilities.items(), key=lambda item: -item[1])
     notes = attribution.notes()
-    names = max(_width(name, 14) for name, _ in rows)
+    names = max(text_width(name, 14) for name, _ in rows)
     names = min(names, width // 2)
-    canvas, draw = _canvas(width, MARGIN * 2 + 40 + len(rows) * BAR_LINE + 14 + 19 * len(notes))
-    _text(draw, (MARGIN, MARGIN - 6), attribution.headline(), 17, INK)
+    canvas, draw = blank(width, MARGIN * 2 + 40 + len(rows) * BAR_LINE + 14 + 19 * len(notes))
+    write(draw, (MARGIN, MARGIN - 6), attribution.headline(), 17, INK)
     left = MARGIN + names + 14
     room = width - left - MARGIN - 58
     for number, (name, probability) in enumerate(rows):
         y = MARGIN + 36 + number * BAR_LINE
         found = name == attribution.decision
-        _text(draw, (left - 12, y + BAR_LINE // 2), _cut(name, names, 14), 14, INK if found else SOFT, "rm")
+        write(draw, (left - 12, y + BAR_LINE // 2), cut(name, names, 14), 14, INK if found else SOFT, "rm")
         draw.rectangle([left, y + 5, left + room, y + BAR_LINE - 6], fill=(240, 237, 230))
         colour = (FOUND if name in attribution.distances else NOTHING) if found else OTHER
         filled = round(room * probability)
         if filled:
             draw.rectangle([left, y + 5, left + filled, y + BAR_LINE - 6], fill=colour)
-        _text(draw, (left + room + 10, y + BAR_LINE // 2), percent(probability), 14, INK if found else SOFT, "lm")
+        write(draw, (left + room + 10, y + BAR_LINE // 2), percent(probability), 14, INK if found else SOFT, "lm")
     draw.line([(left, MARGIN + 36), (left, MARGIN + 36 + len(rows) * BAR_LINE)], LINE)
     for number, note in enumerate(notes):
         y = MARGIN + 36 + len(rows) * BAR_LINE + 14 + 19 * number
-        _text(draw, (MARGIN, y), _cut(note, width - 2 * MARGIN, 12), 12, SOFT)
+        write(draw, (MARGIN, y), cut(note, width - 2 * MARGIN, 12), 12, SOFT)
     return canvas
 
 
@@ -127,38 +128,4 @@ def _colour_bar(draw: Any, place: tuple[int, int], height: int, top: float) -> N
     for share in (0, 0.25, 0.5, 0.75, 1):
         level = y + round((height - 1) * (1 - share))
         draw.line([(x + BAR, level), (x + BAR + 5, level)], SOFT)
-        _text(draw, (x + BAR + 9, level), f"{100 * share * top:.0f} %", 12, SOFT, "lm")
-
-
-def _canvas(width: int, height: int) -> tuple[Any, Any]:
-    canvas = require("PIL.Image", "provenance").new("RGB", (width, height), PAPER)
-    return canvas, require("PIL.ImageDraw", "provenance").Draw(canvas)
-
-
-def _font(size: int) -> Any:
-    fonts = require("PIL.ImageFont", "provenance")
-    try:
-        return fonts.load_default(size)
-    except (TypeError, ImportError, OSError):  # Pillow before 10.1, or without FreeType
-        return fonts.load_default()
-
-
-def _text(draw: Any, place: tuple[int, int], words: str, size: int, colour: Any, anchor: str = "la") -> None:
-    font = _font(size)
-    if not hasattr(font, "getmetrics"):  # bitmap fonts know no anchors
-        draw.text(place, words, colour, font=font)
-        return
-    draw.text(place, words, colour, font=font, anchor=anchor)
-
-
-def _width(words: str, size: int) -> int:
-    return round(_font(size).getlength(words))
-
-
-def _cut(words: str, room: int, size: int) -> str:
-    """As much as there is room for."""
-    if _width(words, size) <= room:
-        return words
-    while words and _width(words + "...", size) > room:
-        words = words[:-1]
-    return words + "..."
+        write(draw, (x + BAR + 9, level), f"{100 * share * top:.0f} %", 12, SOFT, "lm")

@@ -1,0 +1,140 @@
+"""`cryptomnesia membership`: was a model trained on the images of a folder?"""
+
+import json
+import sys
+from io import BytesIO
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.text import Text
+
+from ..errors import InputError
+from ..files import write_atomically
+from . import options
+from .console import EXIT_CLEAR, progress, stderr, stdout
+from .files import make_folder, write_text
+from .models import check_alpha, open_model
+
+if TYPE_CHECKING:
+    from ..membership import ImageEvidence, MembershipTest
+
+STORE, REPORT, PLOT = "statistics.json", "membership.json", "membership.png"
+
+
+def membership(
+    suspects: Annotated[
+        Path, typer.Option("--suspects", "-s", metavar="FOLDER", help="Images in question; or one image.")
+    ],
+    references: Annotated[
+        Path,
+        typer.Option("--references", "-r", metavar="FOLDER", help="Images of the same kind, surely not trained on."),
+    ],
+    out: Annotated[Path, typer.Option("--out", "-o", metavar="FOLDER", help="Where results are kept.")],
+    model: options.Model = "demo",
+    members: Annotated[
+        Path | None,
+        typer.Option("--members", metavar="FOLDER", help="For one image: images that were surely trained on."),
+    ] = None,
+    prompts: Annotated[
+        bool, typer.Option("--prompts", help="Each image's prompt lies in IMAGE.txt beside it: much stronger evidence.")
+    ] = False,
+    method: Annotated[
+        str | None,
+        typer.Option(
+            metavar="[sima_mc|sima_relative|sima|loss|secmi|pia|pfami]",
+            help="What is measured of each image: by default sima_mc, with prompts sima_relative.",
+        ),
+    ] = None,
+    timestep: Annotated[
+        list[float] | None,
+        typer.Option("--timestep", "-t", help="The model's own time; repeat for the mean of several."),
+    ] = None,
+    draws: Annotated[
+        int, typer.Option(min=1, max=1024, help="Noised copies of each image; more is steadier and slower.")
+    ] = 8,
+    alpha: Annotated[float, typer.Option(help="Share of folders without training images called likely.")] = 0.05,
+    seed: options.Seed = 0,
+    as_json: options.Json = False,
+) -> int:
+    """Was a model trained on some of these images? Compares a folder with references of the same kind.
+
+    At least 10 images in each folder, better 70. Writes membership.json, a picture, and each image's number, so that a
+    second run measures only what is missing. Exit code: 0, whatever the answer; 2 bad input.
+    """
+    from ..membership import Settings, Store, image_evidence, membership_test
+
+    check_alpha(alpha)
+    times = None if not timestep else tuple(int(t) if t.is_integer() else t for t in timestep)
+    settings = Settings(method, times, draws, seed)
+    settings.check()
+    one = suspects.is_file()
+    _check_places(suspects, references, members, one)
+    make_folder(out)
+    store = Store(out / STORE)  # first: a broken file is found before a large model is read
+    denoiser = open_model(model)
+    with progress("images") as bar:
+        watch: dict[str, Any] = {"settings": settings, "store": store, "progress": _Bars(bar, one)}
+        if one:
+            prompt = _prompt_of(suspects) if prompts else None
+            found: Any = image_evidence(
+                denoiser,
+                suspects,
+                references,
+                members,
+                prompt=prompt,
+                reference_prompts=prompts,
+                member_prompts=prompts,
+                **watch,
+            )
+        else:
+            both = {"suspect_prompts": prompts, "reference_prompts": prompts}
+            found = membership_test(denoiser, suspects, references, alpha=alpha, **both, **watch)
+    write_text(out / REPORT, json.dumps(found.to_dict(), indent=1) + "\n")
+    if not one:
+        picture = BytesIO()
+        found.plot().save(picture, "PNG")
+        write_atomically(out / PLOT, picture.getvalue())
+    _show(found, as_json)
+    if not as_json:
+        stderr().print(f"kept in {out}", markup=False, soft_wrap=True, style="dim")
+    return EXIT_CLEAR
+
+
+class _Bars:
+    """A bar for each set of images, one after the other."""
+
+    def __init__(self, bar: Any, one: bool):
+        self.bar, self.names = bar, (["image"] if one else ["suspects"]) + ["references", "members"]
+        self.task: Any = None
+
+    def __call__(self, done: int, total: int) -> None:
+        if done == 1:
+            self.task = self.bar.add_task(self.names.pop(0), total=total)
+        self.bar.update(self.task, completed=done)
+
+
+def _check_places(suspects: Path, references: Path, members: Path | None, one: bool) -> None:
+    if not suspects.exists():
+        raise InputError(f"there is no image or folder {suspects}: check the name")
+    for name, place in (("--references", references), ("--members", members)):
+        if place is not None and not place.is_dir():
+            raise InputError(f"{name} {place} is no folder: give a folder of images")
+    if members is not None and not one:
+        raise InputError("--members is for one image as --suspects: leave it out for a folder")
+
+
+def _prompt_of(image: Path) -> str:
+    from ..membership.measure import prompt_of
+
+    return prompt_of(image)
+
+
+def _show(found: "MembershipTest | ImageEvidence", as_json: bool) -> None:
+    if as_json:
+        sys.stdout.write(json.dumps(found.to_dict()) + "\n")
+        return
+    console = stdout()
+    console.print(Text(found.headline(), style="bold"), soft_wrap=True)
+    for note in found.notes():
+        console.print(Text(f"  {note}", style="dim"), soft_wrap=True)

@@ -1,0 +1,267 @@
+"""A number per image: how much a denoiser finds to correct in it. Smaller = more like what it was trained on."""
+
+import hashlib
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from ..attribution.candidates import Candidate, encode_prompts
+from ..attribution.pictures import fitted, read_picture
+from ..denoiser import Denoiser
+from ..errors import InputError
+from ..signals.batching import default_rows
+from ..signals.membership_methods import method_named
+from .comparability import IMAGE_FEATURES, PROMPT_FEATURES, image_features, prompt_features
+from .store import Store
+
+METHOD, METHOD_WITH_PROMPTS, DRAWS = "sima_mc", "sima_relative", 8
+NOISE_TO_SIGNAL = 0.43
+"""Where images are noised to: sigma / alpha, timestep 140 of Stable Diffusion; chosen by `benchmarks.membership`."""
+SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff")
+BESIDE = ".txt"  # a file that holds an image's prompt
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What is asked of the denoiser.
+
+    Attributes:
+        method: One of `METHODS`; None for "sima_relative" where there are prompts and "sima_mc" where there are none.
+        timesteps: The model's own times; None for where sigma / alpha is NOISE_TO_SIGNAL.
+        draws: Noised copies of each image, where the method has any.
+        seed: Of the noise.
+    """
+
+    method: str | None = None
+    timesteps: tuple[float, ...] | None = None
+    draws: int = DRAWS
+    seed: int = 0
+
+    def complete(self, denoiser: Denoiser, prompted: bool) -> "Settings":
+        """With a method, and timesteps of this model. Raises InputError for unknown ones."""
+        self.check()
+        times = (default_timestep(denoiser),) if self.timesteps is None else self.timesteps
+        denoiser.level(torch.as_tensor(times))
+        method = self.method or (METHOD_WITH_PROMPTS if prompted else METHOD)
+        return replace(self, method=method, timesteps=tuple(times))
+
+    def check(self) -> None:
+        """Raises InputError for an unknown method or no draw; what the model has to say comes later."""
+        if self.method is not None:
+            method_named(self.method)
+        if self.draws < 1:
+            raise InputError(f"the number of noise draws is at least 1, not {self.draws}")
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain data for JSON."""
+        return {
+            "method": self.method,
+            "timesteps": list(self.timesteps or ()),
+            "draws": self.draws,
+            "seed": str(self.seed),
+        }
+
+
+@dataclass(frozen=True)
+class Measured:
+    """Images with their numbers.
+
+    Attributes:
+        names: Of the n images.
+        statistic: (n,) float64; smaller = more member-like. The log of the method's own statistic where that is a sum
+            of powers, so that ratios count; the mean over timesteps.
+        features: (n, F) plain features, see `comparability`.
+        digests: Of each image's pixels, (n,).
+        skipped: Reasons by name of what was left out.
+        sizes: How many different sizes in pixels the images have.
+    """
+
+    names: tuple[str, ...]
+    statistic: NDArray[np.float64]
+    features: NDArray[np.float64]
+    digests: tuple[str, ...]
+    skipped: dict[str, str]
+    sizes: int
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def some(self, rows: Sequence[int] | NDArray[np.int64]) -> "Measured":
+        """Some of the images."""
+        return replace(
+            self,
+            names=tuple(self.names[i] for i in rows),
+            statistic=self.statistic[rows],
+            features=self.features[rows],
+            digests=tuple(self.digests[i] for i in rows),
+        )
+
+
+def feature_names(measured: Measured) -> tuple[str, ...]:
+    """Of its features; prompts have some where there are prompts."""
+    return (IMAGE_FEATURES + PROMPT_FEATURES)[: measured.features.shape[1]]
+
+
+def default_timestep(denoiser: Denoiser) -> float:
+    """The model's own time whose sigma / alpha is closest to NOISE_TO_SIGNAL."""
+    alphas = denoiser.levels.alphas_cumprod
+    if alphas is None:
+        return NOISE_TO_SIGNAL / (1 + NOISE_TO_SIGNAL)
+    return int(((1 - alphas) / alphas).sqrt().sub(NOISE_TO_SIGNAL).abs().argmin())
+
+
+def gather_images(
+    given: Any, prompts: Sequence[str] | bool | None
+) -> tuple[list[Any], list[str] | None, dict[str, str]]:
+    """Images, their prompts if asked for, and what was left out and why.
+
+    Args:
+        given: A folder, or a list of what `read_picture` reads.
+        prompts: One per image, or True for those in text files beside the images of a folder.
+
+    Raises:
+        InputError: No such folder, or prompts that do not fit.
+    """
+    skipped: dict[str, str] = {}
+    if isinstance(given, str | Path):
+        folder = Path(given).expanduser()
+        if not folder.is_dir():
+            raise InputError(f"there is no folder {given}: check the name")
+        files = sorted(file for file in folder.iterdir() if file.is_file() and not file.name.startswith("."))
+        images: list[Any] = [file for file in files if file.suffix.lower() in SUFFIXES]
+        odd = (file for file in files if file.suffix.lower() not in (*SUFFIXES, BESIDE))
+        skipped = {str(file): f"no image ({', '.join(SUFFIXES)})" for file in odd}
+    else:
+        images = list(given)
+    if prompts is True:
+        return images, [prompt_of(image) for image in images], skipped
+    texts = list(prompts) if prompts else None
+    if texts is not None and len(texts) != len(images):
+        raise InputError(f"{len(texts)} prompts do not fit {len(images)} images: give one per image, or none")
+    return images, texts, skipped
+
+
+def measure(
+    denoiser: Denoiser,
+    images: Any,
+    prompts: Sequence[str] | bool | None = None,
+    settings: Settings | None = None,
+    *,
+    size: tuple[int, int] | None = None,
+    store: Store | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> Measured:
+    """Measures images, a few at a time. Unreadable ones are left out, equal ones count once; both are stated.
+
+    Args:
+        denoiser: A model that reads images.
+        images: A folder, or a list of files, Pillow images, arrays or tensors; see `read_picture`.
+        prompts: One per image, or True: in IMAGE.txt beside IMAGE.png. Without them the empty prompt is asked about.
+        settings: What to ask.
+        size: Height and width in pixels that images are brought to; the model's own by default.
+        store: Where numbers are kept, and looked up first.
+        progress: Called with the numbers of images done and of all.
+
+    Raises:
+        InputError: A folder or prompts that do not fit, unknown settings.
+        NotApplicable: The model reads no images, or no prompts.
+        NonFiniteError, OutOfMemory: As they say.
+    """
+    settings = (settings or Settings()).complete(denoiser, bool(prompts))
+    who, store = Candidate("the model", denoiser, size=size), store or Store()
+    found, texts, skipped = gather_images(images, prompts)
+    setup = _digest(denoiser.fingerprint, settings.to_dict(), who.pixels)
+    per_call = max(1, default_rows(torch.Size(denoiser.latent_shape()).numel(), denoiser.device) // settings.draws)
+    seen: list[_Picture] = []
+    waiting: dict[str, tuple[Tensor, str | None]] = {}
+    for picture, pixels in _pictures(found, texts, skipped, progress):
+        seen.append(picture)
+        key = picture.key(setup)
+        if store.get(key) is None:
+            waiting[key] = fitted(pixels, who.pixels), picture.prompt
+        if len(waiting) >= per_call:
+            store.add(_statistics(who, waiting, settings))
+            waiting = {}
+    if waiting:
+        store.add(_statistics(who, waiting, settings))
+    return Measured(
+        names=tuple(picture.name for picture in seen),
+        statistic=np.array([store.get(picture.key(setup)) for picture in seen], dtype=np.float64),
+        features=np.array([picture.features for picture in seen], dtype=np.float64),
+        digests=tuple(picture.digest for picture in seen),
+        skipped=skipped,
+        sizes=len({picture.size for picture in seen}),
+    )
+
+
+@dataclass(frozen=True)
+class _Picture:
+    """What is kept of an image once it was read: size is (height, width), the digest that of its pixels."""
+
+    name: str
+    prompt: str | None
+    digest: str
+    size: tuple[int, ...]
+    features: list[float]
+
+    def key(self, setup: str) -> str:
+        return _digest(setup, self.digest, self.prompt)
+
+
+def _pictures(
+    images: Sequence[Any],
+    prompts: Sequence[str] | None,
+    skipped: dict[str, str],
+    progress: Callable[[int, int], None] | None,
+) -> Iterator[tuple[_Picture, Tensor]]:
+    """Each picture once, with its pixels; adds what cannot be used to `skipped`."""
+    names: dict[str, str] = {}
+    for number, image in enumerate(images):
+        name = str(image) if isinstance(image, str | Path) else f"image {number + 1}"
+        try:
+            pixels = read_picture(image, name)
+            size = tuple(pixels.shape[-2:])
+            digest = hashlib.sha256(pixels.numpy().tobytes() + repr(size).encode()).hexdigest()
+            if digest in names:
+                raise InputError(f"the same picture as {names[digest]}: counted once")
+        except InputError as error:
+            skipped[name] = str(error)
+        else:
+            names[digest], prompt = name, None if prompts is None else prompts[number]
+            features = image_features(pixels) + ([] if prompt is None else prompt_features(prompt))
+            yield _Picture(name, prompt, digest, size, features), pixels
+        if progress:
+            progress(number + 1, len(images))
+
+
+def _statistics(who: Candidate, some: dict[str, tuple[Tensor, str | None]], settings: Settings) -> dict[str, float]:
+    latents = torch.cat([who.coder.encode_image(pixels) for pixels, _ in some.values()])
+    texts = [text for _, text in some.values() if text is not None]
+    condition = encode_prompts(who, texts) if texts else None
+    method = method_named(settings.method or METHOD)
+    values = method(who.denoiser, latents, settings.timesteps or (), condition, settings.draws, settings.seed).double()
+    values = (values.clamp_min(1e-30).log() if method.positive else values).mean(0)
+    return dict(zip(some, values.tolist(), strict=True))
+
+
+def prompt_of(image: Any) -> str:
+    """What is in the text file beside an image. Raises InputError if there is none."""
+    if not isinstance(image, str | Path):
+        raise InputError("prompts beside images are for files only: give a list of prompts")
+    beside = Path(image).with_suffix(BESIDE)
+    try:
+        return beside.read_text("utf-8").strip()
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(
+            f"the prompt of {image} is not known: put it in {beside.name} beside it, or do without prompts"
+        ) from error
+
+
+def _digest(*parts: object) -> str:
+    return hashlib.sha256(repr(parts).encode()).hexdigest()

@@ -1,0 +1,47 @@
+"""A test of membership as a picture: suspects and references over one scale; a Pillow image."""
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ..drawing import INK, LINE, MARGIN, SOFT, blank, wrapped, write
+
+if TYPE_CHECKING:
+    from .test import MembershipTest
+
+BINS, HEIGHT, ROW = 30, 110, 19
+COLOURS = {"suspects": (33, 104, 109), "references": (191, 130, 60)}
+
+
+def membership_plot(test: "MembershipTest", *, width: int = 680) -> Any:
+    """Suspects above, references below, each as a histogram of its statistic with the mean; left = more trained on."""
+    notes = [line for note in test.notes() for line in wrapped(note, width - 2 * MARGIN, 12)]
+    sides = {"suspects": test.suspects.statistic, "references": test.references.statistic}
+    image, draw = blank(width, MARGIN * 2 + 40 + 2 * (HEIGHT + 26) + 30 + ROW * len(notes))
+    write(draw, (MARGIN, MARGIN - 6), test.headline(), 17, INK)
+    edges = _edges(np.concatenate(list(sides.values())))
+    shares = {name: np.histogram(values, edges)[0] / len(values) for name, values in sides.items()}
+    top, left, room = max(float(share.max()) for share in shares.values()), MARGIN, width - 2 * MARGIN
+    for number, (name, share) in enumerate(shares.items()):
+        floor = MARGIN + 40 + (number + 1) * (HEIGHT + 26) - 12
+        write(draw, (left, floor - HEIGHT - 14), f"{name} ({len(sides[name])})", 13, COLOURS[name])
+        for place, height in enumerate(share / top * (HEIGHT - 16)):
+            x = left + room * place / BINS
+            if height:
+                draw.rectangle([x + 1, floor - height, x + room / BINS - 1, floor], fill=COLOURS[name])
+        draw.line([(left, floor), (left + room, floor)], LINE)
+        mean = left + room * float((sides[name].mean() - edges[0]) / (edges[-1] - edges[0]))
+        draw.line([(mean, floor - HEIGHT + 2), (mean, floor)], INK)
+        write(draw, (mean + 4, floor - HEIGHT + 7), "mean", 11, SOFT, "lm")
+    below = MARGIN + 40 + 2 * (HEIGHT + 26)
+    write(draw, (left, below), "more like training images", 12, SOFT)
+    write(draw, (left + room, below), "less", 12, SOFT, "ra")
+    for number, note in enumerate(notes):
+        write(draw, (left, below + 28 + ROW * number), note, 12, SOFT)
+    return image
+
+
+def _edges(values: np.ndarray) -> np.ndarray:
+    """Of the bins, over the whole range."""
+    low, high = float(values.min()), float(values.max())
+    return np.linspace(low, high if high > low else low + 1, BINS + 1)

@@ -1,0 +1,62 @@
+"""Statistics of images that were measured, in one file, so that nothing is measured twice."""
+
+import json
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from ..errors import InputError
+from ..files import write_atomically
+
+SCHEMA = "cryptomnesia/membership-statistics/1"
+LARGEST = 256 << 20  # bytes
+
+
+class Store:
+    """Numbers by the digest of an image, its prompt, the model and the settings.
+
+    Args:
+        path: A JSON file, written whole after every addition; None keeps the numbers in memory only.
+
+    Raises:
+        InputError: The file is there and is no such file.
+    """
+
+    def __init__(self, path: Path | None = None):
+        self.path = path
+        self.numbers: dict[str, float] = {} if path is None or not path.exists() else _read(path)
+
+    def get(self, key: str) -> float | None:
+        """The number, if it was measured."""
+        return self.numbers.get(key)
+
+    def add(self, numbers: Mapping[str, float]) -> None:
+        """Keeps more numbers. Raises InputError where the file cannot be written."""
+        self.numbers.update(numbers)
+        if self.path is None:
+            return
+        try:
+            document = {"schema": SCHEMA, "statistics": self.numbers}
+            write_atomically(self.path, (json.dumps(document, indent=0) + "\n").encode())
+        except OSError as error:
+            raise InputError(f"{self.path} cannot be written: {error.strerror}: choose another folder") from error
+
+
+def _read(path: Path) -> dict[str, float]:
+    try:
+        if path.stat().st_size > LARGEST:
+            raise InputError(f"{path} is larger than {LARGEST >> 20} MiB: remove it to measure again")
+        document: Any = json.loads(path.read_text("utf-8"))
+    except OSError as error:
+        raise InputError(f"{path} cannot be read: {error.strerror}: check its permissions") from error
+    except (ValueError, RecursionError) as error:
+        raise InputError(f"{path} is no file of statistics ({error}): remove it to measure again") from error
+    numbers = document.get("statistics") if isinstance(document, dict) else None
+    if not isinstance(numbers, dict) or document.get("schema") != SCHEMA or not all(map(_fine, numbers.values())):
+        raise InputError(f"{path} is no file of statistics of this version: remove it to measure again")
+    return {key: float(value) for key, value in numbers.items()}
+
+
+def _fine(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)

@@ -1,0 +1,280 @@
+"""Does a folder hold images that a model was trained on? A test of suspects against references of the same kind."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from ..denoiser import Denoiser
+from ..errors import InputError, require
+from .comparability import Comparability, comparability
+from .measure import Measured, Settings, feature_names, measure
+from .power import auc, auc_interval, detectable_auc, images_needed, permutation_p, rank_sum_p
+from .store import Store
+
+ALPHA = 0.05
+FEWEST = 10  # images per folder; less is refused
+ENOUGH = 70  # less costs confidence
+LIKELY, NO_EVIDENCE, CONFOUNDED = "likely trained on some of these", "no evidence", "confounded"
+
+
+@dataclass(frozen=True)
+class MembershipTest:
+    """What the comparison of suspects with references amounts to.
+
+    Attributes:
+        verdict: LIKELY if the p-value is at most alpha, NO_EVIDENCE otherwise; CONFOUNDED where plain image features
+            tell the two sets apart, whatever the p-value.
+        p_value: The larger one of the next two, so that both must agree.
+        permutation_p: Of the difference of the mean statistics; one-sided, small = suspects look more trained on.
+        rank_sum_p: Of Wilcoxon's rank-sum test; likewise.
+        auc: Share of pairs in which the suspect looks more trained on; .5 = no difference.
+        interval: 95 % confidence interval of the AUC.
+        images_needed: Images per folder that find an effect of this size in 80 % of all cases; None where there is
+            no effect.
+        detectable_auc: The smallest AUC that these folders find in 80 % of all cases; None if none.
+        comparability: Whether the two sets are of one kind.
+        alpha: Share of folders without training images that may be called LIKELY.
+        suspects, references: The images with their numbers.
+        settings: What was asked of the model.
+        fingerprint: Of the model.
+    """
+
+    verdict: str
+    p_value: float
+    permutation_p: float
+    rank_sum_p: float
+    auc: float
+    interval: tuple[float, float]
+    images_needed: int | None
+    detectable_auc: float | None
+    comparability: Comparability
+    alpha: float
+    suspects: Measured
+    references: Measured
+    settings: Settings
+    fingerprint: str
+
+    @property
+    def cliffs_delta(self) -> float:
+        """2 AUC - 1, in [-1, 1]: how much oftener a suspect looks more trained on than less."""
+        return 2 * self.auc - 1
+
+    def headline(self) -> str:
+        """The outcome in a few words."""
+        return {
+            LIKELY: "Likely trained on some of these images",
+            NO_EVIDENCE: "No evidence of training on these images",
+            CONFOUNDED: "Confounded: the two sets of images differ in kind",
+        }[self.verdict]
+
+    def notes(self) -> list[str]:
+        """What it rests on, and what it does not say, in sentences."""
+        low, high = self.interval
+        found = [
+            f"{len(self.suspects)} suspects against {len(self.references)} references: p = {self.p_value:.2g} "
+            f"(permutation {self.permutation_p:.2g}, rank sum {self.rank_sum_p:.2g}); at {self.alpha:g} or less "
+            "the verdict is likely.",
+            f"In {100 * self.auc:.0f} % of pairs the suspect looks more trained on (95 % interval {100 * low:.0f} to "
+            f"{100 * high:.0f} %; 50 % = no difference).",
+            *self._about_kind(),
+            *self._about_numbers(),
+            *(_left_out(who, some) for who, some in self._sides() if some.skipped),
+            *(_sizes(who, some) for who, some in self._sides() if some.sizes > 1),
+            "A likelihood about the folder as a whole, no proof, and nothing about any single image.",
+        ]
+        return found
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain data for JSON."""
+        kind = self.comparability
+        return {
+            "kind": "membership",
+            "verdict": self.verdict,
+            "p_value": self.p_value,
+            "permutation_p": self.permutation_p,
+            "rank_sum_p": self.rank_sum_p,
+            "alpha": self.alpha,
+            "auc": self.auc,
+            "interval": list(self.interval),
+            "cliffs_delta": self.cliffs_delta,
+            "images_needed": self.images_needed,
+            "detectable_auc": self.detectable_auc,
+            "comparability": {
+                "comparable": kind.comparable,
+                "auc": kind.auc,
+                "p_value": kind.p_value,
+                "alpha": kind.alpha,
+                "differs_most": kind.differs_most,
+            },
+            "settings": self.settings.to_dict(),
+            "fingerprint": self.fingerprint,
+            **{
+                who: {
+                    "images": len(some),
+                    "skipped": some.skipped,
+                    "statistics": dict(zip(some.names, some.statistic.tolist(), strict=True)),
+                }
+                for who, some in self._sides()
+            },
+        }
+
+    def plot(self, width: int = 680) -> Any:
+        """Both sets as histograms over one scale, a Pillow image."""
+        from .plots import membership_plot
+
+        return membership_plot(self, width=width)
+
+    def _sides(self) -> tuple[tuple[str, Measured], ...]:
+        return ("suspects", self.suspects), ("references", self.references)
+
+    def _about_kind(self) -> list[str]:
+        kind = self.comparability
+        score = f"plain image features tell the sets apart with AUC {kind.auc:.2f}, p = {kind.p_value:.2g}"
+        if kind.comparable:
+            return [f"The two sets look alike: {score}. Other differences between them cannot be ruled out."]
+        return [
+            f"The two sets are not of one kind: {score}; they differ most in {kind.differs_most}.",
+            "So a difference may come from that: give references of the same source, style, size and quality.",
+        ]
+
+    def _about_numbers(self) -> list[str]:
+        found, fewest = [], min(len(self.suspects), len(self.references))
+        if fewest < ENOUGH:
+            found.append(
+                f"Fewer than {ENOUGH} images in a folder: small effects are missed, and so are differences in kind."
+            )
+        if self.verdict == LIKELY and self.images_needed is not None:
+            found.append(f"An effect of this size is found in 80 % of all cases with {self.images_needed} per folder.")
+        if self.verdict == NO_EVIDENCE:
+            found.append(self._missed())
+        return found
+
+    def _missed(self) -> str:
+        if self.detectable_auc is None:
+            return "With so few images no effect would be found reliably."
+        return (
+            "With these numbers an effect is found in 80 % of all cases from "
+            f"{100 * self.detectable_auc:.0f} % of pairs on; smaller ones may be there."
+        )
+
+
+def membership_test(
+    denoiser: Denoiser,
+    suspects: Any,
+    references: Any,
+    *,
+    suspect_prompts: Sequence[str] | bool | None = None,
+    reference_prompts: Sequence[str] | bool | None = None,
+    settings: Settings | None = None,
+    alpha: float = ALPHA,
+    size: tuple[int, int] | None = None,
+    store: Store | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> MembershipTest:
+    """Was a model trained on some of these images?
+
+    Each image gets a number, see `measure`; a permutation and a rank-sum test compare the two sets, in the manner of
+    CDI (Dubinski et al. 2025, arXiv 2411.12858). The verdict is right only if the references were not trained on, and
+    are otherwise of the same kind as the suspects.
+
+    Args:
+        denoiser: The model, or a pipeline.
+        suspects: A folder, or a list of images; at least 10, better 70.
+        references: Likewise; of the same kind, and certainly not trained on.
+        suspect_prompts, reference_prompts: One per image, or True for IMAGE.txt beside each; both or neither. With
+            the prompts that it was trained with, a model betrays far more.
+        settings: What is asked of the model.
+        alpha: Share of folders without training images that may be called likely.
+        size: Height and width in pixels that images are brought to; the model's own by default.
+        store: Where numbers are kept, and looked up first.
+        progress: Called with the numbers of images done and of all, of the suspects first.
+
+    Raises:
+        InputError: Too few images, one that is in both sets, prompts for one set only, unknown settings.
+        NotApplicable: The model reads no images, or no prompts.
+        NonFiniteError, OutOfMemory: As they say.
+        MissingPackage: scikit-learn or scipy is not installed.
+    """
+    from ..adapters import to_denoiser
+
+    check_alpha(alpha)
+    if bool(suspect_prompts) != bool(reference_prompts):
+        raise InputError("prompts were given for one of the two sets only: give both, or neither")
+    for package in ("sklearn", "scipy"):  # before everything is measured
+        require(package, "audit")
+    who = to_denoiser(denoiser)
+    settings = (settings or Settings()).complete(who, bool(suspect_prompts))
+    sets = []
+    for images, prompts in ((suspects, suspect_prompts), (references, reference_prompts)):
+        sets.append(measure(who, images, prompts, settings, size=size, store=store, progress=progress))
+    return compare(*sets, settings=settings, fingerprint=who.fingerprint, alpha=alpha)
+
+
+def compare(
+    suspects: Measured,
+    references: Measured,
+    *,
+    settings: Settings,
+    fingerprint: str,
+    alpha: float = ALPHA,
+    seed: int = 0,
+) -> MembershipTest:
+    """The test itself, on images that were measured. Raises what `membership_test` raises."""
+    check_alpha(alpha)
+    check_sets(suspects, references)
+    low, high = suspects.statistic, references.statistic
+    kind = comparability(suspects.features, references.features, feature_names(suspects), seed=seed)
+    permuted, ranked, effect = permutation_p(low, high, seed), rank_sum_p(low, high), auc(low, high)
+    p_value, needed = max(permuted, ranked), images_needed(effect, alpha)
+    verdict = LIKELY if p_value <= alpha else NO_EVIDENCE
+    return MembershipTest(
+        verdict=verdict if kind.comparable else CONFOUNDED,
+        p_value=p_value,
+        permutation_p=permuted,
+        rank_sum_p=ranked,
+        auc=effect,
+        interval=auc_interval(effect, len(low), len(high)),
+        images_needed=None if needed is None else max(FEWEST, needed),
+        detectable_auc=detectable_auc(len(low), len(high), alpha),
+        comparability=kind,
+        alpha=alpha,
+        suspects=suspects,
+        references=references,
+        settings=settings,
+        fingerprint=fingerprint,
+    )
+
+
+def check_alpha(alpha: float) -> None:
+    """Raises InputError unless it is a rate."""
+    if not 0 < alpha < 1:
+        raise InputError(f"alpha is a false-alarm rate between 0 and 1, not {alpha}")
+
+
+def check_sets(suspects: Measured, references: Measured) -> None:
+    """Raises InputError for too few images, or one that is in both sets."""
+    for name, some in (("suspects", suspects), ("references", references)):
+        if len(some) < FEWEST:
+            left_out = f" ({len(some.skipped)} left out, e.g. {_example(some)})" if some.skipped else ""
+            raise InputError(
+                f"the {name} are {len(some)} images{left_out}, and less than {FEWEST} say nothing about a folder: "
+                f"give {ENOUGH} or more"
+            )
+    shared = set(suspects.digests) & set(references.digests)
+    if shared:
+        name = suspects.names[suspects.digests.index(sorted(shared)[0])]
+        raise InputError(f"{len(shared)} pictures are in both sets, e.g. {name}: take them out of one")
+
+
+def _left_out(who: str, some: Measured) -> str:
+    return f"Of the {who}, {len(some.skipped)} files were left out, e.g. {_example(some)}."
+
+
+def _sizes(who: str, some: Measured) -> str:
+    return f"The {who} have {some.sizes} different sizes; all were brought to the model's own."
+
+
+def _example(some: Measured) -> str:
+    """The first that was left out; reasons name their file as a rule."""
+    name, reason = next(iter(some.skipped.items()))
+    return reason if reason.startswith(name) else f"{name}: {reason}"

@@ -1,0 +1,131 @@
+"""Clean latents and what a denoiser says of their noised copies, averaged over draws; shared by membership signals."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from ..denoiser import Condition, Denoiser, NoiseLevel
+from ..errors import InputError
+from .batching import default_rows, in_batches
+from .spectral import check_latents
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Some rows of a network call.
+
+    Attributes:
+        z: Clean latents, (R, C, H, W).
+        level: One noise level per row.
+        image, draw: Which image and which noise draw each row is about, (R,).
+        ask: The denoiser's noise for latents (R, C, H, W) at these levels, with these images' conditions.
+    """
+
+    z: Tensor
+    level: NoiseLevel
+    image: Tensor
+    draw: Tensor
+    ask: Callable[[Tensor], Tensor]
+
+    def noised(self, noise: Tensor) -> Tensor:
+        """alpha z + sigma noise."""
+        alpha, sigma = (v.view(-1, 1, 1, 1) for v in (self.level.alpha, self.level.sigma))
+        return alpha * self.z + sigma * noise
+
+
+class Questions:
+    """Latents, noise levels and conditions, checked, and how many rows share a call.
+
+    Args:
+        denoiser: The model.
+        latents: (B, C, H, W), clean.
+        timesteps: T of the model's own times.
+        condition: One row, or one per image; by default the empty prompt.
+        raw: Ask for the network's own output in place of its noise.
+        batch_rows: Most rows a call has, by default as many as `default_rows` says.
+        progress: Called with the number of rows done so far.
+
+    Raises:
+        InputError: Latents or timesteps that do not fit the model, or NaN in them, or conditions that do not fit.
+    """
+
+    def __init__(
+        self,
+        denoiser: Denoiser,
+        latents: Tensor,
+        timesteps: Sequence[float] | Tensor,
+        condition: Condition | Tensor | None = None,
+        *,
+        raw: bool = False,
+        batch_rows: int | None = None,
+        progress: Callable[[int], None] | None = None,
+    ):
+        check_latents(denoiser, latents)
+        times = torch.as_tensor(timesteps).reshape(-1)
+        if not len(times):
+            raise InputError("no timestep was given: name at least one")
+        self.denoiser, self.raw, self.progress = denoiser, raw, progress
+        self.latents = latents.to(denoiser.device, torch.float32)
+        self.times = times
+        self.levels = denoiser.level(times).to(denoiser.device)
+        self.condition = denoiser.empty if condition is None else Condition.of(condition)
+        if len(self.condition) not in (1, len(latents)):
+            raise InputError(
+                f"{len(self.condition)} conditions do not fit {len(latents)} images: give one, or one per image"
+            )
+        self.batch_rows = batch_rows or default_rows(latents[0].numel(), denoiser.device)
+
+    def noise(self, x: Tensor, level: NoiseLevel, image: Tensor) -> Tensor:
+        """The denoiser's noise (or raw output) for rows x, each with its image's condition."""
+        own = self.condition if len(self.condition) == 1 else self.condition[image.cpu()]
+        found = self.denoiser.predict(x, level, own)
+        return found.raw if self.raw else found.noise
+
+    def mean(self, draws: int, value: Callable[[Rows], Tensor]) -> Tensor:
+        """(T, B, ...) float64 on the CPU: the mean over draws of a value per row (R, ...), batched over all three."""
+        count, times = len(self.latents), len(self.times)
+
+        def ask(rows: slice) -> Tensor:
+            number = torch.arange(rows.start, rows.stop, device=self.latents.device)
+            draw, image, time = number % draws, number // draws % count, number // (draws * count)
+            level = self.levels[time]
+            return value(Rows(self.latents[image], level, image, draw, lambda x: self.noise(x, level, image)))
+
+        total: Tensor | None = None
+        for rows, answer in in_batches(ask, times * count * draws, self.batch_rows, self.progress):
+            answer = answer.double().cpu()
+            if total is None:
+                total = answer.new_zeros(times * count, *answer.shape[1:])
+            total.index_add_(0, torch.arange(rows.start, rows.stop) // draws, answer)
+        if total is None:  # there is at least one image and one time
+            raise InputError(f"the number of noise draws is at least 1, not {draws}")
+        return (total / draws).view(times, count, *total.shape[1:])
+
+
+def shared_noise(latents: Tensor, draws: int, seed: int, *, pairs: bool = False) -> Tensor:
+    """(draws, C, H, W) noise that all images share, from a private generator on the CPU, equal on every device.
+
+    Args:
+        latents: (B, C, H, W), whose shape and device count.
+        draws: How many.
+        seed: Of the generator.
+        pairs: Every other draw is the negative of the one before.
+
+    Raises:
+        InputError: Less than one draw.
+    """
+    if draws < 1:
+        raise InputError(f"the number of noise draws is at least 1, not {draws}")
+    generator = torch.Generator().manual_seed(seed)
+    fresh = -(-draws // 2) if pairs else draws
+    noise = torch.randn(fresh, *latents.shape[1:], generator=generator)
+    if pairs:
+        noise = torch.stack([noise, -noise], 1).flatten(0, 1)[:draws]
+    return noise.to(latents.device)
+
+
+def energy(x: Tensor, power: int = 2) -> Tensor:
+    """(R,) float64: sum over each row of |x|^power."""
+    return x.double().abs().pow(power).flatten(1).sum(1)
