@@ -58,7 +58,12 @@ class SidecarError(CryptomnesiaError):
     """A provenance file, or the image it goes with, that cannot be written, read or signed."""
 
 
-_PACKAGES = {"PIL": "pillow", "c2pa": "c2pa-python", "huggingface_hub": "huggingface-hub"}  # named unlike their module
+_PACKAGES = {  # named unlike their module
+    "PIL": "pillow",
+    "c2pa": "c2pa-python",
+    "huggingface_hub": "huggingface-hub",
+    "sklearn": "scikit-learn",
+}
 
 
 class MissingPackage(CryptomnesiaError, ImportError):

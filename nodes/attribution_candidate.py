@@ -9,7 +9,8 @@ from ..guard.adapters.comfyui_autoencoder import ComfyAutoencoder
 from ..guard.attribution import Candidate as Model
 from ..guard.errors import InputError
 from . import inputs
-from .attribution_learning import Known, arrays
+from .attribution_learning import Known
+from .images import arrays, texts_of
 from .values import CATEGORY, Candidate
 
 
@@ -61,19 +62,7 @@ class AttributionCandidate(io.ComfyNode):
         coder = ComfyAutoencoder(vae[0], model[0])
         height, width = (side // coder.factor * coder.factor for side in own[0].shape[:2])
         made = Model(name[0].strip(), ComfyDenoiser(model[0], clip[0]), coder, (height, width))
-        return io.NodeOutput(Known(made, own, _told(prompts or [], len(own))))
-
-
-def _told(texts: list[str], count: int) -> list[str]:
-    """One prompt per image, or none. Raises InputError for another number of lines than images."""
-    lines = texts[0].strip().splitlines() if len(texts) == 1 else texts
-    lines = [line.strip() for line in lines]
-    if not any(lines):
-        return []
-    lines = lines * count if len(lines) == 1 else lines
-    if len(lines) != count:
-        raise InputError(f"{len(lines)} prompts do not fit {count} images: give one line per image, or one for all")
-    return lines
+        return io.NodeOutput(Known(made, own, texts_of(prompts, len(own))))
 
 
 NODE = AttributionCandidate

@@ -4,7 +4,6 @@ import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
 
 import numpy as np
 
@@ -74,8 +73,3 @@ def few(calibration: AttributionCalibration) -> str | None:
         return None
     listed = ", ".join(f"{n} by {name}" for name, n in counts.items())
     return f"Learned from few images ({listed}): {ENOUGH} of each make the answer surer."
-
-
-def arrays(batches: Sequence[Any]) -> list[np.ndarray]:
-    """The images of IMAGE tensors (B, H, W, C); what lies outside [0, 1] is cut off, as in Save Image."""
-    return [image.cpu().float().clamp(0, 1).numpy() for batch in batches for image in batch]

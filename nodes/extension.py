@@ -22,6 +22,9 @@ MODULES = (
     "load_signature",
     "attribution_candidate",
     "attribute_image",
+    "membership_evidence",
+    "lineage_pool_model",
+    "model_lineage",
     "save_image",
     "verify_provenance",
 )

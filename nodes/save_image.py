@@ -61,8 +61,8 @@ class SaveImageWithProvenance(io.ComfyNode):
                         max=16,
                     ),
                     optional=True,
-                    tooltip="What else was asked about the images, for the sidecar: from Attribute Image or Spectral "
-                    "Signature. What Memorization Heatmap found is in its report.",
+                    tooltip="What else was asked about the images or their model: from Attribute Image, Membership "
+                    "Evidence, Model Lineage or Spectral Signature. What Memorization Heatmap found is in its report.",
                 ),
                 io.Int.Input(
                     "image_seed",

@@ -2,7 +2,6 @@
 
 from typing import Any
 
-import numpy as np
 import torch
 from comfy_api.latest import io
 
@@ -11,6 +10,7 @@ from ..guard.attribution.library import Signatures
 from ..guard.attribution.plots import signature_plot
 from ..guard.errors import InputError
 from . import inputs
+from .images import picture
 from .values import CATEGORY, Signature
 
 
@@ -54,8 +54,7 @@ class SpectralSignature(io.ComfyNode):
 
 def plotted(found: Signatures) -> torch.Tensor:
     """(1, H, W, 3) in [0, 1], for people."""
-    picture = signature_plot(found.values, plan=found.plan, title=f"Spectral signature of {found.name}")
-    return torch.from_numpy(np.array(picture)).float()[None] / 255
+    return picture(signature_plot(found.values, plan=found.plan, title=f"Spectral signature of {found.name}"))
 
 
 def told(found: Signatures) -> str:

@@ -10,6 +10,7 @@ from ..guard.report import MemorizationReport
 CATEGORY = "Cryptomnesia"
 Signature = io.Custom("CRYPTOMNESIA_SIGNATURE")  # a Signatures object
 Candidate = io.Custom("CRYPTOMNESIA_CANDIDATE")  # a model with images of its own
+PoolModel = io.Custom("CRYPTOMNESIA_POOL_MODEL")  # a name, and images by prompt
 Finding = io.Custom("CRYPTOMNESIA_FINDING")  # plain data for a sidecar: a list of one, or of one per image
 Report = io.Custom(
     "CRYPTOMNESIA_REPORT"

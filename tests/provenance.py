@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from cryptomnesia.attribution import NONE, Attribution
+from cryptomnesia.membership import LIKELY, Comparability, Measured, MembershipTest, Settings
 from cryptomnesia.mitigation.result import Mitigation, WordChange
 from cryptomnesia.report import MemorizationReport
 from cryptomnesia.sidecar import Generation, save, sidecar_path
@@ -56,6 +57,37 @@ WHO = Attribution(
     image="/somewhere/private/a.png",
     fingerprints={"ada": "a" * 64, "bo": "b" * 64},
 )
+_NAMES = tuple(f"/somewhere/private/{number}.png" for number in range(12))
+_IMAGES = Measured(_NAMES, np.arange(12.0), np.zeros((12, 2)), tuple(map(str, range(12))), {}, 1)
+TRAINED = MembershipTest(
+    verdict=LIKELY,
+    p_value=0.002,
+    permutation_p=0.001,
+    rank_sum_p=0.002,
+    auc=0.9,
+    interval=(0.7, 0.97),
+    images_needed=14,
+    detectable_auc=0.8,
+    comparability=Comparability(0.52, 0.4, "sharpness"),
+    alpha=0.05,
+    suspects=_IMAGES,
+    references=_IMAGES.some(range(11)),
+    settings=Settings("sima_mc", (140,), 8, 2**63),
+    fingerprint="f" * 64,
+)
+CHILD = {
+    "kind": "lineage",
+    "decision": "ada",
+    "parent": "ada",
+    "confidence": 0.97,
+    "votes": {"ada": 1},
+    "distances": {"bo": 1.25, "ada": 0.25, "cy": 0.9},
+    "null_threshold": 0.5,
+    "margin": 3.6,
+    "fewest": 30,
+    "encoder": "/somewhere/private/encoder.onnx",
+    "prompts": [{"prompt": PROMPT, "parent": "ada"}],
+}
 GENERATION = Generation(
     host="ComfyUI 0.30.0",
     models=[

@@ -98,8 +98,8 @@ def test_requirements_leave_the_hosts_own_alone():
     # the manager reads line by line: one plain requirement each
     assert all(re.fullmatch(r"[a-z0-9-]+(>=[\d.]+)?", line) for line in wanted)
     assert not {re.split(r"[>=]", line)[0] for line in wanted} & HOSTS_OWN
-    optional = PYPROJECT["project"]["optional-dependencies"]["provenance"]
-    assert set(wanted) <= set(optional), "the same bounds as in pyproject.toml"
+    extras = PYPROJECT["project"]["optional-dependencies"]
+    assert set(wanted) <= {*extras["provenance"], *extras["audit"]}, "the same bounds as in pyproject.toml"
 
 
 def test_the_registrys_package_leaves_out_what_the_pack_does_not_need():

@@ -15,7 +15,7 @@ from PIL import Image
 
 from cryptomnesia.sidecar import Verification, c2pa_path, load_signer, new_chain, sidecar_path, verify
 
-from .provenance import REWRITTEN, WHO, pixels, saved
+from .provenance import CHILD, REWRITTEN, TRAINED, WHO, pixels, saved
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 STATES = {
@@ -40,7 +40,7 @@ class Place:
         if signed:
             chain = new_chain(folder / "keys")
             signer = load_signer(chain.certificate, chain.key)
-        self.image = saved(folder, report=REWRITTEN, findings=[WHO], c2pa=signer)
+        self.image = saved(folder, report=REWRITTEN, findings=[WHO, TRAINED, CHILD], c2pa=signer)
         self.media = self.image.read_bytes()
         self.sidecar = sidecar_path(self.image).read_bytes()
         self.manifest = c2pa_path(self.image).read_bytes() if signed else None

@@ -46,7 +46,7 @@ class ComfyAutoencoder:
             NotApplicable: The VAE is one of videos or sound.
             InputError: The model takes other latents.
         """
-        _stop_if_asked()
+        stop_if_asked()
         latent = self.vae.encode(image.movedim(1, -1)).float()
         if latent.ndim != 4:
             raise NotApplicable("this VAE is one of videos or sound: attribution is for images")
@@ -60,12 +60,13 @@ class ComfyAutoencoder:
 
     def decode(self, latent: Tensor) -> Tensor:
         """Images in [0, 1], (B, 3, H, W) float32, of latents (B, C, h, w)."""
-        _stop_if_asked()
+        stop_if_asked()
         pixels = self.vae.decode(self._base.process_latent_out(latent))
         return pixels.movedim(-1, 1).float()
 
 
-def _stop_if_asked() -> None:
+def stop_if_asked() -> None:
+    """Raises ComfyUI's own interruption if the user wants to stop."""
     import comfy.model_management
 
     comfy.model_management.throw_exception_if_processing_interrupted()

@@ -43,6 +43,12 @@ NODES = {
     "CryptomnesiaLoadSignature": ("file", "signature plot text"),
     "CryptomnesiaAttributionCandidate": ("model clip vae name images prompts", "candidate"),
     "CryptomnesiaAttributeImage": ("images candidates alpha prompt", "plot decision text finding"),
+    "CryptomnesiaMembershipEvidence": (
+        "model clip vae suspects references size method draws alpha suspect_prompts reference_prompts",
+        "plot verdict text finding",
+    ),
+    "CryptomnesiaLineagePoolModel": ("name images prompts", "pool_model"),
+    "CryptomnesiaModelLineage": ("images pool prompts clip_vision", "plot parent text finding"),
     "CryptomnesiaSaveImage": ("images filename_prefix report prompts sign findings image_seed", "paths"),
     "CryptomnesiaVerifyProvenance": ("paths folder", "intact text"),
 }

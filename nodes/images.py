@@ -1,0 +1,44 @@
+"""Images as they travel: batches and lists come in, with texts beside them; pictures for people go out."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+
+from ..guard.errors import InputError
+
+
+def arrays(batches: Sequence[Any]) -> list[np.ndarray]:
+    """The images of IMAGE tensors (B, H, W, C); what lies outside [0, 1] is cut off, as in Save Image."""
+    return [image.cpu().float().clamp(0, 1).numpy() for batch in batches for image in batch]
+
+
+def texts_of(given: Sequence[str] | None, count: int) -> list[str]:
+    """One prompt per image, or none: a list as folders give it, or one text of one line per image, or of one for all.
+
+    Raises InputError for another number of lines than images.
+    """
+    lines = given[0].strip().splitlines() if given and len(given) == 1 else given or []
+    lines = [line.strip() for line in lines]
+    if not any(lines):
+        return []
+    lines = lines * count if len(lines) == 1 else lines
+    if len(lines) != count:
+        raise InputError(f"{len(lines)} prompts do not fit {count} images: give one line per image, or one for all")
+    return lines
+
+
+def by_prompt(batches: Sequence[Any], prompts: Sequence[str] | None) -> dict[str, list[np.ndarray]]:
+    """Images by their prompt; by the empty one where there are none. Raises InputError as `texts_of` does."""
+    images = arrays(batches)
+    texts = texts_of(prompts, len(images)) or [""] * len(images)
+    found: dict[str, list[np.ndarray]] = {text: [] for text in texts}
+    for text, image in zip(texts, images, strict=True):
+        found[text].append(image)
+    return found
+
+
+def picture(image: Any) -> torch.Tensor:
+    """A Pillow image as an IMAGE, (1, H, W, 3) in [0, 1]."""
+    return torch.from_numpy(np.array(image)).float()[None] / 255

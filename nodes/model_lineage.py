@@ -1,0 +1,101 @@
+"""Node: which of these models does another one come from, or none of them? By images alone."""
+
+from typing import Any
+
+import comfy.utils
+from comfy_api.latest import io
+
+from ..guard.adapters.comfyui_images import ComfyVisionEncoder
+from ..guard.errors import InputError
+from ..guard.lineage import Parentage, find_parent
+from .images import by_prompt, picture
+from .lineage_pool_model import Shown
+from .values import CATEGORY, Finding, PoolModel
+
+
+class ModelLineage(io.ComfyNode):
+    """Takes lists, so that a folder of images with their texts plugs in as it is; see `guard.lineage`."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="CryptomnesiaModelLineage",
+            display_name="Model Lineage",
+            category=CATEGORY,
+            description="Which model of a pool was another one likely fine-tuned from, or none of them? Looks at "
+            "nothing but images that each made of the same prompts, so it works for models behind a service, too.",
+            search_aliases=["cryptomnesia", "lineage", "parent", "base model", "fine-tune", "derived", "provenance"],
+            inputs=[
+                io.Image.Input(
+                    "images", tooltip="Images by the model in question: 11 or more of each prompt, better 100."
+                ),
+                io.Autogrow.Input(
+                    "pool",
+                    template=io.Autogrow.TemplatePrefix(
+                        PoolModel.Input("model", tooltip="From Lineage Pool Model."), prefix="model", min=1, max=32
+                    ),
+                    tooltip="Models that may be its parent, each from Lineage Pool Model; fewer than three cannot "
+                    "be tested.",
+                ),
+                io.String.Input(
+                    "prompts",
+                    default="",
+                    multiline=True,
+                    optional=True,
+                    tooltip="Which prompt each image is of, one line per image; not needed for one prompt. Best five.",
+                ),
+                io.ClipVision.Input(
+                    "clip_vision",
+                    optional=True,
+                    tooltip="What looks at the images, in place of the built-in encoder, which knows small drawings; "
+                    "for photographs connect Load CLIP Vision.",
+                ),
+            ],
+            outputs=[
+                io.Image.Output(display_name="plot", tooltip="Distances to the pool, and the line from which none is."),
+                io.String.Output(
+                    display_name="parent", tooltip="A name, 'none of these', 'not tested' or 'no majority'."
+                ),
+                io.String.Output(display_name="text", tooltip="The answer in plain words, and what it rests on."),
+                Finding.Output(display_name="finding", tooltip="For Save Image with Provenance."),
+            ],
+            is_input_list=True,
+        )
+
+    @classmethod
+    def execute(
+        cls,
+        images: list[Any],
+        pool: dict[str, list[Shown]],
+        prompts: list[str] | None = None,
+        clip_vision: list[Any] | None = None,
+    ) -> io.NodeOutput:
+        models = _by_name([one for given in pool.values() for one in given])
+        target = by_prompt(images, prompts)
+        bar = comfy.utils.ProgressBar(sum(len(some) for shown in (target, *models.values()) for some in shown.values()))
+        encoder = ComfyVisionEncoder(clip_vision[0]) if clip_vision else None
+        found = find_parent(target, models, encoder=encoder, progress=bar.update)
+        finding = {"kind": "lineage", "fewest": found.fewest, **found.to_dict()}
+        return io.NodeOutput(picture(found.plot()), found.decision, _told(found), [finding])
+
+
+def _by_name(pool: list[Shown]) -> dict[str, Any]:
+    """Images by prompt, by model. Raises InputError for two models of one name."""
+    found: dict[str, Any] = {}
+    for one in pool:
+        if one.name in found:
+            raise InputError(f"two models of the pool are called {one.name!r}: rename one")
+        found[one.name] = one.images
+    return found
+
+
+def _told(found: Parentage) -> str:
+    """The answer in plain words, nearest first."""
+    near = sorted(found.distances.items(), key=lambda item: item[1])
+    limit = [] if found.null_threshold is None else [f"  {found.null_threshold:.2f}  a parent is nearer than this"]
+    return "\n".join(
+        [f"{found.headline()}.", *(f"  {distance:.2f}  {name}" for name, distance in near), *limit, *found.notes()]
+    )
+
+
+NODE = ModelLineage
