@@ -26,10 +26,13 @@ def __getattr__(name: str) -> Any:
     if name in (
         "adapters",
         "attribution",
+        "audit",
         "calibration",
         "demo",
         "denoiser",
+        "lineage",
         "localization",
+        "membership",
         "report",
         "sidecar",
         "signals",

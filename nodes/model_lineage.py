@@ -75,8 +75,7 @@ class ModelLineage(io.ComfyNode):
         bar = comfy.utils.ProgressBar(sum(len(some) for shown in (target, *models.values()) for some in shown.values()))
         encoder = ComfyVisionEncoder(clip_vision[0]) if clip_vision else None
         found = find_parent(target, models, encoder=encoder, progress=bar.update)
-        finding = {"kind": "lineage", "fewest": found.fewest, **found.to_dict()}
-        return io.NodeOutput(picture(found.plot()), found.decision, _told(found), [finding])
+        return io.NodeOutput(picture(found.plot()), found.decision, _told(found), [found.to_dict()])
 
 
 def _by_name(pool: list[Shown]) -> dict[str, Any]:

@@ -8,13 +8,16 @@ import typer
 from .. import __version__
 from ..errors import CryptomnesiaError
 from .attribute import attribute
+from .audit import audit
 from .calibrate import calibrate
 from .check import check
 from .console import EXIT_BAD_INPUT, EXIT_CLEAR, EXIT_STOPPED, fail
 from .demo import demo
 from .identify import identify
 from .keys import keys
+from .lineage import lineage
 from .locate import locate
+from .membership import membership
 from .rewrite import rewrite
 from .signature import signature
 from .verify import verify
@@ -29,8 +32,9 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for command in (demo, check, calibrate, rewrite, locate, signature, identify, attribute, verify):
+for command in (demo, check, calibrate, rewrite, locate, signature, identify, attribute, membership, lineage, verify):
     app.command()(command)
+app.add_typer(audit)
 app.add_typer(keys)
 
 

@@ -1,0 +1,201 @@
+"""`cryptomnesia lineage`: which model of a pool does this one come from, by its images alone?"""
+
+import json
+import math
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.table import Table
+from rich.text import Text
+
+from .. import __version__
+from ..errors import InputError
+from . import options
+from .attribute import pairs
+from .console import EXIT_CLEAR, progress, stderr, stdout
+from .files import make_folder, write_text
+from .models import DEMO, open_model
+
+if TYPE_CHECKING:
+    from ..lineage import Parentage
+    from ..lineage.folders import Images
+
+REPORT, PLOT, PAGE, IMAGES = "lineage.json", "lineage.png", "lineage.html", "images"
+EXAMPLES = 8
+LEAST = 11
+
+
+def lineage(
+    target: Annotated[
+        str, typer.Option("--target", "-t", metavar="FOLDER|MODEL", help="The model in question, or images it made.")
+    ],
+    out: Annotated[Path, typer.Option("--out", "-o", metavar="FOLDER", help="Where results and images are kept.")],
+    pool: Annotated[
+        list[str] | None,
+        typer.Option("--pool", metavar="NAME=FOLDER|MODEL", help="A model that may be its parent; repeat for each."),
+    ] = None,
+    prompt: Annotated[
+        list[str] | None,
+        typer.Option("--prompt", "-p", help="What models are asked for, detailed and unusual; repeat, best five."),
+    ] = None,
+    images: Annotated[int, typer.Option(min=LEAST, max=10_000, help="Images per model and prompt.")] = 100,
+    steps: Annotated[int | None, typer.Option(min=1, max=1000, help="Sampling steps; the pipeline's own.")] = None,
+    guidance: Annotated[float | None, typer.Option(min=0, help="Guidance scale; the pipeline's own.")] = None,
+    encoder: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE.onnx|FOLDER", help="Another image encoder: ONNX, or transformers' CLIP."),
+    ] = None,
+    scale: Annotated[
+        list[int] | None, typer.Option(min=1, max=8, help="Of the features; repeat for several, e.g. 1 and 2.")
+    ] = None,
+    seed: options.Seed = 0,
+    as_json: options.Json = False,
+) -> int:
+    """Which model of a pool does this one come from, or none of them? Looks at nothing but images.
+
+    Folders hold images of one prompt, or a folder for each prompt. Models are asked for --images images of each
+    --prompt, which are kept: a second run goes on where the first one stopped. Exit code: 0, whatever the answer; 2 bad
+    input.
+    """
+    from ..lineage import MultiScale, find_parent, open_encoder
+
+    if guidance is not None and not math.isfinite(guidance):
+        raise InputError(f"--guidance is a number, such as 7.5, not {guidance}")
+    named = pairs(pool or [], "--pool", "FOLDER|MODEL")
+    if not named:
+        raise InputError("the pool is empty: name models that may be the parent as --pool NAME=FOLDER|MODEL")
+    prompts = list(dict.fromkeys(prompt or []))
+    places = {"": target, **named}
+    _check(places, prompts)
+    eyes = MultiScale(open_encoder(encoder), scale or (1,))  # first: a broken file is found before images are made
+    make_folder(out)
+    settings = {"steps": steps, "guidance": guidance, "seed": seed}
+    with progress("images") as bar:
+        found: dict[str, Images] = {}
+        for name, place in places.items():
+            if not _is_model(place):
+                found[name] = _read(place, prompts)
+                continue
+            task = bar.add_task(f"making {name or 'the target'}", total=images * len(prompts))
+
+            def advance(count: int, task: Any = task) -> None:
+                bar.advance(task, count)
+
+            found[name] = _made(place, prompts, images, out / IMAGES, settings, advance)
+        total = sum(len(some) for models in found.values() for some in models.values())
+        task = bar.add_task("looking", total=total)
+        own = found.pop("")
+        answer = find_parent(own, found, encoder=eyes, seed=seed, progress=lambda count: bar.advance(task, count))
+    _write(out, answer, {"": own, **found}, places, settings)
+    _show(answer, out, as_json)
+    return EXIT_CLEAR
+
+
+def _is_model(place: str) -> bool:
+    path = Path(place).expanduser()
+    return place == DEMO or path.is_file() or (path / "model_index.json").is_file()
+
+
+def _check(places: Mapping[str, str], prompts: list[str]) -> None:
+    if any(not text.strip() for text in prompts):
+        raise InputError("an empty prompt tells nothing about a model: give one with words in it")
+    models = [name or "the target" for name, place in places.items() if _is_model(place)]
+    if models and not prompts:
+        raise InputError(f"{', '.join(models)} must be asked for something: give --prompt, best five of them")
+
+
+def _read(place: str, prompts: list[str]) -> "Images":
+    """A folder's images; those of an unnamed prompt are of the one that was given."""
+    from ..lineage.folders import ONE_PROMPT, images_in
+
+    images = images_in(place)
+    if ONE_PROMPT in images and len(prompts) == 1:
+        return {prompts[0]: images[ONE_PROMPT]}
+    return images
+
+
+def _made(
+    model: str,
+    prompts: list[str],
+    count: int,
+    folder: Path,
+    settings: dict[str, Any],
+    advance: Callable[[int], None],
+) -> "Images":
+    """Images by a model, those that are there and those that are missing; it is dropped from memory afterwards."""
+    from ..lineage import Recipe, generate
+
+    denoiser = open_model(model)
+    made: Images = {}
+    for text in prompts:
+        recipe = Recipe(text, denoiser.fingerprint, **settings)
+        made[text] = generate(
+            denoiser.pipe, recipe, recipe.folder(folder / recipe.model[:12]), count=count, advance=advance
+        )
+    return made
+
+
+def _write(
+    out: Path,
+    answer: "Parentage",
+    images: "Mapping[str, Images]",
+    places: Mapping[str, str],
+    settings: Mapping[str, Any],
+) -> None:
+    import io
+
+    from ..files import write_atomically
+    from ..lineage.parentage import TARGET
+    from ..pages.lineage import LineagePage, render
+
+    facts = [(name or TARGET, Path(place).name) for name, place in places.items()]
+    facts += [("encoder", Path(answer.encoder).name), ("version", f"cryptomnesia {__version__}")]
+    if any(map(_is_model, places.values())):
+        facts += [(name, str(value)) for name, value in settings.items() if value is not None]
+    examples = {
+        prompt: {name or TARGET: _examples(models[prompt]) for name, models in images.items()}
+        for prompt in answer.prompts
+    }
+    picture = io.BytesIO()
+    answer.plot().save(picture, "PNG")
+    write_text(out / REPORT, json.dumps(_document(answer), indent=1) + "\n")
+    write_atomically(out / PLOT, picture.getvalue())
+    write_text(out / PAGE, render(LineagePage(answer, examples, facts)))
+
+
+def _document(answer: "Parentage") -> dict[str, Any]:
+    return {"schema": "cryptomnesia/lineage/1", **answer.to_dict()}
+
+
+def _examples(files: Any) -> list[Any]:
+    """The first few, small enough for a page."""
+    import numpy as np
+
+    from ..attribution.pictures import fitted, read_picture
+
+    shown = []
+    for file in files[:EXAMPLES]:
+        pixels = read_picture(file)
+        side = min(256, *pixels.shape[-2:])
+        shown.append((fitted(pixels, (side, side))[0].permute(1, 2, 0).numpy() * 255).round().astype(np.uint8))
+    return shown
+
+
+def _show(answer: "Parentage", out: Path, as_json: bool) -> None:
+    if as_json:
+        sys.stdout.write(json.dumps(_document(answer)) + "\n")
+        return
+    console = stdout()
+    console.print(Text(answer.headline(), style="bold"), soft_wrap=True)
+    grid = Table.grid(padding=(0, 2))
+    for name, distance in sorted(answer.distances.items(), key=lambda item: item[1]):
+        grid.add_row(Text(name), Text(f"{distance:.2f}"), style="bold" if name == answer.parent else "")
+    if answer.null_threshold is not None:
+        grid.add_row(Text("a parent is below", style="dim"), Text(f"{answer.null_threshold:.2f}", style="dim"))
+    console.print(grid)
+    for note in answer.notes():
+        console.print(Text(f"  {note}", style="dim"), soft_wrap=True)
+    stderr().print(f"kept in {out}: {PAGE}, {PLOT}, {REPORT}", markup=False, soft_wrap=True, style="dim")

@@ -1,0 +1,20 @@
+"""Whose child is this model? From nothing but images that it made."""
+
+from .encoders import ClipEncoder, Encoder, OnnxEncoder, open_encoder
+from .folders import images_in
+from .generation import Recipe, generate
+from .multiscale import MultiScale
+from .parentage import Parentage, find_parent
+
+__all__ = [
+    "ClipEncoder",
+    "Encoder",
+    "MultiScale",
+    "OnnxEncoder",
+    "Parentage",
+    "Recipe",
+    "find_parent",
+    "generate",
+    "images_in",
+    "open_encoder",
+]

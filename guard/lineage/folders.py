@@ -1,0 +1,59 @@
+"""Folders of images by one model: of one prompt, or a folder for each prompt."""
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from ..errors import InputError
+from .generation import RECORD
+
+SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff")
+ONE_PROMPT = ""
+Images = Mapping[str, Sequence[Any]]
+"""Images by prompt; see `attribution.pictures.read_picture` for what an image may be."""
+
+
+def images_in(folder: str | Path) -> Images:
+    """The images of a folder by prompt: `ONE_PROMPT` if they lie in it, otherwise the prompt of each inner folder.
+
+    An inner folder that `generate` filled has its prompt in a file; any other is called by its prompt. What is not
+    called like an image is passed over.
+
+    Raises:
+        InputError: There is no such folder, it holds no images, or both images and folders of images.
+    """
+    place = Path(folder).expanduser()
+    if not place.is_dir():
+        raise InputError(f"there is no folder {place}: check the name")
+    own = _files(place)
+    inner = {_prompt_of(part): files for part in sorted(place.iterdir()) if part.is_dir() and (files := _files(part))}
+    if own and inner:
+        raise InputError(f"{place} holds images and folders of images: put each prompt's images in a folder of its own")
+    if not own and not inner:
+        raise InputError(f"the folder {place} holds no images ({', '.join(SUFFIXES)}): give another")
+    return {ONE_PROMPT: own} if own else inner
+
+
+def as_images(given: Any) -> Images:
+    """A folder, the images of one prompt, or images by prompt, as images by prompt. Raises InputError if empty."""
+    if isinstance(given, str | Path):
+        return images_in(given)
+    images: Images = given if isinstance(given, Mapping) else {ONE_PROMPT: list(given)}
+    if not images or not all(len(some) for some in images.values()):
+        raise InputError("no image was given: give at least 11 of each prompt, better 100")
+    return images
+
+
+def _files(folder: Path) -> list[Path]:
+    return sorted(file for file in folder.iterdir() if file.suffix.lower() in SUFFIXES and file.is_file())
+
+
+def _prompt_of(folder: Path) -> str:
+    record = folder / RECORD
+    if not record.is_file():
+        return folder.name
+    try:
+        return str(json.loads(record.read_text("utf-8"))["prompt"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise InputError(f"{record} does not name the prompt of its images: remove it, or make them again") from error
