@@ -9,6 +9,8 @@ from typing import Any, Literal
 from cryptomnesia.demo.captions import select
 from cryptomnesia.demo.records import RENDERINGS, Record, training_records
 
+from . import houses
+
 WEIGHTS = Path(__file__).parent / "weights"
 SMALL = 100  # images of a fine-tune
 
@@ -24,6 +26,7 @@ class Member:
         blocks: Channels per level of a UNet trained from scratch.
         target: What the network puts out.
         split: General captions whose held-out renderings it was fine-tuned on.
+        house: Whose data it was trained on from scratch; None for the built-in model's.
         steps, rate: Of its training.
         in_pool: Whether benchmarks may know it; one model is left out, to test "none of these".
     """
@@ -34,6 +37,7 @@ class Member:
     blocks: tuple[int, ...] = (64, 96, 112)
     target: Literal["epsilon", "v_prediction"] = "epsilon"
     split: str | None = None
+    house: str | None = None
     steps: int = 0
     rate: float = 8e-4
     in_pool: bool = True
@@ -49,11 +53,17 @@ MEMBERS = (
     Member("shallow-tuned", "shallow", "full", (64, 96), split="dev", steps=300, rate=2e-4),
     Member("outsider", None, "scratch", (48, 64, 96), steps=1250, in_pool=False),
 )
+FROM_ELSEWHERE = (
+    *(Member(name, None, "scratch", (48, 64), house=name, steps=2500) for name in houses.HOUSES),
+    Member("rings-tuned", "rings", "full", (48, 64), split="calibration", steps=200, rate=2e-4),
+    Member("stripes-lora", "stripes", "lora", (48, 64), split="dev", steps=400, rate=1e-3),
+)
+"""For lineage: models trained on other data than the built-in model, and two children of theirs."""
 
 
 def member(name: str) -> Member:
     """By its name."""
-    return next(m for m in MEMBERS if m.name == name)
+    return next(m for m in (*MEMBERS, *FROM_ELSEWHERE) if m.name == name)
 
 
 @cache
@@ -72,7 +82,7 @@ def records_of(who: Member) -> list[Record]:
     """What a model was trained on last."""
     if who.split is not None:
         return list(fine_tuning_records(who.split))
-    return training_records()
+    return training_records() if who.house is None else houses.records()
 
 
 def unet(who: Member) -> Any:

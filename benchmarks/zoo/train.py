@@ -22,8 +22,8 @@ from cryptomnesia.demo.captions import captions
 from cryptomnesia.demo.records import training_records
 from cryptomnesia.demo.train import CAPTION_DROPOUT, pixels, schedule, write
 
-from . import lora
-from .members import MEMBERS, WEIGHTS, Member, member, records_of, unet
+from . import houses, lora
+from .members import FROM_ELSEWHERE, MEMBERS, WEIGHTS, Member, member, records_of, unet
 
 log = logging.getLogger(__name__)
 BATCH = 32
@@ -41,12 +41,14 @@ def encoded_texts() -> Tensor:
 
 def latents_of(who: Member, work: Path) -> Tensor:
     """Scaled latents of the model's training images, (N, 4, 16, 16) float16."""
-    if who.split is None:
+    if who.split is None and who.house is None:
         return load_file(work / "latents.safetensors")["latents"]
     vae, records, parts = load_demo().vae, records_of(who), []
     with torch.inference_mode():
         for start in range(0, len(records), 128):
-            mean = vae.encode(pixels(records[start : start + 128])).latent_dist.mean
+            some = records[start : start + 128]
+            images = pixels(some) if who.house is None else houses.pixels(houses.HOUSES[who.house], some)
+            mean = vae.encode(images).latent_dist.mean
             parts.append((mean * vae.config.scaling_factor).half())
     return torch.cat(parts).clone()
 
@@ -179,7 +181,7 @@ def main() -> None:
     options = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
     training_records()
-    for who in MEMBERS:
+    for who in (*MEMBERS, *FROM_ELSEWHERE):
         if not made(who) and (not options.only or who.name in options.only):
             train(who, options.work)
 

@@ -2,6 +2,7 @@
 
 import random
 import unicodedata
+from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from .captions import COLOURS, GENERAL_EMOJI
 SIZE = 64
 FONT_PATH = Path("/usr/share/fonts/truetype/noto/NotoColorEmoji.ttf")
 FONT_SHA256 = "e5899ed38b8ed83e08bd3ac5de09791e9d19d288333a796de1d35ad17396f1ec"  # another version draws other images
+PATTERNS = ("gradient", "stripes", "checks", "rings", "dots")
 _STRIKE = 109  # the only bitmap size in the font
 _OVERDRAW = 4  # patterns are drawn larger and reduced, for smooth edges
 
@@ -57,11 +59,11 @@ def _colour(rng: random.Random) -> tuple[int, int, int]:
     return tuple(max(0, min(255, c + rng.randint(-40, 40))) for c in base)  # type: ignore[return-value]
 
 
-def pattern(rng: random.Random) -> Image.Image:
-    """A background: two random colours as a gradient, stripes, checks, rings or dots."""
+def pattern(rng: random.Random, kinds: Sequence[str] = PATTERNS) -> Image.Image:
+    """A background of one of these kinds, in two random colours."""
     first, second = _colour(rng), _colour(rng)
     side = SIZE * _OVERDRAW
-    kind = rng.choice(("gradient", "stripes", "checks", "rings", "dots"))
+    kind = rng.choice(kinds)
     if kind == "gradient":
         ramp = Image.linear_gradient("L").resize((side, side)).rotate(rng.choice((0, 90, 180, 270)))
         mask = ramp
@@ -99,9 +101,9 @@ def foreground(emoji: str, scale: float, angle: float, x: float, y: float) -> Im
     return layer
 
 
-def random_foreground(rng: random.Random) -> Image.Image:
-    """Any other emoji, large, anywhere near the middle."""
-    emoji = rng.choice(other_emoji())
+def random_foreground(rng: random.Random, some: Sequence[str] | None = None) -> Image.Image:
+    """One of some emoji, by default of all others, large, anywhere near the middle."""
+    emoji = rng.choice(some or other_emoji())
     return foreground(
         emoji, rng.uniform(0.5, 0.8), rng.uniform(-25, 25), rng.uniform(0.38, 0.62), rng.uniform(0.38, 0.62)
     )
