@@ -90,7 +90,7 @@ class MemorizationHeatmap(io.ComfyNode):
         ]
         masks = torch.stack([_lit(one, when) for one in found])
         share = masks.mean().item()
-        overlays = torch.stack([torch.from_numpy(np.asarray(one.overlay())).float() / 255 for one in found])
+        overlays = torch.stack([torch.from_numpy(np.array(one.overlay())).float() / 255 for one in found])
         maps = torch.stack([one.map / one.map.max().clamp_min(1e-12) for one in found])
         region = {**asdict(found[0].report.region), "share": None if found[0].mask is None else share}  # type: ignore[arg-type]
         return io.NodeOutput(overlays, masks, maps, share, {**report, "region": region}, _text(share, found[0]))

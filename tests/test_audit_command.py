@@ -142,7 +142,8 @@ def test_an_unwritable_place_costs_one_line(audit, folder):
 
 def test_control_c_stops_and_the_same_command_goes_on(folder, tmp_path):
     """Pressed for real, in a process of its own."""
-    (tmp_path / "log.txt").write_text("\n".join(f"a cat {i}" for i in range(PART + 80)))
+    total = 8 * PART + 80  # long enough that the end does not come first
+    (tmp_path / "log.txt").write_text("\n".join(f"a cat {i}" for i in range(total)))
     options = ["-i", tmp_path / "log.txt", "-o", tmp_path / "out", "-m", folder / "model", "--draws", 1, "--gallery", 0]
     options = [str(option) for option in ["audit", "prompts", "--json", *options]]
     command = [sys.executable, "-m", "cryptomnesia.cli", *options]
@@ -153,8 +154,11 @@ def test_control_c_stops_and_the_same_command_goes_on(folder, tmp_path):
             break
     out, err = process.communicate(timeout=60)
     assert process.returncode == 130
-    assert f"stopped: {PART} of {PART + 80} rows are kept" in err and "the same command goes on" in err
+    stopped = json.loads(out.splitlines()[-1])
+    kept = stopped["done"]
+    assert stopped == {"event": "stopped", "total": total, "done": kept}
+    assert PART <= kept < total and kept % PART == 0
+    assert f"stopped: {kept} of {total} rows are kept" in err and "the same command goes on" in err
     assert "Traceback" not in err
-    assert json.loads(out.splitlines()[-1]) == {"event": "stopped", "total": PART + 80, "done": PART}
     assert run(options) == 0
-    assert [row["row"] for row in results(tmp_path / "out")] == list(range(PART + 80))
+    assert [row["row"] for row in results(tmp_path / "out")] == list(range(total))
