@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+from functools import partial
 
 import pytest
 
@@ -147,7 +148,9 @@ def test_control_c_stops_and_the_same_command_goes_on(folder, tmp_path):
     options = ["-i", tmp_path / "log.txt", "-o", tmp_path / "out", "-m", folder / "model", "--draws", 1, "--gallery", 0]
     options = [str(option) for option in ["audit", "prompts", "--json", *options]]
     command = [sys.executable, "-m", "cryptomnesia.cli", *options]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=os.environ)
+    listening = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)  # background jobs ignore it
+    streams = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    process = subprocess.Popen(command, **streams, env=os.environ, preexec_fn=listening)
     for line in process.stdout:
         if json.loads(line).get("done", 0) >= PART:
             process.send_signal(signal.SIGINT)
