@@ -16,11 +16,13 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from .denoiser import Condition, Denoiser
 from .errors import CalibrationError, InputError
+from .false_discovery import adjusted, standing
 from .files import write_atomically
 from .signals.memorization import MemorizationResult, derived_seed, draw_noise, memorization_score
 from .signals.rings import RINGS
@@ -67,10 +69,7 @@ def benjamini_hochberg(p_values: Sequence[float], alpha: float = 0.01) -> list[b
 
     Reference: Benjamini & Hochberg 1995.
     """
-    order = sorted(range(len(p_values)), key=lambda i: p_values[i])
-    last = max((k for k, i in enumerate(order, 1) if p_values[i] <= alpha * k / len(order)), default=0)
-    rejected = set(order[:last])
-    return [i in rejected for i in range(len(p_values))]
+    return standing(adjusted(np.asarray(p_values, dtype=np.float64)), alpha).tolist()
 
 
 @dataclass(frozen=True)

@@ -338,7 +338,7 @@ class Guard:
             prompt: By default that of the report.
             negative: The negative prompt.
             sampling: Settings of the call, e.g. {"steps": 50, "guidance_scale": 7.5}.
-            options: Further arguments of `sidecar.save`: prompts, evidence, c2pa, options.
+            options: Further arguments of `sidecar.save`: prompts, evidence, findings, c2pa, options.
 
         Returns:
             The path of the sidecar.

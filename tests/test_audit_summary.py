@@ -15,15 +15,14 @@ from cryptomnesia.audit.clusters import ALIKE, first_alike, jaccard, shingles
 from cryptomnesia.audit.results import Words
 from cryptomnesia.audit.summary import (
     LEVELS,
-    adjusted,
     at_least,
     beta_quantile,
     false_alarms,
     needed,
-    standing,
     summarize,
 )
 from cryptomnesia.calibration import benjamini_hochberg
+from cryptomnesia.false_discovery import adjusted, standing
 
 conformal = st.integers(1, 60).flatmap(
     lambda n: st.lists(st.integers(1, n + 1).map(lambda k: Fraction(k, n + 1)), min_size=1, max_size=40)

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..calibration import Calibration
+from ..false_discovery import Numbers, adjusted
 from ..pages.audit import AuditPage, Cluster, Exhibit, Rejects, Scores
 from ..pages.frame import BADGES, look, p_text
 from ..pages.table import Column, Table
@@ -17,11 +18,9 @@ from .clusters import first_alike
 from .facts import facts
 from .gallery import SEED, generated
 from .results import Results, Spool, Words, reasons
-from .summary import LEVEL, adjusted, summarize
+from .summary import LEVEL, summarize
 
 CLUSTERS, EXAMPLES = 20, 20
-
-Numbers = NDArray[np.float64]
 
 
 @dataclass(frozen=True)

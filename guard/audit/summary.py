@@ -6,36 +6,13 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from ..false_discovery import Numbers, adjusted, standing
 from .results import Words
 
 LEVELS = (0.01, 0.05, 0.1, 0.2)  # false discovery rates that are reported
 LEVEL = 0.05  # the one that rows are marked with
 INTERVAL = (0.05, 0.95)
 UNUSUAL = 0.05
-
-Numbers = NDArray[np.float64]
-
-
-def adjusted(p_values: Numbers) -> Numbers:
-    """Benjamini-Hochberg adjusted p-values (N,): the smallest false discovery rate at which each row still stands.
-
-    Missing p-values (NaN) stay missing and do not count. The promise holds for conformal p-values of one calibration,
-    too, although they depend on each other (Bates et al. 2023, arXiv 2104.08279, theorem 2).
-
-    Reference: Benjamini & Hochberg 1995; Yekutieli & Benjamini 1999 for the adjusted form.
-    """
-    found = np.full(len(p_values), np.nan)
-    there = np.flatnonzero(~np.isnan(p_values))
-    order = there[np.argsort(p_values[there], kind="stable")]
-    raw = p_values[order] * len(order) / np.arange(1, len(order) + 1)
-    found[order] = np.minimum.accumulate(raw[::-1])[::-1].clip(max=1)
-    return found
-
-
-def standing(adjusted_values: Numbers, level: float) -> NDArray[np.bool_]:
-    """(N,): which rows stand at a false discovery rate; missing ones do not."""
-    # a product and a quotient of doubles may miss the level by their rounding
-    return adjusted_values <= level * (1 + 1e-12)
 
 
 @dataclass(frozen=True)

@@ -90,7 +90,8 @@ def outcome(folder: Path) -> dict[str, Any]:
     import numpy as np
 
     from ..audit.results import Results, Words
-    from ..audit.summary import LEVEL, adjusted, standing
+    from ..audit.summary import LEVEL
+    from ..false_discovery import adjusted, standing
 
     results = Results(folder)
     rows = len(results.numbers("row"))
