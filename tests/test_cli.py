@@ -15,6 +15,7 @@ from cryptomnesia.calibration_run import CalibrationRun
 from cryptomnesia.cli import run
 
 from . import pipelines
+from .commands import caller, one_line
 
 BENIGN = [f"{a}{b} {b}{c}" for a in "abcde" for b in "fghij" for c in "klmno"]  # 125, all different
 
@@ -35,22 +36,7 @@ def folder(tmp_path_factory):
 def command(folder, monkeypatch, capsys):
     """command(*arguments) -> exit code, stdout, stderr."""
     monkeypatch.chdir(folder)
-
-    def call(*arguments):
-        capsys.readouterr()
-        code = run([str(argument) for argument in arguments])
-        out, err = capsys.readouterr()
-        return code, out, err
-
-    return call
-
-
-def one_line(result):
-    """The one line that bad input costs."""
-    code, out, err = result
-    assert (code, out) == (2, "")
-    assert err.startswith("cryptomnesia: ") and err.count("\n") == 1 and "Traceback" not in err
-    return err
+    return caller(capsys)
 
 
 def test_check_prints_a_row_per_prompt(command):

@@ -8,10 +8,10 @@ import torch
 from PIL import Image
 
 from cryptomnesia import load_demo
-from cryptomnesia.cli import run
 from cryptomnesia.errors import InputError, NonFiniteError, OutOfMemory
 from cryptomnesia.lineage import Recipe, generate
 
+from .commands import caller
 from .lineages import COLOURS, folder, pictures
 
 
@@ -101,14 +101,7 @@ def place(tmp_path_factory):
 def command(place, monkeypatch, capsys):
     """command(*arguments) -> exit code, stdout, stderr."""
     monkeypatch.chdir(place)
-
-    def call(*arguments):
-        capsys.readouterr()
-        code = run(["lineage", *map(str, arguments)])
-        out, err = capsys.readouterr()
-        return code, out, err
-
-    return call
+    return caller(capsys, "lineage")
 
 
 POOL = ("--pool", "ada=ada", "--pool", "bo=bo", "--pool", "cy=cy")

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from cryptomnesia.cli import run
 from cryptomnesia.sidecar import read_statement, verify
 
+from .commands import caller, one_line
 from .guarded import flags_all, flags_none
 from .pipelines import build
 
@@ -29,21 +29,7 @@ def folder(tmp_path_factory):
 def command(folder, monkeypatch, capsys):
     """command(*arguments) -> exit code, stdout, stderr."""
     monkeypatch.chdir(folder)
-
-    def call(*arguments):
-        capsys.readouterr()
-        code = run(["locate", *(str(argument) for argument in arguments)])
-        out, err = capsys.readouterr()
-        return code, out, err
-
-    return call
-
-
-def one_line(result):
-    code, out, err = result
-    assert (code, out) == (2, "")
-    assert err.startswith("cryptomnesia: ") and err.count("\n") == 1 and "Traceback" not in err
-    return err
+    return caller(capsys, "locate")
 
 
 def test_files_belong_together_and_the_sidecar_vouches_for_them(command, tmp_path):

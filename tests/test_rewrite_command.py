@@ -21,6 +21,7 @@ from cryptomnesia.mitigation.result import Mended
 from cryptomnesia.pages.mitigation import Case
 
 from . import pipelines
+from .commands import caller
 from .mended import mitigation, report
 from .test_page import parsed
 
@@ -70,14 +71,7 @@ def command(folder, built_in, monkeypatch, capsys):
     """command(*arguments) -> exit code, stdout, stderr of `cryptomnesia rewrite`."""
     monkeypatch.chdir(folder)
     monkeypatch.setattr("cryptomnesia.demo.load_demo", lambda: built_in)
-
-    def call(*arguments):
-        capsys.readouterr()
-        code = run(["rewrite", *(str(argument) for argument in arguments)])
-        out, err = capsys.readouterr()
-        return code, out, err
-
-    return call
+    return caller(capsys, "rewrite")
 
 
 # --- what it does ---

@@ -7,9 +7,9 @@ import sys
 
 import pytest
 
-from cryptomnesia.cli import run
 from cryptomnesia.sidecar import c2pa_path, load_signer, new_chain, sidecar_path
 
+from .commands import caller, one_line
 from .provenance import saved
 
 
@@ -19,20 +19,7 @@ def command(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
     monkeypatch.setenv("APPDATA", str(tmp_path / "config"))
-
-    def call(*arguments):
-        capsys.readouterr()
-        code = run([str(argument) for argument in arguments])
-        return code, *capsys.readouterr()
-
-    return call
-
-
-def one_line(result):
-    code, out, err = result
-    assert (code, out) == (2, "")
-    assert err.startswith("cryptomnesia: ") and err.count("\n") == 1 and "Traceback" not in err
-    return err
+    return caller(capsys)
 
 
 def test_intact(command, tmp_path):

@@ -1,7 +1,5 @@
 """Who made an image: asked in the real ComfyUI, of the built-in model and of its early checkpoint."""
 
-import shutil
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -48,16 +46,6 @@ def sampled(comfy: Comfy, name: str) -> torch.Tensor:
 @pytest.fixture(scope="module")
 def pictures(comfy: Comfy) -> dict[str, torch.Tensor]:
     return {name: sampled(comfy, name) for name in NAMES}
-
-
-@pytest.fixture(autouse=True)
-def output(comfy: Comfy) -> Iterator[Path]:
-    """ComfyUI's output folder, empty before and after."""
-    place = Path(comfy.folder_paths.get_output_directory())
-    shutil.rmtree(place, ignore_errors=True)
-    place.mkdir()
-    yield place
-    shutil.rmtree(place)
 
 
 def asking(comfy: Comfy, pictures: Any, asked: torch.Tensor, texts: str = TEXTS, **changes: Any) -> dict[str, Any]:

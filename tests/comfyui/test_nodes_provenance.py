@@ -3,7 +3,6 @@
 import hashlib
 import json
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -20,15 +19,7 @@ from .results import node
 
 BIG = 2**64 - 1
 
-
-@pytest.fixture(autouse=True)
-def output(comfy: Comfy) -> Iterator[Path]:
-    """ComfyUI's output folder, empty before and after."""
-    place = Path(comfy.folder_paths.get_output_directory())
-    shutil.rmtree(place, ignore_errors=True)
-    place.mkdir()
-    yield place
-    shutil.rmtree(place)
+pytestmark = pytest.mark.usefixtures("output")
 
 
 def whole(comfy: Comfy, prompt: dict[str, Any], **changes) -> dict[str, Any]:

@@ -4,7 +4,6 @@ import errno
 import json
 import shutil
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -22,15 +21,7 @@ from .results import node
 TOKENS = ["plain", "sub/folder/name", "%width%x%height%", "%year%-%month%-%day%", "b%batch_num%", "a_1", "ends/", "ü é"]
 WORKFLOW = {"extra_pnginfo": {"workflow": {"nodes": [1, 2]}, "more": "words"}}
 
-
-@pytest.fixture(autouse=True)
-def output(comfy: Comfy) -> Iterator[Path]:
-    """ComfyUI's output folder, empty before and after."""
-    place = Path(comfy.folder_paths.get_output_directory())
-    shutil.rmtree(place, ignore_errors=True)
-    place.mkdir()
-    yield place
-    shutil.rmtree(place)
+pytestmark = pytest.mark.usefixtures("output")
 
 
 def pictures(count: int = 1, channels: int = 3) -> torch.Tensor:
