@@ -1,11 +1,13 @@
 """From images to a parent: folders, prompts and their majority, and images that are missing, broken or all alike."""
 
+import sys
+
 import numpy as np
 import pytest
 from PIL import Image
 
 from cryptomnesia.attribution import NONE
-from cryptomnesia.errors import InputError, NonFiniteError
+from cryptomnesia.errors import InputError, MissingPackage, NonFiniteError
 from cryptomnesia.lineage import OnnxEncoder, find_parent, images_in
 from cryptomnesia.lineage.parentage import UNDECIDED, UNTESTED, combined, decide
 from cryptomnesia.signals.lineage import judged
@@ -51,6 +53,14 @@ def test_none_of_these(pool, means):
     assert (found.decision, found.parent) == (NONE, None)
     assert "none of these" in found.headline()
     assert any("Three models have three distances" in note for note in found.notes())
+
+
+def test_a_missing_package_is_told_before_images_are_looked_at(pool, monkeypatch):
+    monkeypatch.setitem(sys.modules, "sklearn", None)
+    seen = []
+    with pytest.raises(MissingPackage, match="scikit-learn"):
+        find_parent(child(), pool, progress=seen.append)
+    assert not seen
 
 
 def test_folders_prompts_and_scales(pool, means, tmp_path):

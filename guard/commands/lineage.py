@@ -12,7 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from .. import __version__
-from ..errors import InputError
+from ..errors import InputError, require
 from . import options
 from .attribute import pairs
 from .console import EXIT_CLEAR, progress, stderr, stdout
@@ -39,7 +39,7 @@ def lineage(
     ] = None,
     prompt: Annotated[
         list[str] | None,
-        typer.Option("--prompt", "-p", help="What models are asked for, detailed and unusual; repeat, best five."),
+        typer.Option("--prompt", "-p", help="What models are asked for, detailed and unusual; repeat, best eight."),
     ] = None,
     images: Annotated[int, typer.Option(min=LEAST, max=10_000, help="Images per model and prompt.")] = 100,
     steps: Annotated[int | None, typer.Option(min=1, max=1000, help="Sampling steps; the pipeline's own.")] = None,
@@ -70,7 +70,9 @@ def lineage(
     prompts = list(dict.fromkeys(prompt or []))
     places = {"": target, **named}
     _check(places, prompts)
-    eyes = MultiScale(open_encoder(encoder), scale or (1,))  # first: a broken file is found before images are made
+    # what is missing or broken is found before images are made
+    require("sklearn", "audit")
+    eyes = MultiScale(open_encoder(encoder), scale or (1,))
     make_folder(out)
     settings = {"steps": steps, "guidance": guidance, "seed": seed}
     with progress("images") as bar:
@@ -104,7 +106,7 @@ def _check(places: Mapping[str, str], prompts: list[str]) -> None:
         raise InputError("an empty prompt tells nothing about a model: give one with words in it")
     models = [name or "the target" for name, place in places.items() if _is_model(place)]
     if models and not prompts:
-        raise InputError(f"{', '.join(models)} must be asked for something: give --prompt, best five of them")
+        raise InputError(f"{', '.join(models)} must be asked for something: give --prompt, best eight of them")
 
 
 def _read(place: str, prompts: list[str]) -> "Images":

@@ -10,7 +10,7 @@ import numpy as np
 
 from ..attribution.candidates import NONE
 from ..attribution.pictures import read_picture
-from ..errors import InputError
+from ..errors import InputError, require
 from ..signals.lineage import DIMENSION, TAU, Array, Lineage, distances, judged, unrolled
 from .encoders import Embeddings, Encoder, open_encoder
 from .folders import ONE_PROMPT, Images, as_images
@@ -158,6 +158,7 @@ def find_parent(
     """
     if draws < 1:
         raise InputError(f"the bootstrap needs at least one draw, not {draws}")
+    require("sklearn", "audit")  # told before all images are looked at
     sources = {TARGET: as_images(target), **{name: as_images(images) for name, images in _named(pool).items()}}
     prompts, eyes = _common(sources, dimension), MultiScale(open_encoder(encoder), scales)
     tables, again, random = {}, [], np.random.default_rng(seed)
