@@ -38,9 +38,8 @@ class LineagePoolModel(io.ComfyNode):
                 ),
                 io.String.Input(
                     "prompts",
-                    default="",
-                    multiline=True,
                     optional=True,
+                    force_input=True,
                     tooltip="Which prompt each image is of, one line per image; not needed for one prompt.",
                 ),
             ],

@@ -13,7 +13,7 @@ from . import inputs
 from .images import arrays, picture, texts_of
 from .values import CATEGORY, Finding
 
-_stores: dict[str, Store] = {}  # what was measured of images, by VAE, while ComfyUI runs
+_store = Store()  # what was measured of images, while ComfyUI runs
 
 
 class MembershipEvidence(io.ComfyNode):
@@ -63,17 +63,12 @@ class MembershipEvidence(io.ComfyNode):
                 ),
                 io.String.Input(
                     "suspect_prompts",
-                    default="",
-                    multiline=True,
                     optional=True,
+                    force_input=True,
                     tooltip="Their prompts, one per line, or one for all: much stronger evidence. Both, or neither.",
                 ),
                 io.String.Input(
-                    "reference_prompts",
-                    default="",
-                    multiline=True,
-                    optional=True,
-                    tooltip="Likewise, of the references.",
+                    "reference_prompts", optional=True, force_input=True, tooltip="Likewise, of the references."
                 ),
             ],
             outputs=[
@@ -114,7 +109,7 @@ class MembershipEvidence(io.ComfyNode):
             settings=Settings(method[0], draws=draws[0]),
             alpha=alpha[0],
             size=denoiser.size,
-            store=_stores.setdefault(denoiser.coder.identity, Store()),
+            store=_store,
             progress=lambda *_: bar.update(1),
         )
         text = "\n".join([f"{found.headline()}.", *found.notes()])

@@ -39,10 +39,9 @@ class ModelLineage(io.ComfyNode):
                 ),
                 io.String.Input(
                     "prompts",
-                    default="",
-                    multiline=True,
                     optional=True,
-                    tooltip="Which prompt each image is of, one line per image; not needed for one prompt. Best five.",
+                    force_input=True,
+                    tooltip="Which prompt each image is of, one line per image; not needed for one prompt. Best eight.",
                 ),
                 io.ClipVision.Input(
                     "clip_vision",

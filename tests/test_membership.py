@@ -8,6 +8,7 @@ import pytest
 import torch
 from PIL import Image
 
+from cryptomnesia.adapters import to_denoiser
 from cryptomnesia.denoiser import CallableDenoiser, Condition
 from cryptomnesia.errors import InputError, NotApplicable
 from cryptomnesia.membership import (
@@ -25,6 +26,7 @@ from cryptomnesia.membership.measure import default_timestep
 from cryptomnesia.membership.single import judge
 
 from . import gaussian, toy
+from .pipelines import build
 
 SIZE, FOLD = 32, 8
 SHAPE = (3 * FOLD**2, SIZE // FOLD, SIZE // FOLD)
@@ -221,6 +223,22 @@ def test_what_was_measured_is_not_measured_again(model, tmp_path):
     assert np.array_equal(again.statistic[:12], first.statistic)
     measure(model, pictures(12), settings=Settings(draws=2, seed=1), size=(SIZE, SIZE), store=store)
     assert model.rows - before == 2 * 2 + 12 * 2  # other settings, other numbers
+
+
+def test_another_autoencoder_is_measured_anew():
+    store, pipe = Store(), build("sd1")
+
+    def asked(of):
+        found = measure(to_denoiser(of), pictures(3), settings=Settings(draws=1), size=(SIZE, SIZE), store=store)
+        return found.statistic, len(store.numbers)
+
+    first, kept = asked(pipe)
+    again, still = asked(build("sd1"))
+    assert kept == still == 3 and np.array_equal(first, again)
+    with torch.no_grad():
+        pipe.vae.encoder.conv_in.weight.mul_(0.5)
+    changed, now = asked(pipe)
+    assert now == 6 and not np.array_equal(first, changed)
 
 
 @pytest.mark.parametrize(

@@ -33,6 +33,11 @@ class ComfyImageDenoiser(ComfyDenoiser):
         self.coder, self.size = ComfyAutoencoder(vae, model), size
         self.latent_shape()
 
+    @property
+    def identity(self) -> str:
+        """See `ComfyAutoencoder`."""
+        return self.coder.identity
+
     def latent_shape(self, height: int | None = None, width: int | None = None) -> tuple[int, int, int]:
         """(C, H, W) of its own images' latents, or of those of that size."""
         height, width = self.size if height is None or width is None else (height, width)

@@ -176,7 +176,7 @@ def measure(
     settings = (settings or Settings()).complete(denoiser, bool(prompts))
     who, store = Candidate("the model", denoiser, size=size), store or Store()
     found, texts, skipped = gather_images(images, prompts)
-    setup = _digest(denoiser.fingerprint, settings.to_dict(), who.pixels)
+    setup = _digest(denoiser.fingerprint, settings.to_dict(), who.autoencoder_key)
     per_call = max(1, default_rows(torch.Size(denoiser.latent_shape()).numel(), denoiser.device) // settings.draws)
     seen: list[_Picture] = []
     waiting: dict[str, tuple[Tensor, str | None]] = {}

@@ -14,7 +14,7 @@ LARGEST = 256 << 20  # bytes
 
 
 class Store:
-    """Numbers by the digest of an image, its prompt, the model and the settings.
+    """Numbers by the digest of an image, its prompt, the model, its autoencoder, the size and the settings.
 
     Args:
         path: A JSON file, written whole after every addition; None keeps the numbers in memory only.

@@ -1,5 +1,6 @@
 """The real ComfyUI for the tests of this folder, which run after all others."""
 
+import shutil
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -9,6 +10,7 @@ import pytest
 
 from . import shim
 from .browser import Browser, NoBrowser, browsing
+from .evidence import template_folders
 from .harness import Comfy
 from .installation import Installation, Unreachable, install
 from .server import Server, serving
@@ -37,8 +39,9 @@ def packs() -> dict[str, Path]:
 
 @pytest.fixture(scope="session")
 def server(installation: Installation, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """ComfyUI's server, with the same packs."""
+    """ComfyUI's server, with the same packs, and the folders that templates look into."""
     with packages_on_path(installation), serving(installation, tmp_path_factory.mktemp("server"), packs()) as running:
+        template_folders(running.base / "input")
         yield running
 
 
@@ -69,3 +72,13 @@ def comfy(installation: Installation, tmp_path_factory: pytest.TempPathFactory) 
             running.load_pack(folder, name)
         yield running
         running.model_management.unload_all_models()
+
+
+@pytest.fixture
+def output(comfy: Comfy) -> Iterator[Path]:
+    """ComfyUI's output folder, empty before and after."""
+    place = Path(comfy.folder_paths.get_output_directory())
+    shutil.rmtree(place, ignore_errors=True)
+    place.mkdir()
+    yield place
+    shutil.rmtree(place)

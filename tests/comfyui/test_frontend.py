@@ -26,6 +26,8 @@ TEXTS = {
         "What was changed": [CLEAR],
     },
     "locate_and_repaint": {"How much of it": ["likely recited"], "What was changed": [CLEAR]},
+    "membership_evidence": {"What that rests on": ["Likely trained on some of these images."]},
+    "model_lineage": {"What that rests on": ["Likely a child of second model."]},
     "save_with_provenance": {"What was changed": [CLEAR], "What holds": [f"{PACK}/demo_0"]},
 }
 IMAGES = {
@@ -33,6 +35,8 @@ IMAGES = {
     "check": {"What the model then makes": True},
     "gate_and_rewrite": {"Stays empty": False, "No longer the training image": True},
     "locate_and_repaint": {"Where it recites": True, "The mask": True, "That part made anew": True},
+    "membership_evidence": {"What was measured": True},
+    "model_lineage": {"How far it is from each": True},
     "save_with_provenance": {"CryptomnesiaSaveImage": True},
 }
 

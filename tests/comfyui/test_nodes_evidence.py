@@ -7,28 +7,16 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from PIL import Image
 
 from cryptomnesia import load_demo
-from cryptomnesia.demo.gallery import Gallery
 from cryptomnesia.membership import CONFOUNDED, LIKELY, NO_EVIDENCE, Settings, membership_test
 from cryptomnesia.sidecar import read_statement, sidecar_path, verify
 
+from .evidence import COUNT, MODELS, folder, recited, scenes
 from .graphs import complaint, given, keep, ours, part, ran
 from .harness import Comfy
 from .results import Result, node
 from .server import Server
-
-COUNT = 12
-MODELS = {"red": (0.9, 0.1, 0.1), "green": (0.1, 0.8, 0.1), "blue": (0.1, 0.1, 0.9)}
-
-
-def recited() -> tuple[torch.Tensor, list[str]]:
-    """Images that the built-in model was trained on until it recites them, and their captions."""
-    gallery = Gallery.load()
-    rows = [row for row, caption in enumerate(gallery.captions) if caption.kind == "verbatim"]
-    return torch.from_numpy(gallery.images[rows]).float() / 255, [gallery.captions[row].text for row in rows]
-
 
 TRAINED, TEXTS = recited()
 # the same images seen in a mirror: of the same kind, and not trained on
@@ -103,6 +91,8 @@ def test_prompts_tell_more_and_numbers_are_remembered(comfy: Comfy, monkeypatch:
     assert not measured and again[3][0]["suspects"] == told[3][0]["suspects"] and again[3][0]["alpha"] == 0.01
     ran(comfy, asked(draws=1))
     assert sum(measured) == 2 * COUNT
+    ran(comfy, asked(draws=1, vae=["other", 2]) | {"other": node("TestModel", kind="eps", weights=0)})
+    assert sum(measured) == 4 * COUNT
 
 
 def test_bad_sets_cost_one_line(comfy: Comfy, monkeypatch: pytest.MonkeyPatch):
@@ -120,16 +110,6 @@ def test_bad_sets_cost_one_line(comfy: Comfy, monkeypatch: pytest.MonkeyPatch):
     assert "makes latents of 16 channels and the model reads 4" in complaint(comfy, foreign)
     monkeypatch.setitem(sys.modules, "sklearn", None)
     says("pip install scikit-learn")
-
-
-def scenes(name: str, seed: int, count: int = COUNT) -> torch.Tensor:
-    """What a model makes of a prompt: a grey disc on its own colour; a stranger makes stripes."""
-    random, (y, x), found = np.random.default_rng(seed), np.mgrid[:64, :64], []
-    for left, top, size in random.uniform((16, 16, 6), (48, 48, 16), (count, 3)):
-        disc, stripes = (x - left) ** 2 + (y - top) ** 2 < size**2, (x + left) // size % 2 < 1
-        inside = disc if name in MODELS else stripes
-        found.append(np.where(inside[..., None], 0.5, np.array(MODELS.get(name, (0, 0, 0)))) * random.uniform(0.7, 1))
-    return torch.from_numpy(np.stack(found)).float()
 
 
 def tracing(comfy: Comfy, target: Any, pool: dict[str, Any] | None = None, **changes: Any) -> dict[str, Any]:
@@ -231,12 +211,8 @@ def test_bad_pools_cost_one_line(comfy: Comfy, monkeypatch: pytest.MonkeyPatch):
 
 
 def test_comfyuis_own_loaders_of_folders_plug_in(server: Server):
-    def folder(name: str, images: torch.Tensor, texts: list[str]) -> dict[str, Any]:
-        place = server.base / "input" / name
-        place.mkdir(parents=True)
-        for number, (image, text) in enumerate(zip(images, texts, strict=True)):
-            Image.fromarray((image.numpy() * 255).astype(np.uint8)).save(place / f"{number:02}.png")
-            (place / f"{number:02}.txt").write_text(text)
+    def loaded(name: str, images: torch.Tensor, texts: list[str]) -> dict[str, Any]:
+        folder(server.base / "input" / name, images, texts)
         return node("LoadImageTextDataSetFromFolder", folder=name)
 
     links = {"model": ["load", 0], "clip": ["load", 1], "vae": ["load", 2], "size": 64, "draws": 2, "alpha": 0.05}
@@ -245,16 +221,16 @@ def test_comfyuis_own_loaders_of_folders_plug_in(server: Server):
     pool = {f"pool.model{number}": [name, 0] for number, name in enumerate(MODELS)}
     prompt = {
         "load": node("CryptomnesiaLoadDemoModel", checkpoint="final"),
-        "suspect": folder("suspects", ABOUT["seen"], TEXTS[:COUNT]),
-        "reference": folder("references", ABOUT["unseen"], TEXTS[COUNT : 2 * COUNT]),
+        "suspect": loaded("suspects", ABOUT["seen"], TEXTS[:COUNT]),
+        "reference": loaded("references", ABOUT["unseen"], TEXTS[COUNT : 2 * COUNT]),
         "test": node("CryptomnesiaMembershipEvidence", **links, method="sima_mc"),
         "verdict": node("PreviewAny", source=["test", 1]),
-        "target": folder("target", scenes("red", 9), ["a figure"] * COUNT),
+        "target": loaded("target", scenes("red", 9), ["a figure"] * COUNT),
         "whose": node("CryptomnesiaModelLineage", images=["target", 0], prompts=["target", 1], **pool),
         "parent": node("PreviewAny", source=["whose", 1]),
     }
     for number, name in enumerate(MODELS):
-        prompt[f"{name} images"] = folder(name, scenes(name, number), ["a figure"] * COUNT)
+        prompt[f"{name} images"] = loaded(name, scenes(name, number), ["a figure"] * COUNT)
         own = {"name": name, "images": [f"{name} images", 0], "prompts": [f"{name} images", 1]}
         prompt[name] = node("CryptomnesiaLineagePoolModel", **own)
     result = server.run(prompt)

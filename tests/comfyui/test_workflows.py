@@ -17,7 +17,15 @@ from .thumbnails import SIZE
 
 ROOT = Path(__file__).parents[2]
 PACK = "cryptomnesia"
-NAMES = ("attribute_image", "check", "gate_and_rewrite", "locate_and_repaint", "save_with_provenance")
+WITH_MODEL = (
+    "attribute_image",
+    "check",
+    "gate_and_rewrite",
+    "locate_and_repaint",
+    "membership_evidence",
+    "save_with_provenance",
+)
+NAMES = (*WITH_MODEL, "model_lineage")
 NOTES = ("Note", "MarkdownNote")
 WIDGETS = {"INT", "FLOAT", "STRING", "BOOLEAN", "COMBO"}
 ANY = ("*", "COMFY_MATCHTYPE_V3")
@@ -126,7 +134,8 @@ def wanted_by(info: dict[str, Any], slot: str) -> Any:
 def test_types_fit_with_either_loader(server: Server, name: str):
     saved = workflow(name)
     info = {one["type"]: server.object_info(one["type"]) for one in saved["nodes"] if one["type"] not in NOTES}
-    assert server.object_info("CheckpointLoaderSimple")["output"] == info["CryptomnesiaLoadDemoModel"]["output"]
+    loaders = [server.object_info(loader) for loader in ("CheckpointLoaderSimple", "CryptomnesiaLoadDemoModel")]
+    assert loaders[0]["output"] == loaders[1]["output"]
     kinds = {one["id"]: one["type"] for one in saved["nodes"]}
     slots = {one["id"]: one["inputs"] for one in saved["nodes"]}
     for number, source, output, target, slot, kind in saved["links"]:
@@ -136,7 +145,7 @@ def test_types_fit_with_either_loader(server: Server, name: str):
         assert given in (kind, *ANY) and wanted in (kind, *ANY)
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", WITH_MODEL)
 def test_another_loader_lacks_nothing_but_its_file(server: Server, name: str):
     saved = workflow(name)
     prompt = converted(server, saved)
@@ -196,6 +205,38 @@ def test_attribute_image(server: Server):
     assert text.startswith("Likely made by first model") and "none of these" in text
     (plot,) = pictures(server, result, titled(saved, "Who likely made it")[0])
     assert plot.width == 620 and max(ImageStat.Stat(plot).stddev) > 20
+
+
+def test_membership_evidence(server: Server):
+    result, saved, _ = run(server, "membership_evidence")
+    (text,) = said(result, saved, "What that rests on")
+    assert text.startswith("Likely trained on some of these images.\n12 suspects against 12 references")
+    assert "The two sets look alike" in text and "no proof" in text
+    (plot,) = pictures(server, result, titled(saved, "What was measured")[0])
+    assert plot.width == 680 and max(ImageStat.Stat(plot).stddev) > 20
+
+
+def test_model_lineage(server: Server):
+    result, saved, _ = run(server, "model_lineage")
+    (text,) = said(result, saved, "What that rests on")
+    first, nearest, *_ = text.splitlines()
+    assert first == "Likely a child of second model." and nearest.endswith("second model") and "no proof" in text
+    (plot,) = pictures(server, result, titled(saved, "How far it is from each")[0])
+    assert plot.width == 620 and max(ImageStat.Stat(plot).stddev) > 20
+
+
+@pytest.mark.parametrize("name", ["membership_evidence", "model_lineage"])
+def test_a_folder_that_is_not_there_is_named_at_its_node(server: Server, name: str):
+    saved = workflow(name)
+    prompt = converted(server, saved)
+    loaders = titled(saved, "LoadImageTextDataSetFromFolder")
+    notes = "\n".join(one["widgets_values"][0] for one in saved["nodes"] if one["type"] in NOTES)
+    assert all(f"`{prompt[loader]['inputs']['folder']}`" in notes for loader in loaders)
+    for loader in loaders:
+        prompt[loader]["inputs"]["folder"] += " elsewhere"
+    result = server.run(prompt)
+    assert loaders and set(result.invalid) == set(loaders)
+    assert all(prompt[loader]["inputs"]["folder"] in str(result.invalid[loader]) for loader in loaders)
 
 
 def test_save_with_provenance(server: Server):
