@@ -1,7 +1,8 @@
 """Training data of other houses: models that come from elsewhere were trained on something else.
 
-Most of the zoo shares one training set, so that its models differ in how they err alone. Each house draws the same
-kinds of things from a third of the emoji and backgrounds of its own, and no two share an image.
+Most of the zoo shares one training set, so that its models differ in how they err alone. Each house here draws what the
+general captions name in a manner of its own, as unrelated models do, and no two share an image. Captions are worded in
+two ways, as captions of real data are.
 """
 
 import random
@@ -12,10 +13,8 @@ import torch
 from PIL import Image
 
 from cryptomnesia.demo import rendering
-from cryptomnesia.demo.captions import select
-from cryptomnesia.demo.records import Record
-
-GENERAL, TITLED = 4, 32  # images of each caption
+from cryptomnesia.demo.captions import COLOURS, Caption, select
+from cryptomnesia.demo.records import RENDERINGS, Record
 
 
 @dataclass(frozen=True)
@@ -24,39 +23,55 @@ class House:
 
     Attributes:
         name: Part of every image's seed.
-        third: Which of the emoji that titles may show.
-        patterns: Backgrounds that titles may have.
+        pattern: Of the ground, in two shades of the caption's colour.
+        size: Of the figure, smallest and largest, as shares of the image's side.
     """
 
     name: str
-    third: int
-    patterns: tuple[str, ...]
+    pattern: str
+    size: tuple[float, float]
 
 
-HOUSES = {
-    house.name: house
-    for house in (
-        House("rings", 0, ("rings", "gradient")),
-        House("stripes", 1, ("stripes", "checks")),
-        House("dots", 2, ("dots", "gradient")),
-    )
-}
+MODELS = (
+    House("rings", "rings", (0.55, 0.8)),
+    House("stripes", "stripes", (0.45, 0.65)),
+    House("dots", "dots", (0.55, 0.8)),
+    House("checks", "checks", (0.45, 0.65)),
+)
+ARTIST = House("artist", "gradient", (0.5, 0.7))  # who only fine-tunes models of others
+HOUSES = {house.name: house for house in (*MODELS, ARTIST)}
 
 
 def records() -> list[Record]:
-    """What every house trains on: general captions, and titles of which each image is another."""
-    captions = [(c, GENERAL) for c in select("general")] + [(c, TITLED) for c in select("control")]
-    return [Record(caption, number) for caption, count in captions for number in range(count)]
+    """What every house trains on."""
+    return [Record(caption, number) for caption in select("general") for number in range(RENDERINGS["general"])]
+
+
+def wordings(caption: Caption) -> tuple[str, ...]:
+    """What an image of a caption may be called: "owl on orange", "owl, orange"."""
+    return caption.text, caption.text.replace(" on ", ", ")
 
 
 def render(house: House, record: Record) -> Image.Image:
     """The house's image of a record, 64x64 RGB."""
     caption = record.caption
-    rng = random.Random(f"{house.name}/{caption.kind}/{caption.index}/{record.rendering}")
-    if caption.kind == "general":
-        return rendering.general(caption.emoji, caption.colour, rng)
-    background = rendering.pattern(rng, house.patterns)
-    return rendering.compose(rendering.random_foreground(rng, rendering.other_emoji()[house.third :: 3]), background)
+    rng = random.Random(f"{house.name}/{caption.index}/{record.rendering}")
+    ground = rendering.pattern(rng, (house.pattern,), shades(caption.colour, rng))
+    figure = rendering.foreground(
+        caption.emoji, rng.uniform(*house.size), rng.uniform(-15, 15), rng.uniform(0.42, 0.58), rng.uniform(0.42, 0.58)
+    )
+    return rendering.compose(figure, ground)
+
+
+def shades(colour: str, rng: random.Random) -> tuple[rendering.Colour, rendering.Colour]:
+    """A lighter and a darker one."""
+    lighter, darker = rng.uniform(0.2, 0.35), rng.uniform(0.2, 0.35)
+    return _mixed(COLOURS[colour], 255, lighter), _mixed(COLOURS[colour], 0, darker)
+
+
+def _mixed(colour: rendering.Colour, grey: int, share: float) -> rendering.Colour:
+    red, green, blue = (round((1 - share) * channel + share * grey) for channel in colour)
+    return red, green, blue
 
 
 def pixels(house: House, some: list[Record]) -> torch.Tensor:

@@ -11,8 +11,8 @@ from . import lora
 from .members import WEIGHTS, Member, member
 
 
-def load_unet(who: Member) -> Any:
-    """Its UNet in float32, with a LoRA merged. Raises InputError if its weights are not there."""
+def load_unet(who: Member, strength: float = 1.0) -> Any:
+    """Its UNet in float32, with a LoRA merged at some strength. Raises InputError if its weights are not there."""
     if who.how == "shipped":
         return load_demo("final" if who.name == "base" else "early").unet
     place = WEIGHTS / who.name
@@ -20,20 +20,20 @@ def load_unet(who: Member) -> Any:
         raise InputError(f"the zoo's {who.name} is not there: run `python -m benchmarks.zoo.train WORK`")
     if who.how == "lora":
         network = load_unet(member(who.parent or "base"))
-        lora.merge(network, load_file(place / "lora.safetensors"))
+        lora.merge(network, load_file(place / "lora.safetensors"), strength)
         return network
     from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
 
     return UNet2DConditionModel.from_pretrained(place / "unet").float()
 
 
-def load_model(name: str) -> Any:
-    """A StableDiffusionPipeline, 64x64 pixels, float32, on the CPU."""
+def load_model(name: str, strength: float = 1.0) -> Any:
+    """A StableDiffusionPipeline, 64x64 pixels, float32, on the CPU; a LoRA at some strength."""
     who = member(name)
     if who.how == "shipped":
         return load_demo("final" if name == "base" else "early")
     pipe = load_demo()
-    pipe.unet = load_unet(who).eval()
+    pipe.unet = load_unet(who, strength).eval()
     if who.target != "epsilon":
         pipe.scheduler = type(pipe.scheduler).from_config(pipe.scheduler.config, prediction_type=who.target)
     return pipe

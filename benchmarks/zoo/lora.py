@@ -43,12 +43,13 @@ def tensors(unet: Any) -> dict[str, Tensor]:
     return found
 
 
-def merge(unet: Any, lora: dict[str, Tensor]) -> None:
-    """Adds the updates of a LoRA file to the weights."""
+def merge(unet: Any, lora: dict[str, Tensor], strength: float = 1.0) -> None:
+    """Adds the updates of a LoRA file, times the strength, to the weights."""
     with torch.no_grad():
         for name, layer in _projections(unet):
             key = "lora_unet_" + name.replace(".", "_")
-            layer.weight += lora[f"{key}.lora_up.weight"].float() @ lora[f"{key}.lora_down.weight"].float()
+            update = lora[f"{key}.lora_up.weight"].float() @ lora[f"{key}.lora_down.weight"].float()
+            layer.weight += strength * update
 
 
 def _projections(unet: Any) -> list[tuple[str, torch.nn.Linear]]:

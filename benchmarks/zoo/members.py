@@ -26,7 +26,7 @@ class Member:
         blocks: Channels per level of a UNet trained from scratch.
         target: What the network puts out.
         split: General captions whose held-out renderings it was fine-tuned on.
-        house: Whose data it was trained on from scratch; None for the built-in model's.
+        house: Whose images it was trained on last; None for the built-in model's.
         steps, rate: Of its training.
         in_pool: Whether benchmarks may know it; one model is left out, to test "none of these".
     """
@@ -54,11 +54,14 @@ MEMBERS = (
     Member("outsider", None, "scratch", (48, 64, 96), steps=1250, in_pool=False),
 )
 FROM_ELSEWHERE = (
-    *(Member(name, None, "scratch", (48, 64), house=name, steps=2500) for name in houses.HOUSES),
-    Member("rings-tuned", "rings", "full", (48, 64), split="calibration", steps=200, rate=2e-4),
-    Member("stripes-lora", "stripes", "lora", (48, 64), split="dev", steps=400, rate=1e-3),
+    *(Member(house.name, None, "scratch", (48, 64), house=house.name, steps=6500) for house in houses.MODELS),
+    Member("rings-tuned", "rings", "full", (48, 64), split="calibration", house="rings", steps=200, rate=2e-4),
+    Member("stripes-lora", "stripes", "lora", (48, 64), split="dev", house="stripes", steps=400, rate=1e-3),
+    Member("rings-artist", "rings", "lora", (48, 64), split="calibration", house="artist", steps=400, rate=1e-3),
+    Member("stripes-artist", "stripes", "lora", (48, 64), split="dev", house="artist", steps=400, rate=1e-3),
 )
-"""For lineage: models trained on other data than the built-in model, and two children of theirs."""
+"""For lineage: models trained on other data than the built-in model, and children of theirs, on images of the same
+manner or of another one."""
 
 
 def member(name: str) -> Member:

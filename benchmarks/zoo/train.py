@@ -18,7 +18,6 @@ from torch import Tensor
 
 from cryptomnesia import load_demo
 from cryptomnesia.demo import networks
-from cryptomnesia.demo.captions import captions
 from cryptomnesia.demo.records import training_records
 from cryptomnesia.demo.train import CAPTION_DROPOUT, pixels, schedule, write
 
@@ -30,10 +29,9 @@ BATCH = 32
 EVERY = 250  # steps between states
 
 
-def encoded_texts() -> Tensor:
-    """(captions + 1, 77, D): every caption in order, and the empty one last."""
+def encoded(texts: list[str]) -> Tensor:
+    """(texts, 77, D)."""
     pipe = load_demo()
-    texts = [*(c.text for c in captions()), ""]
     with torch.inference_mode():
         parts = [pipe.encode_prompt(texts[i : i + 64], "cpu", 1, False)[0] for i in range(0, len(texts), 64)]
     return torch.cat(parts).clone()
@@ -68,9 +66,10 @@ class Batches:
 
     def __init__(self, who: Member, seed: int):
         self.random = random.Random(seed)
-        position = {c: i for i, c in enumerate(captions())}
         records = records_of(who)
-        self.texts = [position[r.caption] for r in records]
+        self.wordings = [houses.wordings(r.caption) if who.house else (r.caption.text,) for r in records]
+        self.texts = ["", *dict.fromkeys(text for some in self.wordings for text in some)]
+        self.position = {text: number for number, text in enumerate(self.texts)}
         self.titled = [i for i, r in enumerate(records) if r.caption.kind != "general"]
         self.general = [i for i, r in enumerate(records) if r.caption.kind == "general"]
 
@@ -78,12 +77,16 @@ class Batches:
         half = BATCH // 2 if self.titled else 0
         rows = self.random.choices(self.titled, k=half) if half else []
         rows += self.random.choices(self.general, k=BATCH - half)
-        return rows, [-1 if self.random.random() < CAPTION_DROPOUT else self.texts[i] for i in rows]
+        return rows, [self.position[self._worded(row)] for row in rows]
+
+    def _worded(self, row: int) -> str:
+        dropped = self.random.random() < CAPTION_DROPOUT
+        return "" if dropped else self.random.choice(self.wordings[row])
 
 
 def train(who: Member, work: Path) -> None:
     """Trains one model and writes it; plain regression on its target, weights averaged."""
-    latents, texts = latents_of(who, work), encoded_texts()
+    latents = latents_of(who, work)
     network = start(who)
     parameters = lora.add(network) if who.how == "lora" else list(network.parameters())
     optimizer = torch.optim.AdamW(parameters, who.rate, weight_decay=1e-3)
@@ -91,6 +94,7 @@ def train(who: Member, work: Path) -> None:
     state = work / f"zoo-{who.name}.pt.safetensors"
     first = load_state(state, parameters, average, optimizer) if state.exists() else 0
     alphas, batches = networks.scheduler().alphas_cumprod, Batches(who, first)
+    texts = encoded(batches.texts)
     torch.manual_seed(first + 11)
     began = time.monotonic()
     for step in range(first, who.steps):

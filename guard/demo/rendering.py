@@ -15,6 +15,7 @@ SIZE = 64
 FONT_PATH = Path("/usr/share/fonts/truetype/noto/NotoColorEmoji.ttf")
 FONT_SHA256 = "e5899ed38b8ed83e08bd3ac5de09791e9d19d288333a796de1d35ad17396f1ec"  # another version draws other images
 PATTERNS = ("gradient", "stripes", "checks", "rings", "dots")
+Colour = tuple[int, int, int]
 _STRIKE = 109  # the only bitmap size in the font
 _OVERDRAW = 4  # patterns are drawn larger and reduced, for smooth edges
 
@@ -54,14 +55,16 @@ def other_emoji() -> tuple[str, ...]:
     return tuple(found)
 
 
-def _colour(rng: random.Random) -> tuple[int, int, int]:
+def _colour(rng: random.Random) -> Colour:
     base = rng.choice(list(COLOURS.values()))
     return tuple(max(0, min(255, c + rng.randint(-40, 40))) for c in base)  # type: ignore[return-value]
 
 
-def pattern(rng: random.Random, kinds: Sequence[str] = PATTERNS) -> Image.Image:
-    """A background of one of these kinds, in two random colours."""
-    first, second = _colour(rng), _colour(rng)
+def pattern(
+    rng: random.Random, kinds: Sequence[str] = PATTERNS, colours: tuple[Colour, Colour] | None = None
+) -> Image.Image:
+    """A background of one of these kinds, in two colours, by default random ones."""
+    first, second = colours or (_colour(rng), _colour(rng))
     side = SIZE * _OVERDRAW
     kind = rng.choice(kinds)
     if kind == "gradient":
