@@ -10,9 +10,9 @@ from sklearn.covariance import ledoit_wolf
 
 from cryptomnesia.errors import InputError
 from cryptomnesia.signals.lineage import (
-    SHARED,
     USUAL_PAIRS,
     USUAL_SPREAD,
+    discriminants,
     distances,
     divergence,
     divergences,
@@ -89,31 +89,33 @@ def test_symmetric_zero_on_equal_and_the_same_in_any_coordinates(seed, size):
 # --- Gaussians ---
 
 
-def test_covariances_are_shrunk_as_ledoit_and_wolf_say_then_shared():
+def test_covariances_are_shrunk_as_ledoit_and_wolf_say():
     rng = np.random.default_rng(1)
     points = [rng.standard_normal((n, 6)) * scale for n, scale in ((15, 1), (20, [1, 2, 3, 1, 1, 1]))]
-    own = [ledoit_wolf(rows)[0] for rows in points]
-    for (mean, covariance), rows, expected in zip(gaussians(points, 0.0), points, own, strict=True):
+    for (mean, covariance), rows in zip(gaussians(points), points, strict=True):
         np.testing.assert_allclose(mean, rows.mean(0))
-        np.testing.assert_allclose(covariance, expected)
-    blended = gaussians(points)
-    np.testing.assert_allclose(blended[1][1], (1 - SHARED) * own[1] + SHARED * (own[0] + own[1]) / 2)
+        np.testing.assert_allclose(covariance, ledoit_wolf(rows)[0])
 
 
 def test_a_singular_covariance_still_gives_a_distance():
     rng = np.random.default_rng(2)
     line = np.outer(rng.standard_normal(30), np.arange(1, 6))  # all on one line
     two_points = np.repeat([[1.0, 0, 0, 0, 0], [-1.0, 0, 0, 0, 0]], 15, axis=0)
-    for points in ([line, line + 1], [two_points, line], [np.zeros((30, 5)), line]):
-        found = divergences(gaussians(points))
+    for points in ([line, line + 1], [two_points, line + 1], [np.zeros((30, 5)), line + 1]):
+        found = distances(points)
         assert np.isfinite(found).all() and found[0, 1] > 0
+    found = divergences(gaussians([two_points, line]))
+    assert np.isfinite(found).all() and found[0, 1] > 0
 
 
 def test_images_that_are_all_alike_are_named():
+    for compat in (False, True):
+        with pytest.raises(InputError, match="all alike"):
+            distances([np.ones((12, 3)), np.zeros((12, 3))], author_compat=compat)
+    one, varied = np.ones((12, 3)), np.random.default_rng(0).standard_normal((12, 3))
+    assert np.isfinite(distances([one, varied])).all()
     with pytest.raises(InputError, match="all alike"):
-        gaussians([np.ones((12, 3)), np.zeros((12, 3))])
-    with pytest.raises(InputError, match="all alike"):
-        gaussians([np.ones((12, 3)), np.random.default_rng(0).standard_normal((12, 3))], 0.0)
+        distances([one, varied], author_compat=True)
 
 
 # --- Isomap ---
@@ -220,7 +222,7 @@ def test_the_threshold_is_moderated():
     pairs = [1.0, 2.0, 4.0]
     share = USUAL_PAIRS / (USUAL_PAIRS + 3)
     sigma = np.sqrt((1 - share) * np.log(pairs).var() + share * USUAL_SPREAD**2)
-    assert null_threshold(pairs) == pytest.approx(np.exp(np.log(2) - 1.64 * sigma))
+    assert null_threshold(pairs) == pytest.approx(np.exp(np.log(2) - 1.64 * sigma) / np.sqrt(3))
     assert null_threshold(pairs[:2]) is None
     assert null_threshold([0.0, 1.0, 1.0]) > 0
 
@@ -232,11 +234,49 @@ def test_the_papers_rule_cannot_thin_out_three(pairs):
     assert null_threshold(pairs, author_compat=True) <= min(pairs) * (1 + 1e-9)
 
 
-def test_distances_are_squared_hellinger_distances():
-    points = [cloud([0], 1, size=3), cloud([1], 2, size=3), cloud([90], 3, size=3)]
-    found = distances(points)
-    np.testing.assert_allclose(found, 1 - np.exp(-divergences(gaussians(points))))
-    assert found[0, 0] == 0 and 0 < found[0, 1] < 0.9 and found[0, 2] == pytest.approx(1)
+def test_distances_are_standard_deviations_less_what_chance_adds():
+    """Squares of distances are right on average, however few images there are."""
+    rng, squares = np.random.default_rng(4), []
+    for _ in range(300):
+        points = [3 * rng.standard_normal((40, 4)) for _ in range(3)]
+        points[2] += [9, 0, 0, 0]
+        table = distances(points)
+        assert table[0, 0] == 0 and np.allclose(table, table.T)
+        squares.append(table[1, 2] ** 2)
+    assert np.mean(squares) == pytest.approx(9, rel=0.06)  # 3 standard deviations; chance would add .2
+
+
+def balanced(centre) -> np.ndarray:
+    """(64, 6) exactly around a point, varying as much in every direction."""
+    signs = np.array(np.meshgrid(*[[-1.0, 1.0]] * 6)).reshape(6, -1).T
+    return np.asarray(centre, dtype=float) + signs
+
+
+def test_what_no_model_of_the_pool_differs_in_does_not_count():
+    pool = [balanced(row) for row in 6 * np.eye(6)[:3]]
+    near, moved = (distances([balanced([4, 0, 1, away, 0, 0]), *pool]) for away in (0, 50))
+    np.testing.assert_allclose(moved, near, rtol=1e-6, atol=1e-6)
+    assert near[0, 1] < near[0, 3] < near[0, 2]
+
+
+@pytest.mark.parametrize("count", [3, 4, 5])
+def test_a_stranger_is_seen_in_the_middle_of_the_pool(count):
+    """As far from all as they are from each other, it comes closer by what the threshold allows for."""
+    everything = [balanced(row) for row in 60 * np.eye(6)[:count]]
+    stranger = balanced(60 * np.eye(6)[5])
+    table = distances([stranger, *everything])
+    apart = table[1, 2]
+    assert table[0, 1:] == pytest.approx(apart * np.sqrt((count - 1) / (2 * count)), rel=1e-3)
+    assert null_threshold([1.0] * (count * (count - 1) // 2)) < np.sqrt((count - 1) / (2 * count))
+
+
+def test_discriminants_span_the_differences():
+    means = np.random.default_rng(5).standard_normal((4, 7))
+    axes = discriminants(means)
+    assert axes.shape == (7, 3)
+    np.testing.assert_allclose(axes.T @ axes, np.eye(3), atol=1e-12)
+    np.testing.assert_allclose((means - means[0]) @ axes @ axes.T, means - means[0], atol=1e-12)
+    assert discriminants(means[[0, 0]]).shape == (7, 0)
 
 
 def test_a_mean_over_prompts_is_judged_like_one_prompt():

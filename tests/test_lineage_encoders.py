@@ -27,9 +27,9 @@ def test_the_exported_encoder_equals_its_torch_original():
     with torch.no_grad():
         expected = network(torch.cat(some)).numpy()
     found = open_encoder().encode(some)
-    assert found.shape == (7, 192) and found.dtype == np.float32
+    assert found.shape == (7, 336) and found.dtype == np.float32
     np.testing.assert_allclose(found, expected, atol=1e-4)
-    np.testing.assert_allclose(np.linalg.norm(found, axis=1), 1, atol=1e-5)
+    np.testing.assert_allclose(np.linalg.norm(found, axis=1), np.sqrt(3), atol=1e-5)
 
 
 def test_the_exported_encoder_is_small_and_names_no_folder():

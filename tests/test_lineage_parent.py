@@ -128,11 +128,15 @@ def tables(near: int, far: int) -> dict:
     return {**{f"near {i}": close for i in range(near)}, **{f"far {i}": none for i in range(far)}}
 
 
-def together(near: int, far: int, names=NAMES, seed: int = 0):
-    found = {prompt: table[: len(names) + 1, : len(names) + 1] for prompt, table in tables(near, far).items()}
+def said(found: dict, names=NAMES, seed: int = 0):
     images = {prompt: [40] * (len(names) + 1) for prompt in found}
     again = [[table] * 400 for table in found.values()]
     return combined(found, again, names, images, "e", np.random.default_rng(seed))
+
+
+def together(near: int, far: int, names=NAMES):
+    size = len(names) + 1
+    return said({prompt: table[:size, :size] for prompt, table in tables(near, far).items()}, names)
 
 
 def test_all_prompts_are_tested_together():
@@ -151,7 +155,11 @@ def test_the_parent_needs_a_majority_of_prompts():
     assert decide(near, [near, near, far]) == "ada"
     assert decide(near, [near, far]) == decide(near, [near, far, far]) == UNDECIDED
     assert decide(far, [near, near]) == NONE
-    found = together(1, 1)
+    near, torn = tables(1, 0)["near 0"], tables(0, 1)["far 0"].copy()
+    torn[0, 1] = torn[1, 0] = 0.4
+    torn[0, 2] = torn[2, 0] = 0.35
+    found = said({"near": near, "torn": torn})
+    assert found.whole.parent == "ada" and found.votes == {"ada": 1, "bo": 1}
     assert found.decision == UNDECIDED and found.parent is None and "No majority" in found.headline()
 
 

@@ -1,7 +1,8 @@
 """Trains the image encoder that ships: `python -m cryptomnesia.lineage.train OUT.onnx`, on one core in ten minutes.
 
 Contrastive learning (SimCLR: Chen et al. 2020, arXiv 2002.05709) on the built-in model's training images: two views of
-an image lie close, those of different images apart. The views differ in what must not count, e.g. noise, JPEG, blur.
+an image lie close, those of different images apart. The views differ in what must not count: place and size, blur,
+noise, JPEG, and the tone of the colours, which a fine-tune shifts easily.
 """
 
 import argparse
@@ -42,7 +43,10 @@ class Block(nn.Module):
 
 
 class Network(nn.Module):
-    """Images (B, 3, 64, 64) in [0, 1] -> (B, 192) of length 1."""
+    """Images (B, 3, 64, 64) in [0, 1] -> (B, 336): how much each feature varies over the image, at three scales.
+
+    That is an image's manner more than its content (Huang & Belongie 2017, arXiv 1703.06868).
+    """
 
     def __init__(self) -> None:
         super().__init__()
@@ -54,9 +58,18 @@ class Network(nn.Module):
         self.norm = nn.GroupNorm(8, third)
 
     def forward(self, x: Tensor) -> Tensor:
-        x = self.block1(self.patches(2 * x - 1))
-        x = self.down2(functional.silu(self.block2(self.down1(functional.silu(x)))))
-        return functional.normalize(functional.silu(self.norm(x)).mean((2, 3)), dim=1)
+        return torch.cat([functional.normalize(layer.std((2, 3)), dim=1) for layer in self.layers(x)], 1)
+
+    def pooled(self, x: Tensor) -> Tensor:
+        """(B, 192) of length 1, which training compares."""
+        return functional.normalize(self.layers(x)[-1].mean((2, 3)), dim=1)
+
+    def layers(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Features at a quarter, an eighth and a sixteenth of the image's size."""
+        first = self.block1(self.patches(2 * x - 1))
+        second = self.block2(self.down1(functional.silu(first)))
+        third = self.down2(functional.silu(second))
+        return first, second, functional.silu(self.norm(third))
 
 
 class Views:
@@ -79,14 +92,24 @@ class Views:
         x = torch.from_numpy(np.stack([np.asarray(self._compressed(image)) for image in images]))
         x = x.permute(0, 3, 1, 2).float() / 255
         count = len(x)
-        zoom = self._uniform(count, 0.85, 1)
+        zoom = self._uniform(count, 0.75, 1)
         shift = (1 - zoom)[:, None] * self._uniform(2 * count, -1, 1).view(count, 2)
         frame = torch.cat([torch.diag_embed(zoom[:, None].expand(-1, 2)), shift[:, :, None]], 2)
         x = functional.grid_sample(x, functional.affine_grid(frame, list(x.shape), False), "bilinear", "border", False)
-        soft = functional.avg_pool2d(functional.pad(x, (1, 1, 1, 1), "replicate"), 3, 1)
-        x = torch.lerp(x, soft, self._uniform(count, 0, 1).view(-1, 1, 1, 1))
+        for _ in range(2):
+            soft = functional.avg_pool2d(functional.pad(x, (1, 1, 1, 1), "replicate"), 3, 1)
+            x = torch.lerp(x, soft, self._uniform(count, 0, 1).view(-1, 1, 1, 1))
+        x = self._toned(x)
         noise = torch.randn(x.shape, generator=self.numbers) * self._uniform(count, 0, 0.12).view(-1, 1, 1, 1)
         return (x + noise).clamp(0, 1)
+
+    def _toned(self, x: Tensor) -> Tensor:
+        """With other saturation, contrast and brightness."""
+        saturation, contrast = self._uniform(2 * len(x), 0.6, 1.3).view(2, -1, 1, 1, 1)
+        grey = x.mean(1, keepdim=True)
+        x = grey + saturation * (x - grey)
+        middle = x.mean((1, 2, 3), keepdim=True)
+        return middle + contrast * (x - middle) + self._uniform(len(x), -0.12, 0.12).view(-1, 1, 1, 1)
 
     def _uniform(self, count: int, low: float, high: float) -> Tensor:
         return low + (high - low) * torch.rand(count, generator=self.numbers)
@@ -117,7 +140,7 @@ def train(steps: int, seed: int = 0) -> Network:
     began = time.monotonic()
     for step in range(steps):
         a, b = views.batch()
-        loss = contrast(*head(network(torch.cat([a, b]))).chunk(2))
+        loss = contrast(*head(network.pooled(torch.cat([a, b]))).chunk(2))
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
