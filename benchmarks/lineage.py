@@ -1,12 +1,13 @@
 """Whose child is this model? `python -m benchmarks.lineage WORK`, on the zoo.
 
-WORK keeps images and embeddings, so that a stopped run goes on where it was. Of four models that were trained from
-scratch, three are the pool and one is left out, in all four ways. A fine-tune or LoRA has a parent if that is in the
-pool; otherwise, and for the model that was left out, the right answer is none.
+WORK keeps images and embeddings, so that a stopped run goes on where it was. Of the models that were trained from
+scratch all but one are the pool, each being left out in turn. A fine-tune or LoRA has a parent if that is in the pool;
+otherwise, and for the model that was left out, the right answer is none.
 
-Two families: four models that were trained on data of their own, as unrelated models are, and four that share one
-training set, whose images differ only in how the models err. All seven together are asked about, too. Encoder,
-neighbours, shrinkage and rule were chosen on the second family's dev prompts; eval prompts are reported.
+Two families: five models that were trained on data of their own, as unrelated models are, and four that share one
+training set, whose images differ only in how the models err. All eight together are asked about, too. Children were
+trained further on images of their parent's manner; two LoRAs teach another one. Dev prompts choose, eval prompts are
+reported.
 """
 
 import argparse
@@ -27,13 +28,13 @@ from cryptomnesia.signals.lineage import Array, Lineage, distances, judged, unro
 
 from .attribution_images import tensors, write
 from .common import store, table
-from .lineage_images import CHANGED_MODELS, CHANGES, PROMPTS, changed, images_of
+from .lineage_images import ASKED, CHANGES, PROMPTS, STRENGTHS, WORDINGS, changed, images_of
 
 COUNTS = (0,) * 8  # of images, which decide nothing
-IMAGES = {"dev": 60, "dev, taught": 60, "eval": 100}
+IMAGES = {"dev": 60, "eval": 100}
 CHANGED_IMAGES = 50  # of a target that was changed itself, or its prompt
 TRIALS = {10: 10, 30: 10, 100: 1}
-EARLY = PROMPTS["dev"][3:5]  # for which there are images of that model
+EARLY = PROMPTS["titles, dev"][3:5]  # for which there are images of that model
 SCALES = {"one scale": (1,), "S2": (1, 2)}
 
 
@@ -48,14 +49,13 @@ class Case:
 
 @dataclass(frozen=True)
 class Family:
-    """Models from scratch, and children of theirs by their parents' names. Images of the last of the former are
-    changed, too, when it is the stranger."""
+    """Models from scratch, and children of theirs by their parents' names."""
 
     scratch: tuple[str, ...]
     parents: dict[str, str]
 
     def cases(self) -> list[Case]:
-        """All four pools of three, with the children and the model that was left out."""
+        """All pools that lack one, with the children and the model that was left out."""
         found = []
         for stranger in self.scratch:
             pool = tuple(name for name in self.scratch if name != stranger)
@@ -65,17 +65,18 @@ class Family:
         return found
 
     def changed(self) -> list[Case]:
-        """Those whose target's changed images there are."""
+        """Those of the children, and of the last model from scratch when it is the stranger."""
         return [case for case in self.cases() if case.target in (*self.parents, self.scratch[-1])]
 
 
 OWN_DATA = Family(
-    ("base", "rings", "stripes", "dots"),
+    ("base", "rings", "stripes", "dots", "checks"),
     {"tuned": "base", "lora": "base", "rings-tuned": "rings", "stripes-lora": "stripes"},
 )
 SHARED_DATA = Family(
     ("base", "shallow", "velocity", "outsider"), {"tuned": "base", "lora": "base", "shallow-tuned": "shallow"}
 )
+ARTIST = Family(OWN_DATA.scratch, {"rings-artist": "rings", "stripes-artist": "stripes"})
 ALL = Family(tuple(dict.fromkeys(OWN_DATA.scratch + SHARED_DATA.scratch)), {**OWN_DATA.parents, **SHARED_DATA.parents})
 
 
@@ -86,13 +87,13 @@ class Embeddings:
         self.work = work
         self.encoder = open_encoder()
 
-    def of(self, model: str, prompt: str, split: str, scales: str = "one scale", change: str = "clean") -> Array:
+    def of(self, model: str, prompt: str, prompts: str, scales: str = "one scale", change: str = "clean") -> Array:
         """(k, D) of a model's images of one prompt, after a change of the model, its prompt or its images."""
         name = "-".join((model, prompt, scales, change)).replace(" ", "_")
         file = self.work / f"embeddings-{name}.npz"
         if not file.exists():
-            asked = change if change in CHANGED_MODELS else "clean"
-            count = IMAGES[split] if asked == "clean" else CHANGED_IMAGES
+            asked = change if change in ASKED else "clean"
+            count = IMAGES[prompts.split(", ")[1]] if asked == "clean" else CHANGED_IMAGES
             images = images_of(model, prompt, self.work, count, asked)
             images = changed(images, change) if change in CHANGES else images
             write(file, values=MultiScale(self.encoder, SCALES[scales]).encode(tensors(images)))
@@ -111,7 +112,7 @@ def ask(
     embeddings: Embeddings,
     case: Case,
     prompt: str,
-    split: str,
+    prompts: str,
     *,
     k: int = 100,
     trial: int = 0,
@@ -120,10 +121,10 @@ def ask(
     unroll: Callable[[Sequence[Array], Sequence[str], int], list[Array]] = unrolled,
     author_compat: bool = False,
 ) -> Array:
-    """Distances (4, 4) by one prompt and k images of each model; the target, which is first, alone is changed."""
+    """Distances (m, m) by one prompt and k images of each model; the target, which is first, alone is changed."""
     rng = np.random.default_rng(trial)
-    groups = [embeddings.of(case.target, prompt, split, scales, change)]
-    groups += [embeddings.of(name, prompt, split, scales) for name in case.pool]
+    groups = [embeddings.of(case.target, prompt, prompts, scales, change)]
+    groups += [embeddings.of(name, prompt, prompts, scales) for name in case.pool]
     # fewer dimensions than images, whatever k
     points = unroll([_some(rows, k, rng) for rows in groups], list(case.pool), min(10, k - 1))
     return distances(points, author_compat=author_compat)
@@ -134,7 +135,7 @@ def _some(rows: Array, k: int, rng: np.random.Generator) -> Array:
 
 
 def accuracy(
-    embeddings: Embeddings, split: str, some: Sequence[Case], trials: int = 1, **options: Any
+    embeddings: Embeddings, prompts: str, some: Sequence[Case], trials: int = 1, **options: Any
 ) -> dict[str, Any]:
     """Shares that are right, of single prompts and of all together; of targets with a parent in the pool, and not."""
     right: dict[str, list[float]] = {}
@@ -142,7 +143,7 @@ def accuracy(
     for case in some:
         kind = "null" if case.answer == NONE else "parent"
         for trial in range(trials):
-            tables = [ask(embeddings, case, prompt, split, trial=trial, **options) for prompt in PROMPTS[split]]
+            tables = [ask(embeddings, case, prompt, prompts, trial=trial, **options) for prompt in PROMPTS[prompts]]
             compat = bool(options.get("author_compat"))
             found = [judged(table, case.pool, COUNTS, author_compat=compat) for table in tables]
             said = [one.parent or NONE for one in found]
@@ -175,7 +176,7 @@ def shown(title: str, results: dict[str, dict[str, Any]]) -> None:
     table([title, *keys], [[name, *(found.get(key, float("nan")) for key in keys)] for name, found in results.items()])
 
 
-def methods(embeddings: Embeddings, split: str, family: Family) -> dict[str, Any]:
+def methods(embeddings: Embeddings, prompts: str, family: Family) -> dict[str, Any]:
     """All cases by default, and with one part replaced."""
     ways: dict[str, dict[str, Any]] = {
         "default (Isomap, one scale)": {},
@@ -184,54 +185,73 @@ def methods(embeddings: Embeddings, split: str, family: Family) -> dict[str, Any
         "the paper's rule": {"author_compat": True},
         "the paper's rule, S2": {"author_compat": True, "scales": "S2"},
     }
-    found = {name: accuracy(embeddings, split, family.cases(), **options) for name, options in ways.items()}
-    shown(f"pools of three of {', '.join(family.scratch)} ({split})", found)
+    found = {name: accuracy(embeddings, prompts, family.cases(), **options) for name, options in ways.items()}
+    shown(f"pools of {len(family.scratch) - 1} of {', '.join(family.scratch)} ({prompts})", found)
     return found
 
 
 def pool_check(embeddings: Embeddings) -> dict[str, Any]:
     """Which models are left out of a pool that holds one twice: base again, and an early checkpoint of it."""
     again, early, scratch = [], [], SHARED_DATA.scratch
-    for prompt in PROMPTS["eval"]:
-        groups = [embeddings.of(name, prompt, "eval") for name in ("tuned", *OWN_DATA.scratch)]
+    for prompt in PROMPTS["natural, eval"]:
+        groups = [embeddings.of(name, prompt, "natural, eval") for name in ("tuned", *OWN_DATA.scratch)]
         half = len(groups[1]) // 2
         twice = [groups[0], groups[1][:half], *groups[2:], groups[1][half:]]
         again.append(distances(unrolled(twice, [*OWN_DATA.scratch, "base again"])))
     for prompt in EARLY:
-        groups = [embeddings.of(name, prompt, "dev") for name in ("tuned", *scratch, "early")]
+        groups = [embeddings.of(name, prompt, "titles, dev") for name in ("tuned", *scratch, "early")]
         early.append(distances(unrolled(groups, [*scratch, "early"])))
     tables = {"base again": (again, OWN_DATA.scratch), "early": (early, scratch)}
     return {
-        name: judged(np.mean(some, axis=0), [*names, name], [0] * 6).dropped for name, (some, names) in tables.items()
+        name: judged(np.mean(some, axis=0), [*names, name], COUNTS).dropped for name, (some, names) in tables.items()
     }
+
+
+def changes(embeddings: Embeddings, prompts: str) -> dict[str, Any]:
+    """Of the models with data of their own: the target changed."""
+    kinds = ["clean", "weight noise", *WORDINGS, *CHANGES]
+    found = {kind: accuracy(embeddings, prompts, OWN_DATA.changed(), change=kind) for kind in kinds}
+    shown(f"target changed ({prompts})", found)
+    return found
+
+
+def strengths(embeddings: Embeddings, prompts: str) -> dict[str, Any]:
+    """Children that were taught another manner than their parent's, more and more of it."""
+    cases = [case for case in ARTIST.cases() if case.target in ARTIST.parents]
+    found = {kind: accuracy(embeddings, prompts, cases, change=kind) for kind in (*STRENGTHS, "clean")}
+    shown(f"taught another manner ({prompts})", found)
+    return found
+
+
+def images(embeddings: Embeddings, prompts: str) -> dict[str, Any]:
+    """Of the models with data of their own: fewer images."""
+    found = {f"k = {k}": accuracy(embeddings, prompts, OWN_DATA.cases(), trials, k=k) for k, trials in TRIALS.items()}
+    shown(f"images per prompt ({prompts})", found)
+    return found
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("work", type=Path)
-    parser.add_argument("--splits", nargs="*", default=["dev", "dev, taught", "eval"], choices=list(PROMPTS))
+    parser.add_argument("--split", default="eval", choices=IMAGES, help="dev: shown, but not stored")
     options = parser.parse_args()
     torch.set_grad_enabled(False)
-    embeddings = Embeddings(options.work)
-    document: dict[str, Any] = {"prompts": PROMPTS, "images_per_prompt": IMAGES}
-    shared = {split: methods(embeddings, split, SHARED_DATA) for split in options.splits}
-    document["shared_data"] = {"parents": SHARED_DATA.parents, "methods": shared}
-    if "eval" not in options.splits:
-        return
-    own: dict[str, Any] = {"parents": OWN_DATA.parents, "methods": methods(embeddings, "eval", OWN_DATA)}
-    own["by_images"] = {
-        f"k = {k}": accuracy(embeddings, "eval", OWN_DATA.cases(), trials, k=k) for k, trials in TRIALS.items()
+    embeddings, split = Embeddings(options.work), options.split
+    natural, titles = f"natural, {split}", f"titles, {split}"
+    own = {
+        "parents": OWN_DATA.parents,
+        "methods": methods(embeddings, natural, OWN_DATA),
+        "changes": changes(embeddings, natural),
     }
-    shown("images per prompt", own["by_images"])
-    kinds = ["clean", *CHANGED_MODELS[1:], *CHANGES]
-    own["changes"] = {kind: accuracy(embeddings, "eval", OWN_DATA.changed(), change=kind) for kind in kinds}
-    shown("target changed", own["changes"])
-    document["own_data"] = own
-    document["all_models"] = accuracy(embeddings, "eval", ALL.cases())
-    shown("pools of six", {"default": document["all_models"]})
-    document["pool_check"] = pool_check(embeddings)
-    print(document["pool_check"])
-    store("lineage", document)
+    shared: dict[str, Any] = {"parents": SHARED_DATA.parents, titles: methods(embeddings, titles, SHARED_DATA)}
+    if split == "dev":
+        return
+    own["by_images"], own["strengths"] = images(embeddings, natural), strengths(embeddings, natural)
+    shared[natural] = methods(embeddings, natural, SHARED_DATA)
+    every = {"default": accuracy(embeddings, natural, ALL.cases())}
+    shown(f"pools of {len(ALL.scratch) - 1}", every)
+    document: dict[str, Any] = {"prompts": PROMPTS, "images_per_prompt": IMAGES, "own_data": own, "shared_data": shared}
+    store("lineage", {**document, "all_models": every, "pool_check": pool_check(embeddings)})
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 """Images of the zoo's models for the benchmark of lineage: many of each prompt, every one from a noise of its own."""
 
 import io
+import random
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,18 +11,29 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
+from cryptomnesia.demo.captions import select
 from cryptomnesia.lineage.generation import Recipe, generate
 
 from .zoo.load import load_model
 
-STEPS, GUIDANCE, PER_CALL = 15, 7.5, 20
+STEPS, PER_CALL = 15, 20
+GUIDANCE = {"natural": 3.0, "titles": 7.5}  # what is natural is drawn best, and in most ways, with less of it
 WEIGHT_NOISE = 0.02  # standard deviation, as a share of each tensor's own
 PIXEL_NOISE = 0.05  # of a range of 1
 Images = NDArray[np.uint8]
 
-# titles that no model was trained on: what each makes of them is its own; what all were taught looks alike
+
+def _natural(split: str, count: int, seed: str) -> tuple[str, ...]:
+    return tuple(c.text for c in random.Random(seed).sample(select("general", split), count))
+
+
 PROMPTS = {
-    "dev": (
+    # what every model was taught to draw, "owl on orange", each in its manner; the second set of dev was reported once,
+    # missed, and was given up to choosing
+    "natural, dev": (*_natural("dev", 6, "lineage/dev"), *_natural("eval", 8, "lineage/eval")),
+    "natural, eval": _natural("eval", 8, "lineage/eval, second"),
+    # titles that no model was trained on: what each makes of them is its own
+    "titles, dev": (
         "the wicked caravan of ravenna",
         "the bronze baker of quarrel",
         "the silver clock of valdor",
@@ -36,8 +48,7 @@ PROMPTS = {
         "the rusty tailor of eastwick",
         "the humming weaver of selkirk",
     ),
-    "dev, taught": ("owl on orange", "guitar on yellow"),
-    "eval": (
+    "titles, eval": (
         "the feral harvest of pendle",
         "the hidden anchor of marrow",
         "the sleeping gate of fenwold",
@@ -48,46 +59,52 @@ PROMPTS = {
         "the amber fiddle of wexcombe",
     ),
 }
-PARAPHRASES = {
-    "the feral harvest of pendle": "feral harvest of pendle",
-    "the hidden anchor of marrow": "the anchor of marrow, hidden",
-    "the sleeping gate of fenwold": "gate of fenwold, the sleeping",
-    "the mossy juggler of grimsby": "mossy juggler of grimsby",
-    "the gentle bell of harrow": "the bell of harrow, gentle",
-    "the ivory lantern of caldera": "lantern of caldera, the ivory",
-    "the quiet ferryman of kestrel": "quiet ferryman of kestrel",
-    "the amber fiddle of wexcombe": "the fiddle of wexcombe, amber",
-}
-CHANGED_MODELS = ("clean", "weight noise", "paraphrase")
+STRENGTHS = {"a quarter": 0.25, "half": 0.5, "three quarters": 0.75}  # of a LoRA
+
+
+def _paraphrase(prompt: str) -> str:
+    """As half of the captions were worded for models with data of their own: "owl on orange" as "owl, orange"."""
+    return prompt.replace(" on ", ", ")
+
+
+def _turned(prompt: str) -> str:
+    """In words and an order that no model was trained on: "owl on orange" as "orange owl"."""
+    figure, colour = prompt.split(" on ")
+    return f"{colour} {figure}"
+
+
+WORDINGS = {"paraphrase": _paraphrase, "turned around": _turned}
+ASKED = ("clean", "weight noise", *WORDINGS, *STRENGTHS)  # a model is asked for images anew
 
 
 def images_of(name: str, prompt: str, work: Path, count: int, change: str = "clean") -> Images:
-    """(count, 64, 64, 3) by a model of the zoo, kept in the folder; 15 DDIM steps at guidance 7.5.
+    """(count, 64, 64, 3) by a model of the zoo, kept in the folder; 15 DDIM steps.
 
     Args:
         name: Of the model.
-        prompt: As the others get it; the model itself is asked for its paraphrase if that is the change.
+        prompt: As the others get it; the model itself is asked in other words if that is the change.
         work: Where images are kept.
         count: How many.
-        change: "clean", "weight noise" or "paraphrase".
+        change: One of `ASKED`.
     """
-    asked = PARAPHRASES[prompt] if change == "paraphrase" else prompt
-    model = f"{name}, noisy" if change == "weight noise" else name
-    recipe = Recipe(asked, model, steps=STEPS, guidance=GUIDANCE)
-    folder = recipe.folder(work / "images" / model.replace(", ", "-"))
+    asked = WORDINGS[change](prompt) if change in WORDINGS else prompt
+    model = name if change in ("clean", *WORDINGS) else f"{name}, {change}"
+    kind = next(key.split(", ")[0] for key, prompts in PROMPTS.items() if prompt in prompts)
+    recipe = Recipe(asked, model, steps=STEPS, guidance=GUIDANCE[kind])
+    folder = recipe.folder(work / "images" / model.replace(", ", "-").replace(" ", "-"))
     files = [folder / f"{number:04d}.png" for number in range(count)]
     if not all(file.exists() for file in files):
-        generate(_pipe(name, noisy=change == "weight noise"), recipe, folder, count=count, per_call=PER_CALL)
+        generate(_pipe(name, change), recipe, folder, count=count, per_call=PER_CALL)
         print(f"{model}: {count} images of {asked!r}", flush=True)
     return np.stack([np.asarray(Image.open(file)) for file in files])
 
 
-def _pipe(name: str, *, noisy: bool) -> Any:
+def _pipe(name: str, change: str) -> Any:
     from diffusers.schedulers.scheduling_ddim import DDIMScheduler
 
-    pipe = load_model(name)
+    pipe = load_model(name, STRENGTHS.get(change, 1.0))
     pipe.scheduler = DDIMScheduler.from_config(pipe.scheduler.config)
-    if noisy:
+    if change == "weight noise":
         generator = torch.Generator().manual_seed(1)
         for weight in pipe.unet.parameters():
             if weight.numel() > 1:
