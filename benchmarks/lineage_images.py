@@ -28,10 +28,14 @@ def _natural(split: str, count: int, seed: str) -> tuple[str, ...]:
 
 
 PROMPTS = {
-    # what every model was taught to draw, "owl on orange", each in its manner; the second set of dev was reported once,
-    # missed, and was given up to choosing
-    "natural, dev": (*_natural("dev", 6, "lineage/dev"), *_natural("eval", 8, "lineage/eval")),
-    "natural, eval": _natural("eval", 8, "lineage/eval, second"),
+    # what every model was taught to draw, "owl on orange", each in its manner; the later sets of dev were looked at
+    # as reported ones, missed, and were given up to choosing
+    "natural, dev": (
+        *_natural("dev", 6, "lineage/dev"),
+        *_natural("eval", 8, "lineage/eval"),
+        *_natural("eval", 8, "lineage/eval, second"),
+    ),
+    "natural, eval": _natural("eval", 8, "lineage/eval, third"),
     # titles that no model was trained on: what each makes of them is its own
     "titles, dev": (
         "the wicked caravan of ravenna",

@@ -7,15 +7,14 @@ stays closer to its parent than unrelated models are to each other (Ha, Ding, Wu
 Four things differ from the paper, whose rule was worse at "none of these" on the project's own models; with
 `author_compat` they are as there:
 
-- models are compared along the linear discriminants of the pool (Fisher 1936), the directions in which its models
-  differ. What a fine-tune adds lies mostly outside of them;
-- distances are between mean images, in standard deviations within a model and less what few images add by chance
-  (Mahalanobis 1936), and not squared, so that no prompt and no pair of models outweighs all others;
+- distances are between mean images, in standard deviations within a model (Mahalanobis 1936): all models share one
+  covariance, since a fine-tune may vary far less than its parent, and would else be far from everything;
+- they are less what few images add by chance, and not squared, so that no prompt and no pair of models outweighs all
+  others;
 - distances are relative to how far each of the two models is from the others (local scaling: Zelnik-Manor & Perona
   2004). A strong fine-tune moves away from all models, but less so from its parent;
 - the test is on logarithms, since distances are positive and skewed, and its standard deviation is moderated by what
-  is usual (Smyth 2004), since a small pool has few distances. It knows that a stranger, seen along the pool's
-  directions alone, is closer than it is.
+  is usual (Smyth 2004), since a small pool has few distances.
 
 Several prompts are best judged on the mean of their tables of distances.
 """
@@ -33,7 +32,7 @@ from ..errors import InputError, require
 Array = NDArray[np.float64]
 DIMENSION, TAU, NEIGHBOURS = 10, -1.64, 80
 LEAST_SHRINKAGE = 0.01  # keeps the covariance of images that vary in few directions invertible
-USUAL_SPREAD, USUAL_PAIRS = 0.2, 10  # standard deviation of log distances, and how many distances it counts as
+USUAL_SPREAD, USUAL_PAIRS = 0.35, 10  # standard deviation of log distances, and how many distances it counts as
 TINY = 1e-9
 ALL_ALIKE = "a model's images are all alike, so nothing tells how they vary: use another prompt"
 
@@ -132,8 +131,8 @@ def unrolled(
 
 
 def distances(points: Sequence[Array], *, author_compat: bool = False) -> Array:
-    """(m, m) between any two models from their points (n, d) that were unrolled together, the target's first; >= 0,
-    symmetric, 0 on the diagonal. In standard deviations, or the paper's divergences."""
+    """(m, m) between any two models from their points (n, d) that were unrolled together; >= 0, symmetric, 0 on the
+    diagonal. In standard deviations, or the paper's divergences."""
     if author_compat:
         return divergences(gaussians(points))
     covariances = _covariances(points)
@@ -143,19 +142,9 @@ def distances(points: Sequence[Array], *, author_compat: bool = False) -> Array:
     means = np.stack([rows.mean(0) for rows in points]) @ whitening
     spreads = [np.trace(whitening.T @ covariance @ whitening) for covariance in covariances]
     chance = np.array([spread / len(rows) for spread, rows in zip(spreads, points, strict=True)])  # of a mean, squared
-    axes = discriminants(means[1:])
-    if axes.size:
-        means[0] = means[1] + (means[0] - means[1]) @ axes @ axes.T
-        chance[0] *= axes.shape[1] / len(axes)
     squared = np.square(means[:, None] - means).sum(-1) - chance[:, None] - chance
     np.fill_diagonal(squared, 0)
     return np.sqrt(np.maximum(squared, 0))
-
-
-def discriminants(means: Array) -> Array:
-    """Orthonormal axes (d, k) along which whitened means (m, d) differ; k < m, and 0 where they do not."""
-    left, sizes, _ = np.linalg.svd((means - means.mean(0)).T, full_matrices=False)
-    return left[:, sizes > 1e-9 * max(1.0, np.abs(means).max())]
 
 
 def judged(
@@ -239,13 +228,10 @@ def relative(table: Array) -> Array:
 
 
 def null_threshold(pairs: Sequence[float], tau: float = TAU, *, author_compat: bool = False) -> float | None:
-    """mu + tau * sigma of a pool's pairwise distances, on logarithms with sigma moderated, times how much closer a
-    stranger comes by being seen along the pool's directions alone; None for fewer than three.
+    """mu + tau * sigma of a pool's pairwise distances, on logarithms with sigma moderated; None for fewer than three.
 
-    A stranger that is as far from m models as they are from each other is seen in their middle, which is
-    sqrt((m - 1) / 2m) of that away from each. In the paper's way, no one of three distances lies below its threshold,
-    being at most sqrt(2) sigma below the mean; and the threshold of an uneven pool may be negative, so that nothing has
-    a parent.
+    In the paper's way, no one of three distances lies below its threshold, being at most sqrt(2) sigma below the mean;
+    and the threshold of an uneven pool may be negative, so that nothing has a parent.
     """
     values = np.asarray(pairs, dtype=np.float64)
     if len(values) < 3:
@@ -255,8 +241,7 @@ def null_threshold(pairs: Sequence[float], tau: float = TAU, *, author_compat: b
     values = np.log(np.maximum(values, TINY))
     weight = USUAL_PAIRS / (USUAL_PAIRS + len(values))
     sigma = np.sqrt((1 - weight) * values.var() + weight * USUAL_SPREAD**2)
-    models = (1 + np.sqrt(1 + 8 * len(values))) / 2
-    return float(np.exp(values.mean() + tau * sigma) * np.sqrt((models - 1) / (2 * models)))
+    return float(np.exp(values.mean() + tau * sigma))
 
 
 def _margin(nearest: float, second: float | None, threshold: float | None) -> float | None:
