@@ -104,9 +104,9 @@ def foreground(emoji: str, scale: float, angle: float, x: float, y: float) -> Im
     return layer
 
 
-def random_foreground(rng: random.Random, some: Sequence[str] | None = None) -> Image.Image:
-    """One of some emoji, by default of all others, large, anywhere near the middle."""
-    emoji = rng.choice(some or other_emoji())
+def random_foreground(rng: random.Random) -> Image.Image:
+    """Any other emoji, large, anywhere near the middle."""
+    emoji = rng.choice(other_emoji())
     return foreground(
         emoji, rng.uniform(0.5, 0.8), rng.uniform(-25, 25), rng.uniform(0.38, 0.62), rng.uniform(0.38, 0.62)
     )
