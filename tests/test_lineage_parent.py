@@ -163,6 +163,14 @@ def test_the_parent_needs_a_majority_of_prompts():
     assert found.decision == UNDECIDED and found.parent is None and "No majority" in found.headline()
 
 
+def test_a_child_that_chance_alone_tells_from_its_parent_has_a_margin_of_a_sane_size():
+    same = tables(1, 0)["near 0"].copy()
+    same[0, 1] = same[1, 0] = 0
+    found = said({"same": same})
+    assert found.parent == "ada" and found.distances["ada"] == 0
+    assert found.margin == pytest.approx(sorted(found.distances.values())[1] / 0.01)
+
+
 def test_prompts_are_drawn_again():
     found = together(2, 1)
     # two or three of three draws are of the first two prompts

@@ -19,6 +19,7 @@ from .multiscale import MultiScale
 DRAWS = 200
 FEW, ENOUGH = 30, 8  # images, prompts; with fewer the answer hangs on single ones
 PER_CALL = 16  # images in memory
+FINEST = 0.01  # of a distance
 UNTESTED, UNDECIDED, TARGET = "not tested", "no majority", "the target"
 _TAKEN = (NONE, UNTESTED, UNDECIDED, TARGET)
 
@@ -62,9 +63,12 @@ class Parentage:
 
     @property
     def margin(self) -> float | None:
-        """How many times farther the second closest is than the closest, >= 1; None for a pool of one."""
-        near = sorted(self.distances.values())
-        return near[1] / max(near[0], 1e-12) if len(near) > 1 else None
+        """How many times farther the second closest is than the closest; None for a pool of one.
+
+        A distance that chance explains is 0; it counts as `FINEST`, so that the ratio says something.
+        """
+        near = [max(value, FINEST) for value in sorted(self.distances.values())]
+        return near[1] / near[0] if len(near) > 1 else None
 
     @property
     def fewest(self) -> int:
