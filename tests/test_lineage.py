@@ -198,6 +198,14 @@ def test_models_of_the_pool_that_are_one_are_kept_once():
     assert turned.dropped == {"ada": "ada again"} and turned.parent == "ada again"
 
 
+def test_two_models_that_are_one_and_another_are_a_pool_of_two():
+    """The distances of three would tell of an unrelated model what is true of one and its double."""
+    pool = {**corners(2), "ada again": cloud([8, 0], 77)}
+    found = lineage(cloud([0, 7], 9), pool)
+    assert (found.dropped, found.nearest) == ({"ada again": "ada"}, "bo")
+    assert not found.tested and found.parent is None
+
+
 def test_a_pool_of_one_or_two_is_not_tested():
     target = cloud([7, 0, 0, 0], 9)
     two = lineage(target, corners(2))

@@ -88,7 +88,7 @@ def lineage(
 
     The target has no parent in the pool if min_i D(target, i) >= mu + tau * sigma, with mean and standard deviation
     of the pool's own pairwise distances; otherwise its parent is the closest. Models of the pool that are closer to
-    each other than that are one for this purpose: the first of them is kept, as long as three models are left.
+    each other than that are one for this purpose: the first of them is kept. Fewer than three are not tested.
 
     Args:
         target_embeddings: (n, D) of images that the target made of one prompt.
@@ -161,8 +161,7 @@ def judged(
         pairs = {(a, b): float(table[a + 1, b + 1]) for a, b in combinations(range(len(kept)), 2)}
         threshold = null_threshold(list(pairs.values()), tau, author_compat=author_compat)
         first, second = min(pairs, key=lambda pair: pairs[pair], default=(0, 0))
-        # below three models nothing could be tested
-        if threshold is None or len(kept) == 3 or pairs[first, second] >= threshold:
+        if threshold is None or pairs[first, second] >= threshold:
             break
         dropped[names[kept[second]]] = names[kept[first]]
         del kept[second]
