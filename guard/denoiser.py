@@ -15,8 +15,9 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from .errors import InputError, NonFiniteError, NotApplicable, OutOfMemory
+from .errors import InputError, NonFiniteError, NotApplicable
 from .levels import Levels, NoiseLevel
+from .memory import memory_needed
 
 PredictionType = Literal["epsilon", "v", "sample", "flow"]
 PREDICTION_TYPES = ("epsilon", "v", "sample", "flow")
@@ -191,13 +192,11 @@ class Denoiser(ABC):
             raise InputError(f"{len(condition)} conditions do not fit {rows} rows: give one, or one per row")
         with nullcontext() if grad else torch.no_grad():
             x = x.to(self.device)
-            try:
+            with memory_needed(
+                f"the device has no memory for {rows} rows of {tuple(x.shape[1:])} in one call: "
+                "ask for fewer draws or prompts at a time"
+            ):
                 raw = self.output(x.to(self.input_dtype), level.time, condition)
-            except torch.OutOfMemoryError as error:
-                raise OutOfMemory(
-                    f"the device has no memory for {rows} rows of {tuple(x.shape[1:])} in one call: "
-                    "ask for fewer draws or prompts at a time"
-                ) from error
             prediction = Prediction.from_output(self.prediction_type, raw, x, level)
         if not grad and not torch.isfinite(raw).all():
             raise NonFiniteError(

@@ -1,9 +1,42 @@
-"""Files that are either the old one or the whole new one, whenever somebody looks or the power fails."""
+"""Files: read whole, bounded and regular only; written so that they are the old one or the new one, never half."""
 
 import os
 import secrets
+import stat
 from contextlib import suppress
 from pathlib import Path
+
+
+def read_regular(path: Path, limit: int) -> bytes:
+    """All bytes of a regular file.
+
+    Raises:
+        OSError: It is missing or cannot be read.
+        ValueError: It is larger than `limit` bytes or no regular file (a pipe may never end), or no file can have that
+            name.
+    """
+    # a pipe must not keep us waiting, and what is checked must be what is read
+    flags = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
+    handle = os.open(path, flags)
+    try:
+        if not stat.S_ISREG(os.fstat(handle).st_mode):
+            raise ValueError("it is no regular file: give the file itself")
+        with os.fdopen(handle, "rb", closefd=False) as file:
+            data = file.read(limit + 1)
+    finally:
+        os.close(handle)
+    if len(data) > limit:
+        raise ValueError(f"it is larger than {size_text(limit)}")
+    return data
+
+
+def size_text(size: int) -> str:
+    """A number of bytes in words: "10 MiB"."""
+    for unit in ("bytes", "KiB", "MiB"):
+        if size < 1024:
+            return f"{size} {unit}"
+        size //= 1024
+    return f"{size} GiB"
 
 
 def write_atomically(path: Path, data: bytes) -> None:

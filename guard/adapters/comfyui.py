@@ -11,6 +11,7 @@ from torch import Tensor
 from ..denoiser import Condition, Denoiser, PredictionType, fingerprint
 from ..errors import InputError, NotApplicable
 from ..levels import Levels
+from ..memory import is_out_of_memory
 from .comfyui_call import Conditioning, clean_latents
 from .comfyui_conditioning import Templates
 from .comfyui_weights import patches_of, weights_and_patches
@@ -222,7 +223,7 @@ class ComfyDenoiser(Denoiser):
         try:
             x0 = clean_latents(self.model, own, sigmas, self.write(condition), grad=grad)
         except RuntimeError as error:
-            if isinstance(error, torch.OutOfMemoryError) or ("size" not in str(error) and "shape" not in str(error)):
+            if is_out_of_memory(error) or ("size" not in str(error) and "shape" not in str(error)):
                 raise
             raise InputError(
                 f"the model cannot take this conditioning or latent ({str(error).splitlines()[0]}): "

@@ -9,6 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ..memory import is_out_of_memory
+
 Conditioning = list[Any]
 
 
@@ -23,7 +25,7 @@ def clean_latents(model: Any, x: Tensor, sigma: Tensor, conditioning: Conditioni
         grad: Keep the graph, of x and of the texts.
 
     Raises:
-        torch.OutOfMemoryError: Not even one row fits; without grad, batches are halved until they do.
+        RuntimeError: Not even one row fits; without grad, batches are halved until they do.
     """
     if grad:
         _load(model)
@@ -38,8 +40,8 @@ def clean_latents(model: Any, x: Tensor, sigma: Tensor, conditioning: Conditioni
 def _halving(model: Any, x: Tensor, sigma: Tensor, conditioning: Conditioning) -> Tensor:
     try:
         return _ask(model, x, sigma, conditioning, grad=False)
-    except torch.OutOfMemoryError:
-        if len(x) == 1:
+    except (RuntimeError, MemoryError) as error:
+        if len(x) == 1 or not is_out_of_memory(error):
             raise
     import comfy.model_management
 

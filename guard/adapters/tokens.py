@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from ..denoiser import Condition
-from ..errors import OutOfMemory
+from ..memory import memory_needed
 
 Span = tuple[int, int]  # of characters
 Score = Callable[[Condition, bool], Tensor]  # of P conditions, (P,); with True, differentiable in their tensors
@@ -37,11 +37,9 @@ def span_gradients(
     """
     with torch.inference_mode(False), torch.enable_grad(), _tracked(encoders) as tracked:
         total = score(encode(prompt)).sum()
-        try:
+        with memory_needed("the device has no memory for the gradient of a single row"):
             # only what is asked for: backward() would leave gradients on the model's weights
             gradients = torch.autograd.grad(total, list(tracked.values()), allow_unused=True)
-        except torch.OutOfMemoryError as error:
-            raise OutOfMemory("the device has no memory for the gradient of a single row") from error
     found = dict(zip(tracked, gradients, strict=True))
     totals = [0.0] * len(spans)
     for encoder, (tokenizer, limit) in zip(encoders, tokenizers, strict=True):

@@ -56,7 +56,7 @@ def _options(
 def run_app(arguments: Sequence[str]) -> int:
     """Runs one command and returns its exit code.
 
-    0 clear, 2 bad input, 3 likely memorized, 4 an image is not as its sidecar says, 130 stopped.
+    The codes are those of `console`, the same for every command.
     """
     try:
         code: Any = app(args=list(arguments), prog_name="cryptomnesia", standalone_mode=False)

@@ -7,7 +7,15 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TextColumn, TimeRemainingColumn
 from rich.text import Text
 
-EXIT_CLEAR, EXIT_BAD_INPUT, EXIT_MEMORIZED, EXIT_STOPPED = 0, 2, 3, 130
+from ..printable import printable_line
+
+# the same in every command, and in README
+EXIT_CLEAR = 0  # asked, and clear; intact, and vouched for
+EXIT_BAD_INPUT = 2  # bad input, or it cannot be told
+EXIT_MEMORIZED = 3  # something was found
+EXIT_CHANGED = 4  # it does not match
+EXIT_NO_VERDICT = 5  # uncalibrated or not applicable; nobody vouches for it
+EXIT_STOPPED = 130
 _LOOKS = {
     "memorized": ("▲ likely memorized", "bold red"),
     "clear": ("✓ clear", "green"),
@@ -30,8 +38,7 @@ def stderr() -> Console:
 
 def fail(message: str) -> None:
     """One plain line on stderr, however long and whatever it quotes."""
-    line = " ".join(message.split())
-    sys.stderr.write(f"cryptomnesia: {line}\n")
+    sys.stderr.write(f"cryptomnesia: {printable_line(message)}\n")
 
 
 def verdict_text(verdict: str) -> Text:

@@ -6,7 +6,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from ..errors import InputError, NonFiniteError, OutOfMemory
+from ..errors import InputError, NonFiniteError
+from ..memory import memory_needed
 
 if TYPE_CHECKING:
     import numpy as np
@@ -163,7 +164,6 @@ class Sampler:
 
     def _one(self, arguments: dict[str, Any], advance: Callable[[int], None]) -> "NDArray[np.uint8]":
         import numpy as np
-        import torch
 
         done = 0
 
@@ -177,9 +177,8 @@ class Sampler:
         if "callback_on_step_end" in self._known:
             arguments["callback_on_step_end"] = step_done
         try:
-            made = self.pipe(**arguments).images
-        except torch.OutOfMemoryError as error:
-            raise OutOfMemory("the device has no memory for one image: give a smaller --height and --width") from error
+            with memory_needed("the device has no memory for one image: give a smaller --height and --width"):
+                made = self.pipe(**arguments).images
         except ValueError as error:
             raise InputError(f"{type(self.pipe).__name__} refuses to sample: {error}") from error
         advance(self.steps - done)

@@ -10,12 +10,10 @@ from rich.text import Text
 
 from ..errors import InputError
 from . import options
-from .console import EXIT_BAD_INPUT, EXIT_CLEAR, fail, stdout
+from .console import EXIT_BAD_INPUT, EXIT_CHANGED, EXIT_CLEAR, fail, stdout
 
 if TYPE_CHECKING:
     from ..sidecar import Verification
-
-EXIT_CHANGED = 4
 
 
 def verify(

@@ -13,14 +13,13 @@ import torch
 from torch import Tensor
 
 from ..errors import CalibrationError, CryptomnesiaError, MemorizationBlocked, MemorizationWarning, NotApplicable
+from ..memory import is_out_of_memory
 from ..mitigation.mend import METHODS, failed, mend, stacked
 from ..mitigation.result import Mended
 from ..report import MemorizationReport
 from ..signals.memorization import derived_seed, draw_noise
 from .first_step import FirstLook, FirstStep, PrivateDraws, look, without_extras
 from .request import RandomState, Request
-
-_FAILURES = (CryptomnesiaError, torch.OutOfMemoryError)  # of a check or a mitigation
 
 
 class _Again(BaseException):
@@ -109,7 +108,9 @@ class Run:
             self.reports = self._look(step)
             if not self.tried and self.guard.policy in METHODS:
                 self._mend(step)
-        except _FAILURES as reason:  # a check that fails must not take the user's image with it
+        except (CryptomnesiaError, RuntimeError) as reason:  # a check that fails must not take the user's image with it
+            if not isinstance(reason, CryptomnesiaError) and not is_out_of_memory(reason):
+                raise
             self.reports = self._without_verdict(str(reason))
         self.reports = [self._with_mitigation(i, report) for i, report in enumerate(self.reports)]
         last = self.guard.otherwise if self.guard.policy in METHODS else self.guard.policy
@@ -197,7 +198,9 @@ class Run:
                 rewriter=guard.rewriter,
                 words=guard.words,
             )
-        except _FAILURES as error:
+        except (CryptomnesiaError, RuntimeError) as error:
+            if not isinstance(error, CryptomnesiaError) and not is_out_of_memory(error):
+                raise
             return failed(guard.policy, prompt, str(error))
 
     def _mended_arguments(self, step: FirstStep, held: dict[int, Mended]) -> dict[str, Any]:

@@ -9,8 +9,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from ..errors import InputError, NonFiniteError, OutOfMemory, require
+from ..errors import InputError, NonFiniteError, require
 from ..files import write_atomically
+from ..memory import memory_needed
 
 IMAGES = 100
 PER_CALL = 8
@@ -110,9 +111,8 @@ def _sampled(pipe: Any, recipe: Recipe, numbers: list[int]) -> Iterator[Any]:
     arguments["generator"] = [torch.Generator().manual_seed(recipe.noise_seed(number)) for number in numbers]
     pipe.set_progress_bar_config(disable=True)
     try:
-        made = pipe([recipe.prompt] * len(numbers), output_type="np", **arguments).images
-    except torch.OutOfMemoryError as error:
-        raise OutOfMemory(f"the device has no memory for {len(numbers)} images in one call: make fewer") from error
+        with memory_needed(f"the device has no memory for {len(numbers)} images in one call: make fewer"):
+            made = pipe([recipe.prompt] * len(numbers), output_type="np", **arguments).images
     except ValueError as error:
         raise InputError(f"{type(pipe).__name__} refuses to sample: {error}") from error
     if not np.isfinite(made).all():

@@ -12,12 +12,14 @@ import torch
 from torch import Tensor
 
 from ..denoiser import Condition, Prediction
-from ..errors import InputError, NonFiniteError, NotApplicable, OutOfMemory
+from ..errors import InputError, NonFiniteError, NotApplicable
 from ..generation.attach import original_call
 from ..generation.first_step import is_empty, own_copy, without_extras
 from ..levels import NoiseLevel
+from ..memory import memory_needed
 
 STEPS = 50
+NO_MEMORY = "the device has no memory for one image: give a smaller height and width"
 FROM_THE_END = 3  # of 50 steps: at the very last, what the autoencoder left in training latents drowns the rest
 
 
@@ -107,10 +109,8 @@ class Sampling:
         scheduler = self.pipe.scheduler
         try:
             self.pipe.scheduler = copy.deepcopy(scheduler)
-            with watch.watching():
+            with memory_needed(NO_MEMORY), watch.watching():
                 made = self.call(self.pipe, prompt, **self._arguments).images
-        except torch.OutOfMemoryError as error:
-            raise OutOfMemory("the device has no memory for one image: give a smaller height and width") from error
         except ValueError as error:
             raise InputError(f"{type(self.pipe).__name__} refuses to sample: {error}") from error
         finally:

@@ -14,6 +14,7 @@ from torch import Tensor
 from ..calibration import Calibration
 from ..denoiser import Condition, Denoiser
 from ..errors import InputError, OutOfMemory
+from ..memory import memory_needed
 from .objective import COMFORTABLE, LIMIT, Objective
 
 LEARNING_RATE = 0.05
@@ -96,10 +97,11 @@ def comfortable(calibration: Calibration) -> float:
 def _gradient(loss: Tensor, text: Tensor, objective: Objective) -> Tensor | None:
     """Of the text alone. None, and one row at a time from now on, if memory runs out the first time."""
     try:
-        return torch.autograd.grad(loss.sum(), text)[0]
-    except torch.OutOfMemoryError as error:
+        with memory_needed("the device has no memory for the gradient of a single row"):
+            return torch.autograd.grad(loss.sum(), text)[0]
+    except OutOfMemory:
         if not objective.guidance.save_memory():
-            raise OutOfMemory("the device has no memory for the gradient of a single row") from error
+            raise
         return None
 
 

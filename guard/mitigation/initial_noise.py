@@ -10,7 +10,8 @@ from torch import Tensor
 
 from ..calibration import Combination
 from ..denoiser import Condition, Denoiser
-from ..errors import InputError, OutOfMemory
+from ..errors import InputError
+from ..memory import memory_needed
 from ..signals.guidance import Guidance
 from ..signals.memorization import derived_seed
 from ..signals.rings import ring_energy
@@ -98,9 +99,7 @@ def optimise_noise(
             sharpness = (guidance(x + direction) - here).square().sum()
             if target is not None and sharpness.item() <= target:
                 break
-            try:
+            with memory_needed("the device has no memory for the gradient at the initial noise"):
                 x.grad = torch.autograd.grad(sharpness + norm_weight * x.square().sum(), x)[0]
-            except torch.OutOfMemoryError as error:
-                raise OutOfMemory("the device has no memory for the gradient at the initial noise") from error
             optimiser.step()
     return x.detach()

@@ -1,12 +1,11 @@
 """Reading and writing the files around an image: bounded, regular files only, never half-written."""
 
 import errno
-import os
-import stat
 from pathlib import Path
 
 from ..errors import SidecarError
-from ..files import write_atomically
+from ..files import read_regular, write_atomically
+from ..printable import printable
 
 SIDECAR, C2PA = ".cryptomnesia.json", ".c2pa"
 _ABSENT = (errno.ENOENT, errno.ENOTDIR, errno.ENAMETOOLONG)
@@ -36,32 +35,14 @@ def read_file(path: Path, most: int, what: str) -> bytes:
 
 def read_if_there(path: Path, most: int, what: str) -> bytes | None:
     """As `read_file`, but None where there is no such file."""
-    # a pipe must not keep us waiting, and what is checked must be what is read
-    flags = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
     try:
-        handle = os.open(path, flags)
+        return read_regular(path, most)
     except OSError as error:
         if error.errno in _ABSENT:
             return None
         raise SidecarError(f"the {what} {path} cannot be read: {error.strerror}") from error
     except ValueError as error:
-        raise SidecarError(f"the name of the {what} cannot be used: {error}") from error
-    try:
-        return _read(handle, path, most, what)
-    except OSError as error:
-        raise SidecarError(f"the {what} {path} cannot be read: {error.strerror}") from error
-    finally:
-        os.close(handle)
-
-
-def _read(handle: int, path: Path, most: int, what: str) -> bytes:
-    if not stat.S_ISREG(os.fstat(handle).st_mode):
-        raise SidecarError(f"the {what} {path} is no regular file: give the file itself")
-    with os.fdopen(handle, "rb", closefd=False) as file:
-        data = file.read(most + 1)
-    if len(data) > most:
-        raise SidecarError(f"the {what} {path} is larger than {most >> 20} MiB: it is not read")
-    return data
+        raise SidecarError(f"the {what} {printable(path)} cannot be used: {error}") from error
 
 
 def write_file(path: Path, data: bytes, what: str) -> None:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..errors import InputError
-from .values import printable
+from ..printable import printable
 
 MOST_NAMES = 8  # that one line can tell
 

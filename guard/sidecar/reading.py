@@ -2,18 +2,15 @@
 
 import datetime
 import json
-import math
-from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 from ..errors import SidecarError, require
+from ..printable import printable
+from ..strict_json import parse_json
 from .files import read_file
 from .statement import LIMIT
-from .values import printable
-
-DEPTH = 32  # a statement needs 7
 
 
 def read_statement(path: str | Path) -> dict[str, Any]:
@@ -29,17 +26,9 @@ def read_statement(path: str | Path) -> dict[str, Any]:
 def parse(data: bytes) -> dict[str, Any]:
     """The statement in these bytes. Raises SidecarError, which says in one line what is wrong."""
     try:
-        document = json.loads(
-            data.decode("utf-8"), object_pairs_hook=_unique, parse_constant=_refuse, parse_float=_finite
-        )
-        _require_depth(document)
-        json.dumps(document, ensure_ascii=False).encode()  # lone surrogates are no text
-    except RecursionError as error:
-        raise SidecarError("the sidecar is nested too deeply: it was not written by this program") from error
-    except (UnicodeDecodeError, UnicodeEncodeError) as error:
-        raise SidecarError(f"the sidecar is no UTF-8 text ({error.reason})") from error
+        document = parse_json(data)
     except ValueError as error:
-        raise SidecarError(f"the sidecar is no valid JSON: {printable(error)}") from error
+        raise SidecarError(f"the sidecar cannot be used: {error}") from error
     _require_schema(document)
     created(document)
     return document
@@ -52,40 +41,6 @@ def created(document: dict[str, Any]) -> datetime.datetime:
         return datetime.datetime.strptime(text, "%Y-%m-%dT%H:%M:%SZ").replace(tzinfo=datetime.timezone.utc)
     except ValueError as error:
         raise SidecarError(f"the sidecar's time {printable(text)} does not exist") from error
-
-
-def _unique(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) != len(pairs):
-        # readers differ in which of the two they believe
-        raise ValueError("a key appears twice")
-    return found
-
-
-def _refuse(name: str) -> Any:
-    raise ValueError(f"{name} is no number in JSON")
-
-
-def _finite(text: str) -> float:
-    value = float(text)
-    if not math.isfinite(value):
-        raise ValueError("a number is too large")
-    return value
-
-
-def _require_depth(document: Any) -> None:
-    level = [document]
-    for _ in range(DEPTH):
-        level = [item for value in level for item in _children(value)]
-        if not level:
-            return
-    raise ValueError("it is nested too deeply")
-
-
-def _children(value: Any) -> Any:
-    if isinstance(value, dict):
-        return value.values()
-    return value if isinstance(value, list) else ()
 
 
 @cache

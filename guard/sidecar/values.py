@@ -27,10 +27,3 @@ def plain(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return [plain(item) for item in value]
     raise InputError(f"a sidecar holds numbers and texts, not {type(value).__name__}: convert it first")
-
-
-def printable(text: Any, most: int = 200) -> str:
-    """A text from a file as one harmless line: no control or direction characters, nothing endless."""
-    line = "".join(c if c.isprintable() else " " for c in str(text)[: most + 1])
-    line = " ".join(line.split())
-    return line if len(line) <= most else line[: most - 3] + "..."

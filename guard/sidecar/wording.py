@@ -4,8 +4,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ..printable import printable
 from .findings import told
-from .values import printable
 
 if TYPE_CHECKING:
     from .c2pa import Signature

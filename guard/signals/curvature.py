@@ -26,7 +26,8 @@ import torch
 from torch import Tensor
 
 from ..denoiser import Condition, Denoiser, NoiseLevel
-from ..errors import InputError, NonFiniteError, OutOfMemory
+from ..errors import InputError, NonFiniteError
+from ..memory import memory_needed
 from .batching import default_rows, in_batches
 from .difference import Baseline, Difference
 from .smoothing import smooth
@@ -154,11 +155,9 @@ def _recorded(ask: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
     """The same with gradients, whether or not they are on."""
 
     def recorded(rows: Tensor) -> Tensor:
-        try:
-            with torch.enable_grad():
-                return ask(rows)
-        except torch.OutOfMemoryError as error:
-            raise OutOfMemory(f"no memory to differentiate {2 * len(rows)} rows: use estimator='forward'") from error
+        words = f"no memory to differentiate {2 * len(rows)} rows: use estimator='forward'"
+        with memory_needed(words), torch.enable_grad():
+            return ask(rows)
 
     return recorded
 

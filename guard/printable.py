@@ -1,0 +1,14 @@
+"""Text from outside, made harmless for a terminal, a log or a message of one line."""
+
+from typing import Any
+
+
+def printable(text: Any, most: int = 200) -> str:
+    """A text as one line of at most `most` characters, without control, escape or direction characters."""
+    line = printable_line(str(text)[: most + 1])
+    return line if len(line) <= most else line[: most - 3] + "..."
+
+
+def printable_line(text: str) -> str:
+    """The whole text as one line: what is not printable, e.g. ESC, C1 or right-to-left marks, becomes a space."""
+    return " ".join("".join(c if c.isprintable() else " " for c in text).split())

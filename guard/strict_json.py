@@ -1,0 +1,85 @@
+"""JSON from outside, read strictly: what readers could understand in two ways, or what stalls them, is refused."""
+
+import json
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from .files import read_regular
+from .printable import printable
+
+DEPTH = 32
+
+
+def read_json(path: Path, limit: int, depth: int = DEPTH) -> Any:
+    """What a JSON file holds.
+
+    Args:
+        path: A regular file.
+        limit: Most bytes that are read.
+        depth: Most levels of nesting.
+
+    Raises:
+        OSError: It cannot be read.
+        ValueError: It is larger, no regular file, or not what `parse_json` takes; one line says why.
+    """
+    return parse_json(read_regular(path, limit), depth)
+
+
+def parse_json(data: bytes | str, depth: int = DEPTH) -> Any:
+    """What a JSON text says.
+
+    Args:
+        data: UTF-8, without a byte order mark.
+        depth: Most levels of nesting.
+
+    Raises:
+        ValueError: No UTF-8 or no JSON, a key twice, NaN, infinity or a number beyond a double, a lone surrogate, or
+            deeper nesting; one line says which.
+    """
+    try:
+        text = data if isinstance(data, str) else data.decode("utf-8")
+        document = json.loads(text, object_pairs_hook=_unique, parse_constant=_refuse, parse_float=_finite)
+        _require_depth(document, depth)
+        json.dumps(document, ensure_ascii=False).encode()
+    except RecursionError as error:
+        raise ValueError("it is nested too deeply") from error
+    except (UnicodeDecodeError, UnicodeEncodeError) as error:
+        raise ValueError(f"it is no UTF-8 text ({error.reason})") from error
+    except json.JSONDecodeError as error:
+        raise ValueError(f"it is no valid JSON: {printable(error)}") from error
+    return document
+
+
+def _unique(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        raise ValueError("a key appears twice")  # readers differ in which of the two they believe
+    return found
+
+
+def _refuse(name: str) -> Any:
+    raise ValueError(f"{name} is no number in JSON")
+
+
+def _finite(text: str) -> float:
+    value = float(text)
+    if not math.isfinite(value):
+        raise ValueError("a number is too large")
+    return value
+
+
+def _require_depth(document: Any, depth: int) -> None:
+    level = [document]
+    for _ in range(depth):
+        level = [item for value in level for item in _children(value)]
+        if not level:
+            return
+    raise ValueError("it is nested too deeply")
+
+
+def _children(value: Any) -> Any:
+    if isinstance(value, dict):
+        return value.values()
+    return value if isinstance(value, list) else ()
