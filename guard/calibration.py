@@ -21,7 +21,7 @@ import torch
 from torch import Tensor
 
 from .calibration_file import LEAST, MOST_DRAWS, SCHEMA, read_values
-from .calibration_misfit import Binding, misfit
+from .calibration_misfit import Binding, binding_of, misfit
 from .denoiser import Condition, Denoiser
 from .errors import CalibrationError, InputError, NonFiniteError
 from .false_discovery import adjusted, standing
@@ -156,9 +156,7 @@ class Calibration:
 
         The denoiser's fingerprint may be given where it is known already.
         """
-        known = fingerprint or denoiser.fingerprint
-        now = Binding(denoiser.family, str(denoiser.dtype), known, tuple(latent_shape), draws)
-        found = misfit(self.binding, now, denoiser)
+        found = misfit(self.binding, binding_of(denoiser, latent_shape, draws, fingerprint), denoiser)
         if found is not None:
             raise CalibrationError(f"this calibration is {found}")
 

@@ -14,6 +14,11 @@ class Binding(NamedTuple):
     draws: int
 
 
+def binding_of(denoiser: Any, shape: Sequence[int], draws: int, fingerprint: str | None = None) -> Binding:
+    """What a model asks for now; its fingerprint may be given where it is known already."""
+    return Binding(denoiser.family, str(denoiser.dtype), fingerprint or denoiser.fingerprint, tuple(shape), draws)
+
+
 def misfit(made: Binding, now: Binding, denoiser: Any) -> str | None:
     """What differs and how to mend it, to follow "this calibration is "; None if nothing does.
 
