@@ -225,12 +225,14 @@ class Guard:
 
     def _calibration_for(self, shape: Sequence[int], draws: int | None = None) -> Calibration | None:
         """The calibration for latents of that shape; with "auto" the one that is kept for the model as it is now."""
-        if self._auto:
-            known = self.calibration
-            wanted = binding_of(self.denoiser, shape, draws or (known.draws if known else 0))
-            if known is None or known.binding != wanted:
-                self.calibration, self.why_uncalibrated = calibration_store.find(self.denoiser, shape, draws)
-        return self.calibration
+        known = self.calibration
+        if not self._auto:
+            return known
+        if known is None or known.binding != binding_of(self.denoiser, shape, draws or known.draws):
+            # by a name of its own: another thread may ask for another size meanwhile
+            known, self.why_uncalibrated = calibration_store.find(self.denoiser, shape, draws)
+            self.calibration = known
+        return known
 
     # --- generating ---
 
