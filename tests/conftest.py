@@ -1,6 +1,7 @@
 """Makes the suite steady: the same answer on an idle and on a busy machine, and no test left out unseen in CI."""
 
 import os
+import secrets
 from collections.abc import Iterator
 
 import pytest
@@ -48,3 +49,17 @@ def pytest_make_collect_report(collector: pytest.Collector) -> Iterator[None]:
         reason = report.longrepr[2] if isinstance(report.longrepr, tuple) else str(report.longrepr)
         report.outcome, report.longrepr = "failed", f"left out, although CI can install all it needs: {reason}"
     return report
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _session_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Calibrations of fixtures; never those of whoever runs the tests."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("CRYPTOMNESIA_HOME", str(tmp_path_factory.getbasetemp() / "session-home"))
+        yield
+
+
+@pytest.fixture(autouse=True)
+def _own_home(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each test begins without a kept calibration."""
+    monkeypatch.setenv("CRYPTOMNESIA_HOME", str(tmp_path_factory.getbasetemp() / f"home-{secrets.token_hex(8)}"))

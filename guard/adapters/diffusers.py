@@ -246,6 +246,14 @@ class PipelineDenoiser(Denoiser):
     # --- identity ---
 
     @property
+    def adapter_names(self) -> tuple[str, ...]:
+        """Of the LoRAs that take part now, for messages."""
+        entries = [entry for module in (self.network, *self.text_encoders) for entry in adapters(module)]
+        return tuple(
+            sorted({name for active, merged, off, _ in entries for name in (*merged, *(() if off else active))})
+        )
+
+    @property
     def fingerprint(self) -> str:  # type: ignore[override]
         """Digest of network, text encoders and tokenizers as they answer now, with LoRAs, hooks and the like; looked at
         anew at every access, since any may come or go at any time. InputError under sequential offload."""
