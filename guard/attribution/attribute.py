@@ -137,7 +137,8 @@ def attribute(
 def answers(
     evidence: Evidence, calibration: AttributionCalibration | None, names: Sequence[str | None] | None = None
 ) -> list[Attribution]:
-    """What evidence amounts to, one answer per image."""
+    """What evidence amounts to, one answer per image. Raises InputError for NaN or infinity."""
+    evidence.require_finite()
     names, groups = names or [None] * len(evidence), tuple(evidence.groups)
     if calibration is None:
         return [

@@ -80,7 +80,11 @@ class AttributionCalibration:
         return float(self.held_out[math.floor(self.alpha * (len(self.held_out) + 1)) - 1])
 
     def judge(self, evidence: Evidence) -> Judgement:
-        """Probabilities for images. Raises CalibrationError if the evidence is of other kinds or candidates."""
+        """Probabilities for images.
+
+        Raises CalibrationError if the evidence is of other kinds or candidates, InputError if it holds NaN or infinity.
+        """
+        evidence.require_finite()
         if evidence.names != self.names or set(evidence.groups) != set(self.groups):
             raise CalibrationError(
                 f"this calibration is for the candidates {', '.join(self.names)} and evidence {', '.join(self.groups)},"
@@ -182,9 +186,7 @@ def _checked(evidence: Evidence, maker: Tensor, alpha: float) -> tuple[int, ...]
         raise InputError(f"{len(maker)} makers do not fit {len(evidence)} images: name one for each")
     count = tuple(int((maker == m).sum()) for m in range(len(evidence.names)))
     check_counts(dict(zip(evidence.names, count, strict=True)), alpha)
-    for name, values in evidence.groups.items():
-        if not torch.isfinite(values).all():
-            raise InputError(f"the evidence {name!r} holds NaN or infinity: nothing can be learned from it")
+    evidence.require_finite()
     return count
 
 

@@ -195,6 +195,9 @@ def combined(
         encoder: Its name.
         random: Draws the prompts.
         tau: See `signals.lineage.lineage`.
+
+    Raises:
+        InputError: A distance is NaN or infinity.
     """
     prompts = {prompt: judged(table, names, images[prompt], tau=tau) for prompt, table in tables.items()}
     least = [min(counts) for counts in zip(*images.values(), strict=True)]
