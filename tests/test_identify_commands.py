@@ -87,8 +87,8 @@ def no_picture(place, kind):
 def test_images_that_say_nothing_cost_one_line(command, kind, name, words, capsys, tmp_path):
     no_picture(tmp_path / name, kind)
     out = tmp_path / "x.signature.safetensors"
-    two = ("--candidate", "a=demo", "--candidate", "b=demo")
-    given = (tmp_path / name, *two) if command == "attribute" else ("--images", tmp_path / name, "--out", out)
+    one = ("--candidate", "a=demo")
+    given = (tmp_path / name, *one) if command == "attribute" else ("--images", tmp_path / name, "--out", out)
     assert run(command, *given) == 2
     captured = capsys.readouterr()
     assert words in captured.err and captured.err.count("\n") == 1 and not out.exists()

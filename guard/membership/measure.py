@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ..attribution.candidates import Candidate, encode_prompts
+from ..attribution.likeness import digest_of
 from ..attribution.pictures import fitted, read_picture
 from ..denoiser import Denoiser
 from ..errors import InputError, NonFiniteError
@@ -227,7 +228,7 @@ def _pictures(
         try:
             pixels = read_picture(image, name)
             size = tuple(pixels.shape[-2:])
-            digest = hashlib.sha256(pixels.numpy().tobytes() + repr(size).encode()).hexdigest()
+            digest = digest_of(pixels)
             if digest in names:
                 raise InputError(f"the same picture as {names[digest]}: counted once")
         except InputError as error:
