@@ -46,8 +46,8 @@ def learned(
     """The calibration for these candidates, in this order; made only once.
 
     Raises:
-        InputError: Two candidates of one name or of equal weights, too few images, one that is given as two candidates',
-            or a candidate without prompts where they are needed.
+        InputError: Two candidates of one name or of equal weights, too few images, one that is given as two
+            candidates', or a candidate without prompts where they are needed.
     """
     candidates = check_candidates([one.candidate for one in known])
     silent = [one.candidate.name for one in known if not one.prompts]

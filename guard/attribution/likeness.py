@@ -11,7 +11,8 @@ import torch
 from torch import Tensor
 
 SIDE = 8  # of a small copy, in pixels
-LARGEST, USUAL = 12.0, 2.0  # how far the 8-bit values of a re-encoded image's small copy are off, at most and on average
+LARGEST, USUAL = 12.0, 2.0
+"""How far the 8-bit values of a re-encoded image's small copy are off, at most and on average."""
 
 
 @dataclass(frozen=True)

@@ -73,6 +73,7 @@ def lineage(
     # what is missing or broken is found before images are made
     require("sklearn", "audit")
     eyes = MultiScale(open_encoder(encoder), scale or (1,))
+    _require_different({name or "the target": place for name, place in places.items() if _is_model(place)})
     make_folder(out)
     settings = {"steps": steps, "guidance": guidance, "seed": seed}
     with progress("images") as bar:
@@ -107,6 +108,18 @@ def _check(places: Mapping[str, str], prompts: list[str]) -> None:
     models = [name or "the target" for name, place in places.items() if _is_model(place)]
     if models and not prompts:
         raise InputError(f"{', '.join(models)} must be asked for something: give --prompt, best eight of them")
+
+
+def _require_different(models: Mapping[str, str]) -> None:
+    """Before images are made. Raises InputError, naming both, for two models of equal weights."""
+    known: dict[str, str] = {}
+    for name, place in models.items() if len(models) > 1 else ():
+        other = known.setdefault(open_model(place).fingerprint, name)
+        if other != name:
+            raise InputError(
+                f"{other} and {name} have equal weights: they are one model, and neither is the other's child; leave "
+                "one out to ask about others"
+            )
 
 
 def _read(place: str, prompts: list[str]) -> "Images":
