@@ -15,7 +15,7 @@ from .. import __version__
 from ..errors import InputError, require
 from . import options
 from .attribute import pairs
-from .console import EXIT_CLEAR, progress, stderr, stdout
+from .console import EXIT_CLEAR, EXIT_NO_VERDICT, progress, stderr, stdout
 from .files import make_folder, write_text
 from .models import DEMO, open_model
 
@@ -56,9 +56,10 @@ def lineage(
 ) -> int:
     """Which model of a pool does this one come from, or none of them? Looks at nothing but images.
 
-    Folders hold images of one prompt, or a folder for each prompt. Models are asked for --images images of each
-    --prompt, which are kept: a second run goes on where the first one stopped. Exit code: 0, whatever the answer; 2 bad
-    input.
+    All must be of the same prompts: what images say of theirs is compared. Folders hold images of one prompt, or a
+    folder for each prompt. Models are asked for --images images of each --prompt, which are kept: a second run goes on
+    where the first one stopped. Exit code: 0, whichever it is, also none of these; 2 bad input, such as other prompts,
+    the same images or equal weights; 5 no verdict: a pool too small to test, or no majority among the prompts.
     """
     from ..lineage import MultiScale, find_parent, open_encoder
 
@@ -94,7 +95,7 @@ def lineage(
         answer = find_parent(own, found, encoder=eyes, seed=seed, progress=lambda count: bar.advance(task, count))
     _write(out, answer, {"": own, **found}, places, settings)
     _show(answer, out, as_json)
-    return EXIT_CLEAR
+    return EXIT_CLEAR if answer.verdict else EXIT_NO_VERDICT
 
 
 def _is_model(place: str) -> bool:

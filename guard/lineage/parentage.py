@@ -52,9 +52,14 @@ class Parentage:
     prompts_told: bool = True
 
     @property
+    def verdict(self) -> bool:
+        """Whether there is one: a parent, or none of these."""
+        return self.decision not in (UNTESTED, UNDECIDED)
+
+    @property
     def parent(self) -> str | None:
         """The likely parent, if there is one."""
-        return None if self.decision in (NONE, UNTESTED, UNDECIDED) else self.decision
+        return self.decision if self.verdict and self.decision != NONE else None
 
     @property
     def distances(self) -> dict[str, float]:
