@@ -10,6 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from ..errors import InputError
+from ..prompts.captions import caption_of
 from . import options
 from .console import EXIT_CLEAR, progress, stderr, stdout
 from .images import image_files
@@ -125,15 +126,8 @@ def _learned(
 
     prompts = None
     if prompted:
-        prompts = {name: [_prompt_of(file) for file in files] for name, files in folders.items()}
+        prompts = {name: [caption_of(file) for file in files] for name, files in folders.items()}
     return calibrate_attribution(folders, pool, prompts=prompts, alpha=alpha, progress=advance)  # type: ignore[arg-type]
-
-
-def _prompt_of(file: Path) -> str:
-    beside = file.with_suffix(".txt")
-    if not beside.is_file():
-        raise InputError(f"the prompt of {file} is not known: put it in {beside.name} beside it, or leave out --prompt")
-    return beside.read_text("utf-8").strip()
 
 
 def _answers(

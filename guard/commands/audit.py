@@ -14,6 +14,7 @@ from .attribute import pairs
 from .console import EXIT_STOPPED
 from .images import SUFFIXES
 from .models import DEMO, check_alpha, open_guard, open_model
+from .prompts import tell
 from .watch import Watch
 
 if TYPE_CHECKING:
@@ -39,11 +40,19 @@ Json = Annotated[bool, typer.Option("--json", help="Progress and outcome as JSON
 @audit.command()
 def prompts(
     input: Annotated[
-        Path, typer.Option("--input", "-i", metavar="FILE", help="Prompts: .txt, .jsonl, .csv, .tsv or .parquet.")
+        Path,
+        typer.Option(
+            "--input",
+            "-i",
+            metavar="FILE",
+            help="Prompts: .txt, .csv, .tsv, .json, .jsonl or .parquet, also .gz of these.",
+        ),
     ],
     out: Out,
     model: options.Model = DEMO,
-    column: Annotated[str, typer.Option(help="Column or JSON field that holds the prompts.")] = "prompt",
+    format: options.Format = None,
+    column: options.Column = "prompt",
+    delimiter: options.Delimiter = None,
     calibration: options.CalibrationFile = None,
     alpha: Annotated[float | None, typer.Option(help="False-alarm rate; the calibration's own by default.")] = None,
     draws: Annotated[
@@ -77,7 +86,9 @@ def prompts(
     job = PromptJob(opened, seed, (height, width), alignment)
     settings = {"model": Path(model).name, "column": column, "draws": draws, "alpha": alpha}
     digests = {"model_files": _digest(model), "calibration_file": _digest(calibration)}
-    run = Audit(Prompts(input, column), job, out, settings, digests)
+    source = Prompts(input, column, format, delimiter)
+    run = Audit(source, job, out, settings, digests)
+    tell(source.file)
     watch = Watch(run, quiet, as_json)
     if not _measured(run, job, engine, workers, watch):
         return EXIT_STOPPED

@@ -37,11 +37,15 @@ def check(
     file: Annotated[
         str | None,
         typer.Option(
-            "--file", "-f", metavar="FILE", help="Prompts in a .txt, .csv, .tsv or .jsonl file, or - for stdin."
+            "--file",
+            "-f",
+            metavar="FILE",
+            help="Prompts: .txt, .csv, .tsv, .json, .jsonl or .parquet, also .gz of these, or - for stdin.",
         ),
     ] = None,
     format: options.Format = None,
     column: options.Column = "prompt",
+    delimiter: options.Delimiter = None,
     model: options.Model = "demo",
     calibration: options.CalibrationFile = None,
     alpha: Annotated[float | None, typer.Option(help="False-alarm rate; the calibration's own by default.")] = None,
@@ -58,7 +62,7 @@ def check(
 
     Exit code: 0 none is likely memorized (or no calibration, so no verdict), 3 some are, 2 bad input.
     """
-    source = PromptSource(prompts or [], file, format, column)
+    source = PromptSource(prompts or [], file, format, column, delimiter)
     guard, draws = open_guard(model, calibration, alpha, draws, (height, width))
     chunk = max(1, batch_rows // (ROWS_PER_DRAW * draws))
     reports = guard.check_many(source, seed=seed, draws=draws, height=height, width=width, chunk=chunk)
@@ -68,6 +72,7 @@ def check(
     except KeyboardInterrupt:
         stderr().print(f"stopped after {tally.total} prompts", style="yellow")
         return EXIT_STOPPED
+    source.tell()
     for line in tally.lines(guard.calibration is not None):
         stderr().print(line, soft_wrap=True)
     return EXIT_MEMORIZED if tally.counts.get("memorized") else EXIT_CLEAR

@@ -16,10 +16,16 @@ Seed = Annotated[int, typer.Option(min=0, max=2**64 - 1, help="Seed of the noise
 Height = Annotated[int | None, typer.Option(min=1, help="Image height in pixels; the model's own by default.")]
 Width = Annotated[int | None, typer.Option(min=1, help="Image width in pixels; the model's own by default.")]
 Json = Annotated[bool, typer.Option("--json", help="JSON on stdout, for machines.")]
-Column = Annotated[str, typer.Option(help="Column (CSV) or field (JSON lines) that holds the prompt.")]
+Column = Annotated[str, typer.Option(help="Column of a table, or field of JSON objects, that holds the prompts.")]
+Delimiter = Annotated[
+    str | None,
+    typer.Option(metavar="CHAR", help="Between the cells of a CSV file: , ; or tab; by its first row if not given."),
+]
 Format = Annotated[
     str | None,
-    typer.Option("--format", metavar="[txt|csv|tsv|jsonl]", help="Format of the file; by its name if not given."),
+    typer.Option(
+        "--format", metavar="[txt|csv|tsv|jsonl|json|parquet]", help="Format of the file; by its name if not given."
+    ),
 ]
 CalibrationFile = Annotated[
     Path | None, typer.Option("--calibration", "-c", help="What `cryptomnesia calibrate` wrote for this model.")
