@@ -8,6 +8,7 @@ from rich.table import Table
 from rich.text import Text
 
 from ..errors import InputError
+from ..prompts.captions import caption_of
 from . import options
 from .console import EXIT_CLEAR, EXIT_NO_VERDICT, progress, stderr, stdout
 from .documents import Results
@@ -134,7 +135,7 @@ def _learned(
 
     prompts = None
     if prompted:
-        prompts = {name: [_prompt_of(file) for file in files] for name, files in folders.items()}
+        prompts = {name: [caption_of(file) for file in files] for name, files in folders.items()}
     return calibrate_attribution(folders, pool, prompts=prompts, alpha=alpha, progress=advance)  # type: ignore[arg-type]
 
 
@@ -146,13 +147,6 @@ def _doubts(known: "AttributionCalibration") -> list[str]:
         for (a, b), look in known.unchecked.items()
     ]
     return lines + ([f"{known.copies} images are copies of others and count once"] if known.copies else [])
-
-
-def _prompt_of(file: Path) -> str:
-    beside = file.with_suffix(".txt")
-    if not beside.is_file():
-        raise InputError(f"the prompt of {file} is not known: put it in {beside.name} beside it, or leave out --prompt")
-    return beside.read_text("utf-8").strip()
 
 
 def _answers(
