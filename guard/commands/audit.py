@@ -14,6 +14,7 @@ from .attribute import pairs
 from .console import EXIT_STOPPED
 from .images import SUFFIXES
 from .models import AUTO, DEMO, NONE, check_alpha, open_guard, open_model
+from .prompts import tell
 from .watch import Watch
 
 if TYPE_CHECKING:
@@ -39,13 +40,21 @@ Json = Annotated[bool, typer.Option("--json", help="Progress and outcome as JSON
 @audit.command()
 def prompts(
     input: Annotated[
-        Path, typer.Option("--input", "-i", metavar="FILE", help="Prompts: .txt, .jsonl, .csv, .tsv or .parquet.")
+        Path,
+        typer.Option(
+            "--input",
+            "-i",
+            metavar="FILE",
+            help="Prompts: .txt, .csv, .tsv, .json, .jsonl or .parquet, also .gz of these.",
+        ),
     ],
     out: Out,
     model: options.Model = DEMO,
     device: options.Device = "auto",
     dtype: options.Dtype = "auto",
-    column: Annotated[str, typer.Option(help="Column or JSON field that holds the prompts.")] = "prompt",
+    format: options.Format = None,
+    column: options.Column = "prompt",
+    delimiter: options.Delimiter = None,
     calibration: options.Calibration = "auto",
     alpha: Annotated[float | None, typer.Option(help="False-alarm rate; the calibration's own by default.")] = None,
     draws: Annotated[
@@ -82,7 +91,9 @@ def prompts(
     settings = {"model": Path(model).name, "column": column, "draws": draws, "alpha": alpha}
     named = None if calibration in (AUTO, NONE) else calibration
     digests = {"model_files": _digest(model), "calibration_file": _digest(named)}
-    run = Audit(Prompts(input, column), job, out, settings, digests)
+    source = Prompts(input, column, format, delimiter)
+    run = Audit(source, job, out, settings, digests)
+    tell(source.file)
     watch = Watch(run, quiet, as_json)
     if not _measured(run, job, engine, workers, watch):
         return EXIT_STOPPED

@@ -39,6 +39,7 @@ def calibrate(
     ] = None,
     format: options.Format = None,
     column: options.Column = "prompt",
+    delimiter: options.Delimiter = None,
     draws: options.Draws = 4,
     seed: options.Seed = 0,
     alpha: Annotated[float, typer.Option(help="The false-alarm rate to promise.")] = 0.01,
@@ -55,7 +56,7 @@ def calibrate(
     check_alpha(alpha)
     if out is not None:
         _check_place(out)
-    texts = _benign(prompts, format, column, alpha)
+    texts = _benign(PromptSource((), prompts or str(BENIGN), format, column, delimiter), alpha)
     from .. import calibration_store as store
 
     if out is None:
@@ -122,9 +123,10 @@ def _check_place(out: Path) -> None:
         raise InputError(f"there is no folder {out.parent} to write {out.name} to: make it first")
 
 
-def _benign(file: str | None, format: str | None, column: str, alpha: float) -> list[str]:
+def _benign(source: PromptSource, alpha: float) -> list[str]:
     """The benign prompts, each once, since prompts that are counted twice make a promise look firmer than it is."""
-    texts = list(dict.fromkeys(PromptSource((), file or str(BENIGN), format, column)))
+    texts = list(dict.fromkeys(source))
+    source.tell()
     if len(texts) < LEAST:
         raise InputError(
             f"{len(texts)} different benign prompts are too few: a calibration needs at least {LEAST}; "

@@ -36,11 +36,15 @@ def check(
     file: Annotated[
         str | None,
         typer.Option(
-            "--file", "-f", metavar="FILE", help="Prompts in a .txt, .csv, .tsv or .jsonl file, or - for stdin."
+            "--file",
+            "-f",
+            metavar="FILE",
+            help="Prompts: .txt, .csv, .tsv, .json, .jsonl or .parquet, also .gz of these, or - for stdin.",
         ),
     ] = None,
     format: options.Format = None,
     column: options.Column = "prompt",
+    delimiter: options.Delimiter = None,
     model: options.Model = "demo",
     device: options.Device = "auto",
     dtype: options.Dtype = "auto",
@@ -63,7 +67,7 @@ def check(
     Exit code: 0 all are clear, 3 some are likely memorized, else 5 if some have no verdict, 2 bad input, 130 stopped.
     """
     check_formats(as_json, as_lines)
-    source = PromptSource(prompts or [], file, format, column)
+    source = PromptSource(prompts or [], file, format, column, delimiter)
     guard, draws = open_guard(model, calibration, alpha, draws, (height, width), device=device, dtype=dtype)
     chunk = max(1, batch_rows // (ROWS_PER_DRAW * draws))
     reports = guard.check_many(source, seed=seed, draws=draws, height=height, width=width, chunk=chunk)
@@ -73,6 +77,7 @@ def check(
     except KeyboardInterrupt:
         stderr().print(f"stopped after {tally.total} prompts", style="yellow")
         return EXIT_STOPPED
+    source.tell()
     for line in tally.lines():
         stderr().print(line, soft_wrap=True)
     return exit_code(tally.counts)

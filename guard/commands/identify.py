@@ -37,7 +37,7 @@ def identify(
     """Which model of a library is this? Compares how their denoisers err, not their files.
 
     Without --images the model is asked about the very latents that the library's models were asked about, so that even
-    close relatives differ. Exit code: 0, whoever it is; 2 bad input, 130 stopped.
+    close relatives differ. Exit code: 0, whoever it is, also unknown; 2 bad input, 130 stopped.
     """
     from ..attribution import identify as look
     from ..attribution import load_library

@@ -14,7 +14,7 @@ from .. import __version__
 from ..errors import InputError, require
 from . import options
 from .attribute import pairs
-from .console import EXIT_CLEAR, progress, stderr, stdout
+from .console import EXIT_CLEAR, EXIT_NO_VERDICT, progress, stderr, stdout
 from .documents import write_document
 from .files import make_folder, write_text
 from .models import DEMO, open_model
@@ -58,9 +58,10 @@ def lineage(
 ) -> int:
     """Which model of a pool does this one come from, or none of them? Looks at nothing but images.
 
-    Folders hold images of one prompt, or a folder for each prompt. Models are asked for --images images of each
-    --prompt, which are kept: a second run goes on where the first one stopped. Exit code: 0, whatever the answer; 2 bad
-    input.
+    All must be of the same prompts: what images say of theirs is compared. Folders hold images of one prompt, or a
+    folder for each prompt. Models are asked for --images images of each --prompt, which are kept: a second run goes on
+    where the first one stopped. Exit code: 0, whichever it is, also none of these; 2 bad input, such as other prompts,
+    the same images or equal weights; 5 no verdict: a pool too small to test, or no majority among the prompts.
     """
     from ..lineage import MultiScale, find_parent, open_encoder
 
@@ -75,6 +76,7 @@ def lineage(
     # what is missing or broken is found before images are made
     require("sklearn", "audit")
     eyes = MultiScale(open_encoder(encoder), scale or (1,))
+    _require_different({name or "the target": place for name, place in places.items() if _is_model(place)})
     make_folder(out)
     settings = {"steps": steps, "guidance": guidance, "seed": seed}
     with progress("images") as bar:
@@ -95,7 +97,7 @@ def lineage(
         answer = find_parent(own, found, encoder=eyes, seed=seed, progress=lambda count: bar.advance(task, count))
     _write(out, answer, {"": own, **found}, places, settings)
     _show(answer, out, as_json)
-    return EXIT_CLEAR
+    return EXIT_CLEAR if answer.verdict else EXIT_NO_VERDICT
 
 
 def _is_model(place: str) -> bool:
@@ -109,6 +111,18 @@ def _check(places: Mapping[str, str], prompts: list[str]) -> None:
     models = [name or "the target" for name, place in places.items() if _is_model(place)]
     if models and not prompts:
         raise InputError(f"{', '.join(models)} must be asked for something: give --prompt, best eight of them")
+
+
+def _require_different(models: Mapping[str, str]) -> None:
+    """Before images are made. Raises InputError, naming both, for two models of equal weights."""
+    known: dict[str, str] = {}
+    for name, place in models.items() if len(models) > 1 else ():
+        other = known.setdefault(open_model(place).fingerprint, name)
+        if other != name:
+            raise InputError(
+                f"{other} and {name} have equal weights: they are one model, and neither is the other's child; leave "
+                "one out to ask about others"
+            )
 
 
 def _read(place: str, prompts: list[str]) -> "Images":

@@ -11,7 +11,7 @@ from rich.text import Text
 from ..errors import InputError
 from ..files import write_atomically
 from . import options
-from .console import EXIT_CLEAR, progress, stderr, stdout
+from .console import EXIT_CLEAR, EXIT_MEMORIZED, EXIT_NO_VERDICT, progress, stderr, stdout
 from .documents import write_document
 from .files import make_folder, write_text
 from .models import check_alpha, open_model
@@ -62,9 +62,10 @@ def membership(
     """Was a model trained on some of these images? Compares a folder with references of the same kind.
 
     At least 10 images in each folder, better 70. Writes membership.json, a picture, and each image's number, so that a
-    second run measures only what is missing. Exit code: 0, whatever the answer; 2 bad input, 130 stopped.
+    second run measures only what is missing. Exit code: 0 no evidence; 2 bad input; 3 likely trained on some of them; 5
+    no verdict: the two sets differ in kind, or a single image, which is weak evidence at best; 130 stopped.
     """
-    from ..membership import Settings, Store, image_evidence, membership_test
+    from ..membership import CONFOUNDED, LIKELY, Settings, Store, image_evidence, membership_test
 
     check_alpha(alpha)
     times = None if not timestep else tuple(int(t) if t.is_integer() else t for t in timestep)
@@ -100,7 +101,9 @@ def membership(
     _show(found, as_json)
     if not as_json:
         stderr().print(f"kept in {out}", soft_wrap=True, style="dim")
-    return EXIT_CLEAR
+    if one:
+        return EXIT_NO_VERDICT
+    return {LIKELY: EXIT_MEMORIZED, CONFOUNDED: EXIT_NO_VERDICT}.get(found.verdict, EXIT_CLEAR)
 
 
 class _Bars:

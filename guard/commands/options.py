@@ -16,10 +16,16 @@ Height = Annotated[int | None, typer.Option(min=1, help="Image height in pixels;
 Width = Annotated[int | None, typer.Option(min=1, help="Image width in pixels; the model's own by default.")]
 Json = Annotated[bool, typer.Option("--json", help="One JSON document on stdout, for machines.")]
 JsonLines = Annotated[bool, typer.Option("--jsonl", help="JSON on stdout, a line per result as it comes.")]
-Column = Annotated[str, typer.Option(help="Column (CSV) or field (JSON lines) that holds the prompt.")]
+Column = Annotated[str, typer.Option(help="Column of a table, or field of JSON objects, that holds the prompts.")]
+Delimiter = Annotated[
+    str | None,
+    typer.Option(metavar="CHAR", help="Between the cells of a CSV file: , ; or tab; by its first row if not given."),
+]
 Format = Annotated[
     str | None,
-    typer.Option("--format", metavar="[txt|csv|tsv|jsonl]", help="Format of the file; by its name if not given."),
+    typer.Option(
+        "--format", metavar="[txt|csv|tsv|jsonl|json|parquet]", help="Format of the file; by its name if not given."
+    ),
 ]
 Calibration = Annotated[
     str,

@@ -60,7 +60,7 @@ def signature(
     if images is not None and prompts is not None:
         raise InputError("--images and --prompts exclude each other: give images, or prompts to make images from")
     files = image_files([images])[:count] if images is not None else []
-    texts = [] if files else list(PromptSource((), prompts or _shipped()))[:count]
+    texts = [] if files else _texts(prompts)[:count]
     denoiser = open_model(model, device, dtype)
     with progress("images") as bar:
         task = bar.add_task("reading images" if files else "making images", total=len(files or texts))
@@ -118,6 +118,13 @@ def make_latents(denoiser: Any, prompts: list[str], seed: int, bar: Any, task: A
         found.append(denoiser.encode_image(made.permute(0, 3, 1, 2).float() / 255).cpu())
         bar.advance(task)
     return torch.cat(found)
+
+
+def _texts(file: str | None) -> list[str]:
+    source = PromptSource((), file or _shipped())
+    texts = list(source)
+    source.tell()
+    return texts
 
 
 def _shipped() -> str:
