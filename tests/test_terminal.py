@@ -80,7 +80,7 @@ WALK = [
     ("check", "a", "-m", MODEL, "--dtype", HOSTILE),
     ("check", "a", "--draws", HOSTILE),
     ("check", f"--{HOSTILE}"),
-    (f"chek{HOSTILE}",),
+    (f"chek-for-it{HOSTILE}",),
     ("calibrate", "-m", MODEL, "-p", BENIGN_FILE, "--draws", "1", "--alpha", "0.02"),
     (
         "calibrate",
@@ -183,9 +183,7 @@ def test_the_walk_comes_by_every_command():
     assert isinstance(app, typer.Typer) and names <= {walked[0] for walked in WALK} | {" ".join(w[:2]) for w in WALK}
 
 
-@pytest.mark.parametrize(
-    "arguments", WALK, ids=lambda arguments: " ".join(arguments)[:10].encode("ascii", "ignore").hex()
-)
+@pytest.mark.parametrize("arguments", WALK, ids=[f"{number}-{walked[0][:10]}" for number, walked in enumerate(WALK)])
 def test_nothing_that_a_terminal_obeys_and_no_line_of_its_own(folder, monkeypatch, capsys, arguments):
     monkeypatch.chdir(folder)
     code, out, err = caller(capsys)(*arguments)
