@@ -191,6 +191,65 @@ def test_calibrate_writes_what_check_reads(command, folder):
     assert not list(folder.glob("again*.partial")) and not list(folder.glob("*.tmp"))
 
 
+ONCE = ("calibrate", "-m", "model", "-p", "benign.txt", "--draws", 1)
+
+
+def test_calibrate_keeps_it_where_check_finds_it(command, folder):
+    before = {path.name for path in folder.iterdir()}
+    code, out, _ = command(*ONCE, "--json")
+    made = json.loads(out)
+    assert code == 0 and made["calibration"] == made["kept"] and made["draws"] == 1
+    assert Calibration.load(made["kept"]).n == len(BENIGN)
+    assert {path.name for path in folder.iterdir()} == before
+    code, out, err = command("check", "-m", "model", "a cat", "--json")
+    (report,) = json.loads(out)["results"]
+    assert code == 0 and report["verdict"] == "clear" and report["draws"] == 1
+    code, out, err = command("check", "-m", "model", "a cat", "--height", 32, "--width", 32)
+    assert code == 5 and "another latent size" in err and "--height 32 --width 32" in err
+    code, out, err = command("check", "-m", "model", "a cat", "--draws", 2)
+    assert code == 5 and "another number of draws: 1, not 2" in err
+    code, out, err = command("check", "-m", "other", "a cat")
+    assert code == 5 and "other has no calibration: run `cryptomnesia calibrate --model other` once" in err
+
+
+def test_what_is_calibrated_is_not_calibrated_again(command, folder, monkeypatch):
+    _, first, _ = command(*ONCE, "--json")
+    monkeypatch.setattr(CalibrationRun, "steps", lambda run: pytest.fail("measured again"))
+    code, out, err = command(*ONCE, "--json")
+    assert code == 0 and out == first and err.startswith("nothing to measure")
+    code, out, err = command(*ONCE, "-o", "copy.calibration.json", "--alpha", 0.05)
+    assert code == 0 and "false-alarm rate of 0.05" in out and "nothing to measure" in err
+    copy = Calibration.load(folder / "copy.calibration.json")
+    assert (copy.alpha, copy.draws) == (0.05, 1)
+    assert command(*ONCE, "-o", "copy.calibration.json", "--alpha", 0.05)[:2] == (0, out)
+
+
+def test_a_home_that_cannot_be_written_is_found_before_the_work(command, folder, monkeypatch):
+    monkeypatch.setenv("CRYPTOMNESIA_HOME", str(folder / "benign.txt"))
+    assert "set CRYPTOMNESIA_HOME to a folder of yours" in one_line(command(*ONCE))
+    code, out, err = command(*ONCE, "-o", "elsewhere.calibration.json", "--json")
+    assert code == 0 and json.loads(out)["kept"] is None and "give the file as --calibration" in err
+    assert command("check", "-m", "model", "a cat", "-c", "elsewhere.calibration.json")[0] == 0
+
+
+def test_calibration_files_that_never_end_or_are_huge(command, tmp_path):
+    if hasattr(os, "mkfifo"):
+        os.mkfifo(tmp_path / "pipe")
+        assert "no regular file" in one_line(command("check", "-m", "model", "a", "-c", tmp_path / "pipe"))
+        assert "pipe" in one_line(command(*ONCE[:3], "-p", tmp_path / "pipe"))
+    with (tmp_path / "huge").open("wb") as file:
+        file.truncate(2**40)
+    assert "larger than 64 MiB" in one_line(command("check", "-m", "model", "a", "-c", tmp_path / "huge"))
+
+
+def test_the_estimate_is_in_words():
+    from cryptomnesia.commands.calibrate import duration
+
+    found = [duration(seconds) for seconds in (0.1, 1.4, 2.2, 89, 91, 3600, 5400, 90_000)]
+    assert found[:4] == ["a second", "a second", "2 seconds", "89 seconds"]
+    assert found[4:] == ["2 minutes", "60 minutes", "1.5 hours", "25.0 hours"]
+
+
 def test_calibrate_goes_on_where_it_was_stopped(command, folder, monkeypatch):
     whole_steps = CalibrationRun.steps
 
