@@ -122,7 +122,7 @@ def _not_its_own(path: str, layer: Any) -> Iterator[str]:
             own = [getattr(getattr(layer, part, None), kind, None) for part in parts]
             copied = getattr(whole, kind, None)
             if copied is not None and all(isinstance(part, Tensor) for part in own):
-                joined = torch.cat(own)
+                joined = torch.cat(own)  # type: ignore[arg-type]
                 if joined.shape == copied.shape and torch.equal(joined.to(copied), copied):
                     yield f"{prefix}{fused}.{kind}"
 
