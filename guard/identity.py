@@ -81,6 +81,13 @@ def _schedules() -> list[Tensor]:
     return [(1 - b).cumprod(0) for b in (betas, torch.linspace(1e-4, 0.02, 1000, dtype=torch.float64))]
 
 
+def origin(value: Any) -> str:
+    """The module in which a function's code or an object's class lies, whatever a wrapper says of itself."""
+    function = getattr(value, "__func__", value.func if isinstance(value, partial) else value)
+    names = getattr(function, "__globals__", None)
+    return str(getattr(function, "__module__", "") if names is None else names.get("__name__", ""))
+
+
 def describe(value: Any, depth: int = 4) -> str:
     """An object in words that tell it from others which act differently, as far as can be seen: class, code, settings.
 

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from ..denoiser import Condition, Denoiser, PredictionType
 from ..errors import InputError, NotApplicable
-from ..identity import describe, fingerprint, schedule_settings, token_settings
+from ..identity import describe, fingerprint, origin, schedule_settings, token_settings
 from ..levels import Levels
 from .modules import glance, peculiarities, weights
 from .tokens import Score, Span, span_drops, span_gradients
@@ -264,7 +264,7 @@ class PipelineDenoiser(Denoiser):
         """How prompts become tokens and conditions, where it is not as the text encoders are used to."""
         found = []
         encode = self.pipe.encode_prompt
-        if not str(getattr(encode, "__module__", "")).startswith("diffusers."):
+        if origin(encode).split(".")[0] not in ("diffusers", "torch"):  # torch.no_grad as a decorator
             found.append(f"prompts by {describe(encode)}")
         with self.text_lock:
             for encoder, (tokenizer, _) in zip(self.text_encoders, self._tokenizers(), strict=False):
