@@ -17,7 +17,7 @@ from ..denoiser import Condition, Denoiser, PredictionType
 from ..errors import InputError, NotApplicable
 from ..identity import describe, fingerprint, origin, schedule_settings, token_settings
 from ..levels import Levels
-from .modules import glance, peculiarities, weights
+from .modules import active_adapters, glance, peculiarities, weights
 from .tokens import Score, Span, span_drops, span_gradients
 
 _PREDICTION_TYPES: dict[str, PredictionType] = {"epsilon": "epsilon", "v_prediction": "v", "sample": "sample"}
@@ -244,6 +244,11 @@ class PipelineDenoiser(Denoiser):
         return scale, torch.tensor(float(config.get("shift_factor") or 0.0), device=self.device)
 
     # --- identity ---
+
+    @property
+    def adapter_names(self) -> tuple[str, ...]:
+        """Of the LoRAs that take part now, for messages."""
+        return tuple(sorted({name for part in (self.network, *self.text_encoders) for name in active_adapters(part)}))
 
     @property
     def fingerprint(self) -> str:  # type: ignore[override]

@@ -69,6 +69,14 @@ def peculiarities(module: torch.nn.Module) -> list[str]:
     return sorted(found)
 
 
+def active_adapters(module: torch.nn.Module) -> set[str]:
+    """Names of the LoRAs that take part in a module's answers, merged ones included."""
+    tuned: list[Any] = [layer for layer in module.modules() if _is_tuned(layer)]
+    merged = {name for layer in tuned for name in getattr(layer, "merged_adapters", ())}
+    on = {name for layer in tuned if not getattr(layer, "disable_adapters", False) for name in layer.active_adapters}
+    return merged | on
+
+
 def glance(module: torch.nn.Module, samples: int = 8) -> list[bytes]:
     """A few values of every weight: what any training or merging changes, at a thousandth of the cost of a digest.
 
