@@ -90,16 +90,16 @@ def test_without_memory_for_gradients_the_image_is_made_as_it_was(policy):
 
 
 def test_without_memory_for_texts_the_image_is_made_as_it_was(monkeypatch):
-    pipe = build("sd1")
-    forward = pipe.text_encoder.forward
+    guard = Guard(build("sd1"), flags_all("sd1"), "rewrite")
+    encode = guard.denoiser._encode  # of the denoiser: another forward of the text encoder were another model
 
-    def tight(ids, *args, **options):
-        if len(ids) > 1:
+    def tight(prompts):
+        if len(prompts) > 1:
             raise torch.OutOfMemoryError("texts")
-        return forward(ids, *args, **options)
+        return encode(prompts)
 
-    monkeypatch.setattr(pipe.text_encoder, "forward", tight)
-    out = attached(Guard(pipe, flags_all("sd1"), "rewrite"))
+    monkeypatch.setattr(guard.denoiser, "_encode", tight)
+    out = attached(guard)
     assert out.memorization[0].memorized and out.memorization[0].mitigation.reason == "texts"
     assert torch.equal(out.images, call(build("sd1")).images)
 

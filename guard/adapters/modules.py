@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from ..errors import InputError
-from ..identity import describe, fingerprint, inner_tensors
+from ..identity import describe, fingerprint, inner_tensors, origin
 
 _TRUSTED = {"torch", "diffusers", "transformers", "accelerate", "peft", "cryptomnesia"}
 _ROUTINES = FunctionType | BuiltinFunctionType | MethodType
@@ -130,7 +130,7 @@ def _not_its_own(path: str, layer: Any) -> Iterator[str]:
             own = [getattr(getattr(layer, part, None), kind, None) for part in parts]
             copied = getattr(whole, kind, None)
             if copied is not None and all(isinstance(part, Tensor) for part in own):
-                joined = torch.cat(own)
+                joined = torch.cat(own)  # type: ignore[arg-type]
                 if joined.shape == copied.shape and torch.equal(joined.to(copied), copied):
                     yield f"{prefix}{fused}.{kind}"
 
@@ -205,7 +205,7 @@ def _is_foreign(cls: type) -> bool:
 
 
 def _package(value: Any) -> str:
-    return str(getattr(value, "__module__", "")).split(".")[0]
+    return origin(value).split(".")[0]
 
 
 # --- hooks and patches ---
@@ -213,8 +213,7 @@ def _package(value: Any) -> str:
 
 def _hooks(layer: torch.nn.Module) -> Iterator[str]:
     for hook in (*layer._forward_pre_hooks.values(), *layer._forward_hooks.values()):
-        origin = str(getattr(hook.func if isinstance(hook, partial) else hook, "__module__", ""))
-        if not origin.startswith(_ONLOOKERS):
+        if not origin(hook).startswith(_ONLOOKERS):
             yield f"hook {describe(hook)}"
     if isinstance(layer, torch.nn.Dropout) and layer.training and layer.p:
         yield "drops out at random"
