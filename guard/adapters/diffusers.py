@@ -170,7 +170,7 @@ class PipelineDenoiser(Denoiser):
     def empty(self) -> Condition:
         """The empty prompt's condition, (1, ...); computed again when the text encoders change."""
         key = [
-            (encoder, self.device, encoder.dtype, adapters(encoder), _edits(encoder)) for encoder in self.text_encoders
+            (encoder, self.device, encoder.dtype, adapters(encoder), edits(encoder)) for encoder in self.text_encoders
         ]
         if self._empty is None or self._empty[0] != key:
             self._empty = key, self._encode_empty()
@@ -289,7 +289,7 @@ def _glance(module: Any, samples: int = 8) -> list[bytes]:
     return [torch.cat(parts).cpu().view(torch.uint8).numpy().tobytes() for parts in groups.values()]
 
 
-def _edits(module: Any) -> int:
+def edits(module: Any) -> int:
     """Grows when the module's weights are changed in place."""
     return sum(0 if p.is_inference() else p._version for p in module.parameters())
 
