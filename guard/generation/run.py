@@ -30,13 +30,12 @@ from .first_step import FirstLook, FirstStep, PrivateDraws, look, without_extras
 from .judged import Difference, Judged
 from .request import RandomState, Request
 from .sentry import Sentry
-from .strength import UsualStrength
+from .strength import UNKNOWN_STRENGTH, WEAKENED, Strength
 
 NOT_SEEN = (
     "the network's first call was not seen: it is called by another way than network(...), or is wrapped, or replaced"
 )
 ANOTHER_THREAD = "the network was called from another thread, where nothing is checked"
-WEAK = "embeddings were given that are weaker than prompts are: they were judged as strong as prompts, too"
 
 
 class _Again(BaseException):
@@ -56,7 +55,7 @@ class Memory:
     """What a guard keeps from call to call, since it hangs on the model alone."""
 
     def __init__(self) -> None:
-        self.private, self.strength = PrivateDraws(), UsualStrength()
+        self.private, self.strength = PrivateDraws(), Strength()
 
 
 class Run:
@@ -224,17 +223,16 @@ class Run:
         reports = self._reports(found, calibration, common)
         if calibration is None or self.request.prompts[0] is not None:
             return reports
-        for strong in self.memory.strength.stretched(self.denoiser, step.positive):
-            again = look(self.denoiser, replace(step, positive=strong, guidance=None), self.request.numbers, private)
-            reports = [
-                replace(
-                    max(pair, key=lambda report: report.score or 0.0),
-                    forward_rows=sum(report.forward_rows for report in pair),
-                    note=WEAK,
-                )
-                for pair in zip(reports, self._reports(again, calibration, common), strict=True)
-            ]
-        return reports
+        sphere = self.memory.strength.sphere(self.denoiser)
+        whole = None if sphere is None else sphere.restored(step.positive)
+        if whole is None:
+            return reports if sphere else [replace(report, note=UNKNOWN_STRENGTH) for report in reports]
+        again = look(self.denoiser, replace(step, positive=whole, guidance=None), self.request.numbers, private)
+        pairs = zip(reports, self._reports(again, calibration, common), strict=True)
+        return [
+            replace(max(pair, key=_score), forward_rows=sum(report.forward_rows for report in pair), note=WEAKENED)
+            for pair in pairs
+        ]
 
     def _private(self, draws: int, shape: tuple[int, ...], fingerprint: str) -> Any:
         if draws < 1:
@@ -333,6 +331,10 @@ class Run:
         if about.held and report.memorized:
             about = replace(about, held=False, reason="it did not hold when sampling began")
         return replace(report, mitigation=about)
+
+
+def _score(report: MemorizationReport) -> float:
+    return -float("inf") if report.score is None else report.score
 
 
 def _by_name(forward: inspect.Signature, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
