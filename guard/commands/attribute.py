@@ -143,10 +143,13 @@ def _doubts(known: "AttributionCalibration") -> list[str]:
 
 
 def _prompt_of(file: Path) -> str:
-    beside = file.with_suffix(".txt")
-    if not beside.is_file():
-        raise InputError(f"the prompt of {file} is not known: put it in {beside.name} beside it, or leave out --prompt")
-    return beside.read_text("utf-8").strip()
+    from ..attribution.recorded_prompts import prompt_beside
+
+    found = prompt_beside(file)
+    if found is None:
+        beside = file.with_suffix(".txt").name
+        raise InputError(f"the prompt of {file} is not known: put it in {beside} beside it, or leave out --prompt")
+    return found
 
 
 def _answers(

@@ -14,6 +14,7 @@ from torch import Tensor
 from ..attribution.candidates import Candidate, encode_prompts
 from ..attribution.likeness import digest_of
 from ..attribution.pictures import fitted, read_picture
+from ..attribution.recorded_prompts import prompt_beside
 from ..denoiser import Denoiser
 from ..errors import InputError, NonFiniteError
 from ..signals.batching import default_rows
@@ -259,13 +260,11 @@ def prompt_of(image: Any) -> str:
     """What is in the text file beside an image. Raises InputError if there is none."""
     if not isinstance(image, str | Path):
         raise InputError("prompts beside images are for files only: give a list of prompts")
-    beside = Path(image).with_suffix(BESIDE)
-    try:
-        return beside.read_text("utf-8").strip()
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(
-            f"the prompt of {image} is not known: put it in {beside.name} beside it, or do without prompts"
-        ) from error
+    found = prompt_beside(Path(image))
+    if found is None:
+        beside = Path(image).with_suffix(BESIDE).name
+        raise InputError(f"the prompt of {image} is not known: put it in {beside} beside it, or do without prompts")
+    return found
 
 
 def _digest(*parts: object) -> str:
