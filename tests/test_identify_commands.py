@@ -70,7 +70,7 @@ def test_attribute_without_calibration_gives_no_verdict(pictures, early, capsys)
     two = ("--candidate", "a=demo", "--candidate", f"b={early}")
     assert run("attribute", pictures / "0.png", *two, "--json") == 5
     captured = capsys.readouterr()
-    found = json.loads(captured.out)
+    (found,) = json.loads(captured.out)["results"]
     assert found["decision"] == "uncalibrated" and set(found["distances"]) == {"a", "b"}
     assert "--learn" in captured.err
 
