@@ -5,6 +5,7 @@ import secrets
 import stat
 from contextlib import suppress
 from pathlib import Path
+from typing import BinaryIO
 
 
 def read_regular(path: Path, limit: int) -> bytes:
@@ -15,19 +16,25 @@ def read_regular(path: Path, limit: int) -> bytes:
         ValueError: It is larger than `limit` bytes or no regular file (a pipe may never end), or no file can have that
             name.
     """
+    with open_regular(path) as file:
+        data = file.read(limit + 1)
+    if len(data) > limit:
+        raise ValueError(f"it is larger than {size_text(limit)}")
+    return data
+
+
+def open_regular(path: str | Path) -> BinaryIO:
+    """A regular file, to be read. Raises as `read_regular`, whatever its size."""
     # a pipe must not keep us waiting, and what is checked must be what is read
     flags = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
     handle = os.open(path, flags)
     try:
         if not stat.S_ISREG(os.fstat(handle).st_mode):
             raise ValueError("it is no regular file: give the file itself")
-        with os.fdopen(handle, "rb", closefd=False) as file:
-            data = file.read(limit + 1)
-    finally:
+        return os.fdopen(handle, "rb")
+    except BaseException:
         os.close(handle)
-    if len(data) > limit:
-        raise ValueError(f"it is larger than {size_text(limit)}")
-    return data
+        raise
 
 
 def size_text(size: int) -> str:

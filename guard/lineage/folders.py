@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import InputError
+from ..images import SUFFIXES
 from .generation import RECORD
 
-SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff")
 ONE_PROMPT = ""
 Images = Mapping[str, Sequence[Any]]
 """Images by prompt; see `attribution.pictures.read_picture` for what an image may be."""

@@ -15,6 +15,7 @@ from ..attribution.candidates import Candidate, encode_prompts
 from ..attribution.pictures import fitted, read_picture
 from ..denoiser import Denoiser
 from ..errors import InputError
+from ..images import SUFFIXES
 from ..signals.batching import default_rows
 from ..signals.membership_methods import method_named
 from .comparability import IMAGE_FEATURES, PROMPT_FEATURES, image_features, prompt_features
@@ -23,7 +24,6 @@ from .store import Store
 METHOD, METHOD_WITH_PROMPTS, DRAWS = "sima_mc", "sima_relative", 8
 NOISE_TO_SIGNAL = 0.43
 """Where images are noised to: sigma / alpha, timestep 140 of Stable Diffusion; chosen by `benchmarks.membership`."""
-SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff")
 BESIDE = ".txt"  # a file that holds an image's prompt
 
 
