@@ -45,14 +45,14 @@ def text(found):
 
 def test_an_unknown_signer_is_not_invalid(image):
     found = verify(image)
-    assert found.intact and (found.signature, found.agreement) == ("valid, signer unknown", "same")
+    assert found.matches and (found.signature, found.agreement) == ("valid, signer unknown", "same")
     assert "a signer you have not said you trust, who goes by someone" in text(found)
     assert "not signed" not in text(found) and "invalid" not in text(found)
 
 
 def test_a_trusted_signer(image, chain):
     found = verify(image, trust=[chain.root])
-    assert found.intact and (found.signature, found.agreement) == ("trusted", "same")
+    assert found.matches and (found.signature, found.agreement) == ("trusted", "same")
     assert "by someone, whom you trust" in text(found)
 
 
@@ -103,14 +103,14 @@ def test_an_edited_sidecar_is_found(image, chain, trusting):
         before = sidecar_path(image).read_bytes()
         edit(image, change)
         found = verify(image, trust=trust)
-        assert found.sidecar == "found" and not found.intact and found.agreement == "differs"
+        assert found.sidecar == "found" and not found.matches and found.agreement == "differs"
         assert "does not say what was signed" in text(found)
         sidecar_path(image).write_bytes(before)
 
 
 def test_layout_is_no_edit(image):
     sidecar_path(image).write_text(json.dumps(document(image), sort_keys=True))
-    assert verify(image).intact
+    assert verify(image).matches
 
 
 def test_a_changed_image_is_found(image, chain):
@@ -128,7 +128,7 @@ def test_a_consistent_forgery_is_found(tmp_path, image):
     write_sidecar(image, None, GENERATION)
     c2pa_path(image).write_bytes(signed)
     found = verify(image)
-    assert found.file == "intact" and not found.intact
+    assert found.file == "same" and not found.matches
     assert (found.signature, found.agreement) == ("invalid", "differs")
 
 
@@ -142,7 +142,7 @@ def test_a_signature_over_something_else_covers_nothing(image, signer):
     finally:
         module.LABEL = label
     found = verify(image)
-    assert found.signature == "valid, signer unknown" and found.agreement == "differs" and not found.intact
+    assert found.signature == "valid, signer unknown" and found.agreement == "differs" and not found.matches
     assert "does not cover the sidecar" in text(found)
 
 
@@ -151,7 +151,7 @@ def test_damaged_manifests_are_invalid(image):
     for data in (b"", b"junk", whole[:-1], whole[: len(whole) // 2], image.read_bytes(), whole[::-1]):
         c2pa_path(image).write_bytes(data)
         found = verify(image)
-        assert not found.intact and found.signature == "invalid"
+        assert not found.matches and found.signature == "invalid"
 
 
 def test_every_changed_byte_of_the_claim_is_found(image):
@@ -185,7 +185,7 @@ def test_without_c2pa_the_json_sidecar_is_written_and_the_error_says_so(tmp_path
     with pytest.raises(SidecarError, match=r"was saved, .*signature was not: .*cryptomnesia\[c2pa\]"):
         saved(tmp_path, c2pa=signer)
     assert sorted(p.name for p in tmp_path.iterdir()) == ["image.png", "image.png.cryptomnesia.json"]
-    assert verify(tmp_path / "image.png").intact
+    assert verify(tmp_path / "image.png").matches
 
 
 def test_true_takes_the_signer_of_the_environment(tmp_path, chain, monkeypatch):
@@ -199,7 +199,7 @@ def test_true_takes_the_signer_of_the_environment(tmp_path, chain, monkeypatch):
 
 def test_saving_again_without_a_signature_removes_the_old_one(image):
     saved(image.parent, seed=3)
-    assert verify(image).intact and not c2pa_path(image).exists()
+    assert verify(image).matches and not c2pa_path(image).exists()
 
 
 def test_a_moved_sidecar_brings_its_signature(image, tmp_path):
@@ -207,7 +207,7 @@ def test_a_moved_sidecar_brings_its_signature(image, tmp_path):
     for path in (sidecar_path(image), c2pa_path(image)):
         shutil.move(path, tmp_path / "else" / path.name)
     found = verify(image, tmp_path / "else" / sidecar_path(image).name)
-    assert found.intact and found.signature == "valid, signer unknown"
+    assert found.matches and found.signature == "valid, signer unknown"
 
 
 def test_no_key_anywhere(image, chain):
@@ -234,5 +234,5 @@ def test_what_is_trusted_must_be_a_certificate(image, chain, tmp_path):
 def test_a_missing_sidecar_does_not_hide_the_signature(image):
     sidecar_path(image).unlink()
     found = verify(image)
-    assert (found.sidecar, found.signature, found.intact) == ("missing", "valid, signer unknown", False)
+    assert (found.sidecar, found.signature, found.matches) == ("missing", "valid, signer unknown", False)
     assert REPORT.prompt not in text(found)
