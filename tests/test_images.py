@@ -48,7 +48,7 @@ def test_still_images_are_decoded(tmp_path, kind):
 @pytest.mark.parametrize("kind", ["PNG", "WEBP", "TIFF", "GIF", avif])
 def test_frames_and_pages_are_refused(kind):
     other = Image.fromarray(255 - PIXELS)
-    with pytest.raises(InputError, match="more than one picture|is animated, or has several pages") as error:
+    with pytest.raises(InputError, match=r"more than one picture|is animated, or has several pages") as error:
         decode_image(encoded(kind, save_all=True, append_images=[other]))
     assert "\n" not in str(error.value)
 
@@ -78,7 +78,7 @@ ODD = {
 
 @pytest.mark.parametrize("name", ODD)
 def test_what_another_program_may_show_otherwise_is_refused(name):
-    with pytest.raises(ValueError, match="it (holds|is)"):
+    with pytest.raises(ValueError, match=r"it (holds|is)"):
         one_picture(ODD[name])
     with pytest.raises(InputError):
         decode_image(ODD[name])
