@@ -1,15 +1,19 @@
 """The signed sidecar: what it proves, and that it never takes a change for good."""
 
+import datetime
 import json
 import shutil
 import sys
 from pathlib import Path
 
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
 from PIL import Image
 
 from cryptomnesia.errors import SidecarError
-from cryptomnesia.sidecar import c2pa_path, load_signer, new_chain, sidecar_path, verify, write_sidecar
+from cryptomnesia.sidecar import c2pa_path, certificates, load_signer, new_chain, sidecar_path, verify, write_sidecar
 from cryptomnesia.sidecar.c2pa import LABEL, read, safe, sign
 from cryptomnesia.sidecar.keys import CERTIFICATE, KEY, Signer
 
@@ -229,6 +233,46 @@ def test_what_is_trusted_must_be_a_certificate(image, chain, tmp_path):
     for path in (tmp_path / "a.pem", tmp_path / "absent.pem", chain.key):
         with pytest.raises(SidecarError, match="certificate"):
             verify(image, trust=[path])
+
+
+def issued(days_from, days_to, key=None):
+    """A self-signed certificate as PEM, valid between these days from now."""
+    now = datetime.datetime.now(datetime.timezone.utc)
+    key = key or ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "someone root")])
+    first, last = (now + datetime.timedelta(days=days) for days in (days_from, days_to))
+    return (
+        x509.CertificateBuilder(name, name, key.public_key(), 1, first, last)
+        .sign(key, hashes.SHA256())
+        .public_bytes(serialization.Encoding.PEM)
+    )
+
+
+def test_expired_roots_are_not_trusted(image, chain, tmp_path):
+    place = tmp_path / "root.pem"
+    for days, words in (((-9, -1), "has expired"), ((1, 9), "is not valid yet")):
+        place.write_bytes(issued(*days))
+        with pytest.raises(SidecarError, match=f"{words}, so it is not trusted"):
+            verify(image, trust=[place])
+    place.write_bytes(issued(-9, -1) + chain.root.read_bytes())  # a bundle may hold old ones, too
+    assert verify(image, trust=[place]).result == "intact"
+
+
+def test_a_root_that_expires_is_not_trusted_any_more(tmp_path, monkeypatch):
+    """A whole chain that was good when the image was signed."""
+    now = datetime.datetime.now(datetime.timezone.utc)
+
+    class Later(datetime.datetime):
+        @classmethod
+        def now(cls, tz=None):
+            return now + datetime.timedelta(days=365 * 11)
+
+    chain = new_chain(tmp_path / "mine")
+    image = saved(tmp_path, c2pa=load_signer(chain.certificate, chain.key))
+    assert verify(image, trust=[chain.root]).result == "intact"
+    monkeypatch.setattr(certificates.datetime, "datetime", Later)
+    with pytest.raises(SidecarError, match="has expired"):
+        verify(image, trust=[chain.root])
 
 
 def test_a_missing_sidecar_does_not_hide_the_signature(image):

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from ..errors import CalibrationError, InputError
+from ..strict_json import parse_json
 from .combination import LEAST, AttributionCalibration
 from .evidence import GROUPS
 from .files import read_tensors, write_tensors
@@ -47,8 +48,8 @@ def load_calibration(path: str | Path) -> AttributionCalibration:
     if odd:
         raise CalibrationError(f"the calibration {path} has odd parts ({', '.join(odd)}): calibrate again")
     try:
-        return _parse({name: json.loads(header[name]) for name in _FIELDS - {"schema"}}, tensors)
-    except (TypeError, ValueError, KeyError) as error:
+        return _parse({name: parse_json(header[name]) for name in _FIELDS - {"schema"}}, tensors)
+    except (TypeError, ValueError, KeyError, OverflowError) as error:
         raise CalibrationError(f"the calibration {path} is malformed ({error}): calibrate again") from error
 
 

@@ -1,13 +1,13 @@
 """Folders of images by one model: of one prompt, or a folder for each prompt."""
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from ..errors import InputError
 from ..images import SUFFIXES
-from .generation import RECORD
+from ..strict_json import read_json
+from .generation import LARGEST, RECORD
 
 ONE_PROMPT = ""
 Images = Mapping[str, Sequence[Any]]
@@ -54,6 +54,6 @@ def _prompt_of(folder: Path) -> str:
     if not record.is_file():
         return folder.name
     try:
-        return str(json.loads(record.read_text("utf-8"))["prompt"])
+        return str(read_json(record, LARGEST)["prompt"])
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise InputError(f"{record} does not name the prompt of its images: remove it, or make them again") from error

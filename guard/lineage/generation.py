@@ -12,10 +12,12 @@ from typing import Any
 from ..errors import InputError, NonFiniteError, require
 from ..files import write_atomically
 from ..memory import memory_needed
+from ..strict_json import read_json
 
 IMAGES = 100
 PER_CALL = 8
 RECORD = "images.json"
+LARGEST = 10 << 20  # bytes of it
 
 
 @dataclass(frozen=True)
@@ -93,7 +95,7 @@ def _claim(folder: Path, recipe: Recipe) -> None:
     record, wanted = folder / RECORD, asdict(recipe)
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        found = json.loads(record.read_text("utf-8")) if record.exists() else None
+        found = read_json(record, LARGEST) if record.exists() else None
     except (OSError, ValueError) as error:
         raise InputError(f"{folder} cannot hold the images ({error}): give another folder") from error
     if found is None:
