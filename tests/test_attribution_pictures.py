@@ -78,7 +78,7 @@ def test_decompression_bombs_are_not_unpacked(tmp_path, width, height):
 def test_animations_are_refused(tmp_path, grey):
     frames = [Image.fromarray(grey), Image.fromarray(255 - grey)]
     path = saved(tmp_path, frames[0], "moving.gif", save_all=True, append_images=frames[1:])
-    with pytest.raises(InputError, match=r"animated \(2 frames\)"):
+    with pytest.raises(InputError, match="is animated"):
         read_picture(path)
 
 
