@@ -11,8 +11,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from ..errors import require
-from ..files import read_regular
+from ..errors import InputError, require
+from ..prompts.captions import caption_of
 from ..strict_json import parse_json, read_json
 
 RECORD = "images.json"
@@ -28,7 +28,7 @@ def recorded_prompt(image: Any) -> str | None:
     if not isinstance(image, str | Path):
         return _from_metadata(getattr(image, "info", {}))
     path = Path(image)
-    ways = (_sidecar, lambda file: _from_metadata(_metadata(file)), lambda file: prompt_beside(file) or None)
+    ways = (_sidecar, lambda file: _from_metadata(_metadata(file)), _text_beside)
     found = next((text for way in ways if (text := way(path)) is not None), None)
     return recorded_for_folder(path.parent) if found is None else found
 
@@ -139,8 +139,7 @@ def _text_at(nodes: Mapping[str, Any], value: Any) -> str | None:
     return None
 
 
-def prompt_beside(path: Path) -> str | None:
-    """What is in the text file of an image's name, IMAGE.txt; None without one, or if it is no text."""
-    with suppress(OSError, ValueError):
-        return read_regular(path.with_suffix(".txt"), LARGEST).decode("utf-8").strip()
+def _text_beside(path: Path) -> str | None:
+    with suppress(InputError):
+        return caption_of(path)
     return None

@@ -18,11 +18,11 @@ from ..attribution import Candidate, attribute, load_calibration, load_library
 from ..attribution.pictures import fitted, read_picture
 from ..errors import InputError, NonFiniteError, NotApplicable, require
 from ..files import write_atomically
+from ..prompts.captions import caption_of
 from ..sidecar import Verification, verify
 from ..sidecar.digests import file_sha256, pixels_of
 from ..signals.spectral import cosine_distance, signature
 from .inputs import Images
-from .prompts import to_accelerator
 from .rows import Reject, Row, reject
 from .worker import About
 
@@ -67,9 +67,7 @@ class ImageJob:
         """The denoiser of that name."""
         if self.open_model is None:
             raise InputError(f"nothing was given that loads {model}: give open_model")
-        denoiser = self.open_model(model)
-        to_accelerator(denoiser)
-        return denoiser
+        return self.open_model(model)
 
     def schema(self) -> Any:
         """Columns of the results; null where a question was not asked."""
@@ -134,9 +132,10 @@ class ImageWork:
             return reject(row, error)
         prompt = None
         if pixels is not None and self.prompted:
-            prompt = _text_beside(path)
-            if prompt is None:
-                pixels, note = None, f"its prompt is not known: put it in {path.with_suffix('.txt').name} beside it"
+            try:
+                prompt = caption_of(path)
+            except InputError as error:
+                pixels, note = None, str(error)
         asked = self.pool or self.prober
         return Picture(row, sidecar, pixels if asked else None, prompt, note if asked else None)
 
@@ -220,10 +219,3 @@ def _decoded(path: Path) -> tuple[Tensor | None, str | None]:
         except (InputError, OSError):
             raise error from None
         return None, str(error)
-
-
-def _text_beside(path: Path) -> str | None:
-    try:
-        return path.with_suffix(".txt").read_text("utf-8").strip() or None
-    except (OSError, UnicodeDecodeError):
-        return None

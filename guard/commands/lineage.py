@@ -2,7 +2,6 @@
 
 import json
 import math
-import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -16,6 +15,7 @@ from ..errors import InputError, require
 from . import options
 from .attribute import pairs
 from .console import EXIT_CLEAR, EXIT_NO_VERDICT, progress, stderr, stdout
+from .documents import write_document
 from .files import make_folder, write_text
 from .models import DEMO, open_model
 
@@ -51,6 +51,8 @@ def lineage(
     scale: Annotated[
         list[int] | None, typer.Option(min=1, max=8, help="Of the features; repeat for several, e.g. 1 and 2.")
     ] = None,
+    device: options.Device = "auto",
+    dtype: options.Dtype = "auto",
     seed: options.Seed = 0,
     as_json: options.Json = False,
 ) -> int:
@@ -88,7 +90,7 @@ def lineage(
             def advance(count: int, task: Any = task) -> None:
                 bar.advance(task, count)
 
-            found[name] = _made(place, prompts, images, out / IMAGES, settings, advance)
+            found[name] = _made(place, prompts, images, out / IMAGES, settings, (device, dtype), advance)
         total = sum(len(some) for models in found.values() for some in models.values())
         task = bar.add_task("looking", total=total)
         own = found.pop("")
@@ -139,12 +141,13 @@ def _made(
     count: int,
     folder: Path,
     settings: dict[str, Any],
+    where: tuple[str, str],
     advance: Callable[[int], None],
 ) -> "Images":
     """Images by a model, those that are there and those that are missing; it is dropped from memory afterwards."""
     from ..lineage import Recipe, generate
 
-    denoiser = open_model(model)
+    denoiser = open_model(model, *where)
     made: Images = {}
     for text in prompts:
         recipe = Recipe(text, denoiser.fingerprint, **settings)
@@ -202,7 +205,7 @@ def _examples(files: Any) -> list[Any]:
 
 def _show(answer: "Parentage", out: Path, as_json: bool) -> None:
     if as_json:
-        sys.stdout.write(json.dumps(_document(answer)) + "\n")
+        write_document(_document(answer))
         return
     console = stdout()
     console.print(Text(answer.headline(), style="bold"), soft_wrap=True)
@@ -214,4 +217,4 @@ def _show(answer: "Parentage", out: Path, as_json: bool) -> None:
     console.print(grid)
     for note in answer.notes():
         console.print(Text(f"  {note}", style="dim"), soft_wrap=True)
-    stderr().print(f"kept in {out}: {PAGE}, {PLOT}, {REPORT}", markup=False, soft_wrap=True, style="dim")
+    stderr().print(f"kept in {out}: {PAGE}, {PLOT}, {REPORT}", soft_wrap=True, style="dim")

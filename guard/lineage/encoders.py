@@ -9,7 +9,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ..adapters.loading import line
+from ..adapters.model_folder import line
 from ..adapters.onnx_session import PROVIDERS
 from ..attribution.pictures import fitted
 from ..errors import InputError, NonFiniteError, require
@@ -19,7 +19,7 @@ Embeddings = NDArray[np.float32]
 BUILT_IN = Path(__file__).parent / "weights" / "encoder.onnx"
 DYNAMIC_SIZE = 224  # pixels, where a file takes any
 PER_CALL = 32
-LARGEST_JSON = 10 << 20  # bytes of a configuration
+LARGEST = 10 << 20  # bytes of a settings file
 CLIP_MEAN, CLIP_STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
 _EMBEDDINGS = ("image_embeds", "embeddings", "pooler_output")
 _PLACES = "give an .onnx file of an image encoder, or a folder of transformers' CLIP"
@@ -202,7 +202,7 @@ def _three(text: str | None, default: tuple[float, ...], name: str) -> NDArray[n
 
 def _read(file: Path) -> dict[str, Any]:
     try:
-        found = read_json(file, LARGEST_JSON)
+        found = read_json(file, LARGEST)
     except (OSError, ValueError) as error:
         raise InputError(f"{file} cannot be read ({line(error)}): {_PLACES}") from error
     if not isinstance(found, dict):

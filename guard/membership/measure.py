@@ -14,9 +14,9 @@ from torch import Tensor
 from ..attribution.candidates import Candidate, encode_prompts
 from ..attribution.likeness import digest_of
 from ..attribution.pictures import fitted, read_picture
-from ..attribution.recorded_prompts import prompt_beside
 from ..denoiser import Denoiser
 from ..errors import InputError, NonFiniteError
+from ..prompts.captions import BESIDE, caption_of
 from ..signals.batching import default_rows
 from ..signals.membership_methods import method_named
 from .comparability import IMAGE_FEATURES, PROMPT_FEATURES, image_features, prompt_features
@@ -26,7 +26,6 @@ METHOD, METHOD_WITH_PROMPTS, DRAWS = "sima_mc", "sima_relative", 8
 NOISE_TO_SIGNAL = 0.43
 """Where images are noised to: sigma / alpha, timestep 140 of Stable Diffusion; chosen by `benchmarks.membership`."""
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff")
-BESIDE = ".txt"  # a file that holds an image's prompt
 
 
 @dataclass(frozen=True)
@@ -260,11 +259,7 @@ def prompt_of(image: Any) -> str:
     """What is in the text file beside an image. Raises InputError if there is none."""
     if not isinstance(image, str | Path):
         raise InputError("prompts beside images are for files only: give a list of prompts")
-    found = prompt_beside(Path(image))
-    if found is None:
-        beside = Path(image).with_suffix(BESIDE).name
-        raise InputError(f"the prompt of {image} is not known: put it in {beside} beside it, or do without prompts")
-    return found
+    return caption_of(Path(image))
 
 
 def _digest(*parts: object) -> str:
