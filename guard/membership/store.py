@@ -1,6 +1,7 @@
 """Statistics of images that were measured, in one file, so that nothing is measured twice."""
 
 import json
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -59,4 +60,6 @@ def _read(path: Path) -> dict[str, float]:
 
 
 def _fine(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return False
+    return math.isfinite(value) if isinstance(value, float) else abs(value) < 2**53
