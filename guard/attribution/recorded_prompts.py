@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import InputError, require
+from ..images import FORMATS, UNREADABLE
 from ..prompts.captions import caption_of
 from ..strict_json import parse_json, read_json
 
@@ -72,8 +73,7 @@ def _metadata(path: Path) -> dict[str, Any]:
     pillow = require("PIL.Image", "provenance")
     if not path.is_file():  # a pipe may never end
         return {}
-    odd = OSError, ValueError, SyntaxError, pillow.DecompressionBombError, pillow.DecompressionBombWarning
-    with suppress(*odd), pillow.open(path) as image:
+    with suppress(*UNREADABLE, pillow.DecompressionBombError), pillow.open(path, formats=FORMATS) as image:
         info = dict(image.info)
         comment = image.getexif().get_ifd(_EXIF).get(_USER_COMMENT)
         if isinstance(comment, bytes | str):

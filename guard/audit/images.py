@@ -174,6 +174,7 @@ class ImageWork:
         for answer, (_, record) in zip(answers, shown, strict=True):
             record["made_by"], record["made_by_p_value"] = answer.decision, answer.p_value
             record["made_by_probability"] = answer.probabilities.get(answer.decision)
+            record["note"] = record["note"] or " ".join(answer.warnings) or None
 
     def _compare(self, shown: list[tuple[Picture, dict[str, Any]]], prober: Candidate) -> None:
         plan, seed, compat = self.library[0].settings
