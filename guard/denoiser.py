@@ -20,6 +20,7 @@ from .errors import InputError, NonFiniteError, NotApplicable
 from .identity import fingerprint, weights_of
 from .levels import Levels, NoiseLevel
 from .memory import memory_needed
+from .own_calls import own_calls
 from .spans import Score, Span, span_drops
 
 PredictionType = Literal["epsilon", "v", "sample", "flow"]
@@ -155,9 +156,12 @@ class Denoiser(ABC):
             raise InputError(f"{len(condition)} conditions do not fit {rows} rows: give one, or one per row")
         with nullcontext() if grad else torch.no_grad():
             x = x.to(self.device)
-            with memory_needed(
-                f"the device has no memory for {rows} rows of {tuple(x.shape[1:])} in one call: "
-                "ask for fewer draws or prompts at a time"
+            with (
+                own_calls(),
+                memory_needed(
+                    f"the device has no memory for {rows} rows of {tuple(x.shape[1:])} in one call: "
+                    "ask for fewer draws or prompts at a time"
+                ),
             ):
                 raw = self.output(x.to(self.input_dtype), level.time, condition)
             prediction = Prediction.from_output(self.prediction_type, raw, x, level)

@@ -6,13 +6,16 @@ import pytest
 import torch
 
 from cryptomnesia import Guard
-from cryptomnesia.errors import OutOfMemory
+from cryptomnesia.errors import OutOfMemory, UnverifiedBlocked
 
 from .guarded import attached, calibration, call, flags_all
 from .pipelines import build
 from .recording import network_of
 
-pytestmark = pytest.mark.filterwarnings("ignore::cryptomnesia.errors.MemorizationWarning")
+pytestmark = [
+    pytest.mark.filterwarnings("ignore::cryptomnesia.errors.MemorizationWarning"),
+    pytest.mark.filterwarnings("ignore::cryptomnesia.errors.UnverifiedWarning"),
+]
 every_method = pytest.mark.parametrize("policy", ["rewrite", "embed", "reseed"])
 
 
@@ -58,8 +61,12 @@ def test_mitigations_go_one_by_one_when_memory_is_short(policy):
     assert about.score_before == pytest.approx(expected.memorization[0].mitigation.score_before, abs=1e-3)
 
 
-def test_without_memory_for_the_check_there_is_no_verdict_but_an_image():
+def test_without_memory_for_the_check_there_is_no_verdict_but_an_image_unless_blocked():
     guard = Guard(build("sd1"), flags_all("sd1"), "block")
+    guard.denoiser.output = out_of(0, guard.denoiser.output)
+    with pytest.raises(UnverifiedBlocked, match="no memory"):
+        attached(guard, steps=3)
+    guard = Guard(build("sd1"), flags_all("sd1"), "block", unverified="allow")
     guard.denoiser.output = out_of(0, guard.denoiser.output)
     out = attached(guard, steps=3)
     assert out.memorization[0].verdict == "not applicable" and "no memory" in out.memorization[0].reason

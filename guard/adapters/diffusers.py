@@ -19,7 +19,7 @@ from ..identity import fingerprint
 from ..levels import Levels
 from ..prompts.rows import LONGEST
 from ..spans import Score, Span, span_drops
-from .modules import active_adapters, glance, peculiarities, weights
+from .modules import active_adapters, edits, glance, peculiarities, weights
 from .settings import level_settings, text_settings
 from .tokens import span_gradients
 
@@ -186,7 +186,7 @@ class PipelineDenoiser(Denoiser):
         """The empty prompt's condition, (1, ...); computed again when the text encoders change."""
         key: list[Any] = [tokenizer for tokenizer, _ in self._tokenizers()]
         for encoder in self.text_encoders:
-            key.append((encoder, self.device, encoder.dtype, peculiarities(encoder), _edits(encoder)))
+            key.append((encoder, self.device, encoder.dtype, peculiarities(encoder), edits(encoder)))
         if self._empty is None or self._empty[0] != key:
             self._empty = key, self._encode_empty()
         return self._empty[1]
@@ -279,11 +279,6 @@ class PipelineDenoiser(Denoiser):
             found = [weight for module in modules for weight in weights(module)]
             self._fingerprint = key, fingerprint(found, *settings)
         return self._fingerprint[1]
-
-
-def _edits(module: Any) -> int:
-    """Grows when the module's weights are changed in place."""
-    return sum(0 if p.is_inference() else p._version for p in module.parameters())
 
 
 @contextmanager

@@ -77,6 +77,21 @@ def active_adapters(module: torch.nn.Module) -> set[str]:
     return merged | on
 
 
+def adapter_scales(module: torch.nn.Module) -> list[tuple[str, float]]:
+    """Names and strengths of the LoRAs of every layer that are on, at next to no cost."""
+    return [
+        (name, float(layer.scaling.get(name, 1.0)))
+        for layer in module.modules()
+        if _is_tuned(layer) and not getattr(layer, "disable_adapters", False)
+        for name in layer.active_adapters  # type: ignore[union-attr]
+    ]
+
+
+def edits(module: torch.nn.Module) -> int:
+    """Grows when the module's weights are changed in place."""
+    return sum(0 if p.is_inference() else p._version for p in module.parameters())
+
+
 def glance(module: torch.nn.Module, samples: int = 8) -> list[bytes]:
     """A few values of every weight: what any training or merging changes, at a thousandth of the cost of a digest.
 

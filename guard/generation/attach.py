@@ -17,6 +17,8 @@ _MARK, _HANDLER = "_cryptomnesia_original", "_cryptomnesia_handler"
 def attach(pipe: Any, handler: Handler) -> None:
     """From now on, pipe(...) goes to handler(call, args, kwargs), with `call` the class's own `__call__`.
 
+    Copies and pickles of the pipeline are of its own class.
+
     Raises:
         InputError: Another guard is attached.
     """
@@ -30,8 +32,13 @@ def attach(pipe: Any, handler: Handler) -> None:
             return original.__call__(self, *args, **kwargs)
         return handler(original.__call__, args, kwargs)
 
+    def reduced(self: Any, protocol: Any) -> Any:
+        make, arguments, *rest = original.__reduce_ex__(self, protocol)
+        return make, tuple(original if part is type(self) else part for part in arguments), *rest
+
     own = {
         "__call__": guarded,
+        "__reduce_ex__": reduced,
         "__doc__": original.__doc__,
         "__module__": original.__module__,
         "__qualname__": original.__qualname__,

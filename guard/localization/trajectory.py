@@ -17,6 +17,7 @@ from ..generation.attach import original_call
 from ..generation.first_step import is_empty, own_copy, without_extras
 from ..levels import NoiseLevel
 from ..memory import memory_needed
+from ..own_calls import own_calls
 
 STEPS = 50
 NO_MEMORY = "the device has no memory for one image: give a smaller height and width"
@@ -109,7 +110,7 @@ class Sampling:
         scheduler = self.pipe.scheduler
         try:
             self.pipe.scheduler = copy.deepcopy(scheduler)
-            with memory_needed(NO_MEMORY), watch.watching():
+            with own_calls(), memory_needed(NO_MEMORY), watch.watching():
                 made = self.call(self.pipe, prompt, **self._arguments).images
         except ValueError as error:
             raise InputError(f"{type(self.pipe).__name__} refuses to sample: {error}") from error
