@@ -1,6 +1,6 @@
-"""Prompts, and what they become for a network: named tensors with one row each."""
+"""Prompts, what they become for a network (named tensors with one row each), and how a score hangs on their words."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -8,7 +8,7 @@ from torch import Tensor
 
 from .errors import InputError
 from .printable import printable
-from .prompts.rows import fault
+from .prompt_text import fault
 
 
 class Condition:
@@ -67,3 +67,16 @@ def texts_of(prompt: str | Sequence[str]) -> list[str]:
             which = "the prompt" if len(prompts) == 1 else f"prompt {number} of {len(prompts)}"
             raise InputError(f"{which} {reason}: give a text that can be read, or leave it out")
     return prompts
+
+
+Span = tuple[int, int]  # of characters
+Score = Callable[[Condition, bool], Tensor]  # of P conditions, (P,); with True, differentiable in their tensors
+
+
+def span_drops(
+    encode: Callable[[list[str]], Condition], prompt: str, spans: Sequence[Span], score: Score
+) -> list[float]:
+    """How much the score falls without each character range of the prompt, 0 where it does not; needs no gradients."""
+    texts = [prompt, *(" ".join((prompt[:a] + prompt[b:]).split()) for a, b in spans)]
+    values = score(encode(texts), False)
+    return (values[0] - values[1:]).clamp_min(0).tolist()

@@ -15,13 +15,12 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from .condition import Condition, texts_of
+from .condition import Condition, Score, Span, span_drops, texts_of
 from .errors import InputError, NonFiniteError, NotApplicable
 from .identity import fingerprint, weights_of
 from .levels import Levels, NoiseLevel
 from .memory import memory_needed
 from .own_calls import own_calls
-from .spans import Score, Span, span_drops
 
 PredictionType = Literal["epsilon", "v", "sample", "flow"]
 PREDICTION_TYPES = ("epsilon", "v", "sample", "flow")

@@ -21,7 +21,7 @@ _USUAL = {
     32128: "be363d59d70ceb4de732e6840f2f32f03b1a34b2992822394d0b9f303e4664cb",  # T5
     1182: "fbaee46225c570132a7ce3c6ec913cbc355dea285df9877e60a7e572a281292d",  # the built-in model
 }
-_SIMPLE = (str, int, float, complex, bytes, torch.dtype, torch.device, type(None))
+_SIMPLE = str | int | float | complex | bytes | torch.dtype | torch.device | None
 
 
 def fingerprint(weights: Iterable[Tensor], *settings: object, samples: int = 4096) -> str:
@@ -111,7 +111,7 @@ def describe(value: Any, depth: int = 4) -> str:
         return f"{describe(value.__func__, depth - 1)} of {describe(value.__self__, depth - 1)}"
     if isinstance(value, FunctionType):
         held = [cell.cell_contents for cell in value.__closure__ or () if _is_filled(cell)]
-        inner = [*(value.__defaults__ or ()), *(value.__kwdefaults__ or {}).values(), *held]
+        inner = [*(value.__defaults__ or ()), *(value.__kwdefaults__ or {}).values(), *held, *_globals_of(value)]
         return " ".join([_name(value), _code(value.__code__), *(describe(part, depth - 1) for part in inner)])
     if isinstance(value, type) or not hasattr(value, "__dict__"):
         return _name(value)
@@ -138,6 +138,13 @@ def _is_filled(cell: Any) -> bool:
         return cell.cell_contents is not None
     except ValueError:  # not assigned yet
         return False
+
+
+def _globals_of(function: FunctionType) -> list[Any]:
+    """Numbers, texts, tensors and functions of its own module that a function reads there."""
+    named = [function.__globals__[name] for name in function.__code__.co_names if name in function.__globals__]
+    own = [part for part in named if isinstance(part, FunctionType) and part.__module__ == function.__module__]
+    return [part for part in named if isinstance(part, _SIMPLE | Tensor)] + own
 
 
 def _code(code: CodeType) -> str:

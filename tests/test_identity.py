@@ -46,6 +46,13 @@ def before(module, inputs):
     return inputs
 
 
+STRENGTH = 2
+
+
+def as_told(module, inputs, output):
+    return (output[0] * STRENGTH, *output[1:])
+
+
 class Counter:
     def __init__(self, strength):
         self.strength = strength
@@ -340,6 +347,14 @@ def test_usual_tokens_add_nothing_and_only_for_their_own_encoder(monkeypatch):
 
 
 # --- words ---
+
+
+def test_what_a_function_reads_from_its_module_counts(monkeypatch):
+    words = describe(as_told)
+    with monkeypatch.context() as patched:
+        patched.setitem(as_told.__globals__, "STRENGTH", 3)
+        assert describe(as_told) != words
+    assert describe(as_told) == words
 
 
 def test_objects_are_described_by_class_code_and_settings():

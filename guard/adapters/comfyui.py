@@ -8,11 +8,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ..condition import Score, Span, span_drops
 from ..denoiser import Condition, Denoiser, PredictionType, fingerprint
 from ..errors import InputError, NotApplicable
 from ..levels import Levels
 from ..memory import is_out_of_memory
-from ..spans import Score, Span, span_drops
 from .comfyui_call import Conditioning, clean_latents
 from .comfyui_conditioning import Templates
 from .comfyui_weights import patches_of, weights_and_patches

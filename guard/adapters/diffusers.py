@@ -13,12 +13,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ..condition import Score, Span, span_drops
 from ..denoiser import Condition, Denoiser, PredictionType, texts_of
 from ..errors import InputError, NotApplicable
 from ..identity import fingerprint
 from ..levels import Levels
-from ..prompts.rows import LONGEST
-from ..spans import Score, Span, span_drops
+from ..prompt_text import LONGEST
 from .modules import active_adapters, edits, glance, peculiarities, weights
 from .settings import level_settings, text_settings
 from .tokens import span_gradients

@@ -7,9 +7,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ..condition import Span
 from ..denoiser import Condition
 from ..memory import memory_needed
-from ..spans import Span
 
 
 def span_gradients(
