@@ -4,6 +4,7 @@ Python looks up `__call__` on the class, so the object gets a subclass of its ow
 pipeline's class nor its parts are changed.
 """
 
+import copyreg
 from collections.abc import Callable
 from functools import wraps
 from typing import Any
@@ -34,6 +35,7 @@ def attach(pipe: Any, handler: Handler) -> None:
 
     def reduced(self: Any, protocol: Any) -> Any:
         make, arguments, *rest = original.__reduce_ex__(self, protocol)
+        make = blank if make is copyreg.__newobj__ else make  # pickle compares that one's class with the object's
         return make, tuple(original if part is type(self) else part for part in arguments), *rest
 
     own = {
@@ -46,6 +48,11 @@ def attach(pipe: Any, handler: Handler) -> None:
         _HANDLER: handler,
     }
     pipe.__class__ = type(original.__name__, (original,), own)
+
+
+def blank(kind: type, *arguments: Any) -> Any:
+    """A new object of a class, before anything is put into it."""
+    return kind.__new__(kind, *arguments)
 
 
 def detach(pipe: Any, handler: Handler) -> None:
