@@ -4,7 +4,6 @@ Python looks up `__call__` on the class, so the object gets a subclass of its ow
 pipeline's class nor its parts are changed.
 """
 
-import copyreg
 from collections.abc import Callable
 from functools import wraps
 from typing import Any
@@ -23,7 +22,7 @@ def attach(pipe: Any, handler: Handler) -> None:
     Raises:
         InputError: Another guard is attached.
     """
-    original = type(pipe)
+    original: Any = type(pipe)
     if hasattr(original, _MARK):
         raise InputError("another guard is attached to this pipeline: detach it first")
 
@@ -35,7 +34,7 @@ def attach(pipe: Any, handler: Handler) -> None:
 
     def reduced(self: Any, protocol: Any) -> Any:
         make, arguments, *rest = original.__reduce_ex__(self, protocol)
-        make = blank if make is copyreg.__newobj__ else make  # pickle compares that one's class with the object's
+        make = blank if make.__name__ == "__newobj__" else make  # pickle compares that one's class with the object's
         return make, tuple(original if part is type(self) else part for part in arguments), *rest
 
     own = {
