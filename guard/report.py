@@ -101,7 +101,7 @@ class MemorizationReport:
 
     def to_dict(self) -> dict[str, Any]:
         """For JSON; seeds are strings, since readers of JSON lose large integers."""
-        found = asdict(self) | {"seed": str(self.seed)}
+        found: dict[str, Any] = asdict(self) | {"seed": str(self.seed)}
         if self.call is not None and self.call.seed is not None:
             found["call"]["seed"] = str(self.call.seed)
         return found

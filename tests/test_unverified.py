@@ -67,7 +67,7 @@ def told_more(pipe, guard):
 
     class Told(type(network)):
         def __call__(self, *args, **kwargs):
-            residual = {"mid_block_additional_residual": torch.zeros(1), "down_block_additional_residuals": ()}
+            residual = {"mid_block_additional_residual": torch.zeros(1)}
             return super().__call__(*args, **kwargs, **residual)
 
     network.__class__ = Told

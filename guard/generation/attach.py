@@ -22,7 +22,7 @@ def attach(pipe: Any, handler: Handler) -> None:
     Raises:
         InputError: Another guard is attached.
     """
-    original = type(pipe)
+    original: Any = type(pipe)
     if hasattr(original, _MARK):
         raise InputError("another guard is attached to this pipeline: detach it first")
 
@@ -34,6 +34,7 @@ def attach(pipe: Any, handler: Handler) -> None:
 
     def reduced(self: Any, protocol: Any) -> Any:
         make, arguments, *rest = original.__reduce_ex__(self, protocol)
+        make = blank if make.__name__ == "__newobj__" else make  # pickle compares that one's class with the object's
         return make, tuple(original if part is type(self) else part for part in arguments), *rest
 
     own = {
@@ -46,6 +47,11 @@ def attach(pipe: Any, handler: Handler) -> None:
         _HANDLER: handler,
     }
     pipe.__class__ = type(original.__name__, (original,), own)
+
+
+def blank(kind: type, *arguments: Any) -> Any:
+    """A new object of a class, before anything is put into it."""
+    return kind.__new__(kind, *arguments)
 
 
 def detach(pipe: Any, handler: Handler) -> None:

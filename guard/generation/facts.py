@@ -37,7 +37,7 @@ def _settings(call: Callable[..., Any], request: Request) -> dict[str, Any]:
     """Numbers and switches; texts are prompts, and tensors and objects say nothing in a word."""
     parameters = inspect.signature(call).parameters
     defaults = {name: parameters[name].default for name in _BY_DEFAULT if name in parameters}
-    found = {
+    found: dict[str, Any] = {
         _RENAMED.get(name, name): value
         for name, value in (defaults | request.arguments).items()
         if isinstance(value, bool | int | float) and name not in _LEFT_OUT
@@ -59,16 +59,16 @@ def _seed(request: Request, image: int) -> tuple[int | None, str | None, dict[st
         return None, "latents were given", {}
     if given is None:
         return None, "no generator was given, so that the noise hangs on all that was drawn before", {}
-    each = isinstance(given, list | tuple)
-    if each and len(given) != request.images and len(given) != 1:
+    generators = list(given) if isinstance(given, list | tuple) else [given]
+    if len(generators) not in (1, request.images):
         return None, "there are not as many generators as images", {}
-    generator = given[image] if each and len(given) > 1 else given[0] if each else given
-    if any(other is generator for other in (given[:image] if each and len(given) > 1 else [])):
+    own = generators[image % len(generators)]
+    if len(generators) > 1 and any(other is own for other in generators[:image]):
         return None, "the generator was shared with another image", {}
-    seed = generator.initial_seed()
-    if not torch.equal(torch.Generator(generator.device).manual_seed(seed).get_state(), generator.get_state()):
+    seed = own.initial_seed()
+    if not torch.equal(torch.Generator(own.device).manual_seed(seed).get_state(), own.get_state()):
         return None, "the generator had been used before", {}
-    shared = request.images > 1 and not (each and len(given) > 1)
+    shared = len(generators) < request.images
     return seed, None, {"image_of_seed": f"{image + 1} of {request.images}"} if shared else {}
 
 

@@ -18,6 +18,7 @@ WEAKENED = "embeddings were given that are weaker than a prompt's: they were jud
 UNKNOWN_STRENGTH = "embeddings were given: a memorized prompt that was weakened can be reproduced and look clear"
 _NORM = "final_layer_norm"  # of CLIP and T5
 _ROUNDING = 0.05  # in float16, whole prompts come out this near to the sphere
+_FINE = 1e-4  # of a squared length: what is nearer says more of rounding errors than of a prompt
 _MOST = 20.0  # times; what is weaker holds nothing but rounding errors
 
 
@@ -67,10 +68,12 @@ class Sphere:
         counts = self.tokens.expand(len(text), -1) & (True if mask is None else mask.bool().to(self.tokens.device))
         start, full = self.empty.tensors["text"][0].float(), text.float()
         bases = torch.stack([start, torch.zeros_like(start)])
-        ways = [self._factors(full, base, counts) for base in bases]
-        # what was mixed in is what explains all tokens alike
-        best, rows = torch.stack([unlike for _, _, unlike in ways]).argmin(0), torch.arange(len(text))
-        each, middle = (torch.stack([way[i] for way in ways])[best, rows] for i in (0, 1))
+        precision = max(torch.finfo(text.dtype).eps, _FINE)
+        ways = [self._factors(full, base, counts, precision) for base in bases]
+        _, times, apart = ways[1]
+        # scaled down, all tokens need one factor; mixed with the empty prompt, at least the first needs none
+        best = ((times > 1 + _ROUNDING) & (apart < _ROUNDING / 2)).long()
+        each, middle = (torch.stack([way[i] for way in ways])[best, torch.arange(len(text))] for i in (0, 1))
         if (middle <= 1 + _ROUNDING).all():
             return None
         tensors = condition.tensors | {"text": _moved(full, bases[best], each.unsqueeze(-1)).to(text)}
@@ -80,7 +83,7 @@ class Sphere:
             tensors["pooled"] = _moved(tensors["pooled"].float(), bases, middle.unsqueeze(-1)).to(tensors["pooled"])
         return Condition(**tensors)
 
-    def _factors(self, text: Tensor, base: Tensor, counts: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def _factors(self, text: Tensor, base: Tensor, counts: Tensor, precision: float) -> tuple[Tensor, Tensor, Tensor]:
         """(P, L) how far each token must be moved away from the base, (P,) their median, and (P,) how unlike they are.
 
         |b + k d|^2 = D, with b the base and d the token seen from there, has one solution beyond the token.
@@ -88,14 +91,14 @@ class Sphere:
         start, apart = (base - self.bias) / self.weight, (text - base) / self.weight
         a, b, c = apart.square().sum(-1), (start * apart).sum(-1), start.square().sum(-1) - text.shape[-1]
         each = (-b + (b * b - a * c).clamp_min(0).sqrt()) / a.clamp_min(1e-9)
-        moved = counts & (a > 1e-3 * text.shape[-1])  # the first token of CLIP is the same in all prompts
+        # the first token of CLIP is the same in all prompts; what lies too near says nothing but rounding errors
+        moved = counts & (a > precision * text.shape[-1])
         each = torch.where(moved, each, torch.ones_like(each)).clamp(1, _MOST)
         middles, spreads = [], []
         for row, chosen in zip(each, moved, strict=True):
             values = row[chosen] if chosen.any() else torch.ones_like(row[:1])
-            low, middle, high = values.quantile(torch.tensor([0.1, 0.5, 0.9]).to(values))
-            middles.append(middle)
-            spreads.append((high - low) / middle)
+            middles.append(values.median())
+            spreads.append((values.max() - values.min()) / middles[-1])
         middle = torch.stack(middles)
         return torch.where(moved, each, middle.unsqueeze(-1)), middle, torch.stack(spreads)
 
