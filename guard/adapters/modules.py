@@ -79,12 +79,9 @@ def active_adapters(module: torch.nn.Module) -> set[str]:
 
 def adapter_scales(module: torch.nn.Module) -> list[tuple[str, float]]:
     """Names and strengths of the LoRAs of every layer that are on, at next to no cost."""
-    return [
-        (name, float(layer.scaling.get(name, 1.0)))
-        for layer in module.modules()
-        if _is_tuned(layer) and not getattr(layer, "disable_adapters", False)
-        for name in layer.active_adapters  # type: ignore[union-attr]
-    ]
+    tuned: list[Any] = [layer for layer in module.modules() if _is_tuned(layer)]
+    on = (layer for layer in tuned if not getattr(layer, "disable_adapters", False))
+    return [(name, float(layer.scaling.get(name, 1.0))) for layer in on for name in layer.active_adapters]
 
 
 def edits(module: torch.nn.Module) -> int:
