@@ -1,5 +1,6 @@
 """Images of every size and mode: what is read alike, and what is refused in one line."""
 
+import os
 import struct
 import zlib
 
@@ -9,6 +10,7 @@ import torch
 from PIL import Image
 
 from cryptomnesia.attribution.pictures import fitted, read_picture
+from cryptomnesia.attribution.recorded_prompts import recorded_prompt
 from cryptomnesia.errors import InputError
 
 
@@ -131,8 +133,11 @@ def test_files_that_are_no_images(tmp_path, grey):
     cut.write_bytes(cut.read_bytes()[:2000])
     with pytest.raises(InputError, match="no image that can be read"):
         read_picture(cut)
-    with pytest.raises(InputError, match="no image that can be read"):
-        read_picture(tmp_path)
+    os.mkfifo(tmp_path / "pipe.png")
+    for place in (tmp_path, tmp_path / "pipe.png"):
+        with pytest.raises(InputError, match="no image that can be read"):
+            read_picture(place)
+        assert recorded_prompt(place) is None
 
 
 def test_other_sizes_are_resized_and_cut_around_the_centre():

@@ -110,7 +110,7 @@ def test_attribution_is_that_of_the_public_function(folder, known):
             assert record.get("made_by") is None and record["note"]
             continue
         (expected,) = attribute([folder / record["path"]], pool, learned)
-        assert record["made_by"] == expected.decision
+        assert record["made_by"] == expected.decision and record["note"] == (" ".join(expected.warnings) or None)
         assert record["made_by_p_value"] == pytest.approx(expected.p_value, abs=1e-5)
         assert record["made_by_probability"] == pytest.approx(expected.probabilities[expected.decision], abs=1e-5)
     assert {record["made_by"] for record in records if record["path"].startswith("ada")} == {"ada"}

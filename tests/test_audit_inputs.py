@@ -8,9 +8,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cryptomnesia.audit.inputs import LONGEST, MOST_LINE, Images, Prompts
+from cryptomnesia.audit.inputs import ENDS, Images, Prompts
 from cryptomnesia.audit.rows import EXCERPT, Reject, Row
 from cryptomnesia.errors import InputError
+from cryptomnesia.prompts.rows import LONGEST
+from cryptomnesia.prompts.text import MOST_LINE
 
 TEXTS = ["a red cat", 'she said "no"', "zwei\u00e4", "#hashtag, with comma"]
 
@@ -52,8 +54,12 @@ def test_the_column_is_named(tmp_path, suffix):
         Prompts(path)
 
 
-@given(st.lists(st.text(st.characters(exclude_categories=["Cs"]), min_size=1), min_size=1, max_size=8))
-@settings(max_examples=60, deadline=None)
+@given(
+    st.lists(
+        st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), min_size=1), min_size=1, max_size=8
+    )
+)
+@settings(max_examples=60, deadline=None, derandomize=True)
 def test_tables_bring_any_text(tmp_path_factory, texts):
     texts = [f"x{text}x" for text in texts]
     folder = tmp_path_factory.mktemp("any")
@@ -65,22 +71,25 @@ def test_rows_that_are_no_text_are_rejected_in_their_place(tmp_path):
     path = tmp_path / "log.jsonl"
     lines = ['{"prompt": "fine"}', '{"prompt": 7}', '{"prompt": null}', '{"other": "x"}', "{broken", "[1]"]
     lines += ['{"prompt": "  "}', '{"prompt": "\\ud800"}', "[" * 100_000, '{"prompt": "fine, too"}']
-    path.write_bytes("\n".join(lines).encode() + b'\n{"prompt": "\xff"}')
+    lines += ['{"prompt": "nul \\u0000"}', '{"prompt": "\\u200b\\u0007"}', '{"prompt": "a", "prompt": "b"}']
+    path.write_bytes("\n".join(lines).encode())
     rows = read(path)
     assert [row.row for row in rows if isinstance(row, Row)] == [0, 9]
     reasons = [row.reason for row in rows if isinstance(row, Reject)]
-    for words, reason in zip(
-        ["int", "nothing", "no field", "JSON", "no field", "empty", "UTF-8", "JSON", "UTF-8"], reasons, strict=True
-    ):
+    expected = ["int", "nothing", "no field", "JSON", "no field", "empty", "UTF-8", "nested too deeply"]
+    expected += ["NUL", "can be seen", "appears twice"]
+    for words, reason in zip(expected, reasons, strict=True):
         assert words in reason
+    assert [row.line for row in rows if isinstance(row, Reject)] == [2, 3, 4, 5, 6, 7, 8, 9, 11, 12, 13]
     assert all(len(row.excerpt) <= EXCERPT for row in rows if isinstance(row, Reject))
 
 
-def test_text_that_is_not_utf8_is_rejected(tmp_path):
-    (tmp_path / "log.txt").write_bytes(b"\xef\xbb\xbffine\ncaf\xe9\nfine")
-    assert [type(row) for row in read(tmp_path / "log.txt")] == [Row, Reject, Row]
-    (tmp_path / "log.csv").write_bytes(b"prompt\nfine\ncaf\xe9\nfine\n")
-    assert [type(row) for row in read(tmp_path / "log.csv")] == [Row, Reject, Row]
+@pytest.mark.parametrize("suffix", ["txt", "csv", "jsonl"])
+def test_a_text_in_another_encoding_is_refused(tmp_path, suffix):
+    start = {"txt": b"\xef\xbb\xbffine", "csv": b"prompt", "jsonl": b'{"prompt": "fine"}'}[suffix]
+    (tmp_path / f"log.{suffix}").write_bytes(start + b"\ncaf\xe9\nfine")
+    with pytest.raises(InputError, match="line 2 is not UTF-8 text: save the file as UTF-8"):
+        Prompts(tmp_path / f"log.{suffix}")
 
 
 @pytest.mark.parametrize("suffix", ["txt", "jsonl", "csv", "parquet"])
@@ -105,7 +114,7 @@ def test_bad_lines_of_a_table_cost_no_others(tmp_path):
     path.write_text('id,prompt\n1,one\n2\n3,"a"b\n\n4,four\n5,"' + "x" * 200_000 + '"\n6,six\n')
     rows = read(path)
     assert [row.value for row in rows if isinstance(row, Row)] == ["one", "four", "six"]
-    assert [row.row for row in rows if isinstance(row, Reject)] == [1, 2, 4]
+    assert [(row.row, row.line) for row in rows if isinstance(row, Reject)] == [(1, 3), (2, 4), (4, 7)]
 
 
 def test_a_parquet_of_numbers_or_nulls(tmp_path):
@@ -153,6 +162,7 @@ def test_files_that_cannot_be_used(tmp_path):
 
 def test_a_digest_tells_of_every_change(tmp_path):
     before = Prompts(write(tmp_path / "log.txt")).digest()
+    assert Prompts(write(tmp_path / "log.csv")).digest() == before  # however it is written
     assert Prompts(write(tmp_path / "log.txt")).digest() == before
     assert Prompts(write(tmp_path / "log.txt", [*TEXTS, "more"])).digest() != before
 
@@ -166,6 +176,14 @@ def test_images_of_a_folder_by_name(tmp_path):
     before = source.digest()
     (tmp_path / "b.png").write_bytes(b"xx")
     assert Images(tmp_path, (".png", ".jpg", ".webp")).digest() != before
+    (tmp_path / "b.png").write_bytes(b"xy")
+    again = source.digest()
+    (tmp_path / "b.png").write_bytes(b"x" + bytes(3 * ENDS) + b"1")
+    last = source.digest()
+    (tmp_path / "b.png").write_bytes(b"x" + bytes(3 * ENDS) + b"2")
+    assert len({before, again, last, source.digest()}) == 4
+    (tmp_path / "b.png").unlink()
+    assert source.digest() != last
     for folder in (tmp_path / "none", tmp_path / "sub"):
         with pytest.raises(InputError):
             Images(folder, (".png",))

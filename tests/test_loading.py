@@ -10,8 +10,9 @@ import torch
 from diffusers import StableDiffusionPipeline
 from safetensors.torch import load_file, save_file
 
-from cryptomnesia.adapters import loading, to_denoiser
+from cryptomnesia.adapters import to_denoiser
 from cryptomnesia.adapters.loading import load_pipeline
+from cryptomnesia.adapters.weight_files import checked
 from cryptomnesia.errors import InputError
 
 from .pipelines import build, sample
@@ -78,6 +79,25 @@ def test_a_folder_with_flow_and_t5_is_loaded(tmp_path):
 def test_a_folder_of_a_variant_is_loaded(tmp_path):
     build("sd1").save_pretrained(tmp_path / "half", variant="fp16")
     assert torch.equal(sample(load_pipeline(str(tmp_path / "half"))), sample(build("sd1")))
+
+
+@pytest.mark.parametrize("stray", ["ema", "non_ema", "aaa"])
+def test_a_file_of_another_variant_beside_all_of_one_is_passed_over(folder, stray):
+    for file in folder.glob("*/*.safetensors"):
+        file.rename(file.with_suffix(".fp16.safetensors"))
+    (folder / "unet" / f"diffusion_pytorch_model.{stray}.safetensors").write_bytes(b"not even complete")
+    assert torch.equal(sample(load_pipeline(str(folder))), sample(build("sd1")))
+
+
+def test_parts_that_share_no_variant_are_named(folder):
+    for file in folder.glob("*/*.safetensors"):
+        file.rename(file.with_suffix(".bf16.safetensors" if file.parent.name == "vae" else ".fp16.safetensors"))
+    refused(folder, "no variant in which all parts are there", "unet in fp16", "vae in bf16")
+
+
+def test_parts_without_a_variant_beside_parts_with_one(folder):
+    weights(folder).rename(weights(folder).with_suffix(".fp16.safetensors"))
+    assert torch.equal(sample(load_pipeline(str(folder))), sample(build("sd1")))
 
 
 def test_a_safety_checker_that_is_named_is_not_loaded(folder):
@@ -191,7 +211,7 @@ def test_weights_that_lack_a_layer(folder):
 
 def test_broken_configs(folder):
     (folder / "unet" / "config.json").write_text("{")
-    refused(folder, "cannot be loaded")
+    refused(folder, "unet/config.json", "no readable config")
 
 
 # --- single files ---
@@ -220,23 +240,8 @@ def test_a_single_file_that_holds_a_part_only(saved, tmp_path):
     refused(tmp_path / "model.safetensors", "cannot be loaded as a StableDiffusionPipeline")
 
 
-def test_a_single_file_is_loaded_with_the_configs_beside_it(saved, tmp_path, monkeypatch):
-    file = tmp_path / "model.safetensors"
-    save_file({"weight": torch.zeros(2, 2)}, file)
-    shutil.copytree(saved, tmp_path / "model")
-    asked = {}
-
-    def from_single_file(path, **options):
-        asked.update(options, path=path)
-        return build("sd1")
-
-    monkeypatch.setattr(StableDiffusionPipeline, "from_single_file", from_single_file)
-    assert isinstance(load_pipeline(str(file)), StableDiffusionPipeline)
-    assert asked["path"] == str(file) and asked["config"] == str(tmp_path / "model") and asked["local_files_only"]
-
-
 def test_a_network_without_weights_is_refused():
     pipe = build("sd1")
     pipe.unet = pipe.unet.to("meta")
     with pytest.raises(InputError, match="lacks some weights of its unet"):
-        loading._checked(pipe, Path("model"))
+        checked(pipe, Path("model"))

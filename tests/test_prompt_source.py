@@ -3,7 +3,7 @@ import json
 import string
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cryptomnesia.commands.prompts import PromptSource
@@ -25,6 +25,7 @@ def test_arguments_come_before_the_file(tmp_path):
 
 
 @given(st.lists(words, min_size=1, max_size=8))
+@settings(deadline=None, derandomize=True)
 def test_every_format_gives_the_prompts_back(tmp_path_factory, texts):
     import csv
 
@@ -57,15 +58,15 @@ def test_standard_input_is_read_as_it_comes(monkeypatch):
     [
         ("p.txt", b"", "holds no prompt"),
         ("p.txt", b"\n  \n", "holds no prompt"),
-        ("p.txt", b"caf\xe9\n", "not UTF-8 text .*: save it as UTF-8"),
-        ("p.jsonl", b'{"prompt": "a"}\n{"prompt": \n', "line 2 is not valid JSON"),
-        ("p.jsonl", b'{"prompt": "a"}\n["b"]\n', "line 2 has no text field 'prompt'"),
-        ("p.jsonl", b'{"prompt": 3}\n', "line 1 has no text field 'prompt'"),
-        ("p.jsonl", b'{"prompt": "\\udcff"}\n', "line 1 is not valid Unicode"),
+        ("p.txt", b"caf\xe9\n", "line 1 is not UTF-8 text: save the file as UTF-8"),
+        ("p.jsonl", b'{"prompt": \n', "none of the 1 rows .*; line 1 is not valid JSON"),
+        ("p.jsonl", b'\n["b"]\n', "line 2 has no field 'prompt'"),
+        ("p.jsonl", b'{"prompt": 3}\n', "line 1 is no text but int"),
+        ("p.jsonl", b'{"prompt": "\\udcff"}\n', "line 1 is not valid JSON .it is no UTF-8 text"),
         ("p.csv", b"text,id\na,1\n", r"no column 'prompt' \(its columns: text, id\)"),
         ("p.csv", b"", r"no column 'prompt' \(its columns: none\)"),
-        ("p.csv", b"id,prompt\n1,a\n2\n", "line 3 is too short"),
-        ("p.csv", b'id,prompt\n1,"a\n', "line 2 is not valid CSV"),
+        ("p.csv", b"id,prompt\n2\n", "line 2 has no column"),
+        ("p.csv", b'id,prompt\n1,"a\n', "line 2 is not valid CSV .a quote is never closed"),
     ],
 )
 def test_bad_files_are_named_at_once(tmp_path, name, content, message):
@@ -83,5 +84,25 @@ def test_bad_arguments(tmp_path):
         list(PromptSource(file=str(tmp_path)))
     with pytest.raises(InputError, match="unknown format 'xml'"):
         PromptSource(["a"], format="xml")
-    with pytest.raises(InputError, match="not valid Unicode"):
-        PromptSource(["\udcff"])
+    for text, why in (
+        ("\udcff", "not valid Unicode"),
+        ("a\0b", "NUL"),
+        ("\u200b\x1b", "can be seen"),
+        ("x" * 20_001, "20001"),
+    ):
+        with pytest.raises(InputError, match=f"prompt 2 of the command line .*{why}"):
+            PromptSource(["fine", text])
+    assert list(PromptSource([""])) == [""]
+
+
+def test_rows_that_are_no_prompts_are_left_out_and_told(tmp_path, capsys):
+    (tmp_path / "p.csv").write_text("id,Prompt \n1,a\n2,\n3,\x1b\n4,b\n5,\n6,\n")
+    source = PromptSource(file=str(tmp_path / "p.csv"))
+    assert source.total == 2 and list(source) == ["a", "b"]
+    source.tell()
+    err = capsys.readouterr().err
+    assert "'Prompt ' is taken for the column 'prompt'" in err and "4 of 6 rows could not be used" in err
+    assert "line 3 is empty; line 4 has no character that can be seen; line 6 is empty; and 1 more" in err
+    source = PromptSource(["a"])
+    source.tell()
+    assert capsys.readouterr().err == ""

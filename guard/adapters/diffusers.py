@@ -13,10 +13,15 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..denoiser import Condition, Denoiser, PredictionType, fingerprint, weights_of
+from ..condition import Score, Span, span_drops
+from ..denoiser import Condition, Denoiser, PredictionType, texts_of
 from ..errors import InputError, NotApplicable
+from ..identity import fingerprint
 from ..levels import Levels
-from .tokens import Score, Span, span_drops, span_gradients
+from ..prompt_text import LONGEST
+from .modules import active_adapters, edits, glance, peculiarities, weights
+from .settings import level_settings, text_settings
+from .tokens import span_gradients
 
 _PREDICTION_TYPES: dict[str, PredictionType] = {"epsilon": "epsilon", "v_prediction": "v", "sample": "sample"}
 
@@ -114,6 +119,18 @@ class PipelineDenoiser(Denoiser):
 
     @property
     def _channels(self) -> int:
+        """Of the latents. Raises InputError where the network takes more than these."""
+        channels = self._network_channels
+        made = getattr(getattr(self.pipe, "vae", None), "config", {}).get("latent_channels")
+        if made is not None and made != channels:
+            raise InputError(
+                f"the network takes {channels} channels and the autoencoder makes {made}: it is one for inpainting, "
+                "editing or upscaling, which starts from an image; give the model that makes images from text alone"
+            )
+        return channels
+
+    @property
+    def _network_channels(self) -> int:
         return self.network.config.in_channels
 
     @property
@@ -157,11 +174,9 @@ class PipelineDenoiser(Denoiser):
         As in the pipeline, what exceeds the text encoders' length is cut off; `truncated` tells.
 
         Raises:
-            InputError: No prompt, or something that is not text.
+            InputError: No prompt, or something that is none: see `texts_of`.
         """
-        prompts = [prompt] if isinstance(prompt, str) else list(prompt)
-        if not prompts or not all(isinstance(p, str) for p in prompts):
-            raise InputError(f"prompts are text or a list of at least one, not {prompt!r}")
+        prompts = texts_of(prompt)
         # usable with gradients later even if asked for in inference mode
         with self.text_lock, torch.inference_mode(False), torch.no_grad():
             return self._encode(prompts)
@@ -169,9 +184,9 @@ class PipelineDenoiser(Denoiser):
     @property
     def empty(self) -> Condition:
         """The empty prompt's condition, (1, ...); computed again when the text encoders change."""
-        key = [
-            (encoder, self.device, encoder.dtype, adapters(encoder), _edits(encoder)) for encoder in self.text_encoders
-        ]
+        key: list[Any] = [tokenizer for tokenizer, _ in self._tokenizers()]
+        for encoder in self.text_encoders:
+            key.append((encoder, self.device, encoder.dtype, peculiarities(encoder), edits(encoder)))
         if self._empty is None or self._empty[0] != key:
             self._empty = key, self._encode_empty()
         return self._empty[1]
@@ -181,6 +196,8 @@ class PipelineDenoiser(Denoiser):
 
     def truncated(self, prompt: str) -> bool:
         """Whether a part of the prompt reaches no text encoder, because it is longer than any of them reads."""
+        if len(prompt) > LONGEST:
+            return True  # tokenizers take minutes for the longest
         with self.text_lock:
             return all(
                 len(tokenizer(self._converted(prompt, tokenizer)).input_ids) > limit
@@ -244,54 +261,24 @@ class PipelineDenoiser(Denoiser):
     # --- identity ---
 
     @property
+    def adapter_names(self) -> tuple[str, ...]:
+        """Of the LoRAs that take part now, for messages."""
+        return tuple(sorted({name for part in (self.network, *self.text_encoders) for name in active_adapters(part)}))
+
+    @property
     def fingerprint(self) -> str:  # type: ignore[override]
-        """Digest of network, text encoders, their adapters and scales, dtype and family; looked at anew at every
-        access, since a LoRA may come or go at any time. InputError under sequential offload."""
+        """Digest of network, text encoders and tokenizers as they answer now, with LoRAs, hooks and the like; looked at
+        anew at every access, since any may come or go at any time. InputError under sequential offload."""
         # torch.compile wraps a network without making it another model
         modules = [getattr(module, "_orig_mod", module) for module in (self.network, *self.text_encoders)]
-        settings = (self.family, self.dtype, self.prediction_type, [a for module in modules for a in adapters(module)])
-        glance = (modules, [_glance(module) for module in modules], settings)
-        if self._fingerprint is None or self._fingerprint[0] != glance:
-            self._fingerprint = glance, fingerprint(weights_of(modules), *settings)
+        strange = [words for module in modules for words in peculiarities(module)]
+        strange += [*text_settings(self), *level_settings(self)]
+        settings = (self.family, self.dtype, self.prediction_type, strange)
+        key = (modules, [glance(module) for module in modules], settings)
+        if self._fingerprint is None or self._fingerprint[0] != key:
+            found = [weight for module in modules for weight in weights(module)]
+            self._fingerprint = key, fingerprint(found, *settings)
         return self._fingerprint[1]
-
-
-def adapters(module: Any) -> list[tuple[Any, ...]]:
-    """What weights alone do not tell of a module's LoRA layers: which are active, merged or off, and their scales."""
-    found = set()
-    for layer in module.modules():
-        scaling = getattr(layer, "scaling", None)
-        if isinstance(scaling, dict) and hasattr(layer, "active_adapters"):
-            found.add(
-                (
-                    tuple(sorted(layer.active_adapters)),
-                    tuple(sorted(getattr(layer, "merged_adapters", ()))),
-                    bool(getattr(layer, "disable_adapters", False)),
-                    tuple(sorted((name, float(value)) for name, value in scaling.items())),
-                )
-            )
-    return sorted(found)
-
-
-def _glance(module: Any, samples: int = 8) -> list[bytes]:
-    """A few values of every weight: what any training or merging changes, at a thousandth of the cost of a digest."""
-    groups: dict[Any, list[Tensor]] = {}
-    for weight in module.parameters():
-        if weight.is_meta:
-            raise InputError(
-                "the weights cannot be digested while they are offloaded layer by layer: "
-                "use pipe.enable_model_cpu_offload() instead of enable_sequential_cpu_offload()"
-            )
-        values = weight.detach().flatten()
-        groups.setdefault((weight.device, weight.dtype), []).append(
-            values[:: max(1, values.numel() // samples)][:samples]
-        )
-    return [torch.cat(parts).cpu().view(torch.uint8).numpy().tobytes() for parts in groups.values()]
-
-
-def _edits(module: Any) -> int:
-    """Grows when the module's weights are changed in place."""
-    return sum(0 if p.is_inference() else p._version for p in module.parameters())
 
 
 @contextmanager

@@ -19,11 +19,11 @@ from ..attribution.pictures import fitted, read_picture
 from ..errors import InputError, NonFiniteError, NotApplicable, require
 from ..files import write_atomically
 from ..images import read_image
+from ..prompts.captions import caption_of
 from ..sidecar import Verification, verify
 from ..sidecar.digests import file_sha256, pixels_of
 from ..signals.spectral import cosine_distance, signature
 from .inputs import Images
-from .prompts import to_accelerator
 from .rows import Reject, Row, reject
 from .worker import About
 
@@ -68,9 +68,7 @@ class ImageJob:
         """The denoiser of that name."""
         if self.open_model is None:
             raise InputError(f"nothing was given that loads {model}: give open_model")
-        denoiser = self.open_model(model)
-        to_accelerator(denoiser)
-        return denoiser
+        return self.open_model(model)
 
     def schema(self) -> Any:
         """Columns of the results; null where a question was not asked."""
@@ -135,9 +133,10 @@ class ImageWork:
             return reject(row, error)
         prompt = None
         if pixels is not None and self.prompted:
-            prompt = _text_beside(path)
-            if prompt is None:
-                pixels, note = None, f"its prompt is not known: put it in {path.with_suffix('.txt').name} beside it"
+            try:
+                prompt = caption_of(path)
+            except InputError as error:
+                pixels, note = None, str(error)
         asked = self.pool or self.prober
         return Picture(row, sidecar, pixels if asked else None, prompt, note if asked else None)
 
@@ -175,6 +174,7 @@ class ImageWork:
         for answer, (_, record) in zip(answers, shown, strict=True):
             record["made_by"], record["made_by_p_value"] = answer.decision, answer.p_value
             record["made_by_probability"] = answer.probabilities.get(answer.decision)
+            record["note"] = record["note"] or " ".join(answer.warnings) or None
 
     def _compare(self, shown: list[tuple[Picture, dict[str, Any]]], prober: Candidate) -> None:
         plan, seed, compat = self.library[0].settings
@@ -220,10 +220,3 @@ def _decoded(path: Path) -> tuple[Tensor | None, str | None]:
         except InputError:
             raise error from None
         return None, str(error)
-
-
-def _text_beside(path: Path) -> str | None:
-    try:
-        return path.with_suffix(".txt").read_text("utf-8").strip() or None
-    except (OSError, UnicodeDecodeError):
-        return None

@@ -1,24 +1,13 @@
 """What flows through an audit: rows of the input, and what became of them."""
 
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import Any
 
-EXCERPT = 200  # characters
+from ..prompts.rows import EXCERPT, Reject, Row, excerpt, reject
 
+__all__ = ["EXCERPT", "PART", "Done", "Reject", "Row", "excerpt", "reject"]
 
-class Row(NamedTuple):
-    """One prompt or one image, and its 0-based position in the input."""
-
-    row: int
-    value: str
-
-
-class Reject(NamedTuple):
-    """A row that could not be measured, why, and how its content begins."""
-
-    row: int
-    reason: str
-    excerpt: str
+PART = 128  # rows that are checked and kept together
 
 
 @dataclass
@@ -33,14 +22,3 @@ class Done:
 
     def __add__(self, other: "Done") -> "Done":
         return Done(self.records + other.records, self.rejects + other.rejects)
-
-
-def reject(row: Row, reason: object) -> Reject:
-    """The row with a reason of one line."""
-    return Reject(row.row, " ".join(str(reason).split()), excerpt(row.value))
-
-
-def excerpt(value: object) -> str:
-    """The beginning of a value that can be shown and stored, whatever it is."""
-    text = value if isinstance(value, str) else repr(value)
-    return text[:EXCERPT].encode("utf-8", "replace").decode()

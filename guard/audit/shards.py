@@ -13,9 +13,8 @@ from typing import Any
 
 from ..errors import InputError, require
 from ..files import remove, write_atomically
-from .rows import Done, Reject, Row
+from .rows import PART, Done, Reject, Row
 
-PART = 128  # rows
 RESULTS, REJECTS = "results", "rejects"
 
 

@@ -4,10 +4,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from ..attribution.recorded_prompts import RECORD, recorded_for_folder
 from ..errors import InputError
 from ..images import SUFFIXES
-from ..strict_json import read_json
-from .generation import LARGEST, RECORD
 
 ONE_PROMPT = ""
 Images = Mapping[str, Sequence[Any]]
@@ -50,10 +49,9 @@ def _files(folder: Path) -> list[Path]:
 
 
 def _prompt_of(folder: Path) -> str:
-    record = folder / RECORD
-    if not record.is_file():
+    if not (folder / RECORD).is_file():
         return folder.name
-    try:
-        return str(read_json(record, LARGEST)["prompt"])
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise InputError(f"{record} does not name the prompt of its images: remove it, or make them again") from error
+    prompt = recorded_for_folder(folder)
+    if prompt is None:
+        raise InputError(f"{folder / RECORD} does not name the prompt of its images: remove it, or make them again")
+    return prompt

@@ -12,10 +12,12 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ..attribution.candidates import Candidate, encode_prompts
+from ..attribution.likeness import digest_of
 from ..attribution.pictures import fitted, read_picture
 from ..denoiser import Denoiser
-from ..errors import InputError
+from ..errors import InputError, NonFiniteError
 from ..images import SUFFIXES
+from ..prompts.captions import BESIDE, caption_of
 from ..signals.batching import default_rows
 from ..signals.membership_methods import method_named
 from .comparability import IMAGE_FEATURES, PROMPT_FEATURES, image_features, prompt_features
@@ -24,7 +26,6 @@ from .store import Store
 METHOD, METHOD_WITH_PROMPTS, DRAWS = "sima_mc", "sima_relative", 8
 NOISE_TO_SIGNAL = 0.43
 """Where images are noised to: sigma / alpha, timestep 140 of Stable Diffusion; chosen by `benchmarks.membership`."""
-BESIDE = ".txt"  # a file that holds an image's prompt
 
 
 @dataclass(frozen=True)
@@ -227,7 +228,7 @@ def _pictures(
         try:
             pixels = read_picture(image, name)
             size = tuple(pixels.shape[-2:])
-            digest = hashlib.sha256(pixels.numpy().tobytes() + repr(size).encode()).hexdigest()
+            digest = digest_of(pixels)
             if digest in names:
                 raise InputError(f"the same picture as {names[digest]}: counted once")
         except InputError as error:
@@ -247,6 +248,10 @@ def _statistics(who: Candidate, some: dict[str, tuple[Tensor, str | None]], sett
     method = method_named(settings.method or METHOD)
     values = method(who.denoiser, latents, settings.timesteps or (), condition, settings.draws, settings.seed).double()
     values = (values.clamp_min(1e-30).log() if method.positive else values).mean(0)
+    if not torch.isfinite(values).all():
+        raise NonFiniteError(
+            f"the statistic {settings.method} of an image is NaN or infinity: load the model in float32"
+        )
     return dict(zip(some, values.tolist(), strict=True))
 
 
@@ -254,13 +259,7 @@ def prompt_of(image: Any) -> str:
     """What is in the text file beside an image. Raises InputError if there is none."""
     if not isinstance(image, str | Path):
         raise InputError("prompts beside images are for files only: give a list of prompts")
-    beside = Path(image).with_suffix(BESIDE)
-    try:
-        return beside.read_text("utf-8").strip()
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(
-            f"the prompt of {image} is not known: put it in {beside.name} beside it, or do without prompts"
-        ) from error
+    return caption_of(Path(image))
 
 
 def _digest(*parts: object) -> str:

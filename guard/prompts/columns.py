@@ -1,0 +1,53 @@
+"""Which column or field holds the prompts: the one of that name, or the only one that differs in case and blanks."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from ..errors import InputError
+from ..printable import printable
+
+
+@dataclass
+class Column:
+    """The column that was asked for.
+
+    Attributes:
+        name: As the user gave it.
+        file: What messages call the file.
+        taken: The names that were taken for it although they differ, in the order in which they were met.
+    """
+
+    name: str
+    file: str
+    taken: list[str] = field(default_factory=list)
+
+    def among(self, names: Sequence[str]) -> int | None:
+        """Its place among these names, or None. Raises InputError where two of them are meant equally."""
+        exact = [place for place, name in enumerate(names) if name == self.name]
+        places = exact or [place for place, name in enumerate(names) if _same(name, self.name)]
+        if len(places) > 1:
+            which = ", ".join(f"{names[place][:60]!r} (number {place + 1})" for place in places)
+            raise InputError(f"{self.file} has several columns {self.name!r}: {which}: rename all but one of them")
+        if not places:
+            return None
+        if not exact and names[places[0]] not in self.taken:
+            self.taken.append(names[places[0]])
+        return places[0]
+
+    def required(self, names: Sequence[str]) -> int:
+        """As `among`. Raises InputError, telling the names, where there is none."""
+        place = self.among(names)
+        if place is None:
+            columns = ", ".join(printable(name, 60) for name in names if name) or "none"
+            raise InputError(
+                f"{self.file} has no column {self.name!r} (its columns: {columns}): name one with --column"
+            )
+        return place
+
+    def notes(self) -> list[str]:
+        """What was taken for it, in words."""
+        return [f"{self.file}: {name[:60]!r} is taken for the column {self.name!r}" for name in self.taken[:3]]
+
+
+def _same(name: str, other: str) -> bool:
+    return name.strip().casefold() == other.strip().casefold()
