@@ -82,6 +82,21 @@ def test_animations_are_refused(tmp_path, grey):
         read_picture(path)
 
 
+def test_a_photo_with_a_second_picture_is_read_by_its_first(tmp_path, grey):
+    path = saved(
+        tmp_path,
+        Image.fromarray(grey),
+        "photo.jpg",
+        format="MPO",
+        save_all=True,
+        append_images=[Image.fromarray(255 - grey)],
+    )
+    alone = read_picture(saved(tmp_path, Image.fromarray(grey), "alone.jpg"))
+    opened = Image.open(path)
+    assert opened.n_frames == 2
+    assert torch.equal(read_picture(path), alone) and torch.equal(read_picture(opened), alone)
+
+
 def test_transparent_parts_are_refused(grey):
     image = Image.fromarray(grey).convert("RGBA")
     image.putalpha(128)

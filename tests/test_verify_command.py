@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from cryptomnesia.sidecar import c2pa_path, load_signer, new_chain, sidecar_path
+from cryptomnesia.sidecar import c2pa_path, load_signer, new_chain, sidecar_path, verify
 
 from .commands import caller, one_line
 from .provenance import saved
@@ -158,6 +158,13 @@ def test_names_play_no_tricks_on_a_terminal(command, tmp_path):
     code, out, _ = command("verify", image)
     assert code == 5 and not any(line.startswith("✓") for line in out.splitlines())
     assert "\x1b" not in out and "\u202e" not in out
+    sidecar_path(image).unlink()
+    sidecar_path(image).mkdir()
+    assert all(line.isprintable() for line in verify(image).lines)
+    (tmp_path / "a\n✓ intact  b.png").symlink_to("round")
+    (tmp_path / "round").symlink_to("round")
+    _, out, err = command("verify", tmp_path / "a\n✓ intact  b.png")
+    assert out == "" and len(err.splitlines()) == 1
 
 
 def test_no_arguments(command):

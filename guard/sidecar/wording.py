@@ -52,7 +52,7 @@ def headline(found: "Verification") -> str:
 def lines(found: "Verification", document: dict[str, Any] | None, aside: Aside) -> Iterator[str]:
     """One sentence or two per question."""
     if document is None:
-        problem = aside.problem
+        problem = None if aside.problem is None else printable(aside.problem, 400)
         yield "There is no sidecar of this image." if problem is None else f"{problem[0].upper()}{problem[1:]}."
     else:
         yield _image(found, document, aside)
