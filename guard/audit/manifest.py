@@ -12,12 +12,14 @@ from typing import Any
 from .. import __version__
 from ..errors import InputError
 from ..files import write_atomically
+from ..strict_json import read_json
 from .inputs import sha256_of
 from .shards import RESULTS, unwritable
 from .worker import About
 
 SCHEMA = 1
 FILE = "run.json"
+LARGEST = 16 << 20  # bytes of it
 _WORDS = {
     "input": "the input's content",
     "model": "the model",
@@ -145,7 +147,7 @@ def _shown(value: object) -> str:
 
 def _read(path: Path) -> Manifest:
     try:
-        document = json.loads(path.read_text("utf-8"))
+        document = read_json(path, LARGEST)
         if document["schema"] != SCHEMA:
             raise ValueError(f"its schema is {document['schema']!r}")
         run = Manifest(**document)

@@ -1,6 +1,5 @@
 """Reads what a run has written so far: columns of numbers and of words as arrays, texts one after the other."""
 
-import json
 import re
 import tempfile
 from array import array
@@ -15,7 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import InputError, require
-from .manifest import FILE, SCHEMA
+from ..strict_json import read_json
+from .manifest import FILE, LARGEST, SCHEMA
 from .rows import Reject
 from .shards import REJECTS, RESULTS
 
@@ -72,7 +72,7 @@ class Results:
     def __init__(self, folder: Path):
         self.folder = folder
         try:
-            self.run: dict[str, Any] = json.loads((folder / FILE).read_text("utf-8"))
+            self.run: dict[str, Any] = read_json(folder / FILE, LARGEST)
         except (OSError, ValueError) as error:
             raise InputError(f"{folder} holds no audit that can be read ({FILE}: {error}): give its --out") from error
         if not isinstance(self.run, dict) or self.run.get("schema") != SCHEMA or self.run.get("kind") not in COLUMNS:

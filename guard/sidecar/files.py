@@ -8,7 +8,7 @@ from ..files import read_regular, write_atomically
 from ..printable import printable
 
 SIDECAR, C2PA = ".cryptomnesia.json", ".c2pa"
-_ABSENT = (errno.ENOENT, errno.ENOTDIR, errno.ENAMETOOLONG)
+ABSENT = (errno.ENOENT, errno.ENOTDIR, errno.ENAMETOOLONG)
 
 
 def sidecar_path(image: str | Path) -> Path:
@@ -29,7 +29,7 @@ def read_file(path: Path, most: int, what: str) -> bytes:
     """All bytes of a regular file. Raises SidecarError if it is missing, no regular file, or larger than `most`."""
     data = read_if_there(path, most, what)
     if data is None:
-        raise SidecarError(f"the {what} {path} does not exist: check the name")
+        raise SidecarError(f"the {what} {printable(path)} does not exist: check the name")
     return data
 
 
@@ -38,9 +38,9 @@ def read_if_there(path: Path, most: int, what: str) -> bytes | None:
     try:
         return read_regular(path, most)
     except OSError as error:
-        if error.errno in _ABSENT:
+        if error.errno in ABSENT:
             return None
-        raise SidecarError(f"the {what} {path} cannot be read: {error.strerror}") from error
+        raise SidecarError(f"the {what} {printable(path)} cannot be read: {error.strerror}") from error
     except ValueError as error:
         raise SidecarError(f"the {what} {printable(path)} cannot be used: {error}") from error
 
@@ -50,7 +50,9 @@ def write_file(path: Path, data: bytes, what: str) -> None:
     try:
         write_atomically(path, data)
     except OSError as error:
-        raise SidecarError(f"the {what} {path} cannot be written: {error.strerror}: {_mend(error)}") from error
+        raise SidecarError(
+            f"the {what} {printable(path)} cannot be written: {error.strerror}: {_mend(error)}"
+        ) from error
     except ValueError as error:
         raise SidecarError(f"the name of the {what} cannot be used: {error}") from error
 
