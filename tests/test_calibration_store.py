@@ -254,7 +254,7 @@ def test_bad_arguments_are_found_before_the_work(pipe, arguments, message):
 def test_what_cannot_be_judged_cannot_be_calibrated():
     with pytest.raises(NotApplicable, match="guidance-distilled"):
         Guard(build("flux-guided")).calibrate(BENIGN)
-    with pytest.raises(InputError, match="cannot encode prompts"):
+    with pytest.raises(InputError, match="cannot read texts"):
         make(linear(), BENIGN, draws=1, seed=0, alpha=0.05, latent_shape=TOY)
 
 

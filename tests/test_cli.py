@@ -236,10 +236,23 @@ def test_calibration_files_that_never_end_or_are_huge(command, tmp_path):
     if hasattr(os, "mkfifo"):
         os.mkfifo(tmp_path / "pipe")
         assert "no regular file" in one_line(command("check", "-m", "model", "a", "-c", tmp_path / "pipe"))
-        assert "pipe" in one_line(command(*ONCE[:3], "-p", tmp_path / "pipe"))
+        assert "holds no prompt" in one_line(command(*ONCE[:3], "-p", tmp_path / "pipe"))
+        assert "holds no prompt" in one_line(command("check", "-m", "model", "-f", tmp_path / "pipe"))
     with (tmp_path / "huge").open("wb") as file:
         file.truncate(2**40)
     assert "larger than 64 MiB" in one_line(command("check", "-m", "model", "a", "-c", tmp_path / "huge"))
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/fd"), reason="a shell hands over pipes by such names")
+def test_prompts_from_a_pipe_that_someone_writes_to(command):
+    read, write = os.pipe()
+    try:
+        with os.fdopen(write, "w") as stream:
+            stream.write("a cat\n" * 3)
+        code, out, _ = command("check", "-m", "model", "-f", f"/dev/fd/{read}", "--jsonl")
+    finally:
+        os.close(read)
+    assert code == 5 and len(out.splitlines()) == 3
 
 
 def test_the_estimate_is_in_words():

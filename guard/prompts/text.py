@@ -56,6 +56,15 @@ class Pushed(io.RawIOBase):
         return len(data)
 
 
+def _unhurried(path: str, flags: int) -> int:
+    """Opens pipes, too, as in `<(grep cat log.txt)`; one that nobody writes to is empty, not awaited."""
+    waits = getattr(os, "O_NONBLOCK", 0)
+    handle = os.open(path, flags | waits)
+    if waits:
+        os.set_blocking(handle, True)
+    return handle
+
+
 @contextmanager
 def opened(file: str) -> Iterator[BinaryIO]:
     """The bytes of a file, or of standard input ("-"), unpacked if they are packed.
@@ -65,7 +74,7 @@ def opened(file: str) -> Iterator[BinaryIO]:
     require_file(file)
     name = name_of(file)
     try:
-        stream: Any = sys.stdin.buffer if file == STDIN else open(file, "rb")  # noqa: SIM115  closed below
+        stream: Any = sys.stdin.buffer if file == STDIN else open(file, "rb", opener=_unhurried)  # noqa: SIM115
     except OSError as error:
         raise InputError(f"{file} cannot be read ({error.strerror or error}): mend that") from error
     try:
