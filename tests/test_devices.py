@@ -140,3 +140,11 @@ def test_calibrated_in_half_and_checked_in_half(command):
     code, out, err = command("check", "-m", "model", "a cat", "--json")
     assert code == 5 and "another dtype: bfloat16, not float32; load the model in bfloat16 (--dtype bfloat16)" in err
     assert "another dtype: bfloat16, not float32" in one_line(command("check", "-m", "model", "a", "-c", file))
+
+
+def test_onnx_files_take_neither_option(command, tmp_path):
+    (tmp_path / "unet").mkdir()
+    (tmp_path / "unet" / "model.onnx").write_bytes(b"")
+    for option in (("--device", "cpu"), ("--dtype", "float32")):
+        message = one_line(command("check", "a", "-m", tmp_path, *option))
+        assert "holds ONNX files" in message and "leave out --device and --dtype" in message
