@@ -14,7 +14,7 @@ from ..guard.localization import Late, Location, locate_late
 from ..guard.report import MemorizationReport
 from ..guard.signals.memorization import derived_seed
 from . import inputs
-from .values import CATEGORY, Report, read_report
+from .values import CATEGORY, Report, read_report, still
 
 
 class MemorizationHeatmap(io.ComfyNode):
@@ -72,8 +72,8 @@ class MemorizationHeatmap(io.ComfyNode):
         check_seed: int,
     ) -> io.NodeOutput:
         denoiser = ComfyDenoiser(model, clip, like=positive)
-        latents = model.model.process_latent_in(samples["samples"]).float()
-        if latents.ndim != 4 or len(latents) != len(images):
+        latents = still(model.model.process_latent_in(samples["samples"]).float())
+        if len(latents) != len(images):
             raise InputError(
                 f"{len(images)} images do not belong to a latent of shape {tuple(latents.shape)}: "
                 "connect what the sampler gave, and the same decoded"

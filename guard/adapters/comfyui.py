@@ -14,6 +14,7 @@ from ..levels import Levels
 from ..memory import is_out_of_memory
 from .comfyui_call import Conditioning, clean_latents
 from .comfyui_conditioning import Templates
+from .comfyui_inputs import takes_images
 from .comfyui_weights import patches_of, weights_and_patches
 from .tokens import Score, Span, span_drops
 
@@ -79,9 +80,9 @@ class ComfyDenoiser(Denoiser):
         if kind == "flow" and float(getattr(self._sampling, "noise_scale", 1.0)) != 1.0:
             raise NotApplicable("this model scales its starting noise: there is no score for it")
         form = self._latent_format
-        if form.latent_dimensions != 2:
-            raise NotApplicable("this model makes videos or sound: checks are for images")
-        if "Refiner" in type(self._base).__name__ or self._config.get("in_channels", 0) > form.latent_channels:
+        if form.latent_dimensions not in (2, 3) or "Audio" in type(form).__name__:
+            raise NotApplicable("this model makes sound or shapes: checks are for images")
+        if "Refiner" in type(self._base).__name__ or takes_images(self._base, form):
             raise NotApplicable(
                 "refiners and inpainting models do not start from pure noise: a check says nothing there"
             )
@@ -219,9 +220,12 @@ class ComfyDenoiser(Denoiser):
         alpha, sigma = (value.view(-1, 1, 1, 1) for value in (level.alpha, level.sigma))
         flow = self.prediction_type == "flow"
         own = x if flow else x / alpha  # ComfyUI keeps x0 + sigma noise
+        framed = self._latent_format.latent_dimensions == 3  # an image is a film of one frame
         sigmas = level.sigma if flow else level.sigma / level.alpha
         try:
-            x0 = clean_latents(self.model, own, sigmas, self.write(condition), grad=grad)
+            x0 = clean_latents(
+                self.model, own.unsqueeze(2) if framed else own, sigmas, self.write(condition), grad=grad
+            )
         except RuntimeError as error:
             if is_out_of_memory(error) or ("size" not in str(error) and "shape" not in str(error)):
                 raise
@@ -229,6 +233,7 @@ class ComfyDenoiser(Denoiser):
                 f"the model cannot take this conditioning or latent ({str(error).splitlines()[0]}): "
                 "use the CLIP and the latent size that belong to it"
             ) from error
+        x0 = x0.squeeze(2) if framed else x0
         if flow:
             return (x - x0) / sigma
         if self.prediction_type == "sample":
