@@ -62,8 +62,7 @@ class RewritePrompt(io.ComfyNode):
             seed=check_seed,
         )
         found = text if better is None else report.prompt
-        encoded = clip.encode_from_tokens_scheduled(clip.tokenize(found))
-        return io.NodeOutput(found, encoded, described(report.to_dict()), report.to_dict())
+        return io.NodeOutput(found, denoiser.conditioning(found), described(report.to_dict()), report.to_dict())
 
 
 NODE = RewritePrompt

@@ -15,6 +15,7 @@ from ..memory import is_out_of_memory
 from .comfyui_call import Conditioning, clean_latents
 from .comfyui_conditioning import Templates
 from .comfyui_inputs import takes_images
+from .comfyui_text import encoded
 from .comfyui_weights import patches_of, weights_and_patches
 from .tokens import Score, Span, span_drops
 
@@ -144,17 +145,22 @@ class ComfyDenoiser(Denoiser):
         prompts = [prompt] if isinstance(prompt, str) else list(prompt)
         if not prompts or not all(isinstance(p, str) for p in prompts):
             raise InputError(f"prompts are text or a list of at least one, not {prompt!r}")
-        return Condition.cat([self.read(self._encoded(p)) for p in prompts])
+        return Condition.cat([self.read(self.conditioning(p)) for p in prompts])
 
-    def _encoded(self, prompt: str) -> Conditioning:
+    def conditioning(self, prompt: str) -> Conditioning:
+        """What CLIP Text Encode makes of a prompt. Raises InputError without a CLIP, or as `encoded` does."""
         if self.clip is None:
             raise InputError("texts can only be read with a CLIP: connect the one that belongs to the model")
         with torch.inference_mode():
-            return self.clip.encode_from_tokens_scheduled(self.clip.tokenize(prompt))
+            return encoded(self.clip, prompt)
 
     def read(self, conditioning: Conditioning) -> Condition:
-        """A CONDITIONING as rows. Raises InputError if it is none, or was made for another model."""
+        """A CONDITIONING as rows. Raises InputError if it is none, not finite, or was made for another model."""
         condition = self._templates.read(conditioning)
+        if not condition.tensors["text"].isfinite().all():
+            raise InputError(
+                "the conditioning holds NaN or infinity: look for a weight in the prompt that is no number"
+            )
         width, expected = condition.tensors["text"].shape[2], self._text_width
         if expected is not None and width != expected:
             raise InputError(
@@ -179,7 +185,7 @@ class ComfyDenoiser(Denoiser):
 
     @cached_property
     def empty(self) -> Condition:  # type: ignore[override]
-        empty = self._encoded("")
+        empty = self.conditioning("")
         return self.read(empty if self._like is None else self._templates.without_words(self._like, empty))[[0]]
 
     def truncated(self, prompt: str) -> bool:
