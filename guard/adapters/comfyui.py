@@ -87,6 +87,10 @@ class ComfyDenoiser(Denoiser):
             raise NotApplicable(
                 "refiners and inpainting models do not start from pure noise: a check says nothing there"
             )
+        if self._like is not None and not self.read(self._like).tensors["text"].any():
+            raise NotApplicable(
+                "the conditioning holds no words, as of ConditioningZeroOut: nothing can be recited for it"
+            )
         if not self._acts_at_first:
             raise NotApplicable("the prompt sets in after the first step, which is where a check looks")
 
