@@ -69,6 +69,7 @@ def texts_of(prompt: str | Sequence[str]) -> list[str]:
     return prompts
 
 
+TEXTS = 64  # that are encoded and measured at a time, to find out what each word does
 Span = tuple[int, int]  # of characters
 Score = Callable[[Condition, bool], Tensor]  # of P conditions, (P,); with True, differentiable in their tensors
 
@@ -76,7 +77,24 @@ Score = Callable[[Condition, bool], Tensor]  # of P conditions, (P,); with True,
 def span_drops(
     encode: Callable[[list[str]], Condition], prompt: str, spans: Sequence[Span], score: Score
 ) -> list[float]:
-    """How much the score falls without each character range of the prompt, 0 where it does not; needs no gradients."""
-    texts = [prompt, *(" ".join((prompt[:a] + prompt[b:]).split()) for a, b in spans)]
-    values = score(encode(texts), False)
-    return (values[0] - values[1:]).clamp_min(0).tolist()
+    """How much the score falls without each character range of the prompt, 0 where it does not; needs no gradients.
+
+    Of a long prompt, neighbours are left out together first, and one by one only where that counts most.
+    """
+
+    def drops(ranges: Sequence[Span]) -> list[float]:
+        texts = [prompt, *(" ".join((prompt[:a] + prompt[b:]).split()) for a, b in ranges)]
+        values = score(encode(texts), False)
+        return (values[0] - values[1:]).clamp_min(0).tolist()
+
+    size = -(-len(spans) // TEXTS)
+    if size <= 1:
+        return drops(spans)
+    groups = [range(start, min(start + size, len(spans))) for start in range(0, len(spans), size)]
+    coarse = drops([(spans[group[0]][0], spans[group[-1]][1]) for group in groups])
+    order = sorted(range(len(groups)), key=lambda k: -coarse[k])
+    chosen = [i for k in order[: max(1, TEXTS // size)] for i in groups[k]]
+    found = [0.0] * len(spans)
+    for i, value in zip(chosen, drops([spans[i] for i in chosen]), strict=True):
+        found[i] = value
+    return found

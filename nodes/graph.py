@@ -3,6 +3,7 @@
 import re
 from collections import deque
 from collections.abc import Iterator
+from importlib import import_module
 from typing import Any
 
 from ..guard.sidecar import UNKNOWN
@@ -116,9 +117,8 @@ class Graph:
                     waiting.append(link[0])
 
     def _class(self, node_id: str) -> Any:
-        import nodes  # ComfyUI's own
-
-        return nodes.NODE_CLASS_MAPPINGS.get(self.kind(node_id))
+        # in ComfyUI's own module of that name
+        return import_module("nodes").NODE_CLASS_MAPPINGS.get(self.kind(node_id))
 
 
 def as_link(value: Any) -> Link | None:

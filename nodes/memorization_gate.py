@@ -1,5 +1,6 @@
 """Node: lets a branch of the workflow run, or not."""
 
+import logging
 from typing import Any
 
 from comfy_api.latest import io
@@ -8,10 +9,11 @@ from comfy_execution.graph_utils import ExecutionBlocker
 from .values import CATEGORY, Report, described
 
 BLOCK, STRICT, PASS = "block if memorized", "block unless clear", "pass with a warning"
+UNCHECKED = "nothing was checked: no report came in"
 
 
 class MemorizationGate(io.ComfyNode):
-    """Passes anything on unless the report speaks against it."""
+    """Passes anything on unless the report speaks against it. What it stops is skipped, and is no error."""
 
     @classmethod
     def define_schema(cls) -> io.Schema:
@@ -21,11 +23,16 @@ class MemorizationGate(io.ComfyNode):
             display_name="Memorization Gate",
             category=CATEGORY,
             description="Put it on the way of the conditioning (or of any other input): when the report says "
-            "memorized, nothing behind it runs, and the interface says why.",
+            "memorized, nothing behind it runs, and the gate says why.",
             search_aliases=["cryptomnesia", "block", "stop", "guard"],
             inputs=[
                 io.MatchType.Input("value", template=anything, tooltip="What to pass on, e.g. the conditioning."),
-                Report.Input("report", tooltip="From Memorization Check, Rewrite Prompt or Mitigate Conditioning."),
+                Report.Input(
+                    "report",
+                    optional=True,  # so that the workflow runs where the node before is bypassed or muted
+                    tooltip="From Memorization Check, Rewrite Prompt or Mitigate Conditioning. Without one, nothing "
+                    "was checked: only 'block unless clear' stops then.",
+                ),
                 io.Combo.Input(
                     "policy",
                     options=[BLOCK, STRICT, PASS],
@@ -36,16 +43,28 @@ class MemorizationGate(io.ComfyNode):
                 io.MatchType.Output(template=anything, display_name="value", tooltip="The same, if it may pass."),
                 io.String.Output(display_name="text", tooltip="The report in plain words; comes, stopped or not."),
             ],
+            hidden=[io.Hidden.unique_id],
         )
 
     @classmethod
-    def execute(cls, value: Any, report: dict[str, Any], policy: str) -> io.NodeOutput:
-        verdict, text = report["verdict"], described(report)
+    def execute(cls, value: Any, policy: str, report: dict[str, Any] | None = None) -> io.NodeOutput:
+        verdict = None if report is None else report["verdict"]
+        text = UNCHECKED if report is None else described(report)
         blocked = verdict == "memorized" if policy == BLOCK else policy == STRICT and verdict != "clear"
-        if not blocked:
-            return io.NodeOutput(value, text)
-        stopped = f"Cryptomnesia stopped this branch ({policy}). {text}"
-        return io.NodeOutput(ExecutionBlocker(stopped), stopped)  # only the value stops: the text can still be shown
+        if blocked:
+            text = f"Cryptomnesia stopped this branch ({policy}). {text}"
+            logging.warning("%s", text)
+        _show(cls, text)
+        # without a message of its own a blocker skips what hangs on it; with one, ComfyUI reports a failure there
+        return io.NodeOutput(ExecutionBlocker(None) if blocked else value, text, ui={"text": [text]})
+
+
+def _show(node: Any, text: str) -> None:
+    """On the node itself, in place of what it showed before."""
+    from server import PromptServer
+
+    if node.hidden is not None:
+        PromptServer.instance.send_progress_text(text, node.hidden.unique_id)
 
 
 NODE = MemorizationGate

@@ -14,7 +14,7 @@ from ..guard.localization import Late, Location, locate_late
 from ..guard.report import MemorizationReport
 from ..guard.signals.memorization import derived_seed
 from . import inputs
-from .values import CATEGORY, Report, read_report
+from .values import CATEGORY, Report, read_report, still
 
 
 class MemorizationHeatmap(io.ComfyNode):
@@ -36,7 +36,10 @@ class MemorizationHeatmap(io.ComfyNode):
                 io.Latent.Input("samples", tooltip="The latent that the sampler gave."),
                 io.Image.Input("images", tooltip="The same, decoded."),
                 Report.Input(
-                    "report", tooltip="Of the prompt, from Memorization Check: it says whether, the map where."
+                    "report",
+                    optional=True,  # so that the workflow runs where the check is bypassed
+                    tooltip="Of the prompt, from Memorization Check: it says whether, the map where. Without one "
+                    "nothing is looked at.",
                 ),
                 inputs.when(),
                 io.Int.Input(
@@ -66,14 +69,16 @@ class MemorizationHeatmap(io.ComfyNode):
         positive: Any,
         samples: Any,
         images: Any,
-        report: dict[str, Any],
         when: str,
         probes: int,
         check_seed: int,
+        report: dict[str, Any] | None = None,
     ) -> io.NodeOutput:
+        if report is None:
+            return _dark(images, None, "not looked at: no report came in")
         denoiser = ComfyDenoiser(model, clip, like=positive)
-        latents = model.model.process_latent_in(samples["samples"]).float()
-        if latents.ndim != 4 or len(latents) != len(images):
+        latents = still(model.model.process_latent_in(samples["samples"]).float())
+        if len(latents) != len(images):
             raise InputError(
                 f"{len(images)} images do not belong to a latent of shape {tuple(latents.shape)}: "
                 "connect what the sampler gave, and the same decoded"
@@ -81,8 +86,7 @@ class MemorizationHeatmap(io.ComfyNode):
         try:
             denoiser.require_guidance()
         except NotApplicable as reason:
-            dark = torch.zeros(images.shape[:3])
-            return io.NodeOutput(images, dark, dark, 0.0, report, f"not applicable: {reason}")
+            return _dark(images, report, f"not applicable: {reason}")
         condition, about = denoiser.read(positive)[[0]], read_report(report)
         found = [
             _located(denoiser, condition, latent[None], image, about, probes, derived_seed(check_seed, i))
@@ -94,6 +98,12 @@ class MemorizationHeatmap(io.ComfyNode):
         maps = torch.stack([one.map / one.map.max().clamp_min(1e-12) for one in found])
         region = {**asdict(found[0].report.region), "share": None if found[0].mask is None else share}  # type: ignore[arg-type]
         return io.NodeOutput(overlays, masks, maps, share, {**report, "region": region}, _text(share, found[0]))
+
+
+def _dark(images: torch.Tensor, report: dict[str, Any] | None, text: str) -> io.NodeOutput:
+    """The images as they are, and an empty mask and map."""
+    dark = torch.zeros(images.shape[:3])
+    return io.NodeOutput(images, dark, dark, 0.0, report, text)
 
 
 def _lit(location: Location, when: str) -> torch.Tensor:

@@ -31,6 +31,12 @@ class RewritePrompt(io.ComfyNode):
                 inputs.when(),
                 inputs.calibration(optional=False),
                 inputs.check_seed(),
+                io.Conditioning.Input(
+                    "positive",
+                    optional=True,
+                    tooltip="Not read: it is what comes out where this node is bypassed. Connect CLIP Text Encode of "
+                    "the same prompt.",
+                ),
             ],
             outputs=[
                 io.String.Output(display_name="text", tooltip="The prompt, rewritten or as it was."),
@@ -48,7 +54,15 @@ class RewritePrompt(io.ComfyNode):
 
     @classmethod
     def execute(
-        cls, model: Any, clip: Any, text: str, latent: Any, when: str, calibration: str, check_seed: int
+        cls,
+        model: Any,
+        clip: Any,
+        text: str,
+        latent: Any,
+        when: str,
+        calibration: str,
+        check_seed: int,
+        positive: Any = None,
     ) -> io.NodeOutput:
         denoiser = ComfyDenoiser(model, clip)
         report, better = mended(
@@ -62,8 +76,7 @@ class RewritePrompt(io.ComfyNode):
             seed=check_seed,
         )
         found = text if better is None else report.prompt
-        encoded = clip.encode_from_tokens_scheduled(clip.tokenize(found))
-        return io.NodeOutput(found, encoded, described(report.to_dict()), report.to_dict())
+        return io.NodeOutput(found, denoiser.conditioning(found), described(report.to_dict()), report.to_dict())
 
 
 NODE = RewritePrompt

@@ -11,7 +11,7 @@ from ..guard.attribution.plots import signature_plot
 from ..guard.errors import InputError
 from . import inputs
 from .images import picture
-from .values import CATEGORY, Signature
+from .values import CATEGORY, Signature, still
 
 
 class SpectralSignature(io.ComfyNode):
@@ -45,8 +45,8 @@ class SpectralSignature(io.ComfyNode):
     @classmethod
     def execute(cls, model: Any, clip: Any, samples: Any, name: str, plan: Any) -> io.NodeOutput:
         denoiser = ComfyDenoiser(model, clip)
-        latents = model.model.process_latent_in(samples["samples"]).float()
-        if latents.ndim != 4 or not latents.any():
+        latents = still(model.model.process_latent_in(samples["samples"]).float())
+        if not latents.any():
             raise InputError("a signature is measured on images: connect what a sampler gave, not an empty latent")
         found = Signatures.measure(denoiser, latents, name, plan=plan)
         return io.NodeOutput(found, plotted(found), told(found))

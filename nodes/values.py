@@ -26,7 +26,7 @@ def start_shape(model: Any, latent: dict[str, Any]) -> tuple[int, int, int]:
     """(C, H, W) that sampling from an empty latent starts at, as ComfyUI's samplers fit it to the model.
 
     Raises:
-        NotApplicable: Sampling would start from an image, or the latent is a video's.
+        NotApplicable: Sampling would start from an image, or the latent is a video's or a sound's.
     """
     import comfy.sample
     import torch
@@ -36,9 +36,19 @@ def start_shape(model: Any, latent: dict[str, Any]) -> tuple[int, int, int]:
         raise NotApplicable("sampling starts from an image, not from pure noise: a check says nothing there")
     ratios = (latent.get("downscale_ratio_spacial"), latent.get("downscale_ratio_temporal"))
     fitted = comfy.sample.fix_empty_latent_channels(model, samples, *ratios)
-    if fitted.ndim != 4:
+    return tuple(still(fitted).shape[1:])
+
+
+def still(samples: Any) -> Any:
+    """Latents of images, (B, C, H, W); of models that keep an image as a film, of their one frame.
+
+    Raises NotApplicable for latents of videos and sound.
+    """
+    if samples.ndim == 5 and samples.shape[2] == 1:
+        return samples.squeeze(2)
+    if samples.ndim != 4:
         raise NotApplicable("this is the latent of a video or of sound: checks are for images")
-    return tuple(fitted.shape[1:])
+    return samples
 
 
 def described(report: dict[str, Any]) -> str:

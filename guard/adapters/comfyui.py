@@ -15,6 +15,8 @@ from ..levels import Levels
 from ..memory import is_out_of_memory
 from .comfyui_call import Conditioning, clean_latents
 from .comfyui_conditioning import Templates
+from .comfyui_inputs import takes_images
+from .comfyui_text import encoded
 from .comfyui_weights import patches_of, weights_and_patches
 
 # by ComfyUI's class of model; what diffusers knows as well has the same name, so that calibrations serve both
@@ -79,11 +81,15 @@ class ComfyDenoiser(Denoiser):
         if kind == "flow" and float(getattr(self._sampling, "noise_scale", 1.0)) != 1.0:
             raise NotApplicable("this model scales its starting noise: there is no score for it")
         form = self._latent_format
-        if form.latent_dimensions != 2:
-            raise NotApplicable("this model makes videos or sound: checks are for images")
-        if "Refiner" in type(self._base).__name__ or self._config.get("in_channels", 0) > form.latent_channels:
+        if form.latent_dimensions not in (2, 3) or "Audio" in type(form).__name__:
+            raise NotApplicable("this model makes sound or shapes: checks are for images")
+        if "Refiner" in type(self._base).__name__ or takes_images(self._base, form):
             raise NotApplicable(
                 "refiners and inpainting models do not start from pure noise: a check says nothing there"
+            )
+        if self._like is not None and not self.read(self._like).tensors["text"].any():
+            raise NotApplicable(
+                "the conditioning holds no words, as of ConditioningZeroOut: nothing can be recited for it"
             )
         if not self._acts_at_first:
             raise NotApplicable("the prompt sets in after the first step, which is where a check looks")
@@ -143,17 +149,22 @@ class ComfyDenoiser(Denoiser):
         prompts = [prompt] if isinstance(prompt, str) else list(prompt)
         if not prompts or not all(isinstance(p, str) for p in prompts):
             raise InputError(f"prompts are text or a list of at least one, not {prompt!r}")
-        return Condition.cat([self.read(self._encoded(p)) for p in prompts])
+        return Condition.cat([self.read(self.conditioning(p)) for p in prompts])
 
-    def _encoded(self, prompt: str) -> Conditioning:
+    def conditioning(self, prompt: str) -> Conditioning:
+        """What CLIP Text Encode makes of a prompt. Raises InputError without a CLIP, or as `encoded` does."""
         if self.clip is None:
             raise InputError("texts can only be read with a CLIP: connect the one that belongs to the model")
         with torch.inference_mode():
-            return self.clip.encode_from_tokens_scheduled(self.clip.tokenize(prompt))
+            return encoded(self.clip, prompt)
 
     def read(self, conditioning: Conditioning) -> Condition:
-        """A CONDITIONING as rows. Raises InputError if it is none, or was made for another model."""
+        """A CONDITIONING as rows. Raises InputError if it is none, not finite, or was made for another model."""
         condition = self._templates.read(conditioning)
+        if not condition.tensors["text"].isfinite().all():
+            raise InputError(
+                "the conditioning holds NaN or infinity: look for a weight in the prompt that is no number"
+            )
         width, expected = condition.tensors["text"].shape[2], self._text_width
         if expected is not None and width != expected:
             raise InputError(
@@ -178,7 +189,7 @@ class ComfyDenoiser(Denoiser):
 
     @cached_property
     def empty(self) -> Condition:  # type: ignore[override]
-        empty = self._encoded("")
+        empty = self.conditioning("")
         return self.read(empty if self._like is None else self._templates.without_words(self._like, empty))[[0]]
 
     def truncated(self, prompt: str) -> bool:
@@ -219,9 +230,12 @@ class ComfyDenoiser(Denoiser):
         alpha, sigma = (value.view(-1, 1, 1, 1) for value in (level.alpha, level.sigma))
         flow = self.prediction_type == "flow"
         own = x if flow else x / alpha  # ComfyUI keeps x0 + sigma noise
+        framed = self._latent_format.latent_dimensions == 3  # an image is a film of one frame
         sigmas = level.sigma if flow else level.sigma / level.alpha
         try:
-            x0 = clean_latents(self.model, own, sigmas, self.write(condition), grad=grad)
+            x0 = clean_latents(
+                self.model, own.unsqueeze(2) if framed else own, sigmas, self.write(condition), grad=grad
+            )
         except RuntimeError as error:
             if is_out_of_memory(error) or ("size" not in str(error) and "shape" not in str(error)):
                 raise
@@ -229,6 +243,7 @@ class ComfyDenoiser(Denoiser):
                 f"the model cannot take this conditioning or latent ({str(error).splitlines()[0]}): "
                 "use the CLIP and the latent size that belong to it"
             ) from error
+        x0 = x0.squeeze(2) if framed else x0
         if flow:
             return (x - x0) / sigma
         if self.prediction_type == "sample":

@@ -15,6 +15,7 @@ from ..errors import InputError
 
 Conditioning = list[Any]
 _POOLED = "pooled_output"
+_OF_TEXT = ("attention_mask", "t5xxl_ids", "t5xxl_weights")  # fit one text only
 
 
 @dataclass(frozen=True)
@@ -87,13 +88,17 @@ class Templates:
         wordless = {name: value for name, value in own.items() if name != _POOLED}
         return [
             # a pooled text only where the prompt has one
-            [text, {**options, **(wordless if options.get(_POOLED) is None else own)}]
+            [text, {**_without_text(options), **(wordless if options.get(_POOLED) is None else own)}]
             for _, options in like
         ]
 
     def _remember(self, template: Template) -> int:
         self._known.append(template)
         return len(self._known) - 1
+
+
+def _without_text(options: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in options.items() if name not in _OF_TEXT}
 
 
 def _parts(

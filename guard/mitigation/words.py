@@ -10,7 +10,15 @@ from ..prompts import WORDS
 
 _SPACELESS = "\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\u0e00-\u0e7f"  # scripts written without spaces
 _EMOJI = "[\U0001f000-\U0001faff\u2600-\u27bf][\ufe0f\U0001f3fb-\U0001f3ff]?"
-_WORD = re.compile(rf"[{_SPACELESS}]|[^\W{_SPACELESS}](?:[^\W{_SPACELESS}]|['’-](?=\w))*|{_EMOJI}(?:\u200d{_EMOJI})*")
+# what hosts read in another way: the name of an embedding, which is one word with its mark, and the weight of brackets,
+# which is none: (old embedding:clock:1.2)
+_EMBEDDING = r"(?<![^\s()\[\]{}|,])embedding:\s*[^\s()\[\]{}<>|,]+?(?=:[\d.e+-]+\s*\)|[\s()\[\]{}<>|,]|$)"
+_NUMBER = r"[+-]?[\d.]+(?:e[+-]?\d+)?"
+_WEIGHT = rf"(?<=:)\s*{_NUMBER}(?=\s*\))"
+_PLAIN = rf"[{_SPACELESS}]|[^\W{_SPACELESS}](?:[^\W{_SPACELESS}]|['’-](?=\w))*|{_EMOJI}(?:\u200d{_EMOJI})*"
+_WORD = re.compile(rf"{_WEIGHT}|(?P<word>{_EMBEDDING}|{_PLAIN})")
+_BRACKETS = frozenset("()[]{}<>|\\")
+_EMPTIED = re.compile(rf"(?<!\\)(?:\(\s*(?::\s*{_NUMBER}\s*)?\)|\[\s*\]|\{{\s*\}}|<\s*>)")
 
 
 @dataclass(frozen=True)
@@ -23,7 +31,7 @@ class Words:
     @staticmethod
     def of(prompt: str) -> "Words":
         """Emoji and characters of scripts without spaces are words of their own; punctuation belongs to the gaps."""
-        found = list(_WORD.finditer(prompt))
+        found = [m for m in _WORD.finditer(prompt) if m["word"]]
         ends = [0, *(m.end() for m in found)]
         starts = [*(m.start() for m in found), len(prompt)]
         return Words(tuple(m.group() for m in found), tuple(prompt[a:b] for a, b in zip(ends, starts, strict=True)))
@@ -46,9 +54,13 @@ class Words:
         return ranges
 
     def drop(self, i: int) -> "Words":
-        """Without word i; the gap after it goes along."""
-        gaps = [*self.gaps[: i + 1], *self.gaps[i + 2 :]] if i + 1 < len(self) else [*self.gaps[:i], self.gaps[-1]]
-        return Words((*self.words[:i], *self.words[i + 1 :]), tuple(gaps))
+        """Without word i; the gap after it goes along, but brackets stay as long as they hold something."""
+        before, after = self.gaps[i : i + 2]
+        if _BRACKETS & set(before + after):
+            gap = _without_emptied(before + after)
+        else:
+            gap = before if i + 1 < len(self) else after
+        return Words((*self.words[:i], *self.words[i + 1 :]), (*self.gaps[:i], gap, *self.gaps[i + 2 :]))
 
     def swap(self, i: int, word: str) -> "Words":
         """With another word in place of word i."""
@@ -63,6 +75,13 @@ class Words:
         words = list(self.words)
         words[i], words[to] = words[to], words[i]
         return Words(tuple(words), self.gaps)
+
+
+def _without_emptied(gap: str) -> str:
+    """Without brackets around nothing, and those around them."""
+    while (shorter := _EMPTIED.sub("", gap)) != gap:
+        gap = shorter
+    return gap
 
 
 @cache

@@ -63,6 +63,42 @@ FLUX = {
     "qkv_bias": True,
     "txt_ids_dims": [],
 }
+CHROMA = {
+    **{name: FLUX[name] for name in ("context_in_dim", "hidden_size", "mlp_ratio", "num_heads", "depth", "patch_size")},
+    **{name: FLUX[name] for name in ("depth_single_blocks", "axes_dim", "theta", "qkv_bias", "txt_ids_dims")},
+    "image_model": "chroma",
+    "in_channels": 64,  # counted after the cut into patches
+    "out_channels": 64,
+    "in_dim": 64,
+    "out_dim": 32,
+    "hidden_dim": 32,
+    "n_layers": 1,
+    "vec_in_dim": None,
+}
+QWEN = {
+    "image_model": "qwen_image",
+    "in_channels": 64,  # here, too
+    "num_layers": 1,
+    "attention_head_dim": 16,
+    "num_attention_heads": 2,
+    "joint_attention_dim": WIDTH,
+    "pooled_projection_dim": POOLED,
+    "axes_dims_rope": (4, 6, 6),
+}
+WAN = {
+    "image_model": "wan2.1",
+    "model_type": "t2v",
+    "patch_size": (1, 2, 2),
+    "text_len": 8,
+    "in_dim": 16,
+    "dim": 32,
+    "ffn_dim": 32,
+    "freq_dim": 16,
+    "text_dim": WIDTH,
+    "out_dim": 16,
+    "num_heads": 2,
+    "num_layers": 1,
+}
 CLIP = {"hidden_size": WIDTH, "intermediate_size": 64, "num_attention_heads": 2, "num_hidden_layers": 3}
 VAE = {"double_z": True, "resolution": 64, "in_channels": 3, "out_ch": 3, "ch": 32, "ch_mult": [1, 1, 1, 1]}
 VAE |= {"num_res_blocks": 1, "attn_resolutions": [], "dropout": 0.0}
@@ -94,6 +130,9 @@ KINDS = {
     "sdxl": Kind("SDXL", UNET | SDXL, "EPS", "SDXL", text=2 * WIDTH, pooled=True, clip=True),
     "sd3": Kind("SD3", SD3, "FLOW", "SD3", channels=16, pooled=True),
     "flux": Kind("Flux", FLUX | {"guidance_embed": True}, "FLUX", "Flux", channels=16, pooled=True, guidance=3.5),
+    "chroma": Kind("Chroma", CHROMA, "FLUX", "Chroma", channels=16),
+    "qwen": Kind("QwenImage", QWEN, "FLUX", "QwenImage", channels=16),
+    "wan": Kind("WAN21_T2V", WAN, "FLOW", "WAN21", channels=16, sampling=(("shift", 8.0),)),
     "schnell": Kind("FluxSchnell", FLUX | {"guidance_embed": False}, "FLOW", "Flux", channels=16, pooled=True),
 }
 

@@ -202,6 +202,9 @@ def test_families_and_kinds():
         "sdxl": ("stable-diffusion-xl", "epsilon"),
         "sd3": ("stable-diffusion-3", "flow"),
         "flux": ("flux", "flow"),
+        "chroma": ("chroma", "flow"),
+        "qwen": ("qwenimage", "flow"),
+        "wan": ("wan21", "flow"),
         "schnell": ("flux", "flow"),
     }
     made = {kind: denoiser(kind) for kind in models.KINDS}

@@ -67,7 +67,9 @@ def counted(comfy: Comfy, counter: Counter, **changes) -> Result:
 
 
 def files(folder: Path) -> list[str]:
-    return sorted(str(path.relative_to(folder)) for path in folder.rglob("*")) if folder.exists() else []
+    """All but what is noted beside a calibration."""
+    found = sorted(str(path.relative_to(folder)) for path in folder.rglob("*")) if folder.exists() else []
+    return [name for name in found if not name.endswith(".settings")]
 
 
 @pytest.mark.parametrize("kind", ["eps", "sd3"])
@@ -121,6 +123,24 @@ def test_it_starts_anew_where_anything_differs(comfy: Comfy, changes: dict):
     last = Counter(comfy)
     assert counted(comfy, Counter(comfy, stop=3)).interrupted
     assert counted(comfy, last, **changes).ok and last.calls == CHUNKS
+
+
+def test_a_finished_file_is_not_made_again(comfy: Comfy, folder: Path):
+    """Unless prompts, settings or the file differ."""
+    place, counter = folder / f"tiny{ENDING}", Counter(comfy)
+    assert counted(comfy, Counter(comfy)).ok
+    before = place.read_bytes()
+    again = counted(comfy, counter)
+    assert again.ok and counter.calls == 0 and place.read_bytes() == before
+    assert again.outputs["made"][1].startswith("100 benign prompts")
+    for changes in ({"prompts": LINES.replace("red", "dark")}, {"alpha": 0.05}, {"check_seed": 1}, {"draws": 2}):
+        counter = Counter(comfy)
+        assert counted(comfy, counter, **changes).ok and counter.calls == CHUNKS
+    for damage in (place.unlink, lambda: place.with_name(place.name + ".settings").write_text("{")):
+        assert counted(comfy, Counter(comfy)).ok
+        damage()
+        counter = Counter(comfy)
+        assert counted(comfy, counter).ok and counter.calls == CHUNKS
 
 
 def test_a_damaged_partial_file_is_no_harm(comfy: Comfy, folder: Path, whole: bytes):

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from . import models
-from .graphs import BENIGN, MEMORIZED, demo, given, keep, links, ran, report_of, tiny, with_check, wordless
+from .graphs import BENIGN, MEMORIZED, demo, given, keep, links, ours, ran, report_of, tiny, with_check, wordless
 from .harness import Comfy
 from .results import node
 
@@ -166,3 +166,24 @@ def test_the_conditioning_is_left_as_it_was(comfy: Comfy):
     score(comfy, prompt)
     assert torch.equal(value[0][0], text) and list(value[0][1]) == ["pooled_output"]
     assert torch.equal(value[0][1]["pooled_output"], pooled)
+
+
+@pytest.mark.parametrize("kind", ["demo", "eps", "sd3"])
+def test_a_conditioning_without_words_gets_no_verdict(comfy: Comfy, kind: str):
+    """On a random model nothing and something differ as much as memorized and benign prompts do elsewhere."""
+    prompt = demo() if kind == "demo" else tiny(comfy, kind)
+    prompt["zero"] = node("ConditioningZeroOut", conditioning=["text", 0])
+    report = report_of(comfy, with_check(comfy, prompt, positive=["zero", 0]))
+    assert report["verdict"] == "not applicable" and "no words" in report["reason"]
+    noise = ours(comfy, "GuardedNoise", **links(prompt) | {"positive": ["zero", 0]}, noise_seed=5)
+    assert "no words" in ran(comfy, prompt | {"noise": noise, "kept": keep("noise")}).outputs["noise"][2]
+    inputs = links(prompt) | {"positive": ["zero", 0]}
+    prompt |= {"mend": ours(comfy, "MitigateConditioning", **inputs), "kept": keep("mend")}
+    assert report_of(comfy, prompt, "mend", 1)["verdict"] == "not applicable"
+
+
+def test_words_beside_none_and_the_empty_prompt_are_checked(comfy: Comfy):
+    prompt = demo() | {"zero": node("ConditioningZeroOut", conditioning=["text", 0])}
+    prompt["both"] = node("ConditioningCombine", conditioning_1=["text", 0], conditioning_2=["zero", 0])
+    assert report_of(comfy, with_check(comfy, prompt, positive=["both", 0]))["score"] is not None
+    assert report_of(comfy, with_check(comfy, prompt, positive=["empty", 0]))["verdict"] == "clear"

@@ -30,7 +30,7 @@ NODES = {
         "positive report text",
     ),
     "CryptomnesiaRewritePrompt": (
-        "model clip text latent when calibration check_seed",
+        "model clip text latent when calibration check_seed positive",
         "text positive changes report",
     ),
     "CryptomnesiaGuardedNoise": (
