@@ -12,11 +12,14 @@ from typing import Any
 from .. import __version__
 from ..errors import InputError
 from ..files import write_atomically
+from ..strict_json import read_json
 from .inputs import sha256_of
-from .shards import RESULTS, unwritable
+from .ledger import RESULTS
+from .shards import unwritable
 from .worker import About
 
-SCHEMA = 1
+SCHEMA = 2
+MOST = 16 << 20  # bytes
 FILE = "run.json"
 _WORDS = {
     "input": "the input's content",
@@ -145,7 +148,7 @@ def _shown(value: object) -> str:
 
 def _read(path: Path) -> Manifest:
     try:
-        document = json.loads(path.read_text("utf-8"))
+        document = read_json(path, MOST)
         if document["schema"] != SCHEMA:
             raise ValueError(f"its schema is {document['schema']!r}")
         run = Manifest(**document)

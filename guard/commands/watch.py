@@ -1,7 +1,9 @@
 """How far an audit is, for people and machines, and what it found in the end."""
 
 import json
+import signal
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -63,6 +65,11 @@ class Watch:
             task = bar.add_task("making the report", total=count)
             yield lambda done: bar.advance(task, done)
 
+    def stopping(self) -> None:
+        """Says that it will stop."""
+        if not self.quiet:
+            stderr().print("stopping, once what was begun is measured; again to stop at once", style="yellow")
+
     def stopped(self) -> None:
         """Says how to go on."""
         self._event("stopped", done=self.run.kept)
@@ -83,6 +90,27 @@ class Watch:
         if self.as_json and not (self.quiet and event in ("started", "progress")):
             sys.stdout.write(json.dumps({"event": event, "total": self.run.total, **facts}) + "\n")
             sys.stdout.flush()
+
+
+@contextmanager
+def stopping(run: "Audit", watch: Watch) -> Iterator[None]:
+    """Within the block, a first Ctrl-C or SIGTERM lets the run end what it has begun, and a second stops it at once."""
+
+    def heard(*_: object) -> None:
+        if run.stopping:
+            raise KeyboardInterrupt
+        run.stop()
+        watch.stopping()
+
+    if threading.current_thread() is not threading.main_thread():
+        yield  # signals go to the main thread
+        return
+    before = {number: signal.signal(number, heard) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def outcome(folder: Path) -> dict[str, Any]:
