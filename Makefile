@@ -8,13 +8,18 @@ BIN := $(VENV)/bin
 HAS_TORCH := $(shell $(PYTHON) -c 'import torch' 2>/dev/null && echo yes)
 export OMP_NUM_THREADS ?= $(shell nproc 2>/dev/null || echo 2)
 
-.PHONY: demo test lint clean
+.PHONY: demo test fuzz lint clean
 
 demo: $(VENV)/installed-cli
 	$(BIN)/cryptomnesia demo
 
 test: $(VENV)/installed-test
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest
+
+# The property tests alone, on fresh examples and FUZZ times as many.
+FUZZ ?= 20
+fuzz: $(VENV)/installed-test
+	CRYPTOMNESIA_FUZZ=$(FUZZ) OMP_NUM_THREADS=1 $(BIN)/python -m pytest
 
 lint: $(VENV)/installed-test $(VENV)/installed-lint
 	$(BIN)/ruff check .

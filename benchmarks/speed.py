@@ -73,6 +73,31 @@ def check_in_own_process(prompts: int) -> None:
     print(peak_memory())
 
 
+IMPORTS = """
+import time
+start = time.perf_counter()
+import torch, numpy
+middle = time.perf_counter()
+import cryptomnesia
+from cryptomnesia import CallableDenoiser
+print(middle - start, time.perf_counter() - middle)
+"""
+
+
+def import_cost(rounds: int) -> dict[str, Any]:
+    """Seconds of `import cryptomnesia` after torch's, and as a share of torch's, each in a process of its own."""
+    runs = []
+    for _ in range(rounds):
+        out = subprocess.run([sys.executable, "-c", IMPORTS], capture_output=True, text=True, check=True).stdout
+        runs.append(tuple(map(float, out.split())))
+    ratios = sorted(own / torchs for torchs, own in runs)
+    return {
+        "seconds": statistics.median(own for _, own in runs),
+        "ratio": statistics.median(ratios),
+        "spread": [ratios[0], ratios[-1]],
+    }
+
+
 def on_device(device: str, rounds: int) -> dict[str, Any]:
     denoiser: Any = to_denoiser(load_demo().to(device))
     condition = denoiser.encode([c.text for c in captions()[:PROMPTS]])
@@ -96,7 +121,8 @@ def on_device(device: str, rounds: int) -> dict[str, Any]:
 def main() -> None:
     options = arguments(__doc__, rounds={"type": int, "default": 7})
     torch.set_grad_enabled(False)
-    document: dict[str, Any] = {"rounds": options.rounds}
+    document: dict[str, Any] = {"rounds": options.rounds, "import": import_cost(options.rounds)}
+    print(f"import: {document['import']['seconds']:.3f} s, {document['import']['ratio']:.3f} of torch's")
     for device in ["cpu", *(["cuda"] if torch.cuda.is_available() else [])]:
         document[device] = on_device(device, options.rounds)
         for name, row in document[device].items():

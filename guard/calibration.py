@@ -12,7 +12,7 @@ import hashlib
 import json
 import math
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,15 +20,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from .calibration_file import LEAST, MOST_DRAWS, SCHEMA, read_values
+from .calibration_misfit import Binding, binding_of, misfit
 from .denoiser import Condition, Denoiser
-from .errors import CalibrationError, InputError
+from .errors import CalibrationError, InputError, NonFiniteError
 from .false_discovery import adjusted, standing
 from .files import write_atomically
 from .signals.memorization import MemorizationResult, derived_seed, draw_noise, memorization_score
-from .signals.rings import RINGS
 
-SCHEMA = "cryptomnesia/calibration/1"
-LEAST = 100  # benign prompts
 TINY = 1e-12  # energy of no guidance at all, e.g. of the empty prompt
 
 
@@ -48,17 +47,31 @@ class Combination:
 
     @staticmethod
     def learn(spectrum: Tensor) -> "Combination":
-        """From the spectra (n, 8) of benign prompts alone."""
-        return Combination(spectrum.double().mean(0).clamp_min(TINY).tolist())
+        """From the spectra (n, 8) of benign prompts alone. Raises NonFiniteError for NaN or infinity."""
+        _require_finite(spectrum, "the energies of benign prompts")
+        return Combination(spectrum.cpu().double().mean(0).clamp_min(TINY).tolist())
 
     def score(self, spectrum: Tensor) -> Tensor:
-        """(P,) float64 from spectra (P, 8)."""
+        """(P,) float64 from spectra (P, 8). Raises NonFiniteError for NaN or infinity."""
+        _require_finite(spectrum, "the energies")
         reference = torch.tensor(self.reference, dtype=torch.float64)
-        return (spectrum.double().cpu() / reference).sum(1).clamp_min(TINY).log()
+        scores = (spectrum.cpu().double() / reference).sum(1).clamp_min(TINY).log()
+        _require_finite(scores, "the scores")
+        return scores
+
+
+def _require_finite(values: Tensor, what: str) -> None:
+    if not torch.isfinite(values).all():
+        raise NonFiniteError(f"{what} hold NaN or infinity: nothing can be told from them")
 
 
 def conformal(benign: Tensor, scores: Tensor) -> Tensor:
-    """Conformal p-values (P,) float64 of scores against benign ones (n,); small = unlike benign."""
+    """Conformal p-values (P,) float64 of scores against benign ones (n,); small = unlike benign.
+
+    Raises NonFiniteError for NaN or infinity, which would sort as the highest score.
+    """
+    for values in (benign, scores):
+        _require_finite(values, "the scores")
     benign = benign.double().sort().values
     at_least = len(benign) - torch.searchsorted(benign, scores.double().contiguous())
     return (1 + at_least).double() / (len(benign) + 1)
@@ -67,9 +80,13 @@ def conformal(benign: Tensor, scores: Tensor) -> Tensor:
 def benjamini_hochberg(p_values: Sequence[float], alpha: float = 0.01) -> list[bool]:
     """Which of many p-values to reject so that the expected share of false alarms among them is <= alpha.
 
+    Raises NonFiniteError for NaN, InputError for what is no p-value otherwise.
+
     Reference: Benjamini & Hochberg 1995.
     """
-    return standing(adjusted(np.asarray(p_values, dtype=np.float64)), alpha).tolist()
+    values = np.asarray(p_values, dtype=np.float64)
+    _require_finite(torch.from_numpy(values), "the p-values")
+    return standing(adjusted(values), alpha).tolist()
 
 
 @dataclass(frozen=True)
@@ -82,6 +99,7 @@ class Calibration:
         seed, created: How and when it was made.
         combination: What turns measurements into a score.
         scores: Leave-one-out scores of the benign prompts.
+        prompts: SHA-256 of the benign prompts, where their texts are known.
     """
 
     fingerprint: str
@@ -94,6 +112,7 @@ class Calibration:
     created: str
     combination: Combination
     scores: list[float]
+    prompts: str | None = None
 
     @property
     def n(self) -> int:
@@ -133,21 +152,18 @@ class Calibration:
     def require(
         self, denoiser: Denoiser, draws: int, latent_shape: Sequence[int], fingerprint: str | None = None
     ) -> None:
-        """Raises CalibrationError, saying what differs, unless it was made for this model and these settings.
+        """Raises CalibrationError, saying what differs and how to mend it, unless it was made for this.
 
         The denoiser's fingerprint may be given where it is known already.
         """
-        now = {
-            "model": (self.fingerprint[:12], (fingerprint or denoiser.fingerprint)[:12]),
-            "dtype": (self.dtype, str(denoiser.dtype)),
-            "latent size": (tuple(self.latent_shape), tuple(latent_shape)),
-            "number of draws": (self.draws, draws),
-        }
-        for name, (made_for, found) in now.items():
-            if made_for != found:
-                raise CalibrationError(
-                    f"this calibration is for another {name}: {made_for}, not {found}; calibrate again for this one"
-                )
+        found = misfit(self.binding, binding_of(denoiser, latent_shape, draws, fingerprint), denoiser)
+        if found is not None:
+            raise CalibrationError(f"this calibration is {found}")
+
+    @property
+    def binding(self) -> Binding:
+        """What it is made for."""
+        return Binding(self.family, self.dtype, self.fingerprint, tuple(self.latent_shape), self.draws)
 
     def save(self, path: str | Path) -> None:
         """Writes a *.calibration.json atomically."""
@@ -155,50 +171,15 @@ class Calibration:
 
     def _document(self) -> dict[str, Any]:
         document = {"schema": SCHEMA, "n": self.n, **asdict(self)}
+        if self.prompts is None:  # as files of the time before it was kept
+            del document["prompts"]
         return document | {"seed": str(self.seed), "latent_shape": list(self.latent_shape)}
 
     @staticmethod
     def load(path: str | Path) -> "Calibration":
         """Reads a file that `save` wrote. Raises CalibrationError if anything in it is missing, extra or odd."""
-        path = Path(path)
-        try:
-            document = json.loads(path.read_text("utf-8"))
-        except OSError as error:
-            raise CalibrationError(f"the calibration {path} cannot be read: {error.strerror}") from error
-        except ValueError as error:
-            raise CalibrationError(f"the calibration {path} is no valid JSON: {error}; calibrate again") from error
-        return _parse(document, path)
-
-
-def _parse(document: Any, path: Path) -> Calibration:
-    expected = {"schema", "n", *(f.name for f in fields(Calibration))}
-    if not isinstance(document, dict) or document.get("schema") != SCHEMA:
-        raise CalibrationError(f"{path} is no calibration of this version ({SCHEMA}): calibrate again")
-    if set(document) != expected:
-        odd = ", ".join(sorted(set(document) ^ expected))
-        raise CalibrationError(f"the calibration {path} has missing or unknown fields ({odd}): calibrate again")
-    try:
-        values = {f.name: document[f.name] for f in fields(Calibration)}
-        values["seed"] = int(values["seed"])
-        values["latent_shape"] = tuple(int(v) for v in values["latent_shape"])
-        values["combination"] = Combination(**values["combination"])
-        values["scores"] = [float(v) for v in values["scores"]]
-        calibration = Calibration(**values)
-        numbers = [*calibration.scores, *calibration.combination.reference]
-        fine = (
-            calibration.n == document["n"] >= LEAST
-            and 0 < calibration.alpha < 1
-            and calibration.draws >= 1
-            and len(calibration.latent_shape) == 3
-            and len(calibration.combination.reference) == RINGS
-            and min(calibration.combination.reference) > 0
-            and all(math.isfinite(v) for v in numbers)
-        )
-    except (TypeError, ValueError, KeyError) as error:
-        raise CalibrationError(f"the calibration {path} is malformed ({error}): calibrate again") from error
-    if not fine:
-        raise CalibrationError(f"the calibration {path} holds impossible values: calibrate again")
-    return calibration
+        values = read_values(Path(path))
+        return Calibration(combination=Combination(values.pop("reference")), **values)
 
 
 def write_json(path: Path, document: Any) -> None:
@@ -219,8 +200,10 @@ def measure_benign(
     return memorization_score(denoiser, condition, noise=noise, alignment=False).spectrum
 
 
-def check_promise(prompts: int, alpha: float) -> None:
-    """Raises InputError unless that many benign prompts can promise a false-alarm rate of alpha."""
+def check_promise(prompts: int, alpha: float, draws: int = 1) -> None:
+    """Raises InputError unless that many benign prompts can promise a false-alarm rate of alpha, with those draws."""
+    if not 1 <= draws <= MOST_DRAWS:
+        raise InputError(f"a calibration takes at least one noise draw and at most {MOST_DRAWS}, not {draws}")
     if prompts < LEAST:
         raise InputError(f"{prompts} benign prompts are too few: a calibration needs at least {LEAST}")
     if not 0 < alpha < 1:
@@ -233,10 +216,17 @@ def check_promise(prompts: int, alpha: float) -> None:
 
 
 def from_spectra(
-    denoiser: Denoiser, benign: Tensor, *, draws: int, seed: int, alpha: float, shape: tuple[int, int, int]
+    denoiser: Denoiser,
+    benign: Tensor,
+    *,
+    draws: int,
+    seed: int,
+    alpha: float,
+    shape: tuple[int, int, int],
+    prompts: str | None = None,
 ) -> Calibration:
     """A calibration from benign spectra (n, 8). Raises InputError for fewer than 100 prompts or an odd alpha."""
-    check_promise(len(benign), alpha)
+    check_promise(len(benign), alpha, draws)
     others = torch.ones(len(benign), dtype=torch.bool)
     scores = []
     for i in range(len(benign)):
@@ -255,6 +245,7 @@ def from_spectra(
         created=datetime.date.today().isoformat(),
         combination=Combination.learn(benign),
         scores=scores,
+        prompts=prompts,
     )
 
 

@@ -2,13 +2,20 @@
 
 import hashlib
 import json
+import math
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from .calibration import Calibration, check_promise, from_spectra, measure_benign, write_json
+from .calibration_file import LIMIT
+from .calibration_misfit import binding_of
+from .errors import CalibrationError
+from .signals.rings import RINGS
+from .strict_json import read_json
 
 
 class CalibrationRun:
@@ -17,7 +24,12 @@ class CalibrationRun:
     Args:
         denoiser: A host's model that has `encode`.
         prompts: Benign prompts.
+        draws, seed, alpha: As in `calibrate`.
         partial: Where measurements are kept until the end; resumed from if it fits these settings.
+        latent_shape: (C, H, W), by default the model's own size.
+
+    Raises:
+        InputError: Too few prompts, zero draws, odd alpha.
     """
 
     CHUNK = 16
@@ -33,19 +45,29 @@ class CalibrationRun:
         partial: Path,
         latent_shape: tuple[int, int, int] | None = None,
     ):
-        check_promise(len(prompts), alpha)  # before the long work
+        check_promise(len(prompts), alpha, draws)  # before the long work
         self.denoiser, self.prompts, self.partial = denoiser, prompts, partial
         self.draws, self.seed, self.alpha = draws, seed, alpha
         self.shape = latent_shape or denoiser.latent_shape()
-        digest = hashlib.sha256("\n".join(prompts).encode()).hexdigest()
-        self.key = [denoiser.fingerprint, str(denoiser.dtype), list(self.shape), draws, seed, digest]
-        self.rows: list[list[float]] = []
-        if partial.exists():
-            try:
-                saved = json.loads(partial.read_text("utf-8"))
-                self.rows = saved["rows"] if saved["key"] == self.key else []
-            except (ValueError, KeyError, TypeError):
-                self.rows = []
+        self.binding = binding_of(denoiser, self.shape, draws)
+        self.digest = hashlib.sha256(json.dumps(prompts).encode()).hexdigest()
+        self.rows: list[list[float]] = self._kept()
+
+    @property
+    def _key(self) -> dict[str, Any]:
+        return {**self.binding._asdict(), "latent_shape": list(self.shape), "seed": self.seed, "prompts": self.digest}
+
+    def _kept(self) -> list[list[float]]:
+        """The measurements of an earlier run; none where the file is another run's, or not what this class wrote."""
+        try:
+            document = read_json(self.partial, LIMIT)
+        except (OSError, ValueError):
+            return []
+        if not isinstance(document, dict) or document.get("key") != self._key:
+            return []
+        rows = document.get("rows")
+        known = isinstance(rows, list) and len(rows) <= len(self.prompts) and all(map(_is_spectrum, rows))
+        return rows if known else []  # type: ignore[return-value]
 
     @property
     def done(self) -> int:
@@ -57,6 +79,23 @@ class CalibrationRun:
         """Prompts in all."""
         return len(self.prompts)
 
+    @property
+    def forward_rows(self) -> int:
+        """Rows of the network that the prompts cost that are not measured yet; an image of 50 steps costs 100."""
+        return 2 * self.draws * (self.total - self.done)
+
+    def finished(self, path: Path) -> Calibration | None:
+        """The calibration that is there already, if this run would make the same: nothing has to be measured then.
+
+        Its promise is the one asked for, since only that hangs on alpha.
+        """
+        try:
+            found = Calibration.load(path)
+        except CalibrationError:
+            return None
+        same = (found.binding, found.seed, found.prompts) == (self.binding, self.seed, self.digest)
+        return replace(found, alpha=self.alpha) if same else None
+
     def steps(self) -> Iterator[int]:
         """Measures chunk after chunk, keeping each; yields the number of prompts done."""
         while self.done < self.total:
@@ -64,15 +103,18 @@ class CalibrationRun:
             condition = self.denoiser.encode([self.prompts[i] for i in numbers])
             measured = measure_benign(self.denoiser, condition, numbers, self.draws, self.seed, self.shape)
             self.rows += measured.tolist()
-            write_json(self.partial, {"key": self.key, "rows": self.rows})
+            write_json(self.partial, {"key": self._key, "rows": self.rows})
             yield self.done
 
     def finish(self, path: Path) -> Calibration:
         """The calibration, once all prompts are measured; saved to path before the partial file is removed."""
         benign = torch.tensor(self.rows, dtype=torch.float64)
-        calibration = from_spectra(
-            self.denoiser, benign, draws=self.draws, seed=self.seed, alpha=self.alpha, shape=self.shape
-        )
+        settings = {"draws": self.draws, "seed": self.seed, "alpha": self.alpha, "prompts": self.digest}
+        calibration = from_spectra(self.denoiser, benign, shape=self.shape, **settings)
         calibration.save(path)
         self.partial.unlink(missing_ok=True)
         return calibration
+
+
+def _is_spectrum(row: Any) -> bool:
+    return isinstance(row, list) and len(row) == RINGS and all(type(v) is float and 0 <= v < math.inf for v in row)

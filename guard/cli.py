@@ -1,5 +1,6 @@
 """Entry point of the `cryptomnesia` command."""
 
+import os
 import sys
 from collections.abc import Sequence
 
@@ -7,7 +8,7 @@ from .errors import MissingPackage, require
 
 
 def run(arguments: Sequence[str]) -> int:
-    """Runs one command and returns its exit code: 0 clear, 3 likely memorized, 2 bad input, 130 stopped."""
+    """Runs one command and returns its exit code, one of those in `commands.console`."""
     try:
         for package in ("typer", "rich"):
             require(package, "cli")
@@ -25,7 +26,16 @@ def main() -> None:
         reconfigure = getattr(stream, "reconfigure", None)
         if reconfigure is not None:
             reconfigure(errors="replace")  # a terminal without these letters shows "?" and nothing breaks
-    sys.exit(run(sys.argv[1:]))
+    try:
+        code = run(sys.argv[1:])
+        sys.stdout.flush()
+    except BrokenPipeError:  # `| head`: the reader has seen enough
+        from .commands.console import EXIT_NOBODY_READS
+
+        # Python flushes it once more at the end, and would tell of it
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        sys.exit(EXIT_NOBODY_READS)
+    sys.exit(code)
 
 
 if __name__ == "__main__":

@@ -6,7 +6,7 @@ network puts out; `Prediction.from_output` turns each into (x0, noise), in which
 
 import hashlib
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import cached_property
@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from .errors import InputError, NonFiniteError, NotApplicable
+from .identity import fingerprint, weights_of
 from .levels import Levels, NoiseLevel
 from .memory import memory_needed
 
@@ -262,26 +263,3 @@ class CallableDenoiser(Denoiser):
         answer = self.predict(x, self.levels.pure_noise, self.empty).pull
         digits = [f"{value:.3g}" for value in answer.flatten()[:256].tolist()]
         return hashlib.sha256(" ".join([self.family, self.prediction_type, *digits]).encode()).hexdigest()
-
-
-def fingerprint(weights: Iterable[Tensor], *settings: object, samples: int = 4096) -> str:
-    """SHA-256 over the settings and the weights (up to `samples` evenly spaced values each), whatever their order.
-
-    Hosts name, sort and shape the same weights differently; values are compared in float32, so that the digest is equal
-    on every device and host. A sample of each, so that a model of many gigabytes takes seconds.
-    """
-    digest = hashlib.sha256("|".join(str(setting) for setting in settings).encode())
-    for part in sorted(_digest_of(weight, samples) for weight in weights if weight.is_floating_point()):
-        digest.update(part)
-    return digest.hexdigest()
-
-
-def weights_of(modules: Iterable[torch.nn.Module]) -> Iterator[Tensor]:
-    """All tensors of the modules' states."""
-    return (tensor for module in modules for tensor in module.state_dict().values())
-
-
-def _digest_of(weight: Tensor, samples: int) -> bytes:
-    values = weight.detach().flatten()
-    values = values[:: max(1, values.numel() // samples)].float().cpu().contiguous()
-    return hashlib.sha256(f"{weight.numel()}".encode() + values.view(torch.uint8).numpy().tobytes()).digest()

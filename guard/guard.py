@@ -7,8 +7,10 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from . import calibration_store
 from .adapters import to_denoiser
 from .calibration import Calibration
+from .calibration_misfit import binding_of
 from .denoiser import Condition
 from .errors import InputError, NotApplicable
 from .generation.attach import attach, detach
@@ -25,7 +27,8 @@ if TYPE_CHECKING:
     from .localization import Location
 
 POLICIES = ("warn", "block", *METHODS)
-NO_CALIBRATION = "no calibration for this model: run `cryptomnesia calibrate`"
+AUTO = "auto"
+NO_CALIBRATION = "no calibration for this model: run `cryptomnesia calibrate`, or guard.calibrate() in Python"
 
 
 class Guard:
@@ -33,7 +36,8 @@ class Guard:
 
     Args:
         pipe_or_denoiser: A diffusers pipeline or a Denoiser that can encode prompts.
-        calibration: A Calibration or the path of one; without it no verdict is given.
+        calibration: A Calibration, the path of one, or "auto" for the one that is kept for the model as it is at each
+            check (see `calibrate`); without one no verdict is given.
         policy: What an attached guard does about images that are likely memorized. "warn": report and warn; "block":
             raise MemorizationBlocked; "rewrite": change words of the prompt; "embed": move its embedding; "reseed":
             start from another noise.
@@ -63,8 +67,11 @@ class Guard:
         if otherwise not in ("warn", "block"):
             raise InputError(f"otherwise is 'warn' or 'block', where mending did not hold, not {otherwise!r}")
         self.denoiser: Any = to_denoiser(pipe_or_denoiser)
-        self.calibration = Calibration.load(calibration) if isinstance(calibration, str | Path) else calibration
-        if self.calibration is None and policy != "warn":
+        self._auto = isinstance(calibration, str) and calibration == AUTO  # looked up at every check
+        self.why_uncalibrated: str | None = None  # for reports, where the cause is known
+        named = None if self._auto else calibration
+        self.calibration = Calibration.load(named) if isinstance(named, str | Path) else named
+        if self.calibration is None and policy != "warn" and not self._auto:
             raise InputError(
                 f"the policy {policy!r} acts on verdicts, and there are none without a calibration: "
                 "run `cryptomnesia calibrate` and give its file as calibration="
@@ -76,14 +83,21 @@ class Guard:
     # --- checking ---
 
     def check(
-        self, prompt: str, *, seed: int = 0, draws: int = 4, height: int | None = None, width: int | None = None
+        self,
+        prompt: str,
+        *,
+        seed: int = 0,
+        draws: int | None = None,
+        height: int | None = None,
+        width: int | None = None,
     ) -> MemorizationReport:
         """Tells, before sampling, whether the model is likely to recite training data for this prompt.
 
         Args:
             prompt: Checked as the pipeline would truncate it.
             seed: Of the private noise; nothing else is drawn.
-            draws: Noise draws: 4 draws cost 16 rows of the network, next to 100 of a 50-step generation.
+            draws: Noise draws, by default as calibrated, else 4; these cost 16 rows of the network, next to 100 of a
+                50-step generation.
             height, width: Of the image in pixels, by default the model's own.
 
         Raises:
@@ -98,7 +112,7 @@ class Guard:
         prompts: Iterable[str],
         *,
         seed: int = 0,
-        draws: int = 4,
+        draws: int | None = None,
         height: int | None = None,
         width: int | None = None,
         chunk: int = 64,
@@ -115,7 +129,7 @@ class Guard:
         condition: Condition,
         *,
         seed: int = 0,
-        draws: int = 4,
+        draws: int | None = None,
         shape: tuple[int, int, int] | None = None,
         alignment: bool = True,
     ) -> list[MemorizationReport]:
@@ -124,28 +138,33 @@ class Guard:
         Args:
             prompts: Their texts for the reports, where known.
             condition: One row per prompt.
-            seed, draws: Of the private noise.
+            seed, draws: Of the private noise; draws as in `check`.
             shape: (C, H, W) of the latent, by default the model's own.
             alignment: Also measure aniso, which takes part in no verdict and doubles the rows.
         """
         try:
             self.denoiser.require_guidance()
         except NotApplicable as reason:
-            return [self.without_verdict(prompt, str(reason), seed=seed, draws=draws) for prompt in prompts]
+            return [self.without_verdict(prompt, str(reason), seed=seed, draws=draws or 0) for prompt in prompts]
+        known = self._calibration_for(shape or self.denoiser.latent_shape(), draws)
+        draws = draws if draws is not None else 4 if known is None else known.draws
         noise = draw_noise(self.denoiser, draws, seed, shape)
         fingerprint = self.denoiser.fingerprint
-        if self.calibration is not None:
-            self.calibration.require(self.denoiser, draws, noise.shape[1:], fingerprint)
+        if known is not None:
+            known.require(self.denoiser, draws, noise.shape[1:], fingerprint)
         try:
             result = memorization_score(self.denoiser, condition, noise=noise, alignment=alignment)
         except NotApplicable as reason:
             return [self.without_verdict(prompt, str(reason), seed=seed, draws=draws) for prompt in prompts]
-        return list(self._reports(prompts, result, {"seed": seed, "fingerprint": fingerprint}))
+        return list(self._reports(prompts, result, known, {"seed": seed, "fingerprint": fingerprint}))
 
     def _reports(
-        self, prompts: Sequence[str | None], result: MemorizationResult, common: dict[str, Any]
+        self,
+        prompts: Sequence[str | None],
+        result: MemorizationResult,
+        calibration: Calibration | None,
+        common: dict[str, Any],
     ) -> Iterator[MemorizationReport]:
-        calibration = self.calibration
         scores = (result.score if calibration is None else calibration.score(result)).tolist()
         p_values = [None] * len(prompts) if calibration is None else calibration.p_value(result).tolist()
         for i, (prompt, score, p_value) in enumerate(zip(prompts, scores, p_values, strict=True)):
@@ -160,6 +179,60 @@ class Guard:
                 forward_rows=-(-result.forward_rows // len(prompts)),
                 **common,
             )
+
+    # --- calibrating ---
+
+    def calibrate(
+        self,
+        prompts: Iterable[str] | None = None,
+        *,
+        draws: int = 4,
+        seed: int = 0,
+        alpha: float = 0.01,
+        height: int | None = None,
+        width: int | None = None,
+        progress: Callable[[int, int], None] | None = None,
+    ) -> Calibration:
+        """Learns what is normal on the pipeline as it stands: its device, dtype and LoRAs.
+
+        The calibration is used from now on, and kept where "auto" finds it. Can be stopped, and goes on where it was;
+        one that was made of the same prompts already is taken as it is.
+
+        Args:
+            prompts: At least 100 benign prompts like your own, by default a shipped list.
+            draws: Noise draws per prompt, and of checks from now on.
+            seed: Of the noise.
+            alpha: The false-alarm rate to promise.
+            height, width: Of the image in pixels, by default the model's own.
+            progress: Called with the number of prompts done, and of all.
+
+        Raises:
+            InputError: Too few prompts, odd settings, or a model that cannot encode prompts.
+            CalibrationError: It cannot be kept.
+            NotApplicable, NonFiniteError, OutOfMemory: As in `check`.
+        """
+        self.denoiser.require_guidance()
+        self.calibration = calibration_store.make(
+            self.denoiser,
+            prompts,
+            draws=draws,
+            seed=seed,
+            alpha=alpha,
+            latent_shape=self.denoiser.latent_shape(height, width),
+            progress=progress,
+        )
+        return self.calibration
+
+    def _calibration_for(self, shape: Sequence[int], draws: int | None = None) -> Calibration | None:
+        """The calibration for latents of that shape; with "auto" the one that is kept for the model as it is now."""
+        known = self.calibration
+        if not self._auto:
+            return known
+        if known is None or known.binding != binding_of(self.denoiser, shape, draws or known.draws):
+            # by a name of its own: another thread may ask for another size meanwhile
+            known, self.why_uncalibrated = calibration_store.find(self.denoiser, shape, draws)
+            self.calibration = known
+        return known
 
     # --- generating ---
 
@@ -225,10 +298,10 @@ class Guard:
             CalibrationError: The calibration is for another model or size.
             NotApplicable, NonFiniteError, OutOfMemory: As in `check`.
         """
-        calibration = self.calibration
-        if calibration is None:
-            raise InputError("mending needs a calibration: run `cryptomnesia calibrate` and give its file")
         size: tuple[int, int, int] = shape or self.denoiser.latent_shape(height, width)
+        calibration = self._calibration_for(size)
+        if calibration is None:
+            raise InputError(f"mending needs a calibration: {self.why_uncalibrated or NO_CALIBRATION}")
         calibration.require(self.denoiser, calibration.draws, size)
         return mend(
             method,
@@ -270,7 +343,7 @@ class Guard:
     ) -> MemorizationReport:
         """The report on measurements, with the verdict that the calibration gives, if any."""
         if calibration is None or p_value is None:
-            verdict, reason = "uncalibrated", reason or NO_CALIBRATION
+            verdict, reason = "uncalibrated", reason or self.why_uncalibrated or NO_CALIBRATION
         else:
             verdict = "memorized" if p_value <= calibration.alpha else "clear"
         return MemorizationReport(

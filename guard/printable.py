@@ -11,4 +11,9 @@ def printable(text: Any, most: int = 200) -> str:
 
 def printable_line(text: str) -> str:
     """The whole text as one line: what is not printable, e.g. ESC, C1 or right-to-left marks, becomes a space."""
-    return " ".join("".join(c if c.isprintable() else " " for c in text).split())
+    return " ".join(blanked(text).split())
+
+
+def blanked(text: str) -> str:
+    """The text with a space for every character that is not printable, line ends among them; as long as before."""
+    return "".join(c if c.isprintable() else " " for c in text)

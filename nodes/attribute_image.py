@@ -58,7 +58,9 @@ class AttributeImage(io.ComfyNode):
             outputs=[
                 io.Image.Output(display_name="plot", tooltip="The likelihoods as bars, one picture per image."),
                 io.String.Output(
-                    display_name="decision", tooltip="A candidate's name or 'none of these', one line per image."
+                    display_name="decision",
+                    tooltip="A candidate's name, 'none of these', or, without a verdict, 'confounded' or 'learned "
+                    "from'; one line per image.",
                 ),
                 io.String.Output(display_name="text", tooltip="The answers in plain words, and what they rest on."),
                 Finding.Output(display_name="finding", tooltip="For Save Image with Provenance."),

@@ -39,7 +39,8 @@ class AttributionCandidate(io.ComfyNode):
                     default="",
                     multiline=True,
                     optional=True,
-                    tooltip="Their prompts, one per line, or one for all; only needed if the image's prompt is given.",
+                    tooltip="Their prompts, one per line, or one for all: the same for all candidates, or the answer "
+                    "may go by what is shown. Needed if the image's prompt is given.",
                 ),
             ],
             outputs=[Candidate.Output(display_name="candidate", tooltip="For Attribute Image.")],

@@ -46,7 +46,8 @@ def learned(
     """The calibration for these candidates, in this order; made only once.
 
     Raises:
-        InputError: Two candidates of one name, too few images, or a candidate without prompts where they are needed.
+        InputError: Two candidates of one name or of equal weights, too few images, one that is given as two
+            candidates', or a candidate without prompts where they are needed.
     """
     candidates = check_candidates([one.candidate for one in known])
     silent = [one.candidate.name for one in known if not one.prompts]
@@ -58,8 +59,9 @@ def learned(
     key = repr(([one.key for one in known], prompted, alpha))
     if key not in _learned:
         images = {one.candidate.name: one.images for one in known}
-        prompts = {one.candidate.name: one.prompts for one in known} if prompted else None
-        made = calibrate_attribution(images, candidates, prompts=prompts, alpha=alpha, progress=progress)
+        shown = None if silent else {one.candidate.name: one.prompts for one in known}
+        texts = {"prompts": shown if prompted else None, "subjects": shown}
+        made = calibrate_attribution(images, candidates, **texts, alpha=alpha, progress=progress)
         while len(_learned) >= MOST:
             _learned.pop(next(iter(_learned)))
         _learned[key] = made

@@ -9,7 +9,7 @@ from comfy_api.latest import io
 from ..guard.adapters.comfyui import ComfyDenoiser
 from ..guard.calibration import Calibration
 from ..guard.calibration_run import CalibrationRun
-from ..guard.errors import CalibrationError, InputError
+from ..guard.errors import CalibrationError, InputError, NotApplicable
 from ..guard.prompts import benign
 from . import calibrations, folder, inputs
 from .values import CATEGORY, start_shape
@@ -72,6 +72,8 @@ class CalibrateModel(io.ComfyNode):
         path = folder.new_file(name, calibrations.ENDING)
         denoiser = ComfyDenoiser(model, clip)
         denoiser.require_guidance()
+        if denoiser.unreadable:
+            raise NotApplicable(calibrations.unreadable(denoiser))
         _require_own(path, denoiser)
         texts = benign(prompts.splitlines())
         run = CalibrationRun(

@@ -38,6 +38,8 @@ def find(
     """
     if choice == NONE:
         return None, "no calibration was chosen: there is a score, but no verdict"
+    if denoiser.unreadable:
+        return None, unreadable(denoiser)
     if choice != AUTOMATIC:
         chosen = Calibration.load(folder.path_of(choice))
         chosen.require(denoiser, draws or chosen.draws, shape)
@@ -52,6 +54,12 @@ def find(
             if calibration.fingerprint == fingerprint:
                 reason = str(error)  # the right model, so what differs is worth telling
     return None, reason
+
+
+def unreadable(denoiser: Any) -> str:
+    """Why no calibration can belong to a model with patches that cannot be compared."""
+    names = ", ".join(denoiser.unreadable)
+    return f"patches of this model cannot be compared with those of a calibration: {names}: there is no verdict"
 
 
 def require(choice: str, denoiser: Any, shape: tuple[int, int, int]) -> Calibration:

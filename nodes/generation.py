@@ -1,4 +1,4 @@
-"""How an image was made, as far as the workflow tells: models, sampler settings, seed and texts."""
+"""How an image was made, as far as the workflow tells: models, the stages of its sampling, seed and texts."""
 
 import threading
 from pathlib import Path
@@ -6,8 +6,10 @@ from typing import Any
 
 import folder_paths
 
-from ..guard.sidecar import Generation, file_sha256
-from .graph import Prompt, find_text, upstream
+from ..guard.sidecar import UNKNOWN, Generation, file_sha256
+from .graph import Graph, Prompt
+from .stages import stages_of
+from .tracing import joined
 
 # input of a loader -> (role, ComfyUI's folder)
 _FILES = {
@@ -18,50 +20,76 @@ _FILES = {
     "control_net_name": ("controlnet", "controlnet"),
     **{f"clip_name{number}": ("text encoder", "text_encoders") for number in ("", "1", "2", "3", "4")},
 }
-_SETTINGS = (
-    "steps",
-    "cfg",
-    "sampler_name",
-    "scheduler",
-    "denoise",
-    "start_at_step",
-    "end_at_step",
-    "add_noise",
-    "shift",
-)
-_SEEDS = ("seed", "noise_seed")
-_DEMO, _SEARCH = "CryptomnesiaLoadDemoModel", "CryptomnesiaGuardedNoise"
+_DEMO = "CryptomnesiaLoadDemoModel"
 _digests: dict[tuple[str, int, int], str] = {}
 _lock = threading.Lock()
 
 
-def generation(prompt: Prompt, node_id: str) -> Generation:
-    """From the workflow upstream of a node's images; where two nodes tell the same, the nearer one counts.
+def generation(prompt: Prompt, node_id: str, report: dict[str, Any] | None = None) -> Generation:
+    """From the workflow upstream of a node's images; what a run has shown beats what the workflow says.
 
+    Settings, seed and guidance are those of the stage that starts from noise; those of later stages are named so.
     What a check or a finding was made with stays out: it may have models and samplers of its own.
+
+    Args:
+        prompt: The workflow as queued.
+        node_id: Of the node that saves.
+        report: That it was given with the images.
     """
-    source = str((prompt.get(node_id, {}).get("inputs", {}).get("images") or [None])[0])
-    nodes = [(kind, inputs) for _, kind, inputs in upstream(prompt, source)]
+    graph = Graph(prompt)
+    stages = stages_of(graph, node_id)
+    positive = joined(words for stage in stages for words in stage.positive)
+    negative = joined(words for stage in stages for words in stage.negative)
+    settings: dict[str, Any] = {}
+    for number, stage in enumerate(stages, 1):
+        seed = {} if number == 1 or stage.seed is None else {"seed": stage.seed}
+        prefix = "" if number == 1 else f"stage {number} "
+        settings |= {f"{prefix}{name}": value for name, value in {**stage.settings, **seed}.items()}
+    text = positive.text if any(stage.positive for stage in stages) else None
+    if positive.rewriters:
+        shown = _original(report) if (_source(graph, node_id),) == positive.rewriters else None
+        text = text if shown is None else shown
+        settings |= {"rewritten prompt": UNKNOWN} if shown is None else {}
     return Generation(
         host=f"ComfyUI {_version()}",
-        models=_models(nodes),
-        sampling={name: value for name, value in _told(prompt, nodes, _SETTINGS).items() if value is not None},
-        seed=next(iter(_told(prompt, nodes, _SEEDS).values()), None),
-        prompt=_text(prompt, source, ("positive", "conditioning")),
-        negative=_text(prompt, source, ("negative",)),
+        models=_models(graph, node_id),
+        sampling=settings,
+        seed=stages[0].seed if stages else None,
+        prompt=text,
+        negative=negative.text if any(stage.negative for stage in stages) else None,
     )
 
 
-def _models(nodes: list[tuple[str, dict[str, Any]]]) -> list[dict[str, Any]]:
+def _source(graph: Graph, node_id: str) -> str | None:
+    """The node that the report of a node comes from, past those that add to it."""
+    found, seen = None, {node_id}
+    while (link := graph.link(node_id, "report")) is not None and link[0] not in seen:
+        found = node_id = link[0]
+        seen.add(node_id)
+    return found
+
+
+def _original(report: dict[str, Any] | None) -> str | None:
+    """The prompt that Rewrite Prompt was given in the run, as its report says."""
+    if report is None:
+        return None
+    return (report.get("mitigation") or {}).get("original") or report.get("prompt")
+
+
+def _models(graph: Graph, node_id: str) -> list[dict[str, Any]]:
     found = []
-    for kind, inputs in nodes:
-        if kind == _DEMO:
-            found.append({"role": "model", "name": f"the built-in model ({inputs.get('checkpoint')})"})
+    link = graph.link(node_id, "images")
+    for number in graph.upstream(link[0]) if link else ():
+        inputs = graph.inputs(number)
+        if graph.kind(number) == _DEMO:
+            found.append({"role": "model", "name": f"the built-in model ({graph.value(inputs.get('checkpoint'))})"})
         for key, (role, folder) in _FILES.items():
-            if isinstance(inputs.get(key), str):
-                entry = {"role": role, "name": inputs[key], "sha256": _digest(folder, inputs[key])}
-                strength = inputs.get("strength_model", inputs.get("strength"))
-                found.append(entry | ({"strength": strength} if isinstance(strength, int | float) else {}))
+            name = graph.value(inputs.get(key))
+            if isinstance(name, str):
+                entry = {"role": role, "name": name, "sha256": _digest(folder, name)}
+                strength = graph.value(inputs.get("strength_model", inputs.get("strength")))
+                known = isinstance(strength, int | float) or strength == UNKNOWN
+                found.append(entry | ({"strength": strength} if known else {}))
     return found
 
 
@@ -76,35 +104,6 @@ def _digest(folder: str, name: str) -> str | None:
         if key not in _digests:
             _digests[key] = file_sha256(place)
         return _digests[key]
-
-
-def _told(prompt: Prompt, nodes: list[tuple[str, dict[str, Any]]], names: tuple[str, ...]) -> dict[str, Any]:
-    """By name what the nearest node says that has such an input; None where only the running workflow knows."""
-    found: dict[str, Any] = {}
-    for kind, inputs in nodes:
-        for name in names:
-            if name in inputs and name not in found:
-                # the seed search tries several and names the first
-                found[name] = None if kind == _SEARCH else _literal(prompt, inputs[name])
-    return found
-
-
-def _literal(prompt: Prompt, value: Any) -> Any:
-    """What an input is set to, by hand or by a primitive node."""
-    if isinstance(value, list) and value:
-        source = prompt.get(str(value[0]), {})
-        primitive = source.get("class_type", "").startswith("Primitive")
-        value = source.get("inputs", {}).get("value") if primitive else None
-    return value if isinstance(value, str | int | float) else None
-
-
-def _text(prompt: Prompt, node_id: str, names: tuple[str, ...]) -> str | None:
-    """The text behind the nearest node that has such an input."""
-    for other, _, inputs in upstream(prompt, node_id):
-        for name in names:
-            if name in inputs:
-                return find_text(prompt, other, name)
-    return None
 
 
 def _version() -> str:

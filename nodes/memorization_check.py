@@ -9,7 +9,7 @@ from ..guard.adapters.comfyui import ComfyDenoiser
 from ..guard.errors import NotApplicable
 from ..guard.guard import Guard
 from . import calibrations, inputs
-from .graph import text_behind
+from .tracing import text_behind
 from .values import CATEGORY, Report, described, start_shape
 
 

@@ -7,8 +7,8 @@ from comfy_api.latest import io
 from ..guard.adapters.comfyui import ComfyDenoiser
 from ..guard.errors import InputError
 from . import calibrations, inputs
-from .graph import text_behind
 from .mending import mended
+from .tracing import text_behind
 from .values import CATEGORY, Report, described
 
 

@@ -94,7 +94,7 @@ class SaveImageWithProvenance(io.ComfyNode):
         height, width = images[0].shape[:2]
         output = folder_paths.get_output_directory()
         folder, name, counter, subfolder, _ = _place(filename_prefix, output, width, height)
-        made = generation(cls.hidden.prompt or {}, str(cls.hidden.unique_id))
+        made = generation(cls.hidden.prompt or {}, str(cls.hidden.unique_id), report)
         made = made if image_seed is None else replace(made, seed=image_seed)
         results, paths, failures = [], [], []
         for number, image in enumerate(images):

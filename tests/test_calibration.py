@@ -1,5 +1,7 @@
 import json
+from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given
@@ -8,12 +10,14 @@ from scipy.stats import false_discovery_control
 
 from cryptomnesia.calibration import (
     Calibration,
+    Combination,
     benjamini_hochberg,
     calibrate,
     conformal,
 )
 from cryptomnesia.calibration_run import CalibrationRun
-from cryptomnesia.errors import CalibrationError, InputError
+from cryptomnesia.errors import CalibrationError, InputError, NonFiniteError
+from cryptomnesia.false_discovery import adjusted, standing
 from cryptomnesia.signals.memorization import memorization_score
 
 from .toy import SHAPE, linear, prompts
@@ -33,6 +37,40 @@ def test_benjamini_hochberg_equals_scipy(p_values, alpha):
     adjusted = false_discovery_control(p_values)
     if all(abs(a - alpha) > 1e-12 for a in adjusted):
         assert benjamini_hochberg(p_values, alpha) == [a <= alpha for a in adjusted]
+
+
+@pytest.mark.parametrize("odd", [torch.nan, torch.inf, -torch.inf])
+def test_what_is_not_finite_accuses_nobody(odd):
+    """A NaN sorts as the highest score, and so had the smallest p-value of all."""
+    benign, spectra = torch.arange(100.0), torch.ones(100, 8)
+    for arguments in ((benign, torch.tensor([1.0, odd])), (torch.cat([benign, torch.tensor([odd])]), benign)):
+        with pytest.raises(NonFiniteError):
+            conformal(*arguments)
+    spoiled = spectra.clone()
+    spoiled[3, 2] = odd
+    with pytest.raises(NonFiniteError):
+        Combination.learn(spoiled)
+    with pytest.raises(NonFiniteError):
+        Combination.learn(spectra).score(spoiled)
+    with pytest.raises(NonFiniteError):
+        Combination([1e-300] * 8).score(torch.full((1, 8), 1e300, dtype=torch.float64))
+    calibration = calibrate(linear(), prompts(120))
+    with pytest.raises(NonFiniteError):
+        calibration.p_of(torch.tensor([odd]))
+    with pytest.raises(NonFiniteError):
+        benjamini_hochberg([0.1, odd])
+
+
+@pytest.mark.parametrize("odd", [-0.1, 1.1, np.inf, -np.inf])
+def test_what_is_no_p_value_is_refused_and_what_is_missing_does_not_count(odd):
+    with pytest.raises(InputError, match="between 0 and 1"):
+        adjusted(np.array([0.5, odd]))
+    found = adjusted(np.array([0.02, np.nan, 0.03]))
+    assert found[[0, 2]].tolist() == [0.03, 0.03] and np.isnan(found[1])
+    assert standing(found, 0.05).tolist() == [True, False, True]
+    for level in (0, 1, np.nan):
+        with pytest.raises(InputError, match="false discovery rate"):
+            standing(found, level)
 
 
 def test_no_p_values():
@@ -112,21 +150,46 @@ def test_truncated_and_missing_files_are_refused(tmp_path):
         Calibration.load(path)
 
 
-def test_bound_to_model_and_settings():
+def misfit(calibration, denoiser, draws=4, shape=SHAPE):
+    with pytest.raises(CalibrationError) as caught:
+        calibration.require(denoiser, draws, shape)
+    message = str(caught.value)
+    assert "\n" not in message and "cryptomnesia calibrate" in message and "guard.calibrate(" in message
+    return message
+
+
+def test_bound_to_model_and_settings_and_the_cause_is_named():
     denoiser = linear()
     calibration = calibrate(denoiser, prompts(120))
     calibration.require(denoiser, 4, SHAPE)
-    with pytest.raises(CalibrationError, match="another model"):
-        calibration.require(linear(seed=1), 4, SHAPE)
-    with pytest.raises(CalibrationError, match="draws"):
-        calibration.require(denoiser, 1, SHAPE)
-    with pytest.raises(CalibrationError, match="latent size"):
-        calibration.require(denoiser, 4, (3, 8, 8))
+    message = misfit(calibration, linear(seed=1))
+    assert "another model: of the same family, but with other weights" in message and "loaded now" not in message
+    assert "use 4 draws, or" in misfit(calibration, denoiser, draws=1) and "--draws 1" in misfit(
+        calibration, denoiser, 1
+    )
+    message = misfit(calibration, denoiser, shape=(3, 8, 8))
+    assert "another latent size: 3x4x4, not 3x8x8" in message and "height=H" in message
+    message = misfit(calibration, linear(seed=1), 2, (3, 8, 8))
+    assert all(words in message for words in ("another model", "latent size", "draws=2"))
+    message = misfit(replace(calibration, family="unet"), denoiser, 2)
+    assert "of the family unet, not callable" in message and "draws: " not in message
     with pytest.raises(CalibrationError, match="draws"):
         calibration.p_value(memorization_score(denoiser, prompts(1), draws=1))
     denoiser.dtype = torch.float16
-    with pytest.raises(CalibrationError, match="dtype"):
-        calibration.require(denoiser, 4, SHAPE)
+    message = misfit(calibration, denoiser)
+    assert "another dtype: float32, not float16; load the model in float32 (--dtype float32)" in message
+    other = linear(seed=1, fingerprint="half")  # a dtype changes the fingerprint, too
+    other.dtype = torch.float16
+    assert "weights" not in misfit(calibration, other)
+
+
+def test_what_is_loaded_is_named():
+    other = linear(seed=1)
+    other.adapter_names = ("watercolour",)
+    other.pipe = type("Pipe", (), {"vae_scale_factor": 8})
+    calibration = calibrate(linear(), prompts(120))
+    message = misfit(calibration, other, shape=(3, 8, 4))
+    assert "(loaded now: watercolour)" in message and "--height 64 --width 32" in message
 
 
 def test_too_few_prompts_and_odd_alpha():

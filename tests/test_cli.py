@@ -51,7 +51,7 @@ def test_check_prints_a_row_per_prompt(command):
 
 def test_check_exits_3_if_any_is_likely_memorized(command):
     code, out, err = command(
-        "check", "-m", "model", "-c", "model.calibration.json", "--alpha", 0.5, "-f", "benign.txt", "--json"
+        "check", "-m", "model", "-c", "model.calibration.json", "--alpha", 0.5, "-f", "benign.txt", "--jsonl"
     )
     assert code == 3
     verdicts = [json.loads(line)["verdict"] for line in out.splitlines()]
@@ -60,7 +60,7 @@ def test_check_exits_3_if_any_is_likely_memorized(command):
 
 
 def test_json_lines_are_the_reports(command):
-    code, out, _ = command("check", "-m", "model", "-c", "model.calibration.json", "--json", "--seed", 2**63, "a", "b")
+    code, out, _ = command("check", "-m", "model", "-c", "model.calibration.json", "--jsonl", "--seed", 2**63, "a", "b")
     first, second = (json.loads(line) for line in out.splitlines())
     assert (code, first["prompt"], second["prompt"]) == (0, "a", "b")
     assert (first["seed"], first["draws"], first["alpha"]) == (str(2**63), 2, 0.01)
@@ -69,13 +69,43 @@ def test_json_lines_are_the_reports(command):
 
 def test_without_a_calibration_there_is_no_verdict_but_a_hint(command):
     code, out, err = command("check", "-m", "model", "a")
-    assert code == 0
+    assert code == 5
     assert "? uncalibrated" in out and "✓" not in out
-    assert "cryptomnesia calibrate" in err
+    assert "no verdict for 1 of 1: model has no calibration: run `cryptomnesia calibrate --model model` once" in err
+    code, out, err = command("check", "-m", "model", "a", "--calibration", "none")
+    assert code == 5 and "? uncalibrated" in out and "leave out --calibration none" in err
+
+
+def test_one_document_however_many_prompts(command):
+    arguments = ("check", "-m", "model", "-c", "model.calibration.json", "--json", "-f", "benign.txt")
+    code, out, _ = command(*arguments, "--alpha", 0.5)
+    document = json.loads(out)
+    verdicts = [report["verdict"] for report in document["results"]]
+    assert code == 3 and document["schema"] == "cryptomnesia/check/1" and len(verdicts) == len(BENIGN)
+    summary = document["summary"]
+    assert summary["verdicts"] == {name: verdicts.count(name) for name in ("memorized", "clear")}
+    assert (summary["prompts"], summary["alpha"], summary["complete"]) == (len(BENIGN), 0.5, True)
+    assert "exclude each other" in one_line(command(*arguments, "--jsonl"))
+
+
+def test_the_document_is_valid_although_the_command_was_stopped(command, monkeypatch):
+    from cryptomnesia.guard import Guard
+
+    check_many = Guard.check_many
+
+    def stopped(*arguments, **options):
+        yield next(iter(check_many(*arguments, **options)))
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Guard, "check_many", stopped)
+    code, out, _ = command("check", "-m", "model", "--json", "a", "b")
+    document = json.loads(out)
+    assert code == 130 and len(document["results"]) == document["summary"]["prompts"] == 1
+    assert document["summary"]["complete"] is False
 
 
 def test_small_batches_change_nothing(command):
-    arguments = ("check", "-m", "model", "-c", "model.calibration.json", "--json", *BENIGN[:5])
+    arguments = ("check", "-m", "model", "-c", "model.calibration.json", "--jsonl", *BENIGN[:5])
     whole, small = (command(*arguments, "--batch-rows", rows)[1].splitlines() for rows in (256, 1))
     for one, two in zip(whole, small, strict=True):
         assert json.loads(one)["score"] == pytest.approx(json.loads(two)["score"], abs=1e-4)
@@ -83,8 +113,8 @@ def test_small_batches_change_nothing(command):
 
 def test_standard_input(command, monkeypatch):
     monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(b'{"prompt": "a"}\n{"prompt": "b"}\n')))
-    code, out, _ = command("check", "-m", "model", "-f", "-", "--format", "jsonl", "--json")
-    assert code == 0
+    code, out, _ = command("check", "-m", "model", "-f", "-", "--format", "jsonl", "--jsonl")
+    assert code == 5
     assert [json.loads(line)["prompt"] for line in out.splitlines()] == ["a", "b"]
 
 
@@ -103,7 +133,8 @@ CHECK = ("check", "-m", "model")
         ((*CHECK, "a", "--alpha", "2"), "between 0 and 1"),
         ((*CHECK, "a", "--alpha", "0.1"), "--alpha needs a calibration"),
         ((*CHECK, "a", "-c", "missing.json"), "missing.json cannot be read"),
-        ((*CHECK, "a", "-c", "benign.txt"), "benign.txt is no valid JSON"),
+        ((*CHECK, "a", "-c", "benign.txt"), "benign.txt cannot be used: it is no valid JSON"),
+        ((*CHECK, "a", "-c", "other"), "other cannot be"),
         ((*CHECK, "a", "-c", "model.calibration.json", "--draws", "4"), "another number of draws: 2, not 4"),
         ((*CHECK, "a", "-c", "model.calibration.json", "--height", "32"), "another latent size"),
         ((*CHECK, "a", "-c", "model.calibration.json", "--alpha", "0.001"), "out of reach"),
@@ -112,7 +143,6 @@ CHECK = ("check", "-m", "model")
         (("check", "-m", ".", "a"), "no diffusers folder"),
         (("check", "--colour", "a"), "No such option"),
         (("chek", "a"), "No such command 'chek'"),
-        (("calibrate", "-m", "model", "-p", "benign.txt"), "--out"),
         (("calibrate", "-m", "model", "-p", "benign.txt", "-o", "no/where.json"), "there is no folder no"),
         (("calibrate", "-m", "model", "-p", "benign.txt", "-o", "."), ". is a folder"),
         (("calibrate", "-m", "model", "-p", "benign.txt", "-o", "x.json", "--alpha", "0.001"), "at least 999"),
@@ -150,11 +180,13 @@ def test_a_model_that_answers_nan(command, tmp_path):
 
 
 def test_calibrate_writes_what_check_reads(command, folder):
-    code, out, _ = command(
+    code, out, err = command(
         "calibrate", "-m", "model", "-p", "benign.txt", "-o", "again.calibration.json", "--draws", 2, "--json"
     )
     calibration = Calibration.load(folder / "again.calibration.json")
     assert (code, json.loads(out)["n"]) == (0, calibration.n)
+    assert f"{len(BENIGN)} prompts are {4 * len(BENIGN)} rows of the network, as many as 5 images of 50 steps" in err
+    assert "at this speed, " in err and err.count(" more") == 1
     assert calibration.scores == Calibration.load(folder / "model.calibration.json").scores
     assert not list(folder.glob("again*.partial")) and not list(folder.glob("*.tmp"))
 
@@ -205,7 +237,7 @@ def test_a_reader_that_leaves_early(folder):
     )
     process.stdout.close()
     err = process.stderr.read().decode()
-    assert process.wait() == 1
+    assert process.wait() == 141
     assert "Traceback" not in err and "Exception ignored" not in err
 
 

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from cryptomnesia import load_demo
 from cryptomnesia.attribution import Identification
 from cryptomnesia.commands.app import run_app
 from cryptomnesia.commands.identify import _show
@@ -24,6 +25,14 @@ def pictures(tmp_path_factory):
         smooth = Image.fromarray(rng.integers(0, 255, (4, 4, 3), dtype=np.uint8)).resize((64, 64), 3)
         smooth.save(folder / f"{i}.png")
     return folder
+
+
+@pytest.fixture(scope="module")
+def early(tmp_path_factory):
+    """A folder with an earlier state of the built-in model."""
+    place = tmp_path_factory.mktemp("models") / "early"
+    load_demo("early").save_pretrained(place)
+    return place
 
 
 @pytest.fixture(autouse=True)
@@ -57,12 +66,43 @@ def test_signature_makes_its_own_images(tmp_path, capsys):
     assert "mine, 1 images, plan 1step" in capsys.readouterr().out
 
 
-def test_attribute_without_calibration_gives_no_verdict(pictures, capsys):
-    assert run("attribute", pictures / "0.png", "--candidate", "a=demo", "--candidate", "b=demo", "--json") == 0
+def test_attribute_without_calibration_gives_no_verdict(pictures, early, capsys):
+    two = ("--candidate", "a=demo", "--candidate", f"b={early}")
+    assert run("attribute", pictures / "0.png", *two, "--json") == 5
     captured = capsys.readouterr()
     found = json.loads(captured.out)
     assert found["decision"] == "uncalibrated" and set(found["distances"]) == {"a", "b"}
     assert "--learn" in captured.err
+
+
+def learning(place, count=8):
+    """Folders of blobs for two candidates, all of one prompt."""
+    for seed, name in enumerate(("a", "b")):
+        (place / name).mkdir()
+        rng = np.random.default_rng(5 + seed)
+        for i in range(count):
+            coarse = Image.fromarray(rng.integers(0, 255, (4, 4, 3), dtype=np.uint8))
+            coarse.resize((64, 64), 3).save(place / name / f"{i}.png")
+            (place / name / f"{i}.txt").write_text("a blob")
+    return ("--candidate", "a=demo"), ("--learn", f"a={place / 'a'}", "--learn", f"b={place / 'b'}")
+
+
+def test_attribute_learns_and_says_what_it_cannot_answer(pictures, early, tmp_path, capsys):
+    candidates, learn = learning(tmp_path)
+    candidates, out = (*candidates, "--candidate", f"b={early}"), tmp_path / "x.attribution.safetensors"
+    for file in (tmp_path / "b").glob("*.txt"):
+        file.write_text("a dog in the snow")
+    assert run("attribute", *candidates, *learn, "-c", out, "--alpha", 0.1) == 0
+    assert "no verdict between a and b: their prompts differ" in capsys.readouterr().err
+    asked = run("attribute", pictures / "0.png", *candidates, "-c", out, "--json")
+    found = json.loads(capsys.readouterr().out)
+    assert found["decision"] in ("confounded", "none of these") and asked == (5 if found["p_value"] is None else 0)
+    assert run("attribute", tmp_path / "a" / "3.png", *candidates, "-c", out) == 5
+    assert "No verdict: it is one of the images that were learned from" in capsys.readouterr().out
+    image = (tmp_path / "a" / "0.png").read_bytes()
+    (tmp_path / "b" / "again.png").write_bytes(image)
+    assert run("attribute", *candidates, *learn, "-c", out, "--alpha", 0.1) == 2
+    assert "the same image is given as by 'a' and as by 'b'" in capsys.readouterr().err
 
 
 def no_picture(place, kind):
@@ -87,8 +127,8 @@ def no_picture(place, kind):
 def test_images_that_say_nothing_cost_one_line(command, kind, name, words, capsys, tmp_path):
     no_picture(tmp_path / name, kind)
     out = tmp_path / "x.signature.safetensors"
-    two = ("--candidate", "a=demo", "--candidate", "b=demo")
-    given = (tmp_path / name, *two) if command == "attribute" else ("--images", tmp_path / name, "--out", out)
+    one = ("--candidate", "a=demo")
+    given = (tmp_path / name, *one) if command == "attribute" else ("--images", tmp_path / name, "--out", out)
     assert run(command, *given) == 2
     captured = capsys.readouterr()
     assert words in captured.err and captured.err.count("\n") == 1 and not out.exists()

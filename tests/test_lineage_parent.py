@@ -44,7 +44,7 @@ def test_the_parent_is_found_by_the_encoder_that_ships(pool):
     found = find_parent(child(), pool, draws=20, progress=seen.append)
     assert found.decision == found.parent == "ada" and found.encoder == "the built-in encoder"
     assert found.votes == {"ada": 1} and found.confidence >= 0.9 and sum(seen) == 150
-    assert found.headline() == "Likely a child of ada"
+    assert not found.prompts_told and found.headline() == "If all show the same prompts: likely a child of ada"
 
 
 def test_none_of_these(pool, means):
@@ -67,14 +67,14 @@ def test_folders_prompts_and_scales(pool, means, tmp_path):
     for name in ("ada", "bo", "cy"):
         for number, prompt in enumerate(("a", "b")):
             folder(tmp_path / name / prompt, pictures(COLOURS[name], 12, seed=number))
-    for prompt in ("a", "b"):
-        folder(tmp_path / "target" / prompt, child(count=12))
+    for number, prompt in enumerate(("a", "b")):
+        folder(tmp_path / "target" / prompt, child(seed=9 + number, count=12))
     (tmp_path / "ada" / "notes").mkdir()  # holds no images, so it is no prompt
     (tmp_path / "ada" / "a" / "notes.txt").write_text("no image")
     places = {name: tmp_path / name for name in ("ada", "bo", "cy")}
     found = find_parent(tmp_path / "target", places, encoder=means, scales=(1, 2), dimension=DIMENSION, draws=20)
     assert list(found.prompts) == ["a", "b"] and found.parent == "ada" and found.votes == {"ada": 2}
-    assert found.encoder.endswith("at scales 1, 2")
+    assert found.encoder.endswith("at scales 1, 2") and found.prompts_told
     again = find_parent(tmp_path / "target", places, encoder=means, scales=(1, 2), dimension=DIMENSION, draws=20)
     assert again.to_dict() == found.to_dict()
 
@@ -106,8 +106,8 @@ def test_a_pool_of_one_or_two_says_so(pool, means):
 def test_a_model_that_makes_one_image_over_and_over(pool, means):
     same = {**pool, "dot": pool["dot"][:1] * 30}
     assert find_parent(child(), same, encoder=means, dimension=DIMENSION, draws=10).parent == "ada"
-    with pytest.raises(InputError, match="all images have the same embedding"):
-        find_parent(child()[:1] * 30, {"ada": child()[:1] * 30, "bo": child()[:1] * 30}, encoder=means)
+    with pytest.raises(InputError, match="the target and ada have 30 of 30 images in common"):
+        find_parent(child()[:1] * 30, {"ada": child()[:1] * 30, "bo": pool["bo"]}, encoder=means)
 
 
 def test_models_that_are_one_are_reported(pool, means):

@@ -10,8 +10,9 @@ import torch
 from diffusers import StableDiffusionPipeline
 from safetensors.torch import load_file, save_file
 
-from cryptomnesia.adapters import loading, to_denoiser
+from cryptomnesia.adapters import to_denoiser
 from cryptomnesia.adapters.loading import load_pipeline
+from cryptomnesia.adapters.weight_files import checked
 from cryptomnesia.errors import InputError
 
 from .pipelines import build, sample
@@ -191,7 +192,7 @@ def test_weights_that_lack_a_layer(folder):
 
 def test_broken_configs(folder):
     (folder / "unet" / "config.json").write_text("{")
-    refused(folder, "cannot be loaded")
+    refused(folder, "unet/config.json", "no readable config")
 
 
 # --- single files ---
@@ -239,4 +240,4 @@ def test_a_network_without_weights_is_refused():
     pipe = build("sd1")
     pipe.unet = pipe.unet.to("meta")
     with pytest.raises(InputError, match="lacks some weights of its unet"):
-        loading._checked(pipe, Path("model"))
+        checked(pipe, Path("model"))

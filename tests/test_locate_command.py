@@ -69,7 +69,7 @@ def test_clear_prompts_stay_dark(command, tmp_path):
 def test_without_a_calibration_there_is_no_mask_and_the_reason_is_told(command, tmp_path):
     (tmp_path / "mask.png").write_bytes(b"of an earlier image")
     code, out, err = command("-m", "model", "-p", "a", "-o", tmp_path, *SMALL)
-    assert code == 0 and "no mask: no calibration" in out and "cryptomnesia calibrate" in err
+    assert code == 5 and "no mask: model has no calibration: run `cryptomnesia calibrate" in out and err == ""
     assert not (tmp_path / "mask.png").exists() and (tmp_path / "map.png").exists()
     said = read_statement(tmp_path / "image.png.cryptomnesia.json")["predicate"]
     assert said["check"]["region"]["share"] is None

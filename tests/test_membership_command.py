@@ -1,13 +1,16 @@
 """The command `membership` on the built-in model."""
 
 import json
+from dataclasses import replace
 from importlib import import_module
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from cryptomnesia import membership
 from cryptomnesia.commands.app import run_app
+from cryptomnesia.membership import CONFOUNDED, LIKELY, NO_EVIDENCE
 
 FEW = ("--draws", "2")
 measuring = import_module("cryptomnesia.membership.measure")  # the function of that name hides it
@@ -77,9 +80,18 @@ def test_stopped_and_resumed(folders, tmp_path, capsys, monkeypatch):
 def test_a_single_image(folders, tmp_path, capsys):
     image = folders[2] / "00.png"
     where = ("--references", folders[1], "--members", folders[0], "--out", tmp_path, *FEW)
-    assert run("--suspects", image, *where) == 0
+    assert run("--suspects", image, *where) == 5
     out = capsys.readouterr().out
     assert out.startswith("Weak evidence: likelihood ratio") and "A single image is weak evidence at best" in out
+
+
+@pytest.mark.parametrize(("verdict", "code"), [(LIKELY, 3), (NO_EVIDENCE, 0), (CONFOUNDED, 5)])
+def test_exit_codes_tell_the_verdict(verdict, code, folders, tmp_path, monkeypatch):
+    whole = membership.membership_test
+    monkeypatch.setattr(
+        membership, "membership_test", lambda *given, **more: replace(whole(*given, **more), verdict=verdict)
+    )
+    assert asked(folders, tmp_path / "out") == code
 
 
 @pytest.mark.parametrize(

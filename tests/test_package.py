@@ -4,27 +4,22 @@ import json
 import subprocess
 import sys
 
-TIMING = """
-import json, sys, time
-start = time.perf_counter()
+LOADED = """
+import json, sys
 import torch, numpy
-middle = time.perf_counter()
+before = set(sys.modules)
 import cryptomnesia
 from cryptomnesia import CallableDenoiser
-end = time.perf_counter()
-heavy = ["diffusers", "transformers", "sklearn", "scipy", "matplotlib", "PIL", "rich", "typer", "onnxruntime", "c2pa"]
-print(json.dumps({"ratio": (end - middle) / (middle - start), "heavy": [m for m in heavy if m in sys.modules]}))
+print(json.dumps(sorted(set(sys.modules) - before)))
 """
 
 
 def test_import_is_light():
-    runs = [
-        json.loads(subprocess.run([sys.executable, "-c", TIMING], capture_output=True, check=True).stdout)
-        for _ in range(3)
-    ]
-    # torch takes a second or more: this keeps us far under 0.3 s
-    assert min(run["ratio"] for run in runs) < 0.2
-    assert runs[0]["heavy"] == []
+    found = json.loads(subprocess.run([sys.executable, "-c", LOADED], capture_output=True, check=True).stdout)
+    # what is loaded decides how long it takes, on an idle and on a busy machine: benchmarks.speed tells the seconds
+    assert [name for name in found if name.split(".")[0] not in {"cryptomnesia", *sys.stdlib_module_names}] == []
+    own = {name for name in found if name.startswith("cryptomnesia")}
+    assert {"cryptomnesia", "cryptomnesia.denoiser"} <= own and len(own) < 10
 
 
 def test_core_modules_need_torch_and_numpy_only():

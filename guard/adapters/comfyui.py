@@ -240,15 +240,29 @@ class ComfyDenoiser(Denoiser):
 
     @cached_property
     def fingerprint(self) -> str:  # type: ignore[override]
-        """Digest of the network, the text encoder, their LoRAs and patches, dtype and family."""
+        """Digest of the network, the text encoder, their LoRAs and patches with strengths, dtype and family."""
         weights, patches = weights_and_patches(self.model, "diffusion_model.")
         if self.clip is not None:
             text_weights, text_patches = weights_and_patches(self.clip.patcher, "")
             weights, patches = weights + text_weights, patches + text_patches
             if self.clip.layer_idx is not None:
                 patches.append(f"clip layer {self.clip.layer_idx}")
-        patches += patches_of(self.model)
-        return fingerprint(weights, self.family, self.dtype, self.prediction_type, patches)
+        return fingerprint(weights, self.family, self.dtype, self.prediction_type, patches + self._patches[0])
+
+    @property
+    def unreadable(self) -> list[str]:
+        """Names of patches that cannot be compared: with them the fingerprint is never the same twice."""
+        return self._patches[1]
+
+    @cached_property
+    def _patches(self) -> tuple[list[str], list[str]]:
+        found, unreadable = patches_of(self.model, [options.get("hooks") for _, options in self._like or ()])
+        if self.clip is None:
+            return found, unreadable
+        options = getattr(self.clip, "tokenizer_options", None)
+        more, others = patches_of(self.clip.patcher)
+        found += [f"clip {text}" for text in [*more, *([f"tokenizer {sorted(options.items())}"] if options else [])]]
+        return found, unreadable + others
 
 
 def _class_names(value: Any) -> set[str]:

@@ -13,9 +13,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..denoiser import Condition, Denoiser, PredictionType, fingerprint, weights_of
+from ..denoiser import Condition, Denoiser, PredictionType
 from ..errors import InputError, NotApplicable
+from ..identity import describe, fingerprint, schedule_settings, token_settings
 from ..levels import Levels
+from .modules import active_adapters, glance, peculiarities, weights
 from .tokens import Score, Span, span_drops, span_gradients
 
 _PREDICTION_TYPES: dict[str, PredictionType] = {"epsilon": "epsilon", "v_prediction": "v", "sample": "sample"}
@@ -169,9 +171,9 @@ class PipelineDenoiser(Denoiser):
     @property
     def empty(self) -> Condition:
         """The empty prompt's condition, (1, ...); computed again when the text encoders change."""
-        key = [
-            (encoder, self.device, encoder.dtype, adapters(encoder), _edits(encoder)) for encoder in self.text_encoders
-        ]
+        key: list[Any] = [tokenizer for tokenizer, _ in self._tokenizers()]
+        for encoder in self.text_encoders:
+            key.append((encoder, self.device, encoder.dtype, peculiarities(encoder), _edits(encoder)))
         if self._empty is None or self._empty[0] != key:
             self._empty = key, self._encode_empty()
         return self._empty[1]
@@ -244,49 +246,42 @@ class PipelineDenoiser(Denoiser):
     # --- identity ---
 
     @property
+    def adapter_names(self) -> tuple[str, ...]:
+        """Of the LoRAs that take part now, for messages."""
+        return tuple(sorted({name for part in (self.network, *self.text_encoders) for name in active_adapters(part)}))
+
+    @property
     def fingerprint(self) -> str:  # type: ignore[override]
-        """Digest of network, text encoders, their adapters and scales, dtype and family; looked at anew at every
-        access, since a LoRA may come or go at any time. InputError under sequential offload."""
+        """Digest of network, text encoders and tokenizers as they answer now, with LoRAs, hooks and the like; looked at
+        anew at every access, since any may come or go at any time. InputError under sequential offload."""
         # torch.compile wraps a network without making it another model
         modules = [getattr(module, "_orig_mod", module) for module in (self.network, *self.text_encoders)]
-        settings = (self.family, self.dtype, self.prediction_type, [a for module in modules for a in adapters(module)])
-        glance = (modules, [_glance(module) for module in modules], settings)
-        if self._fingerprint is None or self._fingerprint[0] != glance:
-            self._fingerprint = glance, fingerprint(weights_of(modules), *settings)
+        strange = [words for module in modules for words in peculiarities(module)]
+        strange += [*self._strange_texts(), *self._strange_levels()]
+        settings = (self.family, self.dtype, self.prediction_type, strange)
+        key = (modules, [glance(module) for module in modules], settings)
+        if self._fingerprint is None or self._fingerprint[0] != key:
+            found = [weight for module in modules for weight in weights(module)]
+            self._fingerprint = key, fingerprint(found, *settings)
         return self._fingerprint[1]
 
+    def _strange_texts(self) -> list[str]:
+        """How prompts become tokens and conditions, where it is not as the text encoders are used to."""
+        found = []
+        encode = self.pipe.encode_prompt
+        if not str(getattr(encode, "__module__", "")).startswith("diffusers."):
+            found.append(f"prompts by {describe(encode)}")
+        with self.text_lock:
+            for encoder, (tokenizer, _) in zip(self.text_encoders, self._tokenizers(), strict=False):
+                rows = encoder.get_input_embeddings().weight.shape[0] if hasattr(encoder, "get_input_embeddings") else 0
+                found += token_settings(lambda text, tokens=tokenizer: tokens(text).input_ids, rows)
+        return found
 
-def adapters(module: Any) -> list[tuple[Any, ...]]:
-    """What weights alone do not tell of a module's LoRA layers: which are active, merged or off, and their scales."""
-    found = set()
-    for layer in module.modules():
-        scaling = getattr(layer, "scaling", None)
-        if isinstance(scaling, dict) and hasattr(layer, "active_adapters"):
-            found.add(
-                (
-                    tuple(sorted(layer.active_adapters)),
-                    tuple(sorted(getattr(layer, "merged_adapters", ()))),
-                    bool(getattr(layer, "disable_adapters", False)),
-                    tuple(sorted((name, float(value)) for name, value in scaling.items())),
-                )
-            )
-    return sorted(found)
-
-
-def _glance(module: Any, samples: int = 8) -> list[bytes]:
-    """A few values of every weight: what any training or merging changes, at a thousandth of the cost of a digest."""
-    groups: dict[Any, list[Tensor]] = {}
-    for weight in module.parameters():
-        if weight.is_meta:
-            raise InputError(
-                "the weights cannot be digested while they are offloaded layer by layer: "
-                "use pipe.enable_model_cpu_offload() instead of enable_sequential_cpu_offload()"
-            )
-        values = weight.detach().flatten()
-        groups.setdefault((weight.device, weight.dtype), []).append(
-            values[:: max(1, values.numel() // samples)][:samples]
-        )
-    return [torch.cat(parts).cpu().view(torch.uint8).numpy().tobytes() for parts in groups.values()]
+    def _strange_levels(self) -> list[str]:
+        try:
+            return schedule_settings(self.levels.alphas_cumprod)
+        except InputError:
+            return []  # a scheduler of other models: nothing can be asked with it
 
 
 def _edits(module: Any) -> int:

@@ -1,16 +1,17 @@
 """Loads a folder of ONNX files as a pipeline: what optimum and diffusers' own script export."""
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from ..errors import InputError, require
-from .loading import LOAD_ERRORS, line, read_index
+from ..printable import printable
+from .model_folder import LIBRARIES, LOAD_ERRORS, line, read_index, read_object, require_no_code
 from .onnx import OnnxAutoencoder, OnnxTextEncoder, OnnxUNet
 from .onnx_session import Session
 
 _MODEL = "model.onnx"
+_OPTIMUM = "optimum.onnxruntime.modeling_diffusion"  # what optimum writes; networks are opened here, whatever it says
 # by pipeline: its text encoders, each with its tokenizer
 _PIPELINES = {
     "StableDiffusionPipeline": {"text_encoder": "tokenizer"},
@@ -50,11 +51,13 @@ def load_onnx(folder: str | Path, *, providers: Sequence[str] | None = None) -> 
     name = str(index.get("_class_name")).removeprefix("Onnx").removeprefix("ORT")
     if name not in _PIPELINES:
         raise InputError(
-            f"{folder} holds a {name} as ONNX, which is not supported: use Stable Diffusion 1.x, 2.x or XL, or the "
-            "model's torch weights"
+            f"{folder} holds a {printable(name, 80)} as ONNX, which is not supported: use Stable Diffusion "
+            "1.x, 2.x or XL, or the model's torch weights"
         )
     encoders = _PIPELINES[name]
     _check_parts(folder, encoders)
+    read = ("unet", "vae", "vae_encoder", "vae_decoder", "scheduler", *encoders, *encoders.values())
+    require_no_code(folder, index, read, libraries=(*LIBRARIES, _OPTIMUM))
     parts = _networks(folder, encoders, providers)
     diffusers, transformers = require("diffusers", "diffusers"), require("transformers", "diffusers")
     try:
@@ -101,12 +104,9 @@ def _config(folder: Path, part: str, defaults: dict[str, dict[str, Any]]) -> Any
     file = next((file for file in files if file.is_file()), None)
     if file is None and part not in defaults:
         raise InputError(f"{folder} lacks {part}/config.json: copy it from the model that was exported")
-    try:
-        own = {} if file is None else json.loads(file.read_text(encoding="utf-8"))
-        # an exported autoencoder computes in what it was exported in
-        return utils.FrozenDict({**defaults.get(part, {}), **own, "force_upcast": False})
-    except (OSError, ValueError, TypeError) as error:
-        raise InputError(f"{file} is no readable config ({line(error)}): get the folder again") from error
+    own = {} if file is None else read_object(file)
+    # an exported autoencoder computes in what it was exported in
+    return utils.FrozenDict({**defaults.get(part, {}), **own, "force_upcast": False})
 
 
 def _tokenizer(transformers: Any, folder: Path) -> Any:
@@ -118,11 +118,11 @@ def _tokenizer(transformers: Any, folder: Path) -> Any:
 
 
 def _scheduler(diffusers: Any, folder: Path) -> Any:
-    name = json.loads((folder / "scheduler_config.json").read_text(encoding="utf-8"))["_class_name"]
-    cls = getattr(diffusers, name, None)
+    name = read_object(folder / "scheduler_config.json").get("_class_name")
+    cls = getattr(diffusers, name, None) if isinstance(name, str) else None
     # never a class from the folder's own code
     if not isinstance(cls, type) or not issubclass(cls, diffusers.SchedulerMixin):
-        raise InputError(f"diffusers has no scheduler {name!r}")
+        raise InputError(f"diffusers has no scheduler {printable(name, 80)!r}")
     return cls.from_pretrained(folder)
 
 

@@ -1,18 +1,24 @@
 """Who made this image? Every candidate is probed, and the answer may be that it was none of them."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from torch import Tensor
 
 from ..errors import InputError
 from .candidates import NONE, Candidate, check_candidates
-from .combination import ALPHA, AttributionCalibration, check_counts, learn
+from .combination import AttributionCalibration
+from .confounding import about
 from .evidence import Evidence, gather
 from .pictures import read_picture
 
-UNCALIBRATED = "uncalibrated"
+UNCALIBRATED, CONFOUNDED, LEARNED = "uncalibrated", "confounded", "learned from"
+_NO_VERDICT = {
+    UNCALIBRATED: "not calibrated",
+    CONFOUNDED: "confounded, the candidates' images differ in what they show",
+    LEARNED: "it is one of the images that were learned from",
+}
 
 
 @dataclass(frozen=True)
@@ -20,17 +26,21 @@ class Attribution:
     """Who made one image.
 
     Attributes:
-        decision: "none of these" if the p-value is at most alpha, else the likeliest candidate, however likely; or
-            "uncalibrated" where nothing was learned from images of known makers.
-        probabilities: Of each candidate and of "none of these"; empty where uncalibrated.
+        decision: "none of these" if the p-value is at most alpha, else the likeliest candidate, however likely. Or why
+            there is no verdict: "uncalibrated" where nothing was learned from images of known makers, "confounded"
+            where the likeliest candidate cannot be told from another but by what its images show, "learned from" for
+            an image that is itself among those that were learned from.
+        probabilities: Of each candidate and of "none of these"; empty without a verdict.
         p_value: Share of the candidates' own images that look at least as odd; small = likely none of these. None
-            where uncalibrated.
+            without a verdict.
         distances: Squared distance from each candidate's own images, smaller = likelier it; where uncalibrated, its
             mean error relative to the candidates' mean, likewise.
         alpha: Share of the candidates' own images that may be called "none of these".
         evidence: Groups of evidence that it rests on.
         image: Name of the image, if it has one.
         fingerprints: Of the candidates' models; empty where uncalibrated.
+        warnings: What makes the answer less sure than it sounds, in sentences.
+        conditional: Whether it holds only if the candidates' images were to show the same, which is not known.
     """
 
     decision: str
@@ -41,10 +51,17 @@ class Attribution:
     evidence: tuple[str, ...]
     image: str | None = None
     fingerprints: dict[str, str] = field(default_factory=dict)
+    warnings: tuple[str, ...] = ()
+    conditional: bool = False
+
+    @property
+    def verdict(self) -> bool:
+        """Whether there is one."""
+        return self.decision not in _NO_VERDICT
 
     @property
     def margin(self) -> float | None:
-        """How much likelier the likeliest outcome is than the next, in [0, 1]; None where uncalibrated."""
+        """How much likelier the likeliest outcome is than the next, in [0, 1]; None without a verdict."""
         if not self.probabilities:
             return None
         first, second = sorted(self.probabilities.values(), reverse=True)[:2]
@@ -52,18 +69,22 @@ class Attribution:
 
     def headline(self) -> str:
         """The outcome in a few words."""
-        if self.decision == UNCALIBRATED:
-            return "No verdict: not calibrated"
+        if not self.verdict:
+            return f"No verdict: {_NO_VERDICT[self.decision]}"
         sure = "Likely" if self.probabilities[self.decision] >= 0.5 else "Not clear, perhaps"
-        return f"{sure} made by {self.decision}"
+        answer = f"{sure} made by {self.decision}"
+        return f"If all showed the same subjects: {answer[0].lower()}{answer[1:]}" if self.conditional else answer
 
     def notes(self) -> list[str]:
         """What it rests on, and what it does not say, in sentences."""
         rest = f"Evidence: {', '.join(self.evidence)}."
-        if self.p_value is None:
+        if self.decision == UNCALIBRATED:
             return [rest, "Without a calibration distances cannot be turned into probabilities."]
+        if self.p_value is None:
+            return [*self.warnings, rest]
         rate = f"Of the candidates' own images, {100 * self.p_value:.0f} % look at least as odd as this one"
         return [
+            *self.warnings,
             f"{rate}; at {100 * (self.alpha or 0):g} % or less the verdict is none.",
             rest + " A likelihood for unaltered images, no proof.",
         ]
@@ -81,13 +102,15 @@ class Attribution:
             "alpha": self.alpha,
             "evidence": list(self.evidence),
             "fingerprints": self.fingerprints,
+            "warnings": list(self.warnings),
+            "conditional": self.conditional,
         }
 
     def plot(self, width: int = 620) -> Any:
-        """The probabilities as bars, a Pillow image. Raises InputError where uncalibrated."""
+        """The probabilities as bars, or why there are none, a Pillow image. Raises InputError where uncalibrated."""
         from .plots import attribution_plot
 
-        if not self.probabilities:
+        if self.decision == UNCALIBRATED:
             raise InputError("without a calibration there are no probabilities to draw: calibrate first")
         return attribution_plot(self, width=width)
 
@@ -131,13 +154,17 @@ def attribute(
         if ("prompt" in groups) != (texts is not None):
             raise InputError(_prompt_mismatch("prompt" in groups))
     evidence = gather(pictures, pool, texts, groups=groups, progress=progress)
-    return answers(evidence, calibration, names)
+    found = answers(evidence, calibration, names)
+    if calibration is None:
+        return found
+    return [_compared(one, picture, calibration) for one, picture in zip(found, pictures, strict=True)]
 
 
 def answers(
     evidence: Evidence, calibration: AttributionCalibration | None, names: Sequence[str | None] | None = None
 ) -> list[Attribution]:
-    """What evidence amounts to, one answer per image."""
+    """What evidence amounts to, one answer per image. Raises InputError for NaN or infinity."""
+    evidence.require_finite()
     names, groups = names or [None] * len(evidence), tuple(evidence.groups)
     if calibration is None:
         return [
@@ -149,58 +176,57 @@ def answers(
     found = []
     for i, name in enumerate(names):
         p = float(judged.p_values[i])
-        nearest = outcomes[int(judged.distances[i].argmin())]
-        found.append(
-            Attribution(
-                decision=NONE if p <= calibration.alpha else nearest,
-                probabilities=dict(zip(outcomes, judged.probabilities[i].tolist(), strict=True)),
-                p_value=p,
-                distances=dict(zip(evidence.names, judged.distances[i].tolist(), strict=True)),
-                alpha=calibration.alpha,
-                evidence=groups,
-                image=name,
-                fingerprints=dict(zip(calibration.names, calibration.fingerprints, strict=True)),
-            )
+        decision = NONE if p <= calibration.alpha else outcomes[int(judged.distances[i].argmin())]
+        answer = Attribution(
+            decision=decision,
+            probabilities=dict(zip(outcomes, judged.probabilities[i].tolist(), strict=True)),
+            p_value=p,
+            distances=dict(zip(evidence.names, judged.distances[i].tolist(), strict=True)),
+            alpha=calibration.alpha,
+            evidence=groups,
+            image=name,
+            fingerprints=dict(zip(calibration.names, calibration.fingerprints, strict=True)),
+            warnings=tuple(f"Of the images that were learned from, {why}." for why in _doubts(calibration)),
         )
+        found.append(_qualified(answer, calibration))
     return found
 
 
-def calibrate_attribution(
-    images: Mapping[str, Sequence[Any]],
-    candidates: Sequence[Candidate] | Mapping[str, Any],
-    *,
-    prompts: Mapping[str, Sequence[str]] | None = None,
-    groups: Sequence[str] | None = None,
-    alpha: float = ALPHA,
-    progress: Callable[[int], None] | None = None,
-) -> AttributionCalibration:
-    """Learns from images whose makers are known: at least 8 of each candidate, better 30.
+def _doubts(calibration: AttributionCalibration) -> list[str]:
+    return [f"{calibration.copies} more were copies and counted once"] if calibration.copies else []
 
-    Args:
-        images: By the name of their maker, as in `attribute`.
-        candidates: As in `attribute`.
-        prompts: Of the images, likewise; then prompts are needed for attribution, too.
-        groups: Which evidence; see `evidence`.
-        alpha: Share of the candidates' own images that may be called "none of these".
-        progress: Called with the number of candidates done so far.
 
-    Raises:
-        InputError: A single candidate, too few images, of unknown makers, or unusable ones.
-        NotApplicable, NonFiniteError, OutOfMemory: As they say.
-    """
-    pool = check_candidates(candidates)
-    names = [candidate.name for candidate in pool]
-    if sorted(images) != sorted(names) or (prompts is not None and sorted(prompts) != sorted(names)):
-        raise InputError(f"images of known makers are needed for each of {', '.join(names)}, not {', '.join(images)}")
-    check_counts({name: len(images[name]) for name in names}, alpha)  # before anything is measured
-    for name, own in (prompts or {}).items():
-        if len(own) != len(images[name]):
-            raise InputError(f"{len(own)} prompts do not fit {len(images[name])} images by {name!r}: give one for each")
-    pictures = [read_picture(image, f"an image by {name}") for name in names for image in images[name]]
-    makers = [number for number, name in enumerate(names) for _ in images[name]]
-    texts = None if prompts is None else [text for name in names for text in prompts[name]]
-    evidence = gather(pictures, pool, texts, groups=groups, progress=progress)
-    return learn(evidence, makers, [candidate.denoiser.fingerprint for candidate in pool], alpha=alpha)
+def _qualified(answer: Attribution, calibration: AttributionCalibration) -> Attribution:
+    """The answer with what the images that were learned from leave open about the candidate that it names."""
+    blocked, open_ = (about(why, answer.decision) for why in (calibration.confounded, calibration.unchecked))
+    if blocked:
+        asked = "Images to learn from must be of the same prompts for all candidates: learn again from such."
+        return _without_verdict(answer, CONFOUNDED, *(f"{why}." for why in blocked), asked)
+    if open_:
+        told = "What the candidates' images were to show is not known, and plain image features tell them apart"
+        return replace(
+            answer,
+            conditional=True,
+            warnings=(f"{told} ({'; '.join(open_)}): the answer may go by that. Give their prompts.", *answer.warnings),
+        )
+    return answer
+
+
+def _compared(answer: Attribution, picture: Tensor, calibration: AttributionCalibration) -> Attribution:
+    """The answer about a picture (1, 3, H, W), if it is none of those that were learned from."""
+    same, similar = calibration.seen.same(picture), calibration.seen.similar(picture)
+    if same is not None:
+        taught = f"It was given as an image by {calibration.maker_of(same)}: an answer would only repeat that."
+        return _without_verdict(answer, LEARNED, taught)
+    if similar is not None:
+        maker = calibration.maker_of(similar)
+        why = f"It looks like an image that was learned from as one by {maker}, perhaps saved anew"
+        return replace(answer, warnings=(f"{why}: then the answer only repeats that.", *answer.warnings))
+    return answer
+
+
+def _without_verdict(answer: Attribution, decision: str, *warnings: str) -> Attribution:
+    return replace(answer, decision=decision, probabilities={}, p_value=None, conditional=False, warnings=warnings)
 
 
 def _plain_distances(evidence: Evidence) -> Tensor:

@@ -1,6 +1,7 @@
 """Calibrations of attribution in files, `NAME.attribution.safetensors`: read strictly, written atomically."""
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -8,16 +9,23 @@ import torch
 from torch import Tensor
 
 from ..errors import CalibrationError, InputError
+from ..printable import printable
+from ..strict_json import parse_json
 from .combination import LEAST, AttributionCalibration
+from .confounding import Reasons
 from .evidence import GROUPS
 from .files import read_tensors, write_tensors
 from .gaussian import Gaussian
+from .likeness import SIDE, Seen
 from .verification import Verifier
 
-SCHEMA = "cryptomnesia/attribution/1"
+SCHEMA = "cryptomnesia/attribution/2"
 SUFFIX = ".attribution.safetensors"
-_FIELDS = {"schema", "names", "fingerprints", "groups", "alpha", "temperature", "slope", "images", "created"}
-_TENSORS = {"spread", "means", "precision", "own_means", "own_spread", "weights", "held_out"}
+_PLAIN = ("names", "fingerprints", "groups", "alpha", "temperature", "slope", "images", "created", "copies")
+_REASONS = ("confounded", "unchecked")
+_FIELDS = {"schema", *_PLAIN, *_REASONS, "digests"}
+_TENSORS = {"spread", "means", "precision", "own_means", "own_spread", "weights", "held_out", "small_copies"}
+_DIGEST = re.compile(r"[0-9a-f]{64}")
 
 
 def save_calibration(calibration: AttributionCalibration, path: str | Path) -> None:
@@ -25,10 +33,13 @@ def save_calibration(calibration: AttributionCalibration, path: str | Path) -> N
     path = Path(path)
     if not path.name.endswith(SUFFIX):
         raise InputError(f"such calibrations are saved as NAME{SUFFIX}, not as {path.name!r}: rename it")
-    header = {name: json.dumps(getattr(calibration, name)) for name in _FIELDS - {"schema"}}
+    values = {name: getattr(calibration, name) for name in _PLAIN}
+    values |= {name: [[*pair, why] for pair, why in getattr(calibration, name).items()] for name in _REASONS}
+    header = {name: json.dumps(value) for name, value in (values | {"digests": calibration.seen.digests}).items()}
     who, own = calibration.gaussian, calibration.verifier
     tensors = {"spread": who.spread, "means": who.means, "precision": who.precision, "held_out": calibration.held_out}
     tensors |= {"own_means": own.means, "own_spread": own.spread, "weights": own.weights}
+    tensors |= {"small_copies": calibration.seen.copies}
     write_tensors(path, tensors, {"schema": SCHEMA, **header})
 
 
@@ -47,7 +58,7 @@ def load_calibration(path: str | Path) -> AttributionCalibration:
     if odd:
         raise CalibrationError(f"the calibration {path} has odd parts ({', '.join(odd)}): calibrate again")
     try:
-        return _parse({name: json.loads(header[name]) for name in _FIELDS - {"schema"}}, tensors)
+        return _parse({name: parse_json(header[name]) for name in _FIELDS - {"schema"}}, tensors)
     except (TypeError, ValueError, KeyError) as error:
         raise CalibrationError(f"the calibration {path} is malformed ({error}): calibrate again") from error
 
@@ -59,6 +70,7 @@ def _parse(values: dict[str, Any], tensors: dict[str, Tensor]) -> AttributionCal
     count, size, own = len(texts["names"]), len(tensors["spread"]), len(tensors["own_spread"])
     shapes = {"spread": (size,), "means": (count, size), "precision": (size, size), "held_out": (sum(images),)}
     shapes |= {"own_spread": (own,), "own_means": (count, own), "weights": (2 * own + 1,)}
+    seen = _seen(values["digests"], tensors["small_copies"], sum(images))
     for name, shape in shapes.items():
         tensor = tensors[name]
         if tuple(tensor.shape) != shape or tensor.dtype != torch.float64 or not torch.isfinite(tensor).all():
@@ -88,7 +100,31 @@ def _parse(values: dict[str, Any], tensors: dict[str, Tensor]) -> AttributionCal
         gaussian=Gaussian(tensors["spread"], tensors["means"], tensors["precision"]),
         verifier=Verifier(tensors["own_means"], tensors["own_spread"], tensors["weights"]),
         held_out=tensors["held_out"],
+        seen=seen,
+        copies=int(values["copies"]),
+        confounded=_reasons(values["confounded"], texts["names"]),
+        unchecked=_reasons(values["unchecked"], texts["names"]),
     )
+
+
+def _seen(digests: Any, copies: Tensor, images: int) -> Seen:
+    """Of all images that were learned from, or of none where nobody knows them."""
+    fine = isinstance(digests, list) and all(isinstance(one, str) and _DIGEST.fullmatch(one) for one in digests)
+    if not fine or len(digests) not in (0, images):
+        raise ValueError("the digests are not those of its images")
+    if tuple(copies.shape) != (len(digests), 3 * SIDE * SIDE) or copies.dtype != torch.uint8:
+        raise ValueError("small_copies are not those of its images")
+    return Seen(tuple(digests), copies)
+
+
+def _reasons(values: Any, names: tuple[str, ...]) -> Reasons:
+    fine = isinstance(values, list) and all(
+        isinstance(one, list) and len(one) == 3 and isinstance(one[2], str) and set(one[:2]) <= set(names)
+        for one in values
+    )
+    if not fine:
+        raise ValueError("its reasons are no pairs of candidates")
+    return {(a, b): printable(why) for a, b, why in values}
 
 
 def _texts(name: str, values: Any) -> tuple[str, ...]:

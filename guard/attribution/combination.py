@@ -11,7 +11,8 @@ with "none of these" as likely beforehand as any candidate.
 import datetime
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from itertools import accumulate
 
 import torch
 from torch import Tensor
@@ -19,8 +20,10 @@ from torch import Tensor
 from ..calibration import conformal
 from ..errors import CalibrationError, InputError
 from .candidates import Candidate
+from .confounding import Reasons, require_different
 from .evidence import Evidence
 from .gaussian import Gaussian, vectors
+from .likeness import Seen
 from .verification import Verifier, own_terms
 
 LEAST = 8  # images per maker
@@ -60,6 +63,10 @@ class AttributionCalibration:
         gaussian: Who it was.
         verifier: Whether it was any of them.
         held_out: Verification scores of held-out images, sorted, (n,) float64.
+        seen: The images, in the order of their makers; nothing is said about one of them.
+        copies: How many more were given that are the same as another of their maker.
+        confounded: Why there is no verdict between two candidates, by their names.
+        unchecked: How the images of two candidates differ in kind, where nothing tells what they were to show.
     """
 
     names: tuple[str, ...]
@@ -73,6 +80,14 @@ class AttributionCalibration:
     gaussian: Gaussian
     verifier: Verifier
     held_out: Tensor
+    seen: Seen = field(default_factory=Seen)
+    copies: int = 0
+    confounded: Reasons = field(default_factory=dict)
+    unchecked: Reasons = field(default_factory=dict)
+
+    def maker_of(self, image: int) -> str:
+        """Whose image that one among those seen is."""
+        return next(name for name, last in zip(self.names, accumulate(self.images), strict=True) if image < last)
 
     @property
     def threshold(self) -> float:
@@ -80,7 +95,11 @@ class AttributionCalibration:
         return float(self.held_out[math.floor(self.alpha * (len(self.held_out) + 1)) - 1])
 
     def judge(self, evidence: Evidence) -> Judgement:
-        """Probabilities for images. Raises CalibrationError if the evidence is of other kinds or candidates."""
+        """Probabilities for images.
+
+        Raises CalibrationError if the evidence is of other kinds or candidates, InputError if it holds NaN or infinity.
+        """
+        evidence.require_finite()
         if evidence.names != self.names or set(evidence.groups) != set(self.groups):
             raise CalibrationError(
                 f"this calibration is for the candidates {', '.join(self.names)} and evidence {', '.join(self.groups)},"
@@ -121,10 +140,12 @@ def learn(
         alpha: Share of the candidates' own images that may be called "none of these".
 
     Raises:
-        InputError: A single candidate, one with fewer than 8 images, too few for alpha, or evidence that is not finite.
+        InputError: A single candidate, two that are one model, one with fewer than 8 images, too few for alpha, or
+            evidence that is not finite.
     """
     maker = torch.as_tensor(makers)
     count = _checked(evidence, maker, alpha)
+    require_different(evidence)
     distances, scores = _held_out(evidence, maker)
     calibration = AttributionCalibration(
         names=evidence.names,
@@ -182,9 +203,7 @@ def _checked(evidence: Evidence, maker: Tensor, alpha: float) -> tuple[int, ...]
         raise InputError(f"{len(maker)} makers do not fit {len(evidence)} images: name one for each")
     count = tuple(int((maker == m).sum()) for m in range(len(evidence.names)))
     check_counts(dict(zip(evidence.names, count, strict=True)), alpha)
-    for name, values in evidence.groups.items():
-        if not torch.isfinite(values).all():
-            raise InputError(f"the evidence {name!r} holds NaN or infinity: nothing can be learned from it")
+    evidence.require_finite()
     return count
 
 

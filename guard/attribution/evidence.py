@@ -24,6 +24,7 @@ from torch import Tensor
 
 from ..denoiser import Condition, Denoiser, NoiseLevel
 from ..errors import InputError
+from ..finite import require_finite
 from ..signals.batching import default_rows, in_batches
 from ..signals.spectral import cosine_distance, signature
 from .candidates import Candidate, encode_prompts
@@ -60,6 +61,11 @@ class Evidence:
 
     def __getitem__(self, rows: Any) -> "Evidence":
         return Evidence(self.names, {name: values[rows] for name, values in self.groups.items()})
+
+    def require_finite(self) -> None:
+        """Raises InputError, naming the group, if it holds NaN or infinity."""
+        for name, values in self.groups.items():
+            require_finite(values, f"the numbers of the evidence {name!r}")
 
     def without(self, candidate: int) -> "Evidence":
         """The same images with one candidate less."""
@@ -114,7 +120,9 @@ def gather(
         if progress:
             progress(number + 1)
     names = tuple(candidate.name for candidate in candidates)
-    return Evidence(names, {name: torch.stack([part[name] for part in parts], 1) for name in groups})
+    found = Evidence(names, {name: torch.stack([part[name] for part in parts], 1) for name in groups})
+    found.require_finite()
+    return found
 
 
 def error_levels(denoiser: Denoiser, latents: Tensor, condition: Condition | None = None) -> dict[str, Tensor]:

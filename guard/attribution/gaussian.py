@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from ..finite import require_finite
 from .evidence import GROUPS, Evidence
 
 RELATIVE = ("empty", "prompt", "clean", "inversion", "signature")
@@ -30,7 +31,9 @@ class Gaussian:
         """From vectors (n, D) float64 of images whose makers (n,) are known, each with at least two images.
 
         The covariance is shrunk towards the identity (Ledoit & Wolf 2004), since there are more numbers than images.
+        Raises InputError for NaN or infinity, as `distance` does.
         """
+        require_finite(x, "the numbers of images")
         means = torch.stack([x[maker == m].mean(0) for m in range(makers)])
         rest = x - means[maker]
         spread = rest.square().mean(0).sqrt().clamp_min(1e-6)
@@ -39,12 +42,14 @@ class Gaussian:
 
     def distance(self, x: Tensor) -> Tensor:
         """Squared Mahalanobis distance (n, C) of vectors (n, D) to each maker's mean; smaller = likelier it."""
+        require_finite(x, "the numbers of images")
         rest = (x / self.spread)[:, None] - self.means
         return ((rest @ self.precision) * rest).sum(-1)
 
 
 def shrunk_covariance(rest: Tensor) -> Tensor:
     """(D, D) covariance of residuals (n, D), shrunk as much as is best for its size (Ledoit & Wolf 2004)."""
+    require_finite(rest, "the residuals")
     n, size = rest.shape
     sample = rest.T @ rest / n
     target = sample.diagonal().mean() * torch.eye(size, dtype=rest.dtype)

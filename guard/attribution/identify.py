@@ -10,6 +10,7 @@ from torch import Tensor
 from ..calibration import conformal
 from ..denoiser import Denoiser
 from ..errors import InputError, require
+from ..finite import require_finite
 from ..signals.spectral import cosine_distance, signature
 from .library import Signatures, check_library
 
@@ -130,8 +131,13 @@ def _by_prototypes(
 def identify_signatures(
     asked: Tensor, library: Sequence[Signatures], *, alpha: float = ALPHA, svm: bool = False
 ) -> Identification:
-    """As `identify` with latents, for signatures (B, N) that were measured already."""
+    """As `identify` with latents, for signatures (B, N) that were measured already.
+
+    Raises InputError for a library that cannot be used, no signature, or NaN or infinity in one.
+    """
     entries = check_library(library)
+    if not len(asked):
+        raise InputError("no signature was given: give at least one")
     prototypes = torch.stack([entry.prototype for entry in entries])
     each = cosine_distance(asked, prototypes).mean(0)
     distances: dict[str, float | None] = dict(zip((e.name for e in entries), each.tolist(), strict=True))
@@ -147,6 +153,7 @@ def identify_signatures(
 
 def svm_votes(asked: Tensor, entries: Sequence[Signatures]) -> dict[str, float]:
     """Share of signatures (B, N) that a linear support vector machine on standardised numbers gives each entry."""
+    require_finite(asked, "the signatures")
     if len(entries) < 2:
         raise InputError("a classifier needs at least two models to tell apart: give a larger library")
     classes, scaling = require("sklearn.svm", "bench"), require("sklearn.preprocessing", "bench")

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from torch import Tensor
 
-from ..drawing import INK, LINE, MARGIN, SOFT, blank, cut, text_width, write
+from ..drawing import INK, LINE, MARGIN, SOFT, blank, cut, text_width, wrapped, write
 from ..errors import InputError, require
 from ..localization.overlay import colours
 from ..signals.spectral import PLANS, RINGS, SCALES, Plan, check_plan, length
@@ -80,13 +80,15 @@ def signature_plot(signature: Tensor, *, plan: Plan = "5step", title: str = "Spe
 
 
 def attribution_plot(attribution: "Attribution", *, width: int = 620) -> Any:
-    """The probabilities of all candidates and of "none of these" as bars, largest first, with what they rest on."""
+    """The probabilities of all candidates and of "none of these" as bars, largest first, with what they rest on.
+
+    Without a verdict there are no bars, and the reason stands in their place.
+    """
     rows = sorted(attribution.probabilities.items(), key=lambda item: -item[1])
-    notes = attribution.notes()
-    names = max(text_width(name, 14) for name, _ in rows)
-    names = min(names, width // 2)
+    notes = [line for note in attribution.notes() for line in wrapped(note, width - 2 * MARGIN, 12)]
+    names = min(max((text_width(name, 14) for name, _ in rows), default=0), width // 2)
     canvas, draw = blank(width, MARGIN * 2 + 40 + len(rows) * BAR_LINE + 14 + 19 * len(notes))
-    write(draw, (MARGIN, MARGIN - 6), attribution.headline(), 17, INK)
+    write(draw, (MARGIN, MARGIN - 6), cut(attribution.headline(), width - 2 * MARGIN, 17), 17, INK)
     left = MARGIN + names + 14
     room = width - left - MARGIN - 58
     for number, (name, probability) in enumerate(rows):
@@ -99,10 +101,11 @@ def attribution_plot(attribution: "Attribution", *, width: int = 620) -> Any:
         if filled:
             draw.rectangle([left, y + 5, left + filled, y + BAR_LINE - 6], fill=colour)
         write(draw, (left + room + 10, y + BAR_LINE // 2), percent(probability), 14, INK if found else SOFT, "lm")
-    draw.line([(left, MARGIN + 36), (left, MARGIN + 36 + len(rows) * BAR_LINE)], LINE)
+    if rows:
+        draw.line([(left, MARGIN + 36), (left, MARGIN + 36 + len(rows) * BAR_LINE)], LINE)
     for number, note in enumerate(notes):
         y = MARGIN + 36 + len(rows) * BAR_LINE + 14 + 19 * number
-        write(draw, (MARGIN, y), cut(note, width - 2 * MARGIN, 12), 12, SOFT)
+        write(draw, (MARGIN, y), note, 12, SOFT)
     return canvas
 
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from ..finite import require_finite
 from .evidence import LOW, NOISY, Evidence
 
 PENALTY = 100.0  # on squared weights; chosen on the zoo's dev images
@@ -32,7 +33,8 @@ class Verifier:
 
     @staticmethod
     def learn(x: Tensor, maker: Tensor) -> "Verifier":
-        """From evidence (n, C, F) float64 of images whose makers (n,) are known."""
+        """From evidence (n, C, F) float64 of images whose makers (n,) are known; finite, else raises InputError."""
+        require_finite(x, "the numbers of images")
         count = x.shape[1]
         means = torch.stack([x[maker == m, m].mean(0) for m in range(count)])
         own = torch.nn.functional.one_hot(maker, count).bool()
@@ -42,7 +44,11 @@ class Verifier:
         return Verifier(means, spread, _logistic(untrained._units(x).flatten(0, 1), own.flatten()))
 
     def score(self, x: Tensor) -> Tensor:
-        """(n, C) float64 log odds that each candidate made each image (n, C, F); higher = likelier its own."""
+        """(n, C) float64 log odds that each candidate made each image (n, C, F); higher = likelier its own.
+
+        Raises InputError for NaN or infinity, which would be called likely its own.
+        """
+        require_finite(x, "the numbers of images")
         return self._units(x) @ self.weights
 
     def _units(self, x: Tensor) -> Tensor:

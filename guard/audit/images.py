@@ -23,7 +23,6 @@ from ..sidecar import Verification, verify
 from ..sidecar.digests import file_sha256, pixels_of
 from ..signals.spectral import cosine_distance, signature
 from .inputs import Images
-from .prompts import to_accelerator
 from .rows import Reject, Row, reject
 from .worker import About
 
@@ -68,9 +67,7 @@ class ImageJob:
         """The denoiser of that name."""
         if self.open_model is None:
             raise InputError(f"nothing was given that loads {model}: give open_model")
-        denoiser = self.open_model(model)
-        to_accelerator(denoiser)
-        return denoiser
+        return self.open_model(model)
 
     def schema(self) -> Any:
         """Columns of the results; null where a question was not asked."""

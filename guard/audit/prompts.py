@@ -41,7 +41,6 @@ class PromptJob:
         """Raises NotApplicable for a guidance-distilled model, and what open_guard raises."""
         guard, draws = self.open_guard()
         guard.denoiser.require_guidance()
-        to_accelerator(guard.denoiser)
         return PromptWork(guard, draws, self)
 
     def schema(self) -> Any:
@@ -116,13 +115,6 @@ class PromptWork:
 def prompt_noise(denoiser: Denoiser, prompt: str, draws: int, seed: int, shape: tuple[int, int, int]) -> Tensor:
     """(draws, C, H, W): a prompt's private noise, by a hash of its text and the seed."""
     return draw_noise(denoiser, draws, derived_seed(seed, "prompt", prompt), shape)
-
-
-def to_accelerator(denoiser: Any) -> None:
-    """Moves a pipeline to the GPU, where there is one."""
-    pipe = getattr(denoiser, "pipe", None)
-    if pipe is not None and torch.cuda.is_available():
-        pipe.to("cuda")
 
 
 def _verdict(p_value: float | None, alpha: float | None) -> str:

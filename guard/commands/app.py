@@ -6,12 +6,12 @@ from typing import Annotated, Any
 import typer
 
 from .. import __version__
-from ..errors import CryptomnesiaError
+from ..errors import CryptomnesiaError, NotApplicable
 from .attribute import attribute
 from .audit import audit
 from .calibrate import calibrate
 from .check import check
-from .console import EXIT_BAD_INPUT, EXIT_CLEAR, EXIT_STOPPED, fail
+from .console import EXIT_BAD_INPUT, EXIT_CLEAR, EXIT_NO_VERDICT, EXIT_STOPPED, fail
 from .demo import demo
 from .identify import identify
 from .keys import keys
@@ -56,7 +56,7 @@ def _options(
 def run_app(arguments: Sequence[str]) -> int:
     """Runs one command and returns its exit code.
 
-    The codes are those of `console`, the same for every command.
+    The codes are those of `console`, the same for every command. Raises BrokenPipeError where nobody reads any more.
     """
     try:
         code: Any = app(args=list(arguments), prog_name="cryptomnesia", standalone_mode=False)
@@ -66,10 +66,17 @@ def run_app(arguments: Sequence[str]) -> int:
     except _UsageError as error:
         if str(error):  # otherwise the help was shown
             fail(_usage(error))
+    except NotApplicable as error:
+        fail(str(error))
+        return EXIT_NO_VERDICT
     except CryptomnesiaError as error:
         fail(str(error))
     except UnicodeDecodeError as error:
         fail(f"some input is not UTF-8 text ({error.reason}): save it as UTF-8")
+    except SystemExit as stop:
+        if isinstance(stop.__context__, BrokenPipeError):  # which typer makes a 1 of
+            raise stop.__context__ from None
+        raise
     except OSError as error:
         fail(f"{error.filename}: {error.strerror}" if error.filename else str(error))
     return EXIT_BAD_INPUT

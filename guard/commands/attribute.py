@@ -1,7 +1,5 @@
 """`cryptomnesia attribute`: which of these models made this image, or none of them?"""
 
-import json
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -12,7 +10,8 @@ from rich.text import Text
 from ..errors import InputError
 from ..prompts.captions import caption_of
 from . import options
-from .console import EXIT_CLEAR, progress, stderr, stdout
+from .console import EXIT_CLEAR, EXIT_NO_VERDICT, progress, stderr, stdout
+from .documents import Results
 from .images import image_files
 from .models import open_model
 
@@ -43,13 +42,18 @@ def attribute(
     plot: Annotated[
         Path | None, typer.Option(metavar="FOLDER", help="Draw each answer as bars, NAME.bars.png.")
     ] = None,
+    device: options.Device = "auto",
+    dtype: options.Dtype = "auto",
     as_json: options.Json = False,
 ) -> int:
     """Which of these models made this image, or none of them? Every candidate is asked.
 
-    Needs images whose makers are known, once: --learn NAME=FOLDER for each candidate, kept as --calibration FILE. With
-    prompts: a text file beside each image, IMAGE.txt, in all folders, and --prompt. Exit code: 0, whoever it is; 2 bad
-    input.
+    Needs images whose makers are known, once: --learn NAME=FOLDER for each candidate, all of the same prompts, kept as
+    --calibration FILE. With prompts: a text file beside each image, IMAGE.txt, in all folders, and --prompt. With
+    --json, {"results": [answer, ...], "summary": {...}}.
+
+    Exit code: 0, whoever it is, also none of these; 2 bad input; 5 no verdict on an image: nothing was learned, the
+    candidates' images differ in what they show, or it is itself one that was learned from; 130 stopped.
     """
     named = pairs(candidate or [], "--candidate", "MODEL")
     folders = {name: image_files([Path(place)]) for name, place in pairs(learn or [], "--learn", "FOLDER").items()}
@@ -66,7 +70,7 @@ def attribute(
         make_folder(plot)
     from ..attribution import Candidate
 
-    pool = [Candidate(name, open_model(model)) for name, model in named.items()]
+    pool = [Candidate(name, open_model(model, device, dtype)) for name, model in named.items()]
     with progress("candidates") as bar:
         if folders:
             task = bar.add_task("learning", total=len(pool))
@@ -77,15 +81,20 @@ def attribute(
         from ..attribution import save_calibration
 
         save_calibration(known, calibration)
-        stderr().print(f"learned from {sum(known.images)} images: {calibration}", markup=False, soft_wrap=True)
+        stderr().print(f"learned from {sum(known.images)} images: {calibration}", soft_wrap=True)
+        for line in _doubts(known):
+            stderr().print(line, soft_wrap=True, style="yellow")
+    with Results("cryptomnesia/attribution-answers/1") as results:
+        for one in found:
+            results.add(one.to_dict()) if as_json else _show(one)
+        results.summary = {"images": len(found)}
     for one in found:
-        _show(one, as_json)
         if plot is not None and one.image is not None and one.probabilities:
             one.plot().save(plot / f"{Path(one.image).name}.bars.png")
     if found and known is None:
         hint = "no verdict without images of known makers: give --learn NAME=FOLDER for each candidate, once"
-        stderr().print(hint, style="yellow", markup=False, soft_wrap=True)
-    return EXIT_CLEAR
+        stderr().print(hint, style="yellow", soft_wrap=True)
+    return EXIT_CLEAR if all(one.verdict for one in found) else EXIT_NO_VERDICT
 
 
 def pairs(given: list[str], option: str, what: str) -> dict[str, str]:
@@ -130,6 +139,16 @@ def _learned(
     return calibrate_attribution(folders, pool, prompts=prompts, alpha=alpha, progress=advance)  # type: ignore[arg-type]
 
 
+def _doubts(known: "AttributionCalibration") -> list[str]:
+    """What was learned that will not do, as soon as it is known."""
+    lines = [f"no verdict between {a} and {b}: {why}" for (a, b), why in known.confounded.items()]
+    lines += [
+        f"{a} and {b} may be told apart by what their images show ({look}): put each image's prompt in IMAGE.txt"
+        for (a, b), look in known.unchecked.items()
+    ]
+    return lines + ([f"{known.copies} images are copies of others and count once"] if known.copies else [])
+
+
 def _answers(
     files: list[Path],
     pool: "list[Candidate]",
@@ -142,10 +161,7 @@ def _answers(
     return ask(files, pool, known, prompts=prompt, progress=advance)  # type: ignore[arg-type]
 
 
-def _show(found: "Attribution", as_json: bool) -> None:
-    if as_json:
-        sys.stdout.write(json.dumps(found.to_dict()) + "\n")
-        return
+def _show(found: "Attribution") -> None:
     console = stdout()
     console.print(
         Text(found.headline(), style="bold").append(f"  {found.image or ''}", style="default"), soft_wrap=True

@@ -13,7 +13,7 @@ from . import options
 from .attribute import pairs
 from .console import EXIT_STOPPED
 from .images import SUFFIXES
-from .models import DEMO, check_alpha, open_guard, open_model
+from .models import AUTO, DEMO, NONE, check_alpha, open_guard, open_model
 from .prompts import tell
 from .watch import Watch, stopping
 
@@ -50,10 +50,12 @@ def prompts(
     ],
     out: Out,
     model: options.Model = DEMO,
+    device: options.Device = "auto",
+    dtype: options.Dtype = "auto",
     format: options.Format = None,
     column: options.Column = "prompt",
     delimiter: options.Delimiter = None,
-    calibration: options.CalibrationFile = None,
+    calibration: options.Calibration = "auto",
     alpha: Annotated[float | None, typer.Option(help="False-alarm rate; the calibration's own by default.")] = None,
     draws: Annotated[
         int | None, typer.Option(min=1, max=1024, help="Noise draws; by default as calibrated, else 4.")
@@ -73,19 +75,22 @@ def prompts(
     """Is the model likely to recite training data for any of these prompts? Writes report.html.
 
     Every prompt has noise of its own, by its text and --seed, so that its numbers hang on nothing else. Exit code: 0
-    none stands out, 3 some do at a false discovery rate of 5 % over the whole run, 2 bad input, 130 stopped.
+    none stands out, 3 some do at a false discovery rate of 5 % over the whole run, else 5 if some have no verdict, 2
+    bad input, 130 stopped.
     """
     from ..audit.inputs import Prompts
-    from ..audit.prompts import PromptJob, to_accelerator
+    from ..audit.prompts import PromptJob
     from ..audit.report import PAGE, write_report
     from ..audit.run import Audit
 
     check_alpha(alpha)
-    model, calibration = _absolute(model), calibration and calibration.absolute()
-    opened = partial(open_guard, model, calibration, alpha, draws, (height, width))
+    model = _absolute(model)
+    calibration = calibration if calibration in (AUTO, NONE) else str(Path(calibration).absolute())
+    opened = partial(open_guard, model, calibration, alpha, draws, (height, width), device=device, dtype=dtype)
     job = PromptJob(opened, seed, (height, width), alignment)
     settings = {"model": Path(model).name, "column": column, "draws": draws, "alpha": alpha}
-    digests = {"model_files": _digest(model), "calibration_file": _digest(calibration)}
+    named = None if calibration in (AUTO, NONE) else calibration
+    digests = {"model_files": _digest(model), "calibration_file": _digest(named)}
     source = Prompts(input, column, format, delimiter)
     run = Audit(source, job, out, settings, digests)
     tell(source.file)
@@ -95,7 +100,6 @@ def prompts(
     report = out / PAGE
     if fresh or not report.exists():
         guard, _ = opened()
-        to_accelerator(guard.denoiser)
         pipe = getattr(guard.denoiser, "pipe", None) if gallery else None
         with watch.making(min(gallery, run.total) if pipe else 0) as advance:
             write_report(out, pipe=pipe, gallery=gallery, calibration=guard.calibration, advance=advance)
@@ -128,6 +132,8 @@ def images(
     model: Annotated[
         str | None, typer.Option("--model", "-m", metavar="MODEL", help="The model for --library and --references.")
     ] = None,
+    device: options.Device = "auto",
+    dtype: options.Dtype = "auto",
     engine: EngineName = "local",
     workers: Workers = None,
     gallery: Annotated[int, typer.Option(min=0, max=100, help="Images that the report shows.")] = 12,
@@ -155,7 +161,8 @@ def images(
     model, folder = model and _absolute(model), input.absolute()
     trusted = tuple(path.absolute() for path in trust or ())
     calibration, library = calibration and calibration.absolute(), library and library.absolute()
-    job = ImageJob(folder, trusted, candidates, calibration, model, library, open_model)
+    opened = partial(open_model, device=device, dtype=dtype)
+    job = ImageJob(folder, trusted, candidates, calibration, model, library, opened)
     digests = {"calibration_file": _digest(calibration), "model_files": _digest(model), "library": _digest(library)}
     digests["references"] = None if references is None else Images(references, SUFFIXES).digest()
     digests |= {f"the candidate {name}": _digest(place) for name, place in candidates.items()}

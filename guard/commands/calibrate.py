@@ -1,29 +1,36 @@
 """`cryptomnesia calibrate`: what benign prompts score on a model, so that checks can give verdicts."""
 
-import json
 import math
-import sys
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ..errors import InputError
+from ..errors import CalibrationError, InputError
 from ..prompts import BENIGN
 from . import options
 from .console import EXIT_CLEAR, EXIT_STOPPED, progress, stderr, stdout
+from .documents import write_document
 from .models import check_alpha, open_model
 from .prompts import PromptSource
 
 if TYPE_CHECKING:
+    from ..calibration import Calibration
     from ..calibration_run import CalibrationRun
 
 LEAST = 100
+ROWS_PER_IMAGE = 100  # 50 steps, two branches
 
 
 def calibrate(
-    out: Annotated[Path, typer.Option("--out", "-o", metavar="FILE", help="Where to write: NAME.calibration.json.")],
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", "-o", metavar="FILE", help="Write it there, too: NAME.calibration.json."),
+    ] = None,
     model: options.Model = "demo",
+    device: options.Device = "auto",
+    dtype: options.Dtype = "auto",
     prompts: Annotated[
         str | None,
         typer.Option(
@@ -42,39 +49,67 @@ def calibrate(
 ) -> int:
     """Measures benign prompts on a model once, so that checks of it can give verdicts.
 
-    Can be stopped: the same command goes on where it was.
+    The result is kept in your cache folder, or in the one that CRYPTOMNESIA_HOME names, where all commands find it by
+    model, dtype, size and draws. Can be stopped: the same command goes on where it was, and what is done is not done
+    again. Exit code: 0 calibrated, 2 bad input, 5 the model cannot be judged, 130 stopped.
     """
     check_alpha(alpha)
-    _check_place(out)
+    if out is not None:
+        _check_place(out)
     texts = _benign(PromptSource((), prompts or str(BENIGN), format, column, delimiter), alpha)
-    denoiser = open_model(model)
+    from .. import calibration_store as store
+
+    if out is None:
+        store.make_folder()  # before the long work, not after it
+    denoiser = open_model(model, device, dtype)
+    denoiser.require_guidance()
+    from ..calibration_misfit import binding_of
     from ..calibration_run import CalibrationRun
 
-    partial = out.with_name(out.name + ".partial")
     shape = denoiser.latent_shape(height, width)
+    binding = binding_of(denoiser, shape, draws)
+    kept = store.path_for(binding)
+    partial = store.partial_for(binding) if out is None else out.with_name(out.name + ".partial")
     run = CalibrationRun(denoiser, texts, draws=draws, seed=seed, alpha=alpha, partial=partial, latent_shape=shape)
-    if run.done:
-        words = f"goes on after {run.done} of {run.total} prompts, kept in {partial}"
-        stderr().print(words, markup=False, soft_wrap=True)
+    known = run.finished(out or kept) or run.finished(kept)
+    if known is not None:
+        stderr().print("nothing to measure: the same model, prompts and settings were calibrated before", style="dim")
+        calibration = known
+        if out is not None:
+            known.save(out)
+    else:
+        try:
+            _measure(run)
+            calibration = run.finish(out or kept)
+        except KeyboardInterrupt:
+            words = f"stopped after {run.done} of {run.total} prompts, kept in {partial}"
+            stderr().print(f"{words}: the same command goes on from there", style="yellow", soft_wrap=True)
+            return EXIT_STOPPED
+    return _told(calibration, out, _keep(calibration, required=out is None), as_json)
+
+
+def _keep(calibration: "Calibration", *, required: bool) -> Path | None:
+    """Where other commands find it. Raises CalibrationError where it is nowhere else, and cannot be kept."""
+    from ..calibration_store import keep
+
     try:
-        _measure(run)
-        calibration = run.finish(out)
-    except KeyboardInterrupt:
-        stderr().print(
-            f"stopped after {run.done} of {run.total} prompts, kept in {partial}: the same command goes on from there",
-            style="yellow",
-            markup=False,
-            soft_wrap=True,
-        )
-        return EXIT_STOPPED
+        return keep(calibration)
+    except CalibrationError as error:
+        if required:
+            raise
+        stderr().print(f"{error}; give the file as --calibration", style="yellow", soft_wrap=True)
+        return None
+
+
+def _told(calibration: "Calibration", out: Path | None, kept: Path | None, as_json: bool) -> int:
+    path, threshold = out or kept, calibration.threshold
     if as_json:
-        summary = {"calibration": str(out), "n": calibration.n, "alpha": calibration.alpha, "draws": calibration.draws}
-        sys.stdout.write(json.dumps(summary | {"threshold": calibration.threshold}) + "\n")
+        summary = {"calibration": str(path), "kept": kept and str(kept), "n": calibration.n, "draws": calibration.draws}
+        write_document(summary | {"alpha": calibration.alpha, "threshold": threshold})
     else:
         stdout().print(
-            f"{out}: {calibration.n} benign prompts; above a score of {calibration.threshold:.2f} a prompt is called "
-            f"likely memorized, at a false-alarm rate of {alpha:g}",
-            markup=False,
+            f"{path}: {calibration.n} benign prompts; above a score of {threshold:.2f} a prompt is called likely "
+            f"memorized, at a false-alarm rate of {calibration.alpha:g}",
             soft_wrap=True,
         )
     return EXIT_CLEAR
@@ -107,7 +142,30 @@ def _benign(source: PromptSource, alpha: float) -> list[str]:
 
 
 def _measure(run: "CalibrationRun") -> None:
+    """Says what it will cost, and after the first prompts how long it will take."""
+    console = stderr()
+    if run.done:
+        words = f"goes on after {run.done} of {run.total} prompts, kept in {run.partial}"
+        console.print(words, soft_wrap=True)
+    images = max(1, round(run.forward_rows / ROWS_PER_IMAGE))
+    console.print(
+        f"{run.total - run.done} prompts are {run.forward_rows:,} rows of the network, as many as {images} "
+        f"{'image' if images == 1 else 'images'} of 50 steps",
+        soft_wrap=True,
+    )
+    before, started = run.done, time.monotonic()
     with progress("prompts") as bar:
         task = bar.add_task("calibrating", total=run.total, completed=run.done)
         for done in run.steps():
             bar.update(task, completed=done)
+            if before < done < run.total:
+                seconds = (time.monotonic() - started) / (done - before) * (run.total - done)
+                console.print(f"at this speed, {duration(seconds)} more", soft_wrap=True)
+                before = run.total  # said once
+
+
+def duration(seconds: float) -> str:
+    """In words: "40 seconds", "3 minutes", "1.5 hours"."""
+    if seconds < 90:
+        return f"{max(1, round(seconds))} seconds" if seconds >= 1.5 else "a second"
+    return f"{round(seconds / 60)} minutes" if seconds < 5400 else f"{seconds / 3600:.1f} hours"

@@ -1,10 +1,8 @@
 """`cryptomnesia check`: is the model likely to recite training data for these prompts?"""
 
-import json
-import sys
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
@@ -13,16 +11,16 @@ from rich.text import Text
 
 from . import options
 from .console import (
-    EXIT_CLEAR,
-    EXIT_MEMORIZED,
     EXIT_STOPPED,
     VERDICT_WIDTH,
+    exit_code,
     p_text,
     progress,
     stderr,
     stdout,
     verdict_text,
 )
+from .documents import Results, check_formats
 from .models import open_guard
 from .prompts import PromptSource
 
@@ -30,6 +28,7 @@ if TYPE_CHECKING:
     from ..report import MemorizationReport
 
 ROWS_PER_DRAW = 4  # two timesteps, two branches
+P_WIDTH, SCORE_WIDTH, LEAST_PROMPT = 7, 8, 20  # letters
 
 
 def check(
@@ -47,7 +46,9 @@ def check(
     column: options.Column = "prompt",
     delimiter: options.Delimiter = None,
     model: options.Model = "demo",
-    calibration: options.CalibrationFile = None,
+    device: options.Device = "auto",
+    dtype: options.Dtype = "auto",
+    calibration: options.Calibration = "auto",
     alpha: Annotated[float | None, typer.Option(help="False-alarm rate; the calibration's own by default.")] = None,
     draws: Annotated[
         int | None, typer.Option(min=1, max=1024, help="Noise draws; by default as calibrated, else 4.")
@@ -57,25 +58,29 @@ def check(
     width: options.Width = None,
     batch_rows: Annotated[int, typer.Option(min=1, help="Rows of the network per call; fewer need less memory.")] = 256,
     as_json: options.Json = False,
+    as_lines: options.JsonLines = False,
 ) -> int:
     """Is the model likely to recite training data for these prompts? Nothing is sampled to find out.
 
-    Exit code: 0 none is likely memorized (or no calibration, so no verdict), 3 some are, 2 bad input.
+    With --json, {"results": [report, ...], "summary": {...}}, written as reports come.
+
+    Exit code: 0 all are clear, 3 some are likely memorized, else 5 if some have no verdict, 2 bad input, 130 stopped.
     """
+    check_formats(as_json, as_lines)
     source = PromptSource(prompts or [], file, format, column, delimiter)
-    guard, draws = open_guard(model, calibration, alpha, draws, (height, width))
+    guard, draws = open_guard(model, calibration, alpha, draws, (height, width), device=device, dtype=dtype)
     chunk = max(1, batch_rows // (ROWS_PER_DRAW * draws))
     reports = guard.check_many(source, seed=seed, draws=draws, height=height, width=width, chunk=chunk)
     tally = Tally()
     try:
-        _show(tally.watch(reports), source.total, as_json)
+        _show(tally, reports, source.total, as_json, as_lines)
     except KeyboardInterrupt:
         stderr().print(f"stopped after {tally.total} prompts", style="yellow")
         return EXIT_STOPPED
     source.tell()
-    for line in tally.lines(guard.calibration is not None):
+    for line in tally.lines():
         stderr().print(line, soft_wrap=True)
-    return EXIT_MEMORIZED if tally.counts.get("memorized") else EXIT_CLEAR
+    return exit_code(tally.counts)
 
 
 @dataclass
@@ -102,61 +107,86 @@ class Tally:
                 self.alpha = report.alpha
             yield report
 
-    def lines(self, calibrated: bool) -> Iterator[Text]:
+    def summary(self) -> dict[str, Any]:
+        """What the prompts amount to together, for machines."""
+        return {
+            "prompts": self.total,
+            "verdicts": self.counts,
+            "alpha": self.alpha or None,
+            "stand_out": self._standing() if self.p_values else None,
+        }
+
+    def _standing(self) -> int:
+        from ..calibration import benjamini_hochberg
+
+        return sum(benjamini_hochberg(self.p_values, self.alpha))
+
+    def lines(self) -> Iterator[Text]:
         """What the prompts amount to together, and what to do next."""
-        if self.counts.get("not applicable"):
-            yield Text(f"no verdict for {self.counts['not applicable']} of {self.total}: {self.reason}", style="yellow")
-        if self.counts.get("uncalibrated") and not calibrated:
-            yield Text(
-                "no verdict without a calibration: run `cryptomnesia calibrate --model MODEL --out FILE` once, "
-                "then give it as --calibration FILE",
-                style="yellow",
-            )
+        without = self.total - len(self.p_values)
+        if without:
+            yield Text(f"no verdict for {without} of {self.total}: {self.reason}", style="yellow")
         if self.p_values:
             flagged = self.counts.get("memorized", 0)
             yield Text(
                 f"{flagged} of {len(self.p_values)} likely memorized, at a false-alarm rate of {self.alpha:g} each"
             )
         if len(self.p_values) > 1:
-            from ..calibration import benjamini_hochberg
-
-            kept = sum(benjamini_hochberg(self.p_values, self.alpha))
             yield Text(
-                f"taken together: {kept} stand out with an expected share of false alarms among them "
+                f"taken together: {self._standing()} stand out with an expected share of false alarms among them "
                 f"of at most {self.alpha:g} (Benjamini-Hochberg)"
             )
 
 
-def _show(reports: Iterator["MemorizationReport"], total: int | None, as_json: bool) -> None:
-    """Each report as it comes: a JSON line, or a table row; a bar on stderr meanwhile."""
-    with progress("prompts") as bar:
+def _show(
+    tally: Tally, reports: Iterator["MemorizationReport"], total: int | None, as_json: bool, as_lines: bool
+) -> None:
+    """Each report as it comes: JSON, or a table row; a bar on stderr meanwhile."""
+    with progress("prompts") as bar, Results("cryptomnesia/check/1", lines=as_lines) as results:
         task = bar.add_task("checking", total=total)
-        console = stdout()
-        for number, report in enumerate(reports):
-            if as_json:
-                sys.stdout.write(json.dumps(report.to_dict()) + "\n")
-                sys.stdout.flush()
-            else:
-                _show_row(console, report, first=number == 0)
-            bar.advance(task)
+        rows = Rows(stdout())
+        try:
+            for report in tally.watch(reports):
+                if as_json or as_lines:
+                    results.add(report.to_dict())
+                else:
+                    rows.add(report)
+                bar.advance(task)
+        finally:
+            results.summary = tally.summary()
 
 
-def _show_row(console: Console, report: "MemorizationReport", *, first: bool) -> None:
-    """One row of a table whose columns are of fixed width, so that it can grow for as long as prompts come."""
-    if first:
-        _grid(console, Text("verdict"), Text("p-value"), Text("score"), Text("prompt"), style="bold")
-    score = "-" if report.score is None else f"{report.score:.2f}"
-    prompt = Text(" ".join((report.prompt or "").split()))
-    if report.note:
-        prompt.append(f"  ({report.note})", style="dim")
-    _grid(console, verdict_text(report.verdict), Text(p_text(report.p_value)), Text(score), prompt)
+class Rows:
+    """A table whose columns are of fixed width, so that it can grow for as long as prompts come.
 
+    Where the terminal is too narrow for that, numbers stand above the prompt, which is always shown.
+    """
 
-def _grid(console: Console, verdict: Text, p_value: Text, score: Text, prompt: Text, style: str = "") -> None:
-    grid = Table.grid(padding=(0, 2))
-    grid.add_column(width=VERDICT_WIDTH)
-    grid.add_column(width=7, justify="right")
-    grid.add_column(width=8, justify="right")
-    grid.add_column(overflow="fold")
-    grid.add_row(verdict, p_value, score, prompt, style=style)
-    console.print(grid)
+    def __init__(self, console: Console):
+        self.console, self.first = console, True
+        self.wide = console.width >= VERDICT_WIDTH + P_WIDTH + SCORE_WIDTH + LEAST_PROMPT + 6
+
+    def add(self, report: "MemorizationReport") -> None:
+        """One more row."""
+        score = "-" if report.score is None else f"{report.score:.2f}"
+        prompt = Text(" ".join((report.prompt or "").split()))
+        if report.note:
+            prompt.append(f"  ({report.note})", style="dim")
+        if self.wide:
+            if self.first:
+                self._grid(Text("verdict"), Text("p-value"), Text("score"), Text("prompt"), style="bold")
+            self._grid(verdict_text(report.verdict), Text(p_text(report.p_value)), Text(score), prompt)
+        else:
+            numbers = Text(f"  p {p_text(report.p_value)}, score {score}", style="dim")
+            for line in (verdict_text(report.verdict), numbers, prompt):
+                self.console.print(line, overflow="fold")
+        self.first = False
+
+    def _grid(self, verdict: Text, p_value: Text, score: Text, prompt: Text, style: str = "") -> None:
+        grid = Table.grid(padding=(0, 2))
+        grid.add_column(width=VERDICT_WIDTH)
+        grid.add_column(width=P_WIDTH, justify="right")
+        grid.add_column(width=SCORE_WIDTH, justify="right")
+        grid.add_column(overflow="fold")
+        grid.add_row(verdict, p_value, score, prompt, style=style)
+        self.console.print(grid)

@@ -1,13 +1,16 @@
 """What all commands share towards the user: exit codes, consoles, how a verdict looks, progress."""
 
 import sys
+from collections.abc import Collection, Iterable
 from contextlib import AbstractContextManager, nullcontext
+from typing import Any
 
-from rich.console import Console
+from rich.console import Console, ConsoleOptions, RenderableType
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TextColumn, TimeRemainingColumn
+from rich.segment import Segment
 from rich.text import Text
 
-from ..printable import printable_line
+from ..printable import blanked, printable_line
 
 # the same in every command, and in README
 EXIT_CLEAR = 0  # asked, and clear; intact, and vouched for
@@ -16,6 +19,7 @@ EXIT_MEMORIZED = 3  # something was found
 EXIT_CHANGED = 4  # it does not match
 EXIT_NO_VERDICT = 5  # uncalibrated or not applicable; nobody vouches for it
 EXIT_STOPPED = 130
+EXIT_NOBODY_READS = 141  # as the shell says of what SIGPIPE ended
 _LOOKS = {
     "memorized": ("▲ likely memorized", "bold red"),
     "clear": ("✓ clear", "green"),
@@ -25,20 +29,52 @@ _LOOKS = {
 VERDICT_WIDTH = max(len(words) for words, _ in _LOOKS.values())
 
 
-def stdout() -> Console:
+class PlainConsole(Console):
+    """The one way to the terminal.
+
+    Text is shown as it is: nothing in it is markup, and what a terminal would obey, such as an escape, a line end or a
+    right-to-left mark in a prompt or a file's name, becomes a space.
+    """
+
+    def __init__(self, **options: Any):
+        super().__init__(highlight=False, markup=False, emoji=False, **options)
+
+    def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:
+        """As rich's; all text comes through here, also that of tables and bars."""
+        if isinstance(renderable, str):
+            renderable = Text(renderable)
+        if isinstance(renderable, Text):
+            clean = renderable.copy()
+            clean.plain = blanked(renderable.plain)
+            renderable = clean
+        return super().render(renderable, options)
+
+    def on_broken_pipe(self) -> None:
+        """The reader has seen enough; `cli.main` knows what to do."""
+        raise
+
+
+def stdout() -> PlainConsole:
     """Results go here; as wide as needed when it is not a terminal, so that no prompt is cut."""
-    console = Console(highlight=False)
-    return console if console.is_terminal else Console(highlight=False, width=10_000)
+    console = PlainConsole()
+    return console if console.is_terminal else PlainConsole(width=10_000)
 
 
-def stderr() -> Console:
+def stderr() -> PlainConsole:
     """Progress, hints and errors go here."""
-    return Console(stderr=True, highlight=False)
+    return PlainConsole(stderr=True)
 
 
 def fail(message: str) -> None:
     """One plain line on stderr, however long and whatever it quotes."""
     sys.stderr.write(f"cryptomnesia: {printable_line(message)}\n")
+
+
+def exit_code(verdicts: Collection[str]) -> int:
+    """Of a command that gave these verdicts: what was found wins over what could not be told."""
+    if "memorized" in verdicts:
+        return EXIT_MEMORIZED
+    return EXIT_NO_VERDICT if set(verdicts) & {"uncalibrated", "not applicable"} else EXIT_CLEAR
 
 
 def verdict_text(verdict: str) -> Text:
@@ -63,7 +99,7 @@ def progress(unit: str) -> Progress:
     """A bar on a terminal with rate and time left; lines printed there meanwhile appear above it."""
     console = stderr()
     return Progress(
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", markup=False),
         BarColumn(bar_width=32),
         MofNCompleteColumn(),
         TextColumn(unit),
@@ -80,4 +116,4 @@ def progress(unit: str) -> Progress:
 def waiting(message: str) -> AbstractContextManager[object]:
     """Says on a terminal what is being waited for."""
     console = stderr()
-    return console.status(message) if console.is_terminal else nullcontext()
+    return console.status(Text(message)) if console.is_terminal else nullcontext()

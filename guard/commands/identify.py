@@ -1,7 +1,5 @@
 """`cryptomnesia identify`: whose denoiser is this?"""
 
-import json
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -12,6 +10,7 @@ from rich.text import Text
 from ..errors import InputError
 from . import options
 from .console import EXIT_CLEAR, progress, stdout
+from .documents import write_document
 from .images import image_files
 from .models import open_model
 from .signature import read_latents
@@ -25,6 +24,8 @@ def identify(
         Path, typer.Option("--library", "-l", metavar="FOLDER", help="What `cryptomnesia signature` wrote.")
     ],
     model: options.Model = "demo",
+    device: options.Device = "auto",
+    dtype: options.Dtype = "auto",
     images: Annotated[
         Path | None,
         typer.Option("--images", "-i", metavar="FOLDER", help="Images that the model made, to compare means instead."),
@@ -36,7 +37,7 @@ def identify(
     """Which model of a library is this? Compares how their denoisers err, not their files.
 
     Without --images the model is asked about the very latents that the library's models were asked about, so that even
-    close relatives differ. Exit code: 0, whoever it is; 2 bad input.
+    close relatives differ. Exit code: 0, whoever it is, also unknown; 2 bad input, 130 stopped.
     """
     from ..attribution import identify as look
     from ..attribution import load_library
@@ -47,7 +48,7 @@ def identify(
         raise InputError(f"--alpha is a share between 0 and 1, not {alpha}")
     entries = load_library(library)
     files = image_files([images]) if images is not None else []
-    denoiser = open_model(model)
+    denoiser = open_model(model, device, dtype)
     with progress("models") as bar:
         latents = None
         if files:
@@ -67,7 +68,7 @@ def identify(
 
 def _show(found: "Identification", as_json: bool) -> None:
     if as_json:
-        sys.stdout.write(json.dumps(found.to_dict()) + "\n")
+        write_document(found.to_dict())
         return
     console = stdout()
     console.print(Text("unknown" if found.decision == "unknown" else f"likely {found.decision}", style="bold"))

@@ -2,7 +2,6 @@
 
 import json
 import math
-import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -15,7 +14,8 @@ from .. import __version__
 from ..errors import InputError, require
 from . import options
 from .attribute import pairs
-from .console import EXIT_CLEAR, progress, stderr, stdout
+from .console import EXIT_CLEAR, EXIT_NO_VERDICT, progress, stderr, stdout
+from .documents import write_document
 from .files import make_folder, write_text
 from .models import DEMO, open_model
 
@@ -51,14 +51,17 @@ def lineage(
     scale: Annotated[
         list[int] | None, typer.Option(min=1, max=8, help="Of the features; repeat for several, e.g. 1 and 2.")
     ] = None,
+    device: options.Device = "auto",
+    dtype: options.Dtype = "auto",
     seed: options.Seed = 0,
     as_json: options.Json = False,
 ) -> int:
     """Which model of a pool does this one come from, or none of them? Looks at nothing but images.
 
-    Folders hold images of one prompt, or a folder for each prompt. Models are asked for --images images of each
-    --prompt, which are kept: a second run goes on where the first one stopped. Exit code: 0, whatever the answer; 2 bad
-    input.
+    All must be of the same prompts: what images say of theirs is compared. Folders hold images of one prompt, or a
+    folder for each prompt. Models are asked for --images images of each --prompt, which are kept: a second run goes on
+    where the first one stopped. Exit code: 0, whichever it is, also none of these; 2 bad input, such as other prompts,
+    the same images or equal weights; 5 no verdict: a pool too small to test, or no majority among the prompts.
     """
     from ..lineage import MultiScale, find_parent, open_encoder
 
@@ -73,6 +76,7 @@ def lineage(
     # what is missing or broken is found before images are made
     require("sklearn", "audit")
     eyes = MultiScale(open_encoder(encoder), scale or (1,))
+    _require_different({name or "the target": place for name, place in places.items() if _is_model(place)})
     make_folder(out)
     settings = {"steps": steps, "guidance": guidance, "seed": seed}
     with progress("images") as bar:
@@ -86,14 +90,14 @@ def lineage(
             def advance(count: int, task: Any = task) -> None:
                 bar.advance(task, count)
 
-            found[name] = _made(place, prompts, images, out / IMAGES, settings, advance)
+            found[name] = _made(place, prompts, images, out / IMAGES, settings, (device, dtype), advance)
         total = sum(len(some) for models in found.values() for some in models.values())
         task = bar.add_task("looking", total=total)
         own = found.pop("")
         answer = find_parent(own, found, encoder=eyes, seed=seed, progress=lambda count: bar.advance(task, count))
     _write(out, answer, {"": own, **found}, places, settings)
     _show(answer, out, as_json)
-    return EXIT_CLEAR
+    return EXIT_CLEAR if answer.verdict else EXIT_NO_VERDICT
 
 
 def _is_model(place: str) -> bool:
@@ -107,6 +111,18 @@ def _check(places: Mapping[str, str], prompts: list[str]) -> None:
     models = [name or "the target" for name, place in places.items() if _is_model(place)]
     if models and not prompts:
         raise InputError(f"{', '.join(models)} must be asked for something: give --prompt, best eight of them")
+
+
+def _require_different(models: Mapping[str, str]) -> None:
+    """Before images are made. Raises InputError, naming both, for two models of equal weights."""
+    known: dict[str, str] = {}
+    for name, place in models.items() if len(models) > 1 else ():
+        other = known.setdefault(open_model(place).fingerprint, name)
+        if other != name:
+            raise InputError(
+                f"{other} and {name} have equal weights: they are one model, and neither is the other's child; leave "
+                "one out to ask about others"
+            )
 
 
 def _read(place: str, prompts: list[str]) -> "Images":
@@ -125,12 +141,13 @@ def _made(
     count: int,
     folder: Path,
     settings: dict[str, Any],
+    where: tuple[str, str],
     advance: Callable[[int], None],
 ) -> "Images":
     """Images by a model, those that are there and those that are missing; it is dropped from memory afterwards."""
     from ..lineage import Recipe, generate
 
-    denoiser = open_model(model)
+    denoiser = open_model(model, *where)
     made: Images = {}
     for text in prompts:
         recipe = Recipe(text, denoiser.fingerprint, **settings)
@@ -188,7 +205,7 @@ def _examples(files: Any) -> list[Any]:
 
 def _show(answer: "Parentage", out: Path, as_json: bool) -> None:
     if as_json:
-        sys.stdout.write(json.dumps(_document(answer)) + "\n")
+        write_document(_document(answer))
         return
     console = stdout()
     console.print(Text(answer.headline(), style="bold"), soft_wrap=True)
@@ -200,4 +217,4 @@ def _show(answer: "Parentage", out: Path, as_json: bool) -> None:
     console.print(grid)
     for note in answer.notes():
         console.print(Text(f"  {note}", style="dim"), soft_wrap=True)
-    stderr().print(f"kept in {out}: {PAGE}, {PLOT}, {REPORT}", markup=False, soft_wrap=True, style="dim")
+    stderr().print(f"kept in {out}: {PAGE}, {PLOT}, {REPORT}", soft_wrap=True, style="dim")

@@ -1,8 +1,6 @@
 """`cryptomnesia locate`: make an image and show which part of it is recited."""
 
-import json
 import math
-import sys
 from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -13,7 +11,8 @@ from rich.text import Text
 from ..errors import InputError
 from ..files import write_atomically
 from . import options
-from .console import EXIT_CLEAR, EXIT_MEMORIZED, p_text, progress, stderr, stdout, verdict_text
+from .console import EXIT_MEMORIZED, exit_code, p_text, progress, stdout, verdict_text
+from .documents import write_document
 from .files import make_folder
 from .models import open_guard
 
@@ -29,7 +28,9 @@ def locate(
     prompt: Annotated[str, typer.Option("--prompt", "-p", metavar="PROMPT", help="What to make.")],
     out: Annotated[Path, typer.Option("--out", "-o", metavar="FOLDER", help="Where to put the image and its maps.")],
     model: options.Model = "demo",
-    calibration: options.CalibrationFile = None,
+    device: options.Device = "auto",
+    dtype: options.Dtype = "auto",
+    calibration: options.Calibration = "auto",
     alpha: Annotated[float | None, typer.Option(help="False-alarm rate; the calibration's own by default.")] = None,
     seed: Annotated[int, typer.Option(min=0, max=LARGEST_SEED, help="Seed of the image and of the check.")] = 0,
     steps: Annotated[int, typer.Option(min=1, max=1000, help="Sampling steps.")] = STEPS,
@@ -47,14 +48,14 @@ def locate(
 
     Writes image.png with its sidecar, map.png (for people), mask.png (white = likely recited) and map.npy (the map).
 
-    Exit code: 0 nothing is likely recited (or no calibration, so no verdict), 3 a part is, 2 bad input.
+    Exit code: 0 nothing is likely recited, 3 a part is, 5 there is no verdict, 2 bad input, 130 stopped.
     """
     if not prompt.strip():
         raise InputError("an empty prompt recites nothing: give one with words in it")
     if guidance is not None and not math.isfinite(guidance):
         raise InputError(f"--guidance is a number, such as 7.5, not {guidance}")
     make_folder(out)
-    guard, _ = open_guard(model, calibration, alpha, None, (height, width))
+    guard, _ = open_guard(model, calibration, alpha, None, (height, width), device=device, dtype=dtype)
     guard.denoiser.pipe.set_progress_bar_config(disable=True)
     with progress("calls of the network") if not as_json else nullcontext() as bar:
         task = bar.add_task("sampling", total=steps) if bar else None
@@ -67,18 +68,10 @@ def locate(
         found = guard.locate(prompt, probes=probes, advance=advance, **settings)
     files = write(out, found, guard)
     if as_json:
-        sys.stdout.write(json.dumps({"schema": "cryptomnesia/location/1", **found.to_dict(), "files": files}) + "\n")
+        write_document({"schema": "cryptomnesia/location/1", **found.to_dict(), "files": files})
     else:
         _show(found, files)
-    if guard.calibration is None:
-        stderr().print(
-            "no verdict without a calibration: run `cryptomnesia calibrate --model MODEL --out FILE` once, "
-            "then give it as --calibration FILE",
-            style="yellow",
-            markup=False,
-            soft_wrap=True,
-        )
-    return EXIT_MEMORIZED if found.share else EXIT_CLEAR
+    return EXIT_MEMORIZED if found.share else exit_code([found.report.verdict])
 
 
 def write(out: Path, found: "Location", guard: "Guard") -> dict[str, str]:

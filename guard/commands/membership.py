@@ -1,7 +1,6 @@
 """`cryptomnesia membership`: was a model trained on the images of a folder?"""
 
 import json
-import sys
 from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -12,7 +11,8 @@ from rich.text import Text
 from ..errors import InputError
 from ..files import write_atomically
 from . import options
-from .console import EXIT_CLEAR, progress, stderr, stdout
+from .console import EXIT_CLEAR, EXIT_MEMORIZED, EXIT_NO_VERDICT, progress, stderr, stdout
+from .documents import write_document
 from .files import make_folder, write_text
 from .models import check_alpha, open_model
 
@@ -32,6 +32,8 @@ def membership(
     ],
     out: Annotated[Path, typer.Option("--out", "-o", metavar="FOLDER", help="Where results are kept.")],
     model: options.Model = "demo",
+    device: options.Device = "auto",
+    dtype: options.Dtype = "auto",
     members: Annotated[
         Path | None,
         typer.Option("--members", metavar="FOLDER", help="For one image: images that were surely trained on."),
@@ -60,9 +62,10 @@ def membership(
     """Was a model trained on some of these images? Compares a folder with references of the same kind.
 
     At least 10 images in each folder, better 70. Writes membership.json, a picture, and each image's number, so that a
-    second run measures only what is missing. Exit code: 0, whatever the answer; 2 bad input.
+    second run measures only what is missing. Exit code: 0 no evidence; 2 bad input; 3 likely trained on some of them; 5
+    no verdict: the two sets differ in kind, or a single image, which is weak evidence at best; 130 stopped.
     """
-    from ..membership import Settings, Store, image_evidence, membership_test
+    from ..membership import CONFOUNDED, LIKELY, Settings, Store, image_evidence, membership_test
 
     check_alpha(alpha)
     times = None if not timestep else tuple(int(t) if t.is_integer() else t for t in timestep)
@@ -72,7 +75,7 @@ def membership(
     _check_places(suspects, references, members, one)
     make_folder(out)
     store = Store(out / STORE)  # first: a broken file is found before a large model is read
-    denoiser = open_model(model)
+    denoiser = open_model(model, device, dtype)
     with progress("images") as bar:
         watch: dict[str, Any] = {"settings": settings, "store": store, "progress": _Bars(bar, one)}
         if one:
@@ -97,8 +100,10 @@ def membership(
         write_atomically(out / PLOT, picture.getvalue())
     _show(found, as_json)
     if not as_json:
-        stderr().print(f"kept in {out}", markup=False, soft_wrap=True, style="dim")
-    return EXIT_CLEAR
+        stderr().print(f"kept in {out}", soft_wrap=True, style="dim")
+    if one:
+        return EXIT_NO_VERDICT
+    return {LIKELY: EXIT_MEMORIZED, CONFOUNDED: EXIT_NO_VERDICT}.get(found.verdict, EXIT_CLEAR)
 
 
 class _Bars:
@@ -132,7 +137,7 @@ def _prompt_of(image: Path) -> str:
 
 def _show(found: "MembershipTest | ImageEvidence", as_json: bool) -> None:
     if as_json:
-        sys.stdout.write(json.dumps(found.to_dict()) + "\n")
+        write_document(found.to_dict())
         return
     console = stdout()
     console.print(Text(found.headline(), style="bold"), soft_wrap=True)

@@ -4,14 +4,14 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..errors import CalibrationError, InputError, require
+from ..errors import InputError, require
 from .console import stderr, waiting
 
 if TYPE_CHECKING:
     from ..calibration import Calibration
     from ..guard import Guard
 
-DEMO = "demo"
+DEMO, AUTO, NONE = "demo", "auto", "none"
 
 
 def quiet() -> None:
@@ -22,14 +22,48 @@ def quiet() -> None:
         logging.disable_progress_bar()
 
 
-def open_model(model: str) -> Any:
-    """The denoiser of "demo", a diffusers folder, or a .safetensors file. Raises InputError if it is none of these."""
+def open_model(model: str, device: str = AUTO, dtype: str = AUTO) -> Any:
+    """The denoiser of "demo", a diffusers folder, or a .safetensors file, where and in what it is to compute.
+
+    Raises:
+        InputError: It is none of these, or there is no such device or dtype, or ONNX files are to be moved.
+        OutOfMemory: The device has no room for it.
+    """
+    from .devices import check_choice, choose_device, choose_dtype, place
+
+    check_choice(device, dtype)  # first: before a large model is read
     with waiting(f"loading the model {model}"):
         from ..adapters import to_denoiser
         from ..adapters.loading import load_pipeline
 
         quiet()
-        return to_denoiser(load_pipeline(model))
+        if _is_onnx(model):
+            if (device, dtype) != (AUTO, AUTO):
+                raise InputError(
+                    f"{model} holds ONNX files, which compute in what they were exported in, where onnxruntime does: "
+                    "leave out --device and --dtype"
+                )
+            return to_denoiser(load_pipeline(model))
+        pipe, chosen = load_pipeline(model), choose_device(device)
+        place(pipe, chosen, choose_dtype(dtype, chosen, model))
+    denoiser = to_denoiser(pipe)
+    if chosen.type != "cpu" or _bare(denoiser) != "float32":
+        stderr().print(f"{Path(model).name} computes on {chosen} in {_bare(denoiser)}", style="dim", soft_wrap=True)
+    return denoiser
+
+
+def _bare(denoiser: Any) -> str:
+    return str(denoiser.dtype).removeprefix("torch.")
+
+
+def _is_onnx(model: str) -> bool:
+    from ..adapters.onnx_loading import holds_onnx
+
+    try:
+        path = Path(model).expanduser()
+        return model != DEMO and path.is_dir() and holds_onnx(path)
+    except (OSError, ValueError, RuntimeError):  # a name that no file can have, which loading tells of
+        return False
 
 
 def check_alpha(alpha: float | None) -> None:
@@ -40,71 +74,64 @@ def check_alpha(alpha: float | None) -> None:
 
 def open_guard(
     model: str,
-    calibration: Path | None,
+    calibration: str,
     alpha: float | None,
     draws: int | None,
     size: tuple[int | None, int | None],
     *,
+    device: str = AUTO,
+    dtype: str = AUTO,
     required: bool = False,
     **options: Any,
 ) -> tuple["Guard", int]:
     """A guard for the model, and the number of draws to use: as asked, as calibrated, or 4.
 
-    The built-in model brings its own calibration, which is left out, with a hint, where it does not fit.
-
     Args:
-        model, calibration, alpha, draws: As the user gave them.
+        model, calibration, alpha, draws, device, dtype: As the user gave them.
         size: Height and width in pixels.
         required: Whether the command can do nothing without a calibration.
         options: Further arguments of the guard.
 
     Raises:
         InputError: No such model, an odd size or alpha, or no calibration where one is required.
-        CalibrationError: The calibration that was named, or is required, is malformed or does not fit.
+        CalibrationError: The calibration that was named is malformed or does not fit.
     """
     check_alpha(alpha)
     given = _load(calibration)  # first: a broken file is found before a large model is read
-    if required and given is None and model != DEMO and Path(model).expanduser().exists():
-        raise InputError(
-            f"{model} has no calibration, and without one there are no verdicts: run `cryptomnesia calibrate --model "
-            f"{model} --out FILE` once, then give it as --calibration FILE"
-        )
-    denoiser = open_model(model)
+    denoiser = open_model(model, device, dtype)
     from ..guard import Guard
 
-    shape = denoiser.latent_shape(*size)
-    own = _demo_calibration() if model == DEMO and given is None else None
-    found = given or own
-    draws = draws or (found.draws if found else 4)
-    if found is not None:
-        try:
-            found.require(denoiser, draws, shape)
-        except CalibrationError as error:
-            if given is not None or required:
-                raise
-            stderr().print(f"no verdicts: {error}", style="yellow", markup=False)
-            found = None
-    if found is not None and alpha is not None:
-        found = _with_alpha(found, alpha)
+    shape, reason = denoiser.latent_shape(*size), None
+    if given is not None:
+        given.require(denoiser, draws or given.draws, shape)
+    elif calibration == AUTO and denoiser.has_guidance:
+        from ..calibration_store import find
+
+        given, reason = find(denoiser, shape, draws)
+    if given is None:
+        reason = reason or f"{model} has no calibration: {how_to_calibrate(model, size)}"
+        if required or alpha is not None:
+            need = "without a calibration there are no verdicts" if required else "--alpha needs a calibration"
+            raise InputError(f"{need}: {reason}")
     elif alpha is not None:
-        raise InputError(
-            "--alpha needs a calibration: run `cryptomnesia calibrate`, and give its file as --calibration"
-        )
-    return Guard(denoiser, found, **options), draws
+        given = _with_alpha(given, alpha)
+    guard = Guard(denoiser, given, **options)
+    guard.why_uncalibrated = reason if calibration == AUTO else "none was asked for: leave out --calibration none"
+    return guard, draws or (given.draws if given else 4)
 
 
-def _load(path: Path | None) -> "Calibration | None":
-    if path is None:
+def how_to_calibrate(model: str, size: tuple[int | None, int | None] = (None, None)) -> str:
+    """The command, as a sentence's end."""
+    flags = [f"{name} {value}" for name, value in zip(("--height", "--width"), size, strict=True) if value]
+    return f"run `{' '.join(['cryptomnesia calibrate --model', model, *flags])}` once"
+
+
+def _load(calibration: str) -> "Calibration | None":
+    if calibration in (AUTO, NONE):
         return None
     from ..calibration import Calibration
 
-    return Calibration.load(path)
-
-
-def _demo_calibration() -> "Calibration":
-    from ..demo import demo_calibration
-
-    return demo_calibration()
+    return Calibration.load(calibration)
 
 
 def _with_alpha(calibration: "Calibration", alpha: float) -> "Calibration":

@@ -1,6 +1,5 @@
 """Options that several commands share."""
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -15,7 +14,8 @@ Draws = Annotated[int, typer.Option(min=1, max=1024, help="Noise draws per promp
 Seed = Annotated[int, typer.Option(min=0, max=2**64 - 1, help="Seed of the noise draws.")]
 Height = Annotated[int | None, typer.Option(min=1, help="Image height in pixels; the model's own by default.")]
 Width = Annotated[int | None, typer.Option(min=1, help="Image width in pixels; the model's own by default.")]
-Json = Annotated[bool, typer.Option("--json", help="JSON on stdout, for machines.")]
+Json = Annotated[bool, typer.Option("--json", help="One JSON document on stdout, for machines.")]
+JsonLines = Annotated[bool, typer.Option("--jsonl", help="JSON on stdout, a line per result as it comes.")]
 Column = Annotated[str, typer.Option(help="Column of a table, or field of JSON objects, that holds the prompts.")]
 Delimiter = Annotated[
     str | None,
@@ -27,6 +27,26 @@ Format = Annotated[
         "--format", metavar="[txt|csv|tsv|jsonl|json|parquet]", help="Format of the file; by its name if not given."
     ),
 ]
-CalibrationFile = Annotated[
-    Path | None, typer.Option("--calibration", "-c", help="What `cryptomnesia calibrate` wrote for this model.")
+Calibration = Annotated[
+    str,
+    typer.Option(
+        "--calibration",
+        "-c",
+        metavar="[auto|none|FILE]",
+        help="auto: the one that `cryptomnesia calibrate` keeps for this model and size; none: scores, no verdicts.",
+    ),
+]
+Device = Annotated[
+    str,
+    typer.Option(
+        "--device", metavar="[auto|cpu|cuda|cuda:N|mps]", help="Where it computes; auto: a GPU if there is one."
+    ),
+]
+Dtype = Annotated[
+    str,
+    typer.Option(
+        "--dtype",
+        metavar="[auto|float32|float16|bfloat16]",
+        help="What it computes in; auto: what the weights are stored in, but float32 on a CPU.",
+    ),
 ]

@@ -1,7 +1,6 @@
 """`cryptomnesia rewrite`: mend prompts that the model would likely recite for, and show what was changed."""
 
 import json
-import sys
 from collections.abc import Callable
 from contextlib import nullcontext
 from enum import Enum
@@ -16,6 +15,7 @@ from ..mitigation.words import word_list
 from . import options
 from .changes import show
 from .console import EXIT_CLEAR, EXIT_MEMORIZED, progress, stdout, waiting
+from .documents import write_document
 from .files import make_folder, write_text
 from .models import DEMO, open_guard
 from .prompts import PromptSource
@@ -45,7 +45,9 @@ def rewrite(
         list[str] | None, typer.Option("--prompt", "-p", metavar="PROMPT", help="A prompt to mend; may be repeated.")
     ] = None,
     model: options.Model = "demo",
-    calibration: options.CalibrationFile = None,
+    device: options.Device = "auto",
+    dtype: options.Dtype = "auto",
+    calibration: options.Calibration = "auto",
     alpha: Annotated[float | None, typer.Option(help="False-alarm rate; the calibration's own by default.")] = None,
     method: Annotated[
         Method, typer.Option(help="Change words, move the embedding, or start from another noise.")
@@ -74,12 +76,15 @@ def rewrite(
 ) -> int:
     """Mends prompts that the model would likely recite for, by as few words as it takes, and shows the changes.
 
-    Exit code: 0 it held, or nothing was flagged, 3 it did not hold, 2 bad input.
+    Exit code: 0 it held, or nothing was flagged, 3 it did not hold, 5 the model cannot be judged, 2 bad input,
+    130 stopped.
     """
     texts = _texts([*(prompts or []), *(arguments or [])])
     _check_words(words, method)
     _check_page(out, {"--images": images, "--steps": steps, "--guidance": guidance})
-    guard, draws = open_guard(model, calibration, alpha, None, (height, width), required=True, seed=seed, words=words)
+    where = {"device": device, "dtype": dtype}
+    size = (height, width)
+    guard, draws = open_guard(model, calibration, alpha, None, size, required=True, seed=seed, words=words, **where)
     calibrated: Calibration = guard.calibration  # type: ignore[assignment]
     sampler = None
     if out is not None:
@@ -104,7 +109,7 @@ def rewrite(
     if out is not None:
         _write(out, cases, document, calibrated)
     if as_json:
-        sys.stdout.write(json.dumps(document) + "\n")
+        write_document(document)
     elif out is not None:
         stdout().print(Text(f"images before and after: {out / 'index.html'}"), soft_wrap=True)
     failed = any(case.mitigation is not None and not case.mitigation.held for case in cases)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from rich.text import Text
 
-from .console import EXIT_CLEAR, EXIT_MEMORIZED, progress, stderr, stdout
+from .console import EXIT_MEMORIZED, exit_code, progress, stderr, stdout
 
 if TYPE_CHECKING:
     from ..audit.manifest import Manifest
@@ -75,7 +75,7 @@ class Watch:
         self._event("stopped", done=self.run.kept)
         words = f"stopped: {self.run.kept} of {self.run.total} rows are kept in {self.run.out}; "
         words += "the same command goes on from there"
-        stderr().print(words, style="yellow", markup=False, soft_wrap=True)
+        stderr().print(words, style="yellow", soft_wrap=True)
 
     def outcome(self, report: Path) -> int:
         """Says what was found, and returns the exit code."""
@@ -84,7 +84,10 @@ class Watch:
         if not self.as_json:
             for line in _lines(self.run.manifest, found, report):
                 stdout().print(line, soft_wrap=True)
-        return EXIT_MEMORIZED if found.get("standing") else EXIT_CLEAR
+        if found.get("standing"):
+            return EXIT_MEMORIZED
+        # one prompt alone may be flagged by chance; what has no verdict is still to be told
+        return exit_code([verdict for verdict in found.get("verdicts", ()) if verdict != "memorized"])
 
     def _event(self, event: str, **facts: Any) -> None:
         if self.as_json and not (self.quiet and event in ("started", "progress")):
@@ -150,8 +153,8 @@ def _lines(run: "Manifest", found: dict[str, Any], report: Path) -> Iterator[Tex
         )
     if run.kind == "prompts" and run.calibration is None:
         yield Text(
-            "no verdict without a calibration: run `cryptomnesia calibrate --model MODEL --out FILE` once, then start "
-            "anew with --calibration FILE and another --out",
+            "no verdict without a calibration: run `cryptomnesia calibrate --model MODEL` once, then start anew with "
+            "another --out",
             style="yellow",
         )
     if together := found.get("membership"):

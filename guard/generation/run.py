@@ -121,7 +121,7 @@ class Run:
 
     def _look(self, step: FirstStep) -> list[MemorizationReport]:
         shape = tuple(step.noise.shape[1:])
-        calibration, reason, fingerprint = self.guard.calibration, None, self.denoiser.fingerprint
+        calibration, reason, fingerprint = self.guard._calibration_for(shape), None, self.denoiser.fingerprint
         draws = 1 if calibration is None else calibration.draws
         if calibration is not None:
             try:

@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ..adapters.loading import line
+from ..adapters.model_folder import line
 from ..adapters.onnx_session import PROVIDERS
 from ..attribution.pictures import fitted
 from ..errors import InputError, NonFiniteError, require

@@ -1,12 +1,11 @@
 """Folders of images by one model: of one prompt, or a folder for each prompt."""
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from ..attribution.recorded_prompts import RECORD, recorded_for_folder
 from ..errors import InputError
-from .generation import RECORD
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff")
 ONE_PROMPT = ""
@@ -50,10 +49,9 @@ def _files(folder: Path) -> list[Path]:
 
 
 def _prompt_of(folder: Path) -> str:
-    record = folder / RECORD
-    if not record.is_file():
+    if not (folder / RECORD).is_file():
         return folder.name
-    try:
-        return str(json.loads(record.read_text("utf-8"))["prompt"])
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise InputError(f"{record} does not name the prompt of its images: remove it, or make them again") from error
+    prompt = recorded_for_folder(folder)
+    if prompt is None:
+        raise InputError(f"{folder / RECORD} does not name the prompt of its images: remove it, or make them again")
+    return prompt

@@ -9,13 +9,13 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from ..attribution.recorded_prompts import RECORD
 from ..errors import InputError, NonFiniteError, require
 from ..files import write_atomically
 from ..memory import memory_needed
 
 IMAGES = 100
 PER_CALL = 8
-RECORD = "images.json"
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,14 +13,16 @@ from ..attribution.pictures import read_picture
 from ..errors import InputError, require
 from ..signals.lineage import DIMENSION, TAU, Array, Lineage, distances, judged, unrolled
 from .encoders import Embeddings, Encoder, open_encoder
-from .folders import ONE_PROMPT, Images, as_images
+from .folders import as_images
 from .multiscale import MultiScale
+from .sources import Distinct, common, prompts_told
 
 DRAWS = 200
 FEW, ENOUGH = 30, 8  # images, prompts; with fewer the answer hangs on single ones
 PER_CALL = 16  # images in memory
 FINEST = 0.01  # of a distance
 UNTESTED, UNDECIDED, TARGET = "not tested", "no majority", "the target"
+UNTOLD = "Nothing tells whether all models were asked for the same prompts; if not, the answer means nothing."
 _TAKEN = (NONE, UNTESTED, UNDECIDED, TARGET)
 
 
@@ -37,6 +39,8 @@ class Parentage:
         whole: What all prompts say together, from the mean of their distances.
         prompts: What each prompt says.
         encoder: Which one the images were looked at with.
+        prompts_told: Whether folders or files tell that all models were asked for the same prompts. If not, the answer
+            holds only if they were.
     """
 
     decision: str
@@ -45,11 +49,17 @@ class Parentage:
     whole: Lineage
     prompts: dict[str, Lineage]
     encoder: str
+    prompts_told: bool = True
+
+    @property
+    def verdict(self) -> bool:
+        """Whether there is one: a parent, or none of these."""
+        return self.decision not in (UNTESTED, UNDECIDED)
 
     @property
     def parent(self) -> str | None:
         """The likely parent, if there is one."""
-        return None if self.decision in (NONE, UNTESTED, UNDECIDED) else self.decision
+        return self.decision if self.verdict and self.decision != NONE else None
 
     @property
     def distances(self) -> dict[str, float]:
@@ -81,15 +91,19 @@ class Parentage:
             return f"Not tested; nearest is {max(self.votes, key=lambda name: self.votes[name])}"
         if self.decision == UNDECIDED:
             return "No majority among the prompts"
-        sure = "Likely" if (self.confidence or 0) >= 0.9 else "Perhaps"
-        return f"{sure} {NONE}" if self.decision == NONE else f"{sure} a child of {self.decision}"
+        sure = "likely" if (self.confidence or 0) >= 0.9 else "perhaps"
+        answer = f"{sure} {NONE}" if self.decision == NONE else f"{sure} a child of {self.decision}"
+        return answer[0].upper() + answer[1:] if self.prompts_told else f"If all show the same prompts: {answer}"
 
     def notes(self) -> list[str]:
         """What it rests on, and what it does not say, in sentences."""
         votes = ", ".join(f"{count} closest to {name}" for name, count in self.votes.items())
         prompts = f"{len(self.prompts)} prompt{'s' if len(self.prompts) > 1 else ''}"
         agree = "" if self.confidence is None else f"; {100 * self.confidence:.0f} % of bootstrap draws agree"
-        notes = [f"{prompts}: {votes}{agree}."]
+        notes = [] if self.prompts_told else [UNTOLD]
+        notes.append(f"{prompts}: {votes}{agree}.")
+        if self.parent is not None and self.distances[self.parent] < FINEST:
+            notes.append(f"Its images cannot be told from those of {self.parent}: it may be that very model.")
         if len(self.prompts) < ENOUGH:
             notes.append(f"A single prompt is often wrong about none of these: give {ENOUGH} or more.")
         notes += [
@@ -119,6 +133,7 @@ class Parentage:
             "margin": self.margin,
             "dropped": self.whole.dropped,
             "encoder": self.encoder,
+            "prompts_told": self.prompts_told,
             "prompts": [{"prompt": prompt, **one.to_dict()} for prompt, one in self.prompts.items()],
             "notes": self.notes(),
         }
@@ -156,7 +171,8 @@ def find_parent(
         progress: Called with the number of images looked at since the last call.
 
     Raises:
-        InputError: No images, unusable ones, prompts that only some models have, or as `lineage` says.
+        InputError: No images, unusable ones, one that is given as two models', prompts that only some models have or
+            images that say they are of different ones, or as `lineage` says.
         NonFiniteError: The encoder answered with NaN or infinity.
         MissingPackage: scikit-learn, onnxruntime, transformers or Pillow is not installed.
     """
@@ -164,15 +180,18 @@ def find_parent(
         raise InputError(f"the bootstrap needs at least one draw, not {draws}")
     require("sklearn", "audit")  # told before all images are looked at
     sources = {TARGET: as_images(target), **{name: as_images(images) for name, images in _named(pool).items()}}
-    prompts, eyes = _common(sources, dimension), MultiScale(open_encoder(encoder), scales)
+    prompts, told = common(sources, dimension), prompts_told(sources)
+    eyes, distinct = MultiScale(open_encoder(encoder), scales), Distinct()
     tables, again, random = {}, [], np.random.default_rng(seed)
     for prompt in prompts:
-        seen = [_embedded(name, images[prompt], eyes, progress) for name, images in sources.items()]
+        seen = [_embedded(name, prompt, own[prompt], eyes, distinct, progress) for name, own in sources.items()]
+        distinct.check(max(map(len, seen)))
         points = unrolled(seen, list(pool), dimension)
         tables[prompt] = distances(points)
         again.append([distances(_drawn(points, random)) for _ in range(draws)])
     images = {prompt: [len(own[prompt]) for own in sources.values()] for prompt in prompts}
-    return combined(tables, again, list(pool), images, eyes.name, random, tau=tau)
+    found = combined(tables, again, list(pool), images, eyes.name, random, tau=tau)
+    return replace(found, prompts_told=told)
 
 
 def combined(
@@ -195,6 +214,9 @@ def combined(
         encoder: Its name.
         random: Draws the prompts.
         tau: See `signals.lineage.lineage`.
+
+    Raises:
+        InputError: A distance is NaN or infinity.
     """
     prompts = {prompt: judged(table, names, images[prompt], tau=tau) for prompt, table in tables.items()}
     least = [min(counts) for counts in zip(*images.values(), strict=True)]
@@ -231,10 +253,19 @@ def _drawn(points: Sequence[Array], random: np.random.Generator) -> list[Array]:
     return [rows[random.integers(len(rows), size=len(rows))] for rows in points]
 
 
-def _embedded(name: str, images: Sequence[Any], encoder: Encoder, progress: Callable[[int], None] | None) -> Embeddings:
+def _embedded(
+    name: str,
+    prompt: str,
+    images: Sequence[Any],
+    encoder: Encoder,
+    distinct: Distinct,
+    progress: Callable[[int], None] | None,
+) -> Embeddings:
     parts = []
     for start in range(0, len(images), PER_CALL):
-        some = [read_picture(image, f"an image by {name}") for image in images[start : start + PER_CALL]]
+        given = images[start : start + PER_CALL]
+        some = [read_picture(image, f"an image by {name}") for image in given]
+        distinct.add(name, prompt, some, given)
         parts.append(encoder.encode(some))
         if progress is not None:
             progress(len(some))
@@ -248,26 +279,3 @@ def _named(pool: Mapping[str, Any]) -> Mapping[str, Any]:
     if not pool:
         raise InputError("the pool is empty: give at least one model that may be the parent")
     return pool
-
-
-def _common(sources: Mapping[str, Images], dimension: int) -> list[str]:
-    """The prompts, which are the same for all models and have enough images of each."""
-    first = next(iter(sources.values()))
-    for name, images in sources.items():
-        if sorted(images) != sorted(first):
-            raise InputError(
-                f"{name} has images of {_listed(images)}, the target of {_listed(first)}: "
-                "all models need images of the same prompts"
-            )
-        for prompt, some in images.items():
-            if len(some) <= dimension:
-                about = f" of {prompt!r}" if prompt != ONE_PROMPT else ""
-                raise InputError(
-                    f"{name} has {len(some)} images{about}, too few for {dimension} dimensions: "
-                    f"give at least {dimension + 1}, better 100"
-                )
-    return list(first)
-
-
-def _listed(images: Images) -> str:
-    return ", ".join("one unnamed prompt" if prompt == ONE_PROMPT else repr(prompt) for prompt in images)

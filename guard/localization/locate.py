@@ -64,9 +64,8 @@ def locate(
     shape = denoiser.latent_shape(height, width)
     sampling = Sampling(denoiser, seed=seed, steps=steps, guidance=guidance, shape=shape)
     if report is None:
-        draws = 4 if guard.calibration is None else guard.calibration.draws
         condition = denoiser.encode(prompt)
-        report = guard.judge([prompt], condition, seed=seed, draws=draws, shape=shape, alignment=False)[0]
+        report = guard.judge([prompt], condition, seed=seed, shape=shape, alignment=False)[0]
     image, late = sampling.run(prompt, advance)
     facts = {"seed": seed, "steps": steps, "guidance": sampling.guidance}
     return locate_late(denoiser, late, image, report, baseline=baseline, probes=probes, **facts)

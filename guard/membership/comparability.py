@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ..errors import require
+from ..finite import require_finite
 from .power import auc
 
 ALPHA = 0.05  # share of comparable pairs of sets that are called confounded
@@ -106,12 +107,15 @@ def comparability(
 
     A ridge classifier on standardised features in five-fold cross-validation, and the largest AUC of a single feature,
     which sees more in small sets. The better of the two p-values by permutation (Ojala & Garriga 2010), corrected for
-    the choice by the same permutations (Westfall & Young 1993).
+    the choice by the same permutations (Westfall & Young 1993). The order of the rows plays no part.
 
     Raises:
+        InputError: NaN or infinity among the features.
         MissingPackage: scikit-learn or scipy is not installed.
     """
-    x = np.concatenate([suspects, references])
+    for features in (suspects, references):
+        require_finite(features, "the features of images")
+    x = np.concatenate([_in_order(suspects), _in_order(references)])
     y = np.repeat([1.0, 0.0], [len(suspects), len(references)])
     varied = x.std(0) > 1e-9 * (1 + np.abs(x.mean(0)))
     if not varied.any():
@@ -123,6 +127,11 @@ def comparability(
     together = _told_apart(x[:, varied], labels, min(FOLDS, len(suspects), len(references)), seed)
     best = np.minimum(_p_values(together), _p_values(apart.max(0)))
     return Comparability(float(together[0]), float((best <= best[0]).mean()), names[int(apart[:, 0].argmax())])
+
+
+def _in_order(rows: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Sorted, so that folds and permutations are the same in whatever order the rows came."""
+    return rows[np.lexsort(rows.T[::-1])]
 
 
 def _told_apart(x: NDArray[np.float64], labels: NDArray[np.float64], folds: int, seed: int) -> NDArray[np.float64]:

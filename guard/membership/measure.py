@@ -12,9 +12,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ..attribution.candidates import Candidate, encode_prompts
+from ..attribution.likeness import digest_of
 from ..attribution.pictures import fitted, read_picture
 from ..denoiser import Denoiser
-from ..errors import InputError
+from ..errors import InputError, NonFiniteError
 from ..prompts.captions import BESIDE, caption_of
 from ..signals.batching import default_rows
 from ..signals.membership_methods import method_named
@@ -227,7 +228,7 @@ def _pictures(
         try:
             pixels = read_picture(image, name)
             size = tuple(pixels.shape[-2:])
-            digest = hashlib.sha256(pixels.numpy().tobytes() + repr(size).encode()).hexdigest()
+            digest = digest_of(pixels)
             if digest in names:
                 raise InputError(f"the same picture as {names[digest]}: counted once")
         except InputError as error:
@@ -247,6 +248,10 @@ def _statistics(who: Candidate, some: dict[str, tuple[Tensor, str | None]], sett
     method = method_named(settings.method or METHOD)
     values = method(who.denoiser, latents, settings.timesteps or (), condition, settings.draws, settings.seed).double()
     values = (values.clamp_min(1e-30).log() if method.positive else values).mean(0)
+    if not torch.isfinite(values).all():
+        raise NonFiniteError(
+            f"the statistic {settings.method} of an image is NaN or infinity: load the model in float32"
+        )
     return dict(zip(some, values.tolist(), strict=True))
 
 

@@ -7,7 +7,8 @@ from statistics import NormalDist
 import numpy as np
 from numpy.typing import NDArray
 
-from ..errors import require
+from ..errors import InputError, require
+from ..finite import require_finite
 
 PERMUTATIONS = 9999
 POWER = 0.8
@@ -17,7 +18,11 @@ Numbers = NDArray[np.float64]
 
 
 def auc(low: Numbers, high: Numbers) -> float:
-    """Share of pairs in which the number from `low` is the smaller one, ties counted half; .5 without a difference."""
+    """Share of pairs in which the number from `low` is the smaller one, ties counted half; .5 without a difference.
+
+    Raises InputError, as all that compares here, for no numbers, NaN or infinity.
+    """
+    _require_numbers(low, high)
     order = np.sort(high)
     above = len(high) - np.searchsorted(order, low, "right")
     ties = np.searchsorted(order, low, "right") - np.searchsorted(order, low, "left")
@@ -26,16 +31,19 @@ def auc(low: Numbers, high: Numbers) -> float:
 
 def rank_sum_p(low: Numbers, high: Numbers) -> float:
     """One-sided p-value of Wilcoxon, Mann and Whitney: small = `low` is smaller. Needs scipy."""
+    _require_numbers(low, high)
     return float(require("scipy.stats", "audit").mannwhitneyu(low, high, alternative="less").pvalue)
 
 
 def permutation_p(low: Numbers, high: Numbers, seed: int = 0, rounds: int = PERMUTATIONS) -> float:
     """One-sided p-value of the difference of means among relabelled sets: (1 + as small ones) / (1 + rounds).
 
-    Exact in the sense that P(p <= alpha) <= alpha whatever the distribution, if both sets come from the same.
+    Exact in the sense that P(p <= alpha) <= alpha whatever the distribution, if both sets come from the same. The order
+    of the numbers plays no part.
     """
+    _require_numbers(low, high)
     rng = np.random.default_rng(seed)
-    pooled = np.concatenate([low, high])
+    pooled = np.concatenate([np.sort(low), np.sort(high)])
     pooled = pooled - pooled.mean()
     observed = pooled[: len(low)].sum() + 1e-12 * np.abs(pooled).sum()  # rounding must not break ties
     found, left = 0, rounds
@@ -53,6 +61,7 @@ def auc_interval(value: float, first: int, second: int, confidence: float = 0.95
     Newcombe 2006 (Statistics in Medicine 25:559), method 5: the AUCs from which the measured one is not further away
     than chance allows. Wide enough at 0 and 1, where others have no width.
     """
+    require_finite(value, "the values of an AUC")
     z, mean = _NORMAL.inv_cdf(0.5 + confidence / 2), (first + second) / 2
 
     def possible(theta: float) -> bool:
@@ -67,6 +76,7 @@ def images_needed(value: float, alpha: float, power: float = POWER) -> int | Non
 
     Noether 1987 (JASA 82:645); on the safe side for large effects.
     """
+    require_finite(value, "the values of an AUC")
     if value <= 0.5:
         return None
     return max(3, math.ceil(_both(alpha, power) ** 2 / (6 * (value - 0.5) ** 2)))
@@ -76,6 +86,13 @@ def detectable_auc(first: int, second: int, alpha: float, power: float = POWER) 
     """The smallest AUC that so many numbers let the test find with that power; None if not even an AUC of 1."""
     found = 0.5 + _both(alpha, power) * math.sqrt((first + second + 1) / (12 * first * second))
     return found if found <= 1 else None
+
+
+def _require_numbers(low: Numbers, high: Numbers) -> None:
+    for values in (low, high):
+        if not len(values):
+            raise InputError("one of two sets of numbers is empty: nothing can be compared")
+        require_finite(values, "the numbers of a set")
 
 
 def _both(alpha: float, power: float) -> float:

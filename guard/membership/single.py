@@ -9,6 +9,7 @@ import numpy as np
 
 from ..denoiser import Denoiser
 from ..errors import InputError
+from ..finite import require_finite
 from .measure import Measured, Settings, measure
 from .store import Store
 from .test import FEWEST
@@ -112,12 +113,18 @@ def image_evidence(
 
 
 def judge(image: Measured, references: Measured, members: Measured | None = None) -> ImageEvidence:
-    """The comparison itself, of one measured image. Raises InputError for too few others, or itself among them."""
+    """The comparison itself, of one measured image.
+
+    Raises InputError for too few others, itself among them, or numbers that are not finite.
+    """
+    require_finite(image.statistic, "the statistics of the image")
     for name, some in (("references", references), ("images that were trained on", members)):
         if some is not None and len(some) < FEWEST:
             raise InputError(f"there are {len(some)} {name}, and less than {FEWEST} say nothing: give 70 or more")
         if some is not None and image.digests[0] in some.digests:
             raise InputError(f"{image.names[0]} is among the {name}: take it out")
+        if some is not None:
+            require_finite(some.statistic, f"the statistics of the {name}")
     value = float(image.statistic[0])
     return ImageEvidence(
         image=image.names[0],

@@ -8,6 +8,7 @@ from typing import Any
 
 from ..errors import InputError
 from ..files import write_atomically
+from ..finite import require_finite
 
 SCHEMA = "cryptomnesia/membership-statistics/1"
 LARGEST = 256 << 20  # bytes
@@ -32,7 +33,8 @@ class Store:
         return self.numbers.get(key)
 
     def add(self, numbers: Mapping[str, float]) -> None:
-        """Keeps more numbers. Raises InputError where the file cannot be written."""
+        """Keeps more numbers. Raises InputError for NaN or infinity, or where the file cannot be written."""
+        require_finite(list(numbers.values()), "the statistics of images")
         self.numbers.update(numbers)
         if self.path is None:
             return

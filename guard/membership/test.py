@@ -6,6 +6,7 @@ from typing import Any
 
 from ..denoiser import Denoiser
 from ..errors import InputError, require
+from ..finite import require_finite
 from .comparability import Comparability, comparability
 from .measure import Measured, Settings, feature_names, measure
 from .power import auc, auc_interval, detectable_auc, images_needed, permutation_p, rank_sum_p
@@ -22,8 +23,8 @@ class MembershipTest:
     """What the comparison of suspects with references amounts to.
 
     Attributes:
-        verdict: LIKELY if the p-value is at most alpha, NO_EVIDENCE otherwise; CONFOUNDED where plain image features
-            tell the two sets apart, whatever the p-value.
+        verdict: LIKELY if the p-value is at most alpha and suspects do look more trained on, NO_EVIDENCE otherwise;
+            CONFOUNDED where plain image features tell the two sets apart, whatever the p-value.
         p_value: The larger one of the next two, so that both must agree.
         permutation_p: Of the difference of the mean statistics; one-sided, small = suspects look more trained on.
         rank_sum_p: Of Wilcoxon's rank-sum test; likewise.
@@ -219,14 +220,18 @@ def compare(
     alpha: float = ALPHA,
     seed: int = 0,
 ) -> MembershipTest:
-    """The test itself, on images that were measured. Raises what `membership_test` raises."""
+    """The test itself, on images that were measured; their order plays no part.
+
+    Raises what `membership_test` raises, and InputError for NaN or infinity among the numbers.
+    """
     check_alpha(alpha)
     check_sets(suspects, references)
     low, high = suspects.statistic, references.statistic
     kind = comparability(suspects.features, references.features, feature_names(suspects), seed=seed)
     permuted, ranked, effect = permutation_p(low, high, seed), rank_sum_p(low, high), auc(low, high)
     p_value, needed = max(permuted, ranked), images_needed(effect, alpha)
-    verdict = LIKELY if p_value <= alpha else NO_EVIDENCE
+    # a rate beyond one half must not accuse both sides of one comparison
+    verdict = LIKELY if p_value <= alpha and effect > 0.5 else NO_EVIDENCE
     return MembershipTest(
         verdict=verdict if kind.comparable else CONFOUNDED,
         p_value=p_value,
@@ -252,8 +257,9 @@ def check_alpha(alpha: float) -> None:
 
 
 def check_sets(suspects: Measured, references: Measured) -> None:
-    """Raises InputError for too few images, or one that is in both sets."""
+    """Raises InputError for too few images, one that is in both sets, or numbers that are not finite."""
     for name, some in (("suspects", suspects), ("references", references)):
+        require_finite(some.statistic, f"the statistics of the {name}")
         if len(some) < FEWEST:
             left_out = f" ({len(some.skipped)} left out, e.g. {_example(some)})" if some.skipped else ""
             raise InputError(

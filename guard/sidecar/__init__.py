@@ -3,6 +3,7 @@
 from .digests import Pixels, file_sha256, pixels_of, text_sha256
 from .files import c2pa_path, sidecar_path
 from .keys import Chain, Signer, config_folder, load_signer, new_chain
+from .privacy import UNKNOWN
 from .reading import read_statement
 from .statement import LIMIT, PREDICATE_TYPE, Generation, statement
 from .verification import Verification, verify
@@ -11,6 +12,7 @@ from .writing import save, write_sidecar
 __all__ = [
     "LIMIT",
     "PREDICATE_TYPE",
+    "UNKNOWN",
     "Chain",
     "Generation",
     "Pixels",

@@ -10,6 +10,7 @@ from .digests import text_sha256
 
 Prompts = Literal["plain", "hash", "none"]
 MODES = ("plain", "hash", "none")
+UNKNOWN = "unknown"  # stands for a text, a seed or a setting that is there, and that nobody can tell
 
 
 def require_mode(prompts: str) -> None:
@@ -34,7 +35,11 @@ class Privacy:
     def of(mode: str, prompts: Iterable[str | None]) -> "Privacy":
         """For these prompts. Raises InputError for an unknown mode."""
         require_mode(mode)
-        secrets = sorted({prompt.strip() for prompt in prompts if prompt and prompt.strip()}, key=len, reverse=True)
+        secrets = sorted(
+            {prompt.strip() for prompt in prompts if prompt and prompt.strip() and prompt != UNKNOWN},
+            key=len,
+            reverse=True,
+        )
         if mode == "plain" or not secrets:
             return Privacy(mode)
         either = "|".join(re.escape(secret) for secret in secrets)
@@ -44,7 +49,7 @@ class Privacy:
         """The prompt, its SHA-256, or None."""
         if prompt is None or self.mode == "none":
             return None
-        return prompt if self.mode == "plain" else text_sha256(prompt)
+        return prompt if self.mode == "plain" or prompt == UNKNOWN else text_sha256(prompt)
 
     def quoted(self, value: Any) -> Any:
         """The value, unless it is a text that quotes a prompt which is to be hidden."""

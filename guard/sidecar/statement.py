@@ -35,7 +35,7 @@ class Generation:
         models: Mappings with `role` ("model", "lora", "vae", "text encoder", "controlnet" or "other") and `name`, and,
             where known, `sha256` of the file, `fingerprint` of the loaded weights, and `strength`.
         sampling: Settings by name, e.g. steps, cfg, sampler, scheduler, denoise: numbers, strings or booleans.
-        seed: Of the image's noise.
+        seed: Of the image's noise. As with texts and settings, UNKNOWN where there is one that nobody can tell.
         prompt: As the user wrote it; by default that of the report.
         negative: The negative prompt.
     """

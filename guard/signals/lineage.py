@@ -28,6 +28,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ..errors import InputError, require
+from ..finite import require_finite
 
 Array = NDArray[np.float64]
 DIMENSION, TAU, NEIGHBOURS = 10, -1.64, 80
@@ -132,7 +133,10 @@ def unrolled(
 
 def distances(points: Sequence[Array], *, author_compat: bool = False) -> Array:
     """(m, m) between any two models from their points (n, d) that were unrolled together; >= 0, symmetric, 0 on the
-    diagonal. In standard deviations, or the paper's divergences."""
+    diagonal. In standard deviations, or the paper's divergences. Raises InputError for NaN or infinity, as all that
+    compares here, and for points that are all alike."""
+    for rows in points:
+        require_finite(rows, "the points of a model")
     if author_compat:
         return divergences(gaussians(points))
     covariances = _covariances(points)
@@ -152,8 +156,9 @@ def judged(
 ) -> Lineage:
     """As `lineage`, for distances (m, m) and numbers of images (m) of the target, which is first, and a pool so named.
 
-    Distances may be of one prompt, or the mean over several.
+    Distances may be of one prompt, or the mean over several. Raises InputError for NaN or infinity.
     """
+    require_finite(plain, "the distances")
     kept, dropped = list(range(len(names))), {}
     while True:
         rows = [0, *(number + 1 for number in kept)]
@@ -186,6 +191,8 @@ def gaussians(points: Sequence[Array]) -> list[tuple[Array, Array]]:
     Each covariance is shrunk towards a sphere as much as is best for its size (Ledoit & Wolf 2004). Raises InputError
     for a model whose points are all alike.
     """
+    for rows in points:
+        require_finite(rows, "the points of a model")
     covariances = _covariances(points)
     if any(not np.trace(covariance) > 0 for covariance in covariances):
         raise InputError(ALL_ALIKE)
@@ -199,6 +206,8 @@ def divergence(a: tuple[Array, Array], b: tuple[Array, Array]) -> float:
     1/8 d' S^-1 d + 1/2 ln(det S / sqrt(det S_a det S_b)) (Bhattacharyya 1943), which is (mu_a - mu_b)^2 / (8 sigma^2)
     in one dimension at equal variance. Ha et al. call it a Jensen-Shannon divergence; that one is bounded.
     """
+    for part in (*a, *b):
+        require_finite(part, "the means and covariances")
     apart, middle = a[0] - b[0], (a[1] + b[1]) / 2
     shift = apart @ np.linalg.solve(middle, apart) / 8
     (_, mixed), (_, first), (_, second) = (np.linalg.slogdet(c) for c in (middle, a[1], b[1]))
@@ -218,6 +227,7 @@ def relative(table: Array) -> Array:
 
     As it is for a pool of one, which has no others.
     """
+    require_finite(table, "the distances")
     count = len(table) - 1
     if count < 2:
         return table
@@ -232,6 +242,7 @@ def null_threshold(pairs: Sequence[float], tau: float = TAU, *, author_compat: b
     In the paper's way, no one of three distances lies below its threshold, being at most sqrt(2) sigma below the mean;
     and the threshold of an uneven pool may be negative, so that nothing has a parent.
     """
+    require_finite(pairs, "the distances")
     values = np.asarray(pairs, dtype=np.float64)
     if len(values) < 3:
         return None
@@ -275,8 +286,7 @@ def _checked(embeddings: Sequence[ArrayLike], names: Sequence[str], dimension: i
             raise InputError(
                 f"{len(array)} images of {name} are too few for {dimension} dimensions: give at least {dimension + 1}"
             )
-        if not np.isfinite(array).all():
-            raise InputError(f"the embeddings of {name} hold NaN or infinity: use another encoder")
+        require_finite(array, f"the embeddings of {name}")
         if groups and array.shape[1] != groups[0].shape[1]:
             raise InputError(f"the embeddings of {name} are by another encoder: {array.shape[1]} numbers each")
         groups.append(array)

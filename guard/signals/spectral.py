@@ -19,6 +19,7 @@ from torch import Tensor
 
 from ..denoiser import Condition, Denoiser, NoiseLevel
 from ..errors import InputError
+from ..finite import require_finite
 from .batching import default_rows, in_batches
 
 RINGS = 8
@@ -92,7 +93,12 @@ def signature(
 
 
 def cosine_distance(signatures: Tensor, prototypes: Tensor) -> Tensor:
-    """1 - cosine, (B, P) float64 in [0, 2], between signatures (B, N) and prototypes (P, N); smaller = more alike."""
+    """1 - cosine, (B, P) float64 in [0, 2], between signatures (B, N) and prototypes (P, N); smaller = more alike.
+
+    Raises InputError for NaN or infinity.
+    """
+    for values in (signatures, prototypes):
+        require_finite(values, "the signatures")
     a, b = (torch.nn.functional.normalize(t.double(), dim=-1) for t in (signatures, prototypes))
     return (1 - a @ b.T).clamp(0, 2)  # rounding
 

@@ -3,7 +3,6 @@
 import importlib.metadata
 import json
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -15,9 +14,9 @@ from .installation import Installation, Unreachable
 def test_a_whole_cache_is_left_alone(installation: Installation, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(cache, "pip", lambda *arguments: pytest.fail("pip was called"))
     stamp = cache.stamp(installation.packages)
-    before, started = stamp.stat().st_mtime_ns, time.monotonic()
+    before = stamp.stat().st_mtime_ns
     assert cache.install(installation.tree.parents[1]) == installation
-    assert stamp.stat().st_mtime_ns == before and time.monotonic() - started < 3
+    assert stamp.stat().st_mtime_ns == before
 
 
 def test_the_running_environment_wins(installation: Installation):

@@ -3,6 +3,7 @@
 import json
 import shutil
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -36,24 +37,33 @@ def calibrating(comfy: Comfy, prompt: dict[str, Any], **changes) -> dict[str, An
 
 
 class Counter:
-    """Counts the network's calls, and cancels the run during one of them."""
+    """Counts the network's calls, and cancels the run during one of them. It stands outside of the model, whose
+    patches are part of its identity."""
 
     def __init__(self, comfy: Comfy, stop: int = 0):
         self.comfy, self.stop, self.calls = comfy, stop, 0
 
-    def __call__(self, apply_model: Any, args: dict[str, Any]) -> torch.Tensor:
-        self.calls += 1
-        if self.calls == self.stop:
-            self.comfy.interrupt()
-        return apply_model(args["input"], args["timestep"], **args["c"])
+    @contextmanager
+    def watching(self) -> Iterator[None]:
+        from comfy.model_base import BaseModel
+
+        own = BaseModel.apply_model
+
+        def apply_model(*arguments: Any, **options: Any) -> torch.Tensor:
+            self.calls += 1
+            if self.calls == self.stop:
+                self.comfy.interrupt()
+            return own(*arguments, **options)
+
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(BaseModel, "apply_model", apply_model)
+            yield
 
 
 def counted(comfy: Comfy, counter: Counter, **changes) -> Result:
-    model = models.model("eps")
-    model.set_model_unet_function_wrapper(counter)
-    prompt = tiny(comfy, "eps")
-    inputs = {"model": ["counted", 0]} | changes
-    return comfy.run(calibrating(comfy, prompt | {"counted": given(comfy, model)}, **inputs))
+    comfy.fresh()
+    with counter.watching():
+        return comfy.run(calibrating(comfy, tiny(comfy, "eps"), **changes))
 
 
 def files(folder: Path) -> list[str]:
@@ -199,6 +209,17 @@ def test_the_file_is_what_the_library_makes(comfy: Comfy, folder: Path):
     for name in ("fingerprint", "family", "dtype", "latent_shape", "draws", "alpha"):
         assert getattr(made, name) == getattr(expected, name)
     assert json.loads((folder / f"demo{ENDING}").read_text())["seed"] == "0"
+
+
+def test_a_patch_that_cannot_be_compared_is_refused_before_any_work(comfy: Comfy, folder: Path):
+    """Its file would fit nothing ever."""
+    model, generator = models.model("eps"), torch.Generator()
+    model.set_model_attn1_patch(lambda q, k, v, options: (q, k, v) if generator else None)
+    prompt = tiny(comfy, "eps") | {"patched": given(comfy, model)}
+    line = complaint(comfy, calibrating(comfy, prompt, model=["patched", 0]))
+    assert "attn1_patch (Generator)" in line and files(folder) == []
+    report = report_of(comfy, with_check(comfy, prompt, model=["patched", 0]))
+    assert report["verdict"] == "uncalibrated" and "attn1_patch (Generator)" in report["reason"] and report["score"]
 
 
 def test_another_models_file_is_not_replaced(comfy: Comfy, folder: Path):

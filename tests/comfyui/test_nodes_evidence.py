@@ -130,7 +130,11 @@ def test_the_parent_is_told(comfy: Comfy):
     assert parent == "green" == finding["decision"]
     assert plot.shape[0] == 1 and plot.shape[-1] == 3 and float(plot.std()) > 0.05
     lines = text.splitlines()
-    assert lines[0] == "Likely a child of green." and lines[1].endswith("  green") and "30 or more" in text
+    assert (
+        lines[0] == "If all show the same prompts: likely a child of green."
+        and lines[1].endswith("  green")
+        and "30 or more" in text
+    )
     (kept,) = read_statement(sidecar_path(image))["predicate"]["findings"]
     assert kept["decision"] == "green" and kept["fewest"] == COUNT and kept["distances"] == finding["distances"]
     assert any("the parent of another one is likely green" in line for line in verify(image).lines)

@@ -99,7 +99,7 @@ def test_model_files_are_named_with_their_digests(comfy: Comfy, output: Path):
     ]
 
 
-def test_the_nearest_sampler_counts(comfy: Comfy):
+def test_the_sampler_that_starts_from_noise_counts(comfy: Comfy):
     prompt = {
         "first": node("KSampler", seed=1, steps=30, cfg=7.0),
         "second": node("KSampler", seed=["number", 0], steps=["number", 0], latent_image=["first", 0]),
@@ -107,7 +107,8 @@ def test_the_nearest_sampler_counts(comfy: Comfy):
         "save": node("CryptomnesiaSaveImage", images=["second", 0]),
     }
     made = part(comfy, "nodes.generation").generation(prompt, "save")
-    assert (made.seed, made.sampling) == (12, {"steps": 12, "cfg": 7.0})
+    later = {"stage 2 steps": 12, "stage 2 seed": 12}
+    assert (made.seed, made.sampling) == (1, {"steps": 30, "cfg": 7.0} | later)
 
 
 @pytest.mark.parametrize("sampling", ["seed", "noise"])
@@ -127,7 +128,7 @@ def test_a_seed_that_only_the_run_knows_is_not_guessed(comfy: Comfy, output: Pat
         prompt["decode"] = node("VAEDecode", samples=["sampled", 0], vae=["load", 2])
     ran(comfy, whole(comfy, prompt))
     said = told(output)
-    assert said["seed"] is None and said["sampling"]["steps"] == 2 and said["prompt"]["original"] == BENIGN
+    assert said["seed"] == "unknown" and said["sampling"]["steps"] == 2 and said["prompt"]["original"] == BENIGN
 
 
 @pytest.mark.parametrize("seed", [0, BIG])

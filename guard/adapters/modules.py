@@ -1,0 +1,263 @@
+"""What a network of torch is at run time: which of its weights answer, and what else makes it answer as it does.
+
+A network is compared with one that is freshly made of its own configuration: classes, attributes, attention
+processors, hooks. What differs is named, so that whatever nobody thought of makes another model; what is known to leave
+answers as they are (offloading, slices, fused projections, idle LoRAs) is passed over.
+"""
+
+import json
+from collections.abc import Iterator
+from functools import lru_cache, partial
+from types import BuiltinFunctionType, FunctionType, MethodType
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..errors import InputError
+from ..identity import describe, fingerprint, inner_tensors
+
+_TRUSTED = {"torch", "diffusers", "transformers", "accelerate", "peft", "cryptomnesia"}
+_ROUTINES = FunctionType | BuiltinFunctionType | MethodType
+_HARMLESS = {"training", "gradient_checkpointing", "fused_projections"}
+# processors that compute one thing in several ways
+_SAME = {
+    *("AttnProcessor", "AttnProcessor2_0", "SlicedAttnProcessor", "XFormersAttnProcessor", "AttnProcessorNPU"),
+    *("FusedAttnProcessor2_0", "JointAttnProcessor2_0", "FusedJointAttnProcessor2_0", "XFormersJointAttnProcessor"),
+    *("FluxAttnProcessor", "FluxAttnProcessor2_0", "FusedFluxAttnProcessor2_0", "FluxSingleAttnProcessor2_0"),
+    *("AttnAddedKVProcessor", "AttnAddedKVProcessor2_0", "SlicedAttnAddedKVProcessor", "XFormersAttnAddedKVProcessor"),
+    "XLAFlashAttnProcessor2_0",
+}
+_FUSED = {
+    "to_qkv": ("to_q", "to_k", "to_v"),
+    "to_kv": ("to_k", "to_v"),
+    "to_added_qkv": ("add_q_proj", "add_k_proj", "add_v_proj"),
+}
+# hooks that look and touch nothing
+_ONLOOKERS = ("cryptomnesia.", "transformers.utils.output_capturing")
+# hooks that move weights and inputs around, of accelerate and of diffusers
+_MOVERS = {
+    *("AlignDevicesHook", "CpuOffload", "GroupOffloadingHook", "LayerExecutionTrackerHook"),
+    *("LazyPrefetchGroupOffloadingHook", "PeftInputAutocastDisableHook"),
+}
+
+
+def weights(module: torch.nn.Module) -> list[Tensor]:
+    """All of a module's state that answers, but for LoRAs, which `peculiarities` tells of, and copies."""
+    left_out = {name for path, layer in module.named_modules() for name in _not_its_own(path, layer)}
+    return [
+        part for name, tensor in module.state_dict().items() if name not in left_out for part in inner_tensors(tensor)
+    ]
+
+
+def peculiarities(module: torch.nn.Module) -> list[str]:
+    """What makes a module answer other than its weights and its configuration say, sorted; empty for a plain one."""
+    found = _globals()
+    for path, layer in module.named_modules():
+        found += [f"{path} {words}" for words in (*_adapters(layer), *_hooks(layer))]
+    own, fresh = dict(_layers(module)), _fresh(module)
+    for cls in {type(layer) for layer in own.values()}:
+        found += _patches(cls)
+    for path, layer in own.items():
+        if fresh is None:
+            found += [f"{path} is {describe(layer)}"] if _is_foreign(type(layer)) else []
+        elif path in fresh and fresh[path][0] is type(layer):
+            found += [f"{path} {words}" for words in _differences(_attributes(layer), fresh[path][1])]
+        else:
+            found.append(f"{path} is {describe(layer)}")
+    found += [f"{path} is missing" for path in fresh or () if path not in own]
+    return sorted(found)
+
+
+def active_adapters(module: torch.nn.Module) -> set[str]:
+    """Names of the LoRAs that take part in a module's answers, merged ones included."""
+    tuned: list[Any] = [layer for layer in module.modules() if _is_tuned(layer)]
+    merged = {name for layer in tuned for name in getattr(layer, "merged_adapters", ())}
+    on = {name for layer in tuned if not getattr(layer, "disable_adapters", False) for name in layer.active_adapters}
+    return merged | on
+
+
+def glance(module: torch.nn.Module, samples: int = 8) -> list[bytes]:
+    """A few values of every weight: what any training or merging changes, at a thousandth of the cost of a digest.
+
+    Raises InputError where the weights are out of reach.
+    """
+    groups: dict[Any, list[Tensor]] = {}
+    for tensor in module.state_dict().values():
+        for weight in inner_tensors(tensor):
+            if weight.is_meta:
+                raise InputError(
+                    "the weights cannot be digested while they are offloaded layer by layer: "
+                    "use pipe.enable_model_cpu_offload() instead of enable_sequential_cpu_offload()"
+                )
+            values = weight.detach().flatten()
+            values = values[:: max(1, values.numel() // samples)][:samples]
+            groups.setdefault((weight.device, weight.dtype), []).append(values)
+    return [torch.cat(parts).cpu().view(torch.uint8).numpy().tobytes() for parts in groups.values()]
+
+
+# --- adapters and copies ---
+
+
+def _is_tuned(layer: torch.nn.Module) -> bool:
+    """Whether it is one of peft's layers, or looks like it."""
+    return isinstance(getattr(layer, "scaling", None), dict) and hasattr(layer, "active_adapters")
+
+
+def _adapters(layer: Any) -> Iterator[str]:
+    """The LoRAs that answer: those that are on, not at strength 0, and not merged into the weights already."""
+    if not _is_tuned(layer) or getattr(layer, "disable_adapters", False):
+        return
+    state = layer.state_dict()
+    for name in sorted(set(layer.active_adapters) - set(getattr(layer, "merged_adapters", ()))):
+        scale = float(layer.scaling.get(name, 1.0))
+        if scale:
+            own = [tensor for key, tensor in state.items() if key.split(".")[1:2] == [name]]
+            yield f"adapter {scale:.9g} {fingerprint(own)}"
+
+
+def _not_its_own(path: str, layer: Any) -> Iterator[str]:
+    """Names in the state of what is an adapter's, or a copy of other weights."""
+    prefix = f"{path}." if path else ""
+    if _is_tuned(layer):
+        names = {*layer.scaling, *layer.active_adapters}
+        yield from (prefix + key for key in layer.state_dict() if names & set(key.split(".")[1:2]))
+    for fused, parts in _FUSED.items():
+        whole = layer._modules.get(fused)
+        if whole is None:
+            continue
+        for kind in ("weight", "bias"):
+            own = [getattr(getattr(layer, part, None), kind, None) for part in parts]
+            copied = getattr(whole, kind, None)
+            if copied is not None and all(isinstance(part, Tensor) for part in own):
+                joined = torch.cat(own)
+                if joined.shape == copied.shape and torch.equal(joined.to(copied), copied):
+                    yield f"{prefix}{fused}.{kind}"
+
+
+def _layers(module: torch.nn.Module, path: str = "") -> Iterator[tuple[str, torch.nn.Module]]:
+    """Every module by its path, without the wrappers of adapters and compilers, and without fused copies."""
+    base = getattr(module, "_orig_mod", getattr(module, "base_layer", None) if _is_tuned(module) else None)
+    if isinstance(base, torch.nn.Module):
+        yield from _layers(base, path)
+        return
+    yield path, module
+    for name, child in module.named_children():
+        if name not in _FUSED:
+            yield from _layers(child, f"{path}.{name}" if path else name)
+
+
+# --- what differs from a fresh one ---
+
+
+def _fresh(module: torch.nn.Module) -> dict[str, tuple[type, dict[str, Any]]] | None:
+    """Classes and attributes of a module of the same class and configuration; None where none can be made."""
+    config = getattr(module, "config", None)
+    if config is None or _is_foreign(type(module)):
+        return None
+    values = config.to_dict() if hasattr(config, "to_dict") else dict(config)
+    return _made(type(module), json.dumps(values, default=str, sort_keys=True))
+
+
+@lru_cache(maxsize=32)
+def _made(cls: Any, config: str) -> dict[str, tuple[type, dict[str, Any]]] | None:
+    try:
+        with torch.random.fork_rng(devices=[]), torch.device("meta"):
+            if hasattr(cls, "from_config"):
+                made = cls.from_config(json.loads(config))
+            else:
+                made = cls(cls.config_class.from_dict(json.loads(config)))
+    except (ValueError, TypeError, LookupError, AttributeError, RuntimeError):
+        return None  # e.g. of networks in ONNX files, or with a configuration that was changed since
+    return {path: (type(layer), _attributes(layer)) for path, layer in _layers(made)}
+
+
+def _attributes(layer: torch.nn.Module) -> dict[str, Any]:
+    """What a layer was told: numbers, names, functions and its attention processor."""
+    found: dict[str, Any] = {}
+    for name, value in vars(layer).items():
+        if name[0] == "_" or name in _HARMLESS or name == "forward":
+            continue
+        if isinstance(value, str | int | float):
+            found[name] = value
+        elif name == "processor":
+            found[name] = "exact" if _is_exact(value) else describe(value)
+        elif isinstance(value, list | tuple | torch.dtype | _ROUTINES):
+            found[name] = describe(list(value) if isinstance(value, tuple) else value)
+    return found
+
+
+def _differences(own: dict[str, Any], fresh: dict[str, Any]) -> Iterator[str]:
+    if own == fresh:
+        return
+    for name in sorted(own.keys() | fresh.keys()):
+        if own.get(name) != fresh.get(name):
+            yield f"{name} = {own.get(name)!r}"
+
+
+def _is_exact(processor: Any) -> bool:
+    cls = type(processor)
+    return cls.__name__ in _SAME and all(_package(part) == "diffusers" for part in (cls, cls.__call__))
+
+
+def _is_foreign(cls: type) -> bool:
+    return _package(cls) not in _TRUSTED
+
+
+def _package(value: Any) -> str:
+    return str(getattr(value, "__module__", "")).split(".")[0]
+
+
+# --- hooks and patches ---
+
+
+def _hooks(layer: torch.nn.Module) -> Iterator[str]:
+    for hook in (*layer._forward_pre_hooks.values(), *layer._forward_hooks.values()):
+        origin = str(getattr(hook.func if isinstance(hook, partial) else hook, "__module__", ""))
+        if not origin.startswith(_ONLOOKERS):
+            yield f"hook {describe(hook)}"
+    if isinstance(layer, torch.nn.Dropout) and layer.training and layer.p:
+        yield "drops out at random"
+    moved = getattr(layer, "_hf_hook", None)
+    for hook in getattr(moved, "hooks", [moved]) if moved is not None else ():
+        if type(hook).__name__ not in _MOVERS:
+            yield f"hook {describe(hook)}"
+    registry = getattr(layer, "_diffusers_hook", None)
+    for hook in registry.hooks.values() if registry is not None else ():
+        if type(hook).__name__ not in _MOVERS:
+            yield f"hook {describe(hook, 2)}"
+    if "_orig_mod" in layer._modules:
+        return  # a compiler's, whose forward is the call of what it wraps
+    forward = _original(layer, vars(layer).get("forward"))
+    if forward is not None and getattr(forward, "__func__", None) is not type(layer).forward:
+        yield f"forward {describe(forward)}"
+
+
+def _original(layer: torch.nn.Module, forward: Any) -> Any:
+    """The forward behind those that compilers and hooks put before it."""
+    forward = getattr(forward, "_torchdynamo_orig_callable", forward)
+    inner = _package(forward.func) if isinstance(forward, partial) else ""
+    if inner == "accelerate":
+        return _original(layer, vars(layer).get("_old_forward"))
+    references = getattr(getattr(layer, "_diffusers_hook", None), "_fn_refs", None)
+    if inner == "diffusers" and references:
+        first = references[0]
+        return _original(layer, first.original_forward or first.forward)
+    return forward
+
+
+def _patches(cls: type) -> Iterator[str]:
+    """Methods of a class of a known library that are somebody else's."""
+    if not _is_foreign(cls):
+        for method in (cls.forward, cls.__call__):  # type: ignore[attr-defined]
+            if _package(method) not in _TRUSTED:
+                yield f"{cls.__qualname__} has {describe(method)}"
+
+
+def _globals() -> list[str]:
+    hooks = torch.nn.modules.module
+    found = [*hooks._global_forward_pre_hooks.values(), *hooks._global_forward_hooks.values()]
+    attention = torch.nn.functional.scaled_dot_product_attention
+    if not isinstance(attention, BuiltinFunctionType):
+        found.append(attention)
+    return [f"every module: {describe(value)}" for value in found]

@@ -1,0 +1,131 @@
+"""Could an attribution go by what images show, rather than by who made them?
+
+It can where candidates were asked for different things: then their images differ whoever made them. Prompts tell, if
+they are known; if not, pictures that plain features tell apart leave it open. And where the models' own answers do not
+tell two candidates' images apart while the pictures do, only the pictures can be what is learned. As in membership, a
+classifier that knows no model decides, see `membership.comparability`.
+"""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from importlib import import_module
+from itertools import combinations
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from ..errors import InputError
+from .evidence import Evidence
+from .gaussian import RELATIVE
+from .recorded_prompts import alike
+
+SAME = 0.003  # share of the spread among images: half precision moves answers by 0.001, a hundredth of noise by 0.02
+MOST_WORDS = 200
+
+Reasons = dict[tuple[str, str], str]
+"""By pairs of candidates."""
+
+
+def require_different(evidence: Evidence) -> None:
+    """Raises InputError, naming both, if two candidates answer alike on every image, but for rounding."""
+    own = _answers(evidence)
+    spread = own.std(0).clamp_min(1e-9)  # (C, F), among images
+    for a, b in combinations(range(len(evidence.names)), 2):
+        off = ((own[:, a] - own[:, b]).square().mean(0).sqrt() / spread[a]).square().mean().sqrt()
+        if off < SAME:
+            raise InputError(
+                f"the candidates {evidence.names[a]!r} and {evidence.names[b]!r} answer alike on every image: they are "
+                "one model, so nothing tells who of them made an image; leave one out"
+            )
+
+
+def confounded(evidence: Evidence, maker: Tensor, pictures: Sequence[Tensor], prompts: Sequence[str] | None) -> Reasons:
+    """Why no verdict between two candidates is possible, by pairs.
+
+    Args:
+        evidence: Of n images under C candidates.
+        maker: (n,) number of each image's maker.
+        pictures: The images, (1, 3, H, W) in [0, 1].
+        prompts: Of the images, if they are known.
+
+    Raises:
+        MissingPackage: scikit-learn or scipy is not installed.
+    """
+    found: Reasons = {}
+    own, features = _answers(evidence), _features(pictures)
+    for a, b in combinations(range(len(evidence.names)), 2):
+        names = evidence.names[a], evidence.names[b]
+        if prompts is not None:
+            word = _differing_word([[prompts[i] for i in _rows(maker, m)] for m in (a, b)], len(evidence.names))
+            if word is not None:
+                found[names] = f"their prompts differ, most in {word!r}"
+                continue
+        between = (own[:, a] - own[:, b]).numpy()
+        if _apart(between, maker, (a, b), 1) is None and (look := _apart(features, maker, (a, b), 1)) is not None:
+            found[names] = f"their images are told apart by the pictures ({look}), and not by what the models answer"
+    return found
+
+
+def unchecked(maker: Tensor, names: Sequence[str], pictures: Sequence[Tensor]) -> Reasons:
+    """Where prompts are not known: how pictures of two candidates differ in kind, by pairs; empty for like ones."""
+    features, found = _features(pictures), {}
+    for a, b in combinations(range(len(names)), 2):
+        look = _apart(features, maker, (a, b), len(names))
+        if look is not None:
+            found[names[a], names[b]] = look
+    return found
+
+
+def about(reasons: Mapping[tuple[str, str], str], name: str) -> list[str]:
+    """What concerns one candidate, in sentences' halves."""
+    return [f"{a} and {b}: {why}" for (a, b), why in reasons.items() if name in (a, b)]
+
+
+def _answers(evidence: Evidence) -> Tensor:
+    """(n, C, F) of what the denoisers answered."""
+    return torch.cat([values for name, values in evidence.groups.items() if name in RELATIVE], -1)
+
+
+def _features(pictures: Sequence[Tensor]) -> NDArray[np.float64]:
+    return np.array([_blind().image_features(picture) for picture in pictures], dtype=np.float64)
+
+
+def _apart(values: NDArray[np.float64], maker: Tensor, pair: tuple[int, int], candidates: int) -> str | None:
+    """The feature by which numbers (n, F) tell two makers' images apart most; None if they do not."""
+    names = _blind().IMAGE_FEATURES
+    names = names if values.shape[1] == len(names) else tuple(map(str, range(values.shape[1])))
+    found = _blind().comparability(values[_rows(maker, pair[0])], values[_rows(maker, pair[1])], names)
+    return None if found.p_value > _level(candidates) else found.differs_most
+
+
+def _differing_word(prompts: Sequence[Sequence[str]], candidates: int) -> str | None:
+    """The word, or the trait, by which two sets of prompts differ most; None if they are of one kind."""
+    same = [[alike(prompt) for prompt in some] for some in prompts]
+    if set(same[0]) == set(same[1]):
+        return None
+    count = Counter(word for some in same for text in some for word in set(text.split()) if word != ",")
+    words = tuple(word for word, _ in count.most_common(MOST_WORDS))
+    rows = [
+        np.array([[*_blind().prompt_features(text), *(float(w in text.split()) for w in words)] for text in some])
+        for some in same
+    ]
+    found = _blind().comparability(rows[0], rows[1], (*_blind().PROMPT_FEATURES, *words))
+    return None if found.p_value > _level(candidates) else found.differs_most
+
+
+def _level(candidates: int) -> float:
+    """A false alarm in any pair shall be as rare as ALPHA, as far as the number of permutations allows."""
+    pairs = max(1, candidates * (candidates - 1) // 2)
+    return max(_blind().ALPHA / pairs, 1.5 / (_blind().PERMUTATIONS + 1))
+
+
+def _blind() -> Any:
+    """The classifier that knows no model; loaded late, since the rest of its package builds on this one."""
+    return import_module("..membership.comparability", __package__)
+
+
+def _rows(maker: Tensor, number: int) -> NDArray[np.int64]:
+    return (maker == number).nonzero().flatten().numpy()

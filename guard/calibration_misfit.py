@@ -1,0 +1,95 @@
+"""Why a calibration does not serve a model, in words that say what to do about it."""
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+
+class Binding(NamedTuple):
+    """What a calibration is made for, or what it is wanted for now."""
+
+    family: str
+    dtype: str
+    fingerprint: str
+    latent_shape: tuple[int, ...]
+    draws: int
+
+
+def binding_of(denoiser: Any, shape: Sequence[int], draws: int, fingerprint: str | None = None) -> Binding:
+    """What a model asks for now; its fingerprint may be given where it is known already."""
+    return Binding(denoiser.family, str(denoiser.dtype), fingerprint or denoiser.fingerprint, tuple(shape), draws)
+
+
+def misfit(made: Binding, now: Binding, denoiser: Any) -> str | None:
+    """What differs and how to mend it, to follow "this calibration is "; None if nothing does.
+
+    Args:
+        made: What the calibration is made for.
+        now: What it is wanted for.
+        denoiser: The model, which may tell what is loaded into it.
+    """
+    found = differences(made, now)
+    if not found:
+        return None
+    said = {
+        "family": f"for another model: of the family {made.family}, not {now.family}",
+        "dtype": f"for another dtype: {_bare(made.dtype)}, not {_bare(now.dtype)}",
+        "weights": "for another model: of the same family, but with other weights, such as another checkpoint, other "
+        f"LoRAs or strengths, or patches{_loaded(denoiser)} ({made.fingerprint[:12]}, not {now.fingerprint[:12]})",
+        "size": f"for another latent size: {_size(made)}, not {_size(now)}",
+        "draws": f"for another number of draws: {made.draws}, not {now.draws}",
+    }
+    return f"{', and '.join(said[name] for name in found)}; {_mend(found, made, now, denoiser)}"
+
+
+def differences(made: Binding, now: Binding) -> list[str]:
+    """Of "family", "dtype", "weights", "size" and "draws" those that differ.
+
+    Another family explains all else; another dtype, which is in the fingerprint, hides whether the weights differ, too.
+    """
+    if made.family != now.family:
+        return ["family"]
+    same = {
+        "dtype": made.dtype == now.dtype,
+        "weights": made.fingerprint == now.fingerprint or made.dtype != now.dtype,
+        "size": tuple(made.latent_shape) == tuple(now.latent_shape),
+        "draws": made.draws == now.draws,
+    }
+    return [name for name, equal in same.items() if not equal]
+
+
+def _mend(found: Sequence[str], made: Binding, now: Binding, denoiser: Any) -> str:
+    flags, arguments = [], []
+    if found == ["dtype"]:
+        flags.append(f"--dtype {_bare(now.dtype)}")
+    if "size" in found:
+        pixels = _pixels(now, denoiser)
+        flags.append("--height {} --width {}".format(*pixels))
+        arguments.append("height={}, width={}".format(*pixels))
+    if "draws" in found:
+        flags.append(f"--draws {now.draws}")
+        arguments.append(f"draws={now.draws}")
+    command = " ".join(["cryptomnesia calibrate", *flags])
+    make = f"calibrate this one: `{command}`, in Python guard.calibrate({', '.join(arguments)}), in ComfyUI the node "
+    first = {
+        "dtype": f"load the model in {_bare(made.dtype)} (--dtype {_bare(made.dtype)}), or ",
+        "draws": f"use {made.draws} draws, or ",
+    }
+    return f"{first.get(found[0], '') if len(found) == 1 else ''}{make}Calibrate Model"
+
+
+def _bare(dtype: str) -> str:
+    return dtype.removeprefix("torch.")
+
+
+def _size(binding: Binding) -> str:
+    return "x".join(map(str, binding.latent_shape))
+
+
+def _pixels(now: Binding, denoiser: Any) -> tuple[Any, Any]:
+    factor = getattr(getattr(denoiser, "pipe", None), "vae_scale_factor", None)
+    return ("H", "W") if factor is None else tuple(side * factor for side in now.latent_shape[1:])  # type: ignore[return-value]
+
+
+def _loaded(denoiser: Any) -> str:
+    names = getattr(denoiser, "adapter_names", ())
+    return f" (loaded now: {', '.join(names)})" if names else ""

@@ -1,0 +1,165 @@
+"""Calibrations kept for the user, one file per model, dtype, size and number of draws, and found again by these.
+
+Nothing is written here unless the user calibrates.
+"""
+
+import hashlib
+import os
+import sys
+import warnings
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from .calibration import Calibration
+from .calibration_misfit import Binding, binding_of, differences, misfit
+from .calibration_run import CalibrationRun
+from .errors import CalibrationError, InputError
+from .printable import printable
+from .prompts import benign
+
+HOME = "CRYPTOMNESIA_HOME"
+ENDING = ".calibration.json"
+
+
+def folder() -> Path:
+    """Where calibrations are kept, which need not exist: in $CRYPTOMNESIA_HOME, or else this user's cache folder."""
+    home = os.environ.get(HOME)
+    if home:
+        return Path(home).expanduser().absolute() / "calibrations"
+    user = Path(os.path.expanduser("~"))
+    if sys.platform == "darwin":
+        cache = user / "Library" / "Caches"
+    else:
+        name, usual = ("LOCALAPPDATA", "AppData/Local") if sys.platform == "win32" else ("XDG_CACHE_HOME", ".cache")
+        named = Path(os.environ.get(name, ""))
+        cache = named if named.is_absolute() else user / usual  # a relative one is to be ignored
+    return cache / "cryptomnesia" / "calibrations"
+
+
+def path_for(binding: Binding) -> Path:
+    """The file of what is bound so; another calibration of the same takes its place."""
+    model = hashlib.sha256(binding.fingerprint.encode()).hexdigest()[:16]
+    size = "x".join(map(str, binding.latent_shape))
+    return folder() / f"{model}-{binding.dtype.removeprefix('torch.')}-{size}-{binding.draws}{ENDING}"
+
+
+def partial_for(binding: Binding) -> Path:
+    """Where the measurements of a calibration lie until it is finished."""
+    path = path_for(binding)
+    return path.with_name(path.name + ".partial")
+
+
+def make_folder() -> Path:
+    """The folder, made for its owner alone. Raises CalibrationError if it cannot be."""
+    place = folder()
+    try:
+        place.parent.mkdir(parents=True, exist_ok=True)
+        place.mkdir(mode=0o700, exist_ok=True)
+    except OSError as error:
+        raise CalibrationError(
+            f"calibrations cannot be kept in {place} ({error.strerror}): set {HOME} to a folder of yours"
+        ) from error
+    return place
+
+
+def keep(calibration: Calibration) -> Path:
+    """Keeps a calibration where `find` finds it, and returns its file. Raises CalibrationError if it cannot be."""
+    make_folder()
+    path = path_for(calibration.binding)
+    try:
+        calibration.save(path)
+    except OSError as error:
+        raise CalibrationError(f"the calibration cannot be kept as {path} ({error.strerror})") from error
+    return path
+
+
+def make(
+    denoiser: Any,
+    prompts: Iterable[str] | None = None,
+    *,
+    draws: int,
+    seed: int,
+    alpha: float,
+    latent_shape: tuple[int, int, int],
+    progress: Callable[[int, int], None] | None = None,
+) -> Calibration:
+    """Calibrates a model and keeps the result; arguments and errors as in `Guard.calibrate`."""
+    texts = benign() if prompts is None else _different(prompts)
+    if not hasattr(denoiser, "encode"):
+        raise InputError("this model cannot encode prompts: give it an `encode`, or use calibration.calibrate")
+    make_folder()
+    binding = binding_of(denoiser, latent_shape, draws)
+    path, partial = path_for(binding), partial_for(binding)
+    settings = {"draws": draws, "seed": seed, "alpha": alpha, "latent_shape": latent_shape}
+    run = CalibrationRun(denoiser, texts, partial=partial, **settings)
+    found = run.finished(path)
+    if found is not None:
+        keep(found)
+        return found
+    for done in run.steps():
+        if progress:
+            progress(done, run.total)
+    return run.finish(path)
+
+
+def _different(prompts: Iterable[str]) -> list[str]:
+    """Each once, since prompts that are counted twice make a promise look firmer than it is."""
+    if isinstance(prompts, str):
+        raise InputError("prompts are a list of texts: one text alone was given")
+    texts = list(prompts)
+    if not all(isinstance(text, str) for text in texts):
+        raise InputError("prompts are a list of texts: something else is among them")
+    return list(dict.fromkeys(stripped for text in texts if (stripped := text.strip())))
+
+
+def find(denoiser: Any, shape: Sequence[int], draws: int | None = None) -> tuple[Calibration | None, str | None]:
+    """The calibration for a model as it is now, the newest if several fit; or why the nearest one does not fit.
+
+    Both are None where none is near: that of another model says nothing.
+
+    Args:
+        denoiser: The model.
+        shape: (C, H, W) of its latents.
+        draws: That must fit, or None for any number.
+    """
+    now = binding_of(denoiser, shape, draws or 0)
+    nearest: tuple[int, Binding] | None = None
+    for calibration in kept():
+        made, wanted = calibration.binding, now if draws else now._replace(draws=calibration.draws)
+        found = differences(made, wanted)
+        if not found:
+            return calibration, None
+        # of another model there may be any number; only those that may be this model's own are worth a word
+        if not {"family", "weights"} & set(found) and (nearest is None or len(found) < nearest[0]):
+            nearest = len(found), made
+    if nearest is None:
+        return None, None
+    wanted = now if draws else now._replace(draws=nearest[1].draws)
+    return None, f"the calibration that is kept is {misfit(nearest[1], wanted, denoiser)}"
+
+
+def kept() -> Iterator[Calibration]:
+    """All that are kept, the newest first, then the built-in model's own; broken ones are left out with a warning."""
+    for path in sorted(_files(), key=_age):
+        try:
+            yield Calibration.load(path)
+        except CalibrationError as error:
+            warnings.warn(f"a kept calibration was left out: {printable(error, 400)}", UserWarning, stacklevel=2)
+    from .demo import demo_calibration
+
+    yield demo_calibration()
+
+
+def _files() -> list[Path]:
+    try:
+        return [path for path in folder().iterdir() if path.name.endswith(ENDING)]
+    except OSError:  # there is none, or it is not ours to read
+        return []
+
+
+def _age(path: Path) -> tuple[float, str]:
+    try:
+        return -path.stat().st_mtime_ns, path.name
+    except OSError:
+        return 0, path.name
