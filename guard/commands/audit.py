@@ -144,7 +144,8 @@ def images(
 
     Writes report.html. Each question needs what it is asked with: --candidate and --calibration for who made an image,
     --library and --model for the closest signature, --references and --model for a test of all images together. Exit
-    code: 0, whatever is found; 2 bad input, 130 stopped.
+    code: 0 all fit their sidecars, 4 some do not, 3 the model was likely trained on some, 5 nothing is known of them, 2
+    bad input, 130 stopped.
     """
     from ..audit.images import ImageJob, membership_of
     from ..audit.inputs import Images
@@ -207,7 +208,7 @@ def _measured(
     try:
         if not run.complete:
             counting, stops = watch.counting(run.total, run.done), stopping(run, watch)
-            with open_engine(engine, job, workers) as opened, counting as update, stops:
+            with open_engine(engine, job, workers) as opened, stops, counting as update:
                 for done in run.steps(opened):
                     update(done)
         run.finish(membership=together())
