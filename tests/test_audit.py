@@ -126,11 +126,25 @@ def test_a_row_without_a_number_is_rejected_and_the_rest_goes_on():
     assert [(r.row, r.excerpt) for r in found.rejects] == [(1, "not a number")] and "NaN" in found.rejects[0].reason
 
 
-def test_the_trial_finds_a_batch_that_fits():
+@pytest.mark.parametrize(
+    ("seconds", "rows", "most", "best"),
+    [
+        (lambda rows: 0.01, None, 8, 8),  # calls cost, rows do not
+        (lambda rows: 0.01 * rows, None, 64, 1),  # rows cost, calls do not
+        (lambda rows: 0.01 + 0.001 * max(0, rows - 4 * 2 * 4), None, 64, 8),  # so many at once are for nothing
+        (lambda rows: 0.01, 4 * 5, 64, 4),  # memory has no room for more
+        (lambda rows: 3.0, None, 64, 1),  # longer than a trial may take
+        (lambda rows: 0.0, None, 8, 8),  # a clock that is too coarse to tell
+    ],
+)
+def test_the_trial_finds_a_batch_that_fits(seconds, rows, most, best):
+    """By a clock that only the model moves."""
     sample = [Row(i, f"prompt {i}") for i in range(3)]
-    assert Worker(PromptJob(Opener(seconds=0.01))).best_batch(sample, 8) == 8  # calls cost, rows do not
-    assert Worker(PromptJob(Opener(rows=4 * 5, seconds=0.01))).best_batch(sample, 64) == 4
-    assert Worker(PromptJob(Opener())).best_batch([], 64) == 1
+    worker = Worker(PromptJob(Opener(rows=rows)))
+    asked = worker.work.denoiser.asked
+    worker.clock = lambda: sum(map(seconds, asked))
+    assert worker.best_batch(sample, most) == best
+    assert worker.best_batch([], most) == 1
 
 
 # --- parts ---

@@ -5,7 +5,7 @@ import re
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from cryptomnesia.pages.images import difference
@@ -99,14 +99,12 @@ def test_outcome_says_why():
 
 
 @given(prompts, prompts)
-@settings(deadline=None, derandomize=True)
 def test_marks_join_up_to_the_prompts(before, after):
     for text, pieces in zip((before, after), marked(before, after), strict=True):
         assert "".join(piece.text for piece in pieces) == text and all(piece.text for piece in pieces)
 
 
 @given(prompts)
-@settings(deadline=None, derandomize=True)
 def test_equal_prompts_have_no_marks(prompt):
     assert not any(piece.changed for pieces in marked(prompt, prompt) for piece in pieces)
 

@@ -16,7 +16,6 @@ from cryptomnesia.pages.escape import escape
 from cryptomnesia.signals.lineage import Lineage
 
 from .audited import KNOWN, elements, prompts_run, write_run
-from .chromium import chromium, program
 from .mended import mitigation as mended
 from .mended import report
 from .test_audit_report import image_record
@@ -139,14 +138,6 @@ def test_letters_that_belong_to_words_stay():
 
 
 # --- on screens ---
-
-
-@pytest.fixture(scope="module")
-def browser(tmp_path_factory):
-    if program() is None:
-        pytest.skip("no chromium in PATH")
-    with chromium(tmp_path_factory.mktemp("profile")) as page:
-        yield page
 
 
 TALLEST = "Math.max(0, ...[...document.querySelectorAll('.badge')].map(one => one.getBoundingClientRect().height))"
