@@ -32,9 +32,10 @@ def test_captions_of_a_signature_fit(written, plan):
 class Answer:
     """As much of an attribution as is drawn."""
 
-    probabilities = {"a model with a long name": 0.7, "b": 0.3}
-    distances = {"a model with a long name": 1.0, "b": 2.0}
-    decision = "a model with a long name"
+    def __init__(self):
+        self.decision = "a model with a long name"
+        self.probabilities = {self.decision: 0.7, "b": 0.3}
+        self.distances = {self.decision: 1.0, "b": 2.0}
 
     def headline(self):
         return "If all showed the same subjects: likely made by a model with a long name, or so it seems to be, indeed"
