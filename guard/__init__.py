@@ -7,6 +7,10 @@ if TYPE_CHECKING:
     from .demo import load_demo as load_demo
     from .denoiser import CallableDenoiser as CallableDenoiser
     from .errors import CryptomnesiaError as CryptomnesiaError
+    from .errors import MemorizationBlocked as MemorizationBlocked
+    from .errors import MemorizationWarning as MemorizationWarning
+    from .errors import UnverifiedBlocked as UnverifiedBlocked
+    from .errors import UnverifiedWarning as UnverifiedWarning
     from .guard import Guard as Guard
 
 __version__ = "0.1.0"
@@ -14,9 +18,23 @@ _HOMES = {
     "Guard": ".guard",
     "CallableDenoiser": ".denoiser",
     "CryptomnesiaError": ".errors",
+    "MemorizationBlocked": ".errors",
+    "MemorizationWarning": ".errors",
+    "UnverifiedBlocked": ".errors",
+    "UnverifiedWarning": ".errors",
     "load_demo": ".demo",
 }
-__all__ = ["CallableDenoiser", "CryptomnesiaError", "Guard", "__version__", "load_demo"]
+__all__ = [
+    "CallableDenoiser",
+    "CryptomnesiaError",
+    "Guard",
+    "MemorizationBlocked",
+    "MemorizationWarning",
+    "UnverifiedBlocked",
+    "UnverifiedWarning",
+    "__version__",
+    "load_demo",
+]
 
 
 def __getattr__(name: str) -> Any:

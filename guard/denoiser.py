@@ -10,15 +10,17 @@ from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 from torch import Tensor
 
+from .condition import Condition, Score, Span, span_drops, texts_of
 from .errors import InputError, NonFiniteError, NotApplicable
 from .identity import fingerprint, weights_of
 from .levels import Levels, NoiseLevel
 from .memory import memory_needed
+from .own_calls import own_calls
 
 PredictionType = Literal["epsilon", "v", "sample", "flow"]
 PREDICTION_TYPES = ("epsilon", "v", "sample", "flow")
@@ -65,46 +67,6 @@ class Prediction:
         if kind == "flow":
             return Prediction(x - sigma * raw, x + alpha * raw, raw, raw)
         raise InputError(f"unknown prediction type {kind!r}: use one of {', '.join(PREDICTION_TYPES)}")
-
-
-class Condition:
-    """What prompts become: named tensors with one row per prompt, e.g. text (P, L, D) and pooled (P, D).
-
-    Texts of different lengths share one tensor where `tokens` (P,) says how many of each row's L count.
-    """
-
-    def __init__(self, **tensors: Tensor):
-        self.tensors = tensors
-
-    @staticmethod
-    def of(value: "Condition | Tensor") -> "Condition":
-        """A bare tensor (P, L, D) becomes the tensor named text."""
-        return value if isinstance(value, Condition) else Condition(text=value)
-
-    def __len__(self) -> int:
-        return len(next(iter(self.tensors.values())))
-
-    def __getitem__(self, rows: Any) -> "Condition":
-        """Rows by a slice, a list or an index tensor, in that order and as often as named."""
-        return Condition(**{name: tensor[rows] for name, tensor in self.tensors.items()})
-
-    @staticmethod
-    def cat(conditions: "Sequence[Condition]") -> "Condition":
-        """The rows of all, one after the other. Raises InputError when their shapes differ and no `tokens` tell why."""
-        if all("tokens" in condition.tensors for condition in conditions):
-            longest = max(condition.tensors["text"].shape[1] for condition in conditions)
-            conditions = [condition._padded(longest) for condition in conditions]
-        first = conditions[0].tensors
-        for other in conditions[1:]:
-            shapes = [{n: t.shape[1:] for n, t in c.tensors.items()} for c in (conditions[0], other)]
-            if shapes[0] != shapes[1]:
-                raise InputError(f"conditions of different shapes cannot share a call: {shapes[0]} and {shapes[1]}")
-        return Condition(**{name: torch.cat([c.tensors[name] for c in conditions]) for name in first})
-
-    def _padded(self, length: int) -> "Condition":
-        text = self.tensors["text"]
-        padded = torch.nn.functional.pad(text, (0, 0, 0, length - text.shape[1]))
-        return Condition(**{**self.tensors, "text": padded})
 
 
 class Denoiser(ABC):
@@ -193,9 +155,12 @@ class Denoiser(ABC):
             raise InputError(f"{len(condition)} conditions do not fit {rows} rows: give one, or one per row")
         with nullcontext() if grad else torch.no_grad():
             x = x.to(self.device)
-            with memory_needed(
-                f"the device has no memory for {rows} rows of {tuple(x.shape[1:])} in one call: "
-                "ask for fewer draws or prompts at a time"
+            with (
+                own_calls(),
+                memory_needed(
+                    f"the device has no memory for {rows} rows of {tuple(x.shape[1:])} in one call: "
+                    "ask for fewer draws or prompts at a time"
+                ),
             ):
                 raw = self.output(x.to(self.input_dtype), level.time, condition)
             prediction = Prediction.from_output(self.prediction_type, raw, x, level)
@@ -217,6 +182,7 @@ class CallableDenoiser(Denoiser):
         prediction_type: "epsilon", "v", "sample" or "flow".
         empty: The empty prompt's condition, (1, L, D).
         latent_shape: (C, H, W).
+        encode: encode(texts, P of them) -> (P, L, D) tensor or Condition of P rows; a Guard needs it to check texts.
         fingerprint: Identity of the weights. By default they are digested if fn is a torch module; otherwise what
             fn answers to a fixed question is.
     """
@@ -229,6 +195,7 @@ class CallableDenoiser(Denoiser):
         *,
         empty: Tensor,
         latent_shape: tuple[int, int, int],
+        encode: Callable[[list[str]], Condition | Tensor] | None = None,
         fingerprint: str | None = None,
     ):
         if prediction_type not in PREDICTION_TYPES:
@@ -238,7 +205,7 @@ class CallableDenoiser(Denoiser):
         self.fn = fn
         self.prediction_type = prediction_type
         self.levels = Levels(None if prediction_type == "flow" else torch.as_tensor(alphas_cumprod))
-        self.device = empty.device
+        self.device, self._encode = empty.device, encode
         self._empty, self._shape, self._fingerprint = Condition(text=empty), tuple(latent_shape), fingerprint
 
     def output(self, x: Tensor, time: Tensor, condition: Condition) -> Tensor:
@@ -252,6 +219,31 @@ class CallableDenoiser(Denoiser):
         if height is not None or width is not None:
             raise InputError("a CallableDenoiser has one latent shape: build another for another size")
         return self._shape  # type: ignore[return-value]
+
+    def encode(self, prompt: str | Sequence[str]) -> Condition:
+        """The condition of one or more prompts, one row each.
+
+        Raises:
+            InputError: No `encode` was given, it gave something else, or the prompts are none: see `texts_of`.
+        """
+        prompts = texts_of(prompt)
+        if self._encode is None:
+            raise InputError(
+                "this CallableDenoiser cannot read texts: give it encode=, a function from a list of P texts to a "
+                "(P, L, D) tensor, or ask Guard.judge about conditions"
+            )
+        found = self._encode(prompts)
+        if not isinstance(found, Condition | Tensor) or len(Condition.of(found)) != len(prompts):
+            raise InputError(f"encode= gives a tensor or Condition of one row per text, {len(prompts)} for this call")
+        return Condition.of(found)
+
+    def truncated(self, prompt: str) -> bool:
+        """False: what `encode` leaves out is not known."""
+        return False
+
+    def significance(self, prompt: str, spans: Sequence[Span], score: Score) -> list[float]:
+        """How much the score falls without each character range of the prompt; 0 where it does not."""
+        return span_drops(self.encode, prompt, spans, score)
 
     @cached_property
     def fingerprint(self) -> str:

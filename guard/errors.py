@@ -33,17 +33,35 @@ class MemorizationBlocked(CryptomnesiaError):
 
     def __init__(self, reports: "Sequence[MemorizationReport]"):
         self.reports = list(reports)
-        flagged = [i for i, report in enumerate(self.reports) if report.memorized]
-        self.report = self.reports[flagged[0]]
+        flagged = [report for report in self.reports if report.memorized]
+        self.report: MemorizationReport | None = flagged[0]
         # without the prompt: messages end up in logs
         super().__init__(
             f"blocked before the first step: {len(flagged)} of {len(self.reports)} images would likely recite training "
-            f"data (p = {self.report.p_value:.3g}): change the prompt, or choose the policy 'rewrite' or 'warn'"
+            f"data (p = {flagged[0].p_value:.3g}): change the prompt, or choose the policy 'rewrite' or 'warn'"
         )
+
+
+class UnverifiedBlocked(MemorizationBlocked):
+    """An image could not be checked, and `unverified="block"` lets no such image out.
+
+    Attributes:
+        reports: One per image of the call; empty if the call went round the guard.
+        report: The first without a verdict, or None.
+    """
+
+    def __init__(self, reports: "Sequence[MemorizationReport]", message: str):
+        self.reports = list(reports)
+        self.report = next((report for report in self.reports if not report.verified), None)
+        CryptomnesiaError.__init__(self, message)
 
 
 class MemorizationWarning(UserWarning):
     """An image was made although it likely recites training data, as the policy allows."""
+
+
+class UnverifiedWarning(UserWarning):
+    """An image was made that could not be checked, as `unverified="warn"` allows."""
 
 
 class NonFiniteError(CryptomnesiaError):

@@ -1,10 +1,38 @@
 """Files: read whole, bounded and regular only; written so that they are the old one or the new one, never half."""
 
 import os
+import re
 import secrets
 import stat
+import time
 from contextlib import suppress
 from pathlib import Path
+from typing import BinaryIO
+
+_TEMPORARY = re.compile(r"\.cryptomnesia-[0-9a-f]{16}\.tmp")
+_STALE = 24 * 3600  # seconds: no write takes so long
+_swept: set[str] = set()
+# names that Windows keeps for devices, whatever follows a dot
+_DEVICES = re.compile(r"(con|prn|aux|nul|con(in|out)\$|(com|lpt)[\d\u00b9\u00b2\u00b3])(\..*)?", re.IGNORECASE)
+_LONGEST = 200  # bytes of a name; file systems allow 255, endings included
+
+
+def require_file_name(name: str) -> str:
+    """The name, if every system can have a file of it, and it says what it seems to say.
+
+    Raises ValueError, which says in half a sentence what is wrong.
+    """
+    if not name or name != Path(name).name or name.startswith(".") or any(c in name for c in '\\/:*?"<>|'):
+        raise ValueError('it is empty, begins with a dot, or has a folder or one of :*?"<>| in it')
+    if not name.isprintable():
+        raise ValueError("it holds characters that cannot be seen")
+    if name != name.rstrip(". ") or name != name.lstrip():
+        raise ValueError("it begins or ends with a space, or ends with a dot")
+    if _DEVICES.fullmatch(name):
+        raise ValueError("Windows keeps it for a device")
+    if len(name.encode()) > _LONGEST:
+        raise ValueError(f"it has more than {_LONGEST} bytes")
+    return name
 
 
 def read_regular(path: Path, limit: int) -> bytes:
@@ -15,19 +43,25 @@ def read_regular(path: Path, limit: int) -> bytes:
         ValueError: It is larger than `limit` bytes or no regular file (a pipe may never end), or no file can have that
             name.
     """
+    with open_regular(path) as file:
+        data = file.read(limit + 1)
+    if len(data) > limit:
+        raise ValueError(f"it is larger than {size_text(limit)}")
+    return data
+
+
+def open_regular(path: str | Path) -> BinaryIO:
+    """A regular file, to be read. Raises as `read_regular`, whatever its size."""
     # a pipe must not keep us waiting, and what is checked must be what is read
     flags = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
     handle = os.open(path, flags)
     try:
         if not stat.S_ISREG(os.fstat(handle).st_mode):
             raise ValueError("it is no regular file: give the file itself")
-        with os.fdopen(handle, "rb", closefd=False) as file:
-            data = file.read(limit + 1)
-    finally:
+        return os.fdopen(handle, "rb")
+    except BaseException:
         os.close(handle)
-    if len(data) > limit:
-        raise ValueError(f"it is larger than {size_text(limit)}")
-    return data
+        raise
 
 
 def size_text(size: int) -> str:
@@ -45,6 +79,7 @@ def write_atomically(path: Path, data: bytes) -> None:
     Raises OSError (ValueError for a name that no file can have); an older file of that name is untouched then, and
     nothing half-written stays.
     """
+    _sweep(path.parent)
     # a short name of its own: the path's may already be as long as the file system allows
     temporary = path.parent / f".cryptomnesia-{secrets.token_hex(8)}.tmp"
     try:
@@ -53,6 +88,19 @@ def write_atomically(path: Path, data: bytes) -> None:
     except BaseException:
         remove(temporary)
         raise
+
+
+def _sweep(folder: Path) -> None:
+    """Removes what writers left in a folder that were killed, once per process; no file that may still be written."""
+    key = os.path.abspath(folder)
+    if key in _swept:
+        return
+    _swept.add(key)
+    with suppress(OSError, ValueError), os.scandir(folder) as entries:
+        for entry in entries:
+            ours = _TEMPORARY.fullmatch(entry.name) and entry.is_file(follow_symlinks=False)
+            if ours and time.time() - entry.stat(follow_symlinks=False).st_mtime > _STALE:
+                remove(Path(entry.path))
 
 
 def create(path: Path, data: bytes, mode: int) -> None:

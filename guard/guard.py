@@ -1,6 +1,7 @@
 """The two-line interface: a guard checks prompts on a model before anything is sampled, and mends them if asked to."""
 
 import threading
+import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from itertools import islice
@@ -12,11 +13,11 @@ from .adapters import to_denoiser
 from .calibration import Calibration
 from .calibration_misfit import binding_of
 from .denoiser import Condition
-from .errors import InputError, NotApplicable
+from .errors import InputError, NotApplicable, UnverifiedWarning
 from .generation.attach import attach, detach
-from .generation.first_step import PrivateDraws
 from .generation.request import Request
-from .generation.run import Run
+from .generation.run import Memory, Run
+from .generation.sentry import Sentry
 from .mitigation.mend import METHODS, mend
 from .mitigation.result import Mended, Method
 from .mitigation.rewrite import Rewriter
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 
 POLICIES = ("warn", "block", *METHODS)
 AUTO = "auto"
+UNVERIFIED = ("allow", "warn", "block")
 NO_CALIBRATION = "no calibration for this model: run `cryptomnesia calibrate`, or guard.calibrate() in Python"
 
 
@@ -41,7 +43,10 @@ class Guard:
         policy: What an attached guard does about images that are likely memorized. "warn": report and warn; "block":
             raise MemorizationBlocked; "rewrite": change words of the prompt; "embed": move its embedding; "reseed":
             start from another noise.
-        otherwise: "warn" or "block", where mending did not hold.
+        unverified: What an attached guard does about images that could not be checked, whose verdict is "uncalibrated"
+            or "not applicable". "allow": report; "warn": report and warn; "block": raise UnverifiedBlocked, before the
+            first step where that can be known by then. By default "block" under the policy "block", else "warn".
+        otherwise: "warn" or "block", where mending did not hold; it does not change what `unverified` is.
         rewriter: For "rewrite": gives whole prompts to try first, e.g. by a language model.
         words: For "rewrite": a word list, one word per line, in place of the package's.
         seed: Of the private noise of attached checks and of mitigations.
@@ -57,6 +62,7 @@ class Guard:
         calibration: Calibration | str | Path | None = None,
         policy: str = "warn",
         *,
+        unverified: str | None = None,
         otherwise: str = "warn",
         rewriter: Rewriter | None = None,
         words: str | Path | None = None,
@@ -66,6 +72,10 @@ class Guard:
             raise InputError(f"unknown policy {policy!r}: use one of {', '.join(POLICIES)}")
         if otherwise not in ("warn", "block"):
             raise InputError(f"otherwise is 'warn' or 'block', where mending did not hold, not {otherwise!r}")
+        if unverified not in (None, *UNVERIFIED):
+            raise InputError(
+                f"unverified is one of {', '.join(UNVERIFIED)}, for what could not be checked, not {unverified!r}"
+            )
         self.denoiser: Any = to_denoiser(pipe_or_denoiser)
         self._auto = isinstance(calibration, str) and calibration == AUTO  # looked up at every check
         self.why_uncalibrated: str | None = None  # for reports, where the cause is known
@@ -78,7 +88,9 @@ class Guard:
             )
         self.policy, self.otherwise, self.seed = policy, otherwise, seed
         self.rewriter, self.words = rewriter, None if words is None else Path(words)
-        self._lock, self._users, self._private = threading.RLock(), 0, PrivateDraws()
+        self.unverified = unverified or ("block" if policy == "block" else "warn")
+        self._lock, self._users, self._blocks = threading.RLock(), 0, 0
+        self._memory, self._sentry = Memory(), Sentry(self.unverified)
 
     # --- checking ---
 
@@ -240,39 +252,63 @@ class Guard:
         """Checks every call of the pipeline from now on, until `detach`; may be nested.
 
         Images that are not flagged come out bit-identical. The pipeline's output carries `memorization`, a list of one
-        report per image. Calls are made one after the other, whatever thread they come from.
+        report per image. Calls are made one after the other, whatever thread they come from. Calls that go round the
+        guard, e.g. of a copy of the pipeline, are treated as `unverified` says; docs/what-a-guard-sees.md lists them.
 
         Raises:
             InputError: The guard was made of a bare Denoiser, or another guard is attached to the pipeline.
         """
-        pipe = getattr(self.denoiser, "pipe", None)
-        if pipe is None:
-            raise InputError("only a pipeline can be guarded while it samples: make the guard of one, or use check()")
         with self._lock:
-            if not self._users:
-                attach(pipe, self._call)
+            self._put_on()
             self._users += 1
 
     def detach(self) -> None:
-        """The pipeline is as it was before `attach`; does nothing if the guard is not attached."""
+        """Undoes one `attach`; the pipeline is as before once all are undone, and all `attached` blocks left.
+
+        Does nothing without an `attach`, and warns where the guard stays attached then.
+        """
         with self._lock:
-            self._users = max(0, self._users - 1)
-            if not self._users:
-                detach(getattr(self.denoiser, "pipe", None), self._call)
+            if self._users:
+                self._users -= 1
+            elif self._blocks:
+                warnings.warn(
+                    "detach() without attach(): the guard stays attached until its `with` block ends",
+                    UnverifiedWarning,
+                    stacklevel=2,
+                )
+            self._take_off()
 
     @contextmanager
     def attached(self) -> Iterator["Guard"]:
         """`with guard.attached(): out = pipe(prompt)`; detached at the end, whatever happens. See `attach`."""
-        self.attach()
+        with self._lock:
+            self._put_on()
+            self._blocks += 1
         try:
             yield self
         finally:
-            self.detach()
+            with self._lock:
+                self._blocks -= 1
+                self._take_off()
+
+    def _put_on(self) -> None:
+        pipe = getattr(self.denoiser, "pipe", None)
+        if pipe is None:
+            raise InputError("only a pipeline can be guarded while it samples: make the guard of one, or use check()")
+        if not self._users + self._blocks:
+            attach(pipe, self._call)
+            self._sentry.watch(self.denoiser.network)
+
+    def _take_off(self) -> None:
+        if not self._users + self._blocks:
+            detach(getattr(self.denoiser, "pipe", None), self._call)
+            self._sentry.leave()
 
     def _call(self, call: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         with self._lock:
+            self._sentry.watch(self.denoiser.network)
             request = Request.read(call, self.denoiser.pipe, args, kwargs)
-            return Run(self, call, request, self._private).output()
+            return Run(self, call, request, self._memory, self._sentry).output()
 
     def mend(
         self,
@@ -402,6 +438,9 @@ class Guard:
         **options: Any,
     ) -> Path:
         """Saves an image of the pipeline with a sidecar that tells how it was made and what the report says.
+
+        What a guarded call made needs no more than the report: seed, negative prompt and settings are those that the
+        guard saw. What is given here comes before that; what nobody knows is null, with the reason.
 
         Args:
             image: A Pillow image, or an array or tensor (H, W, 3), uint8 or float in [0, 1].

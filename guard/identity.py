@@ -13,15 +13,15 @@ from torch import Tensor
 TEXTS = (
     "A photograph of an astronaut riding a horse",
     "the quick brown fox jumps over 13 lazy dogs, then rests",
-    "Baroque hyperrealism; unrecognizably iridescent jellyfish by the harbour of Reykjavik",
+    "Baroque hyperrealism; unrecognizably iridescent jellyfish by the harbour",
 )
 # by the number of words that a text encoder knows: what its own tokenizer makes of these texts
 _USUAL = {
-    49408: "7b02e75ffbf5e3ef4e7ceca83fcaa63da19dd6c507988a5f84704cf2637f2b69",  # CLIP
-    32128: "4017b56c59fd532b95da108b35eb6d3c0f96c9bf42174b96bb6f085957fa221e",  # T5
-    1182: "a9320fd11bbcc037517249544c3a1ed18532cd12043a34898b2b8ecaa3caf797",  # the built-in model
+    49408: "095fdf5a3be4039aa27976ef201a94e6055dd97e1e194ea90af6ea5e4b14ec35",  # CLIP
+    32128: "be363d59d70ceb4de732e6840f2f32f03b1a34b2992822394d0b9f303e4664cb",  # T5
+    1182: "fbaee46225c570132a7ce3c6ec913cbc355dea285df9877e60a7e572a281292d",  # the built-in model
 }
-_SIMPLE = (str, int, float, complex, bytes, torch.dtype, torch.device, type(None))
+_SIMPLE = str | int | float | complex | bytes | torch.dtype | torch.device | None
 
 
 def fingerprint(weights: Iterable[Tensor], *settings: object, samples: int = 4096) -> str:
@@ -70,10 +70,8 @@ def schedule_settings(alphas_cumprod: Tensor | None) -> list[str]:
     values = alphas_cumprod.detach().double().cpu()
     if any(len(values) == len(usual) and torch.allclose(values, usual, rtol=1e-3, atol=1e-6) for usual in _schedules()):
         return []
-    return [
-        "schedule "
-        + " ".join(f"{value:.3g}" for value in [*values[:: max(1, len(values) // 16)].tolist(), values[-1].item()])
-    ]
+    places = torch.linspace(0, len(values) - 1, 17).long()
+    return [" ".join(["schedule", *(f"{value:.3g}" for value in values[places].tolist())])]
 
 
 @cache
@@ -81,6 +79,13 @@ def _schedules() -> list[Tensor]:
     """alphas_cumprod of Stable Diffusion, and of DDPM as PixArt has it."""
     betas = torch.linspace(0.00085**0.5, 0.012**0.5, 1000, dtype=torch.float64) ** 2
     return [(1 - b).cumprod(0) for b in (betas, torch.linspace(1e-4, 0.02, 1000, dtype=torch.float64))]
+
+
+def origin(value: Any) -> str:
+    """The module in which a function's code or an object's class lies, whatever a wrapper says of itself."""
+    function = getattr(value, "__func__", value.func if isinstance(value, partial) else value)
+    names = getattr(function, "__globals__", None)
+    return str(getattr(function, "__module__", "") if names is None else names.get("__name__", ""))
 
 
 def describe(value: Any, depth: int = 4) -> str:
@@ -106,7 +111,7 @@ def describe(value: Any, depth: int = 4) -> str:
         return f"{describe(value.__func__, depth - 1)} of {describe(value.__self__, depth - 1)}"
     if isinstance(value, FunctionType):
         held = [cell.cell_contents for cell in value.__closure__ or () if _is_filled(cell)]
-        inner = [*(value.__defaults__ or ()), *(value.__kwdefaults__ or {}).values(), *held]
+        inner = [*(value.__defaults__ or ()), *(value.__kwdefaults__ or {}).values(), *held, *_globals_of(value)]
         return " ".join([_name(value), _code(value.__code__), *(describe(part, depth - 1) for part in inner)])
     if isinstance(value, type) or not hasattr(value, "__dict__"):
         return _name(value)
@@ -133,6 +138,13 @@ def _is_filled(cell: Any) -> bool:
         return cell.cell_contents is not None
     except ValueError:  # not assigned yet
         return False
+
+
+def _globals_of(function: FunctionType) -> list[Any]:
+    """Numbers, texts, tensors and functions of its own module that a function reads there."""
+    named = [function.__globals__[name] for name in function.__code__.co_names if name in function.__globals__]
+    own = [part for part in named if isinstance(part, FunctionType) and part.__module__ == function.__module__]
+    return [part for part in named if isinstance(part, _SIMPLE | Tensor)] + own
 
 
 def _code(code: CodeType) -> str:

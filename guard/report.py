@@ -30,6 +30,25 @@ class RegionReport:
 
 
 @dataclass(frozen=True)
+class CallReport:
+    """How a guarded call made one image, as far as the guard saw it.
+
+    Attributes:
+        seed: That of the image's generator; None where it would not make the image again.
+        no_seed: Why there is none, or None.
+        negative: The negative prompt, or None.
+        scheduler: Its class.
+        settings: Numbers and switches of the call by name: steps, guidance_scale, height, width, and what was given.
+    """
+
+    seed: int | None
+    no_seed: str | None
+    negative: str | None
+    scheduler: str
+    settings: dict[str, int | float | bool | str]
+
+
+@dataclass(frozen=True)
 class MemorizationReport:
     """Result of checking one prompt, or one image that is about to be sampled.
 
@@ -49,6 +68,7 @@ class MemorizationReport:
         calibration_id: Digest of the calibration, or None.
         mitigation: What was tried to mend it, or None. The verdict is that of what is sampled in the end.
         region: Where the image is recited, if that was looked at.
+        call: How the image was made, if a guarded call made it.
     """
 
     prompt: str | None
@@ -67,6 +87,12 @@ class MemorizationReport:
     calibration_id: str | None
     mitigation: "Mitigation | None" = None
     region: RegionReport | None = None
+    call: CallReport | None = None
+
+    @property
+    def verified(self) -> bool:
+        """Whether there is a verdict, be it "memorized" or "clear"."""
+        return self.verdict in ("memorized", "clear")
 
     @property
     def memorized(self) -> bool:
@@ -74,5 +100,8 @@ class MemorizationReport:
         return self.verdict == "memorized"
 
     def to_dict(self) -> dict[str, Any]:
-        """For JSON; the seed is a string, since readers of JSON lose large integers."""
-        return asdict(self) | {"seed": str(self.seed)}
+        """For JSON; seeds are strings, since readers of JSON lose large integers."""
+        found: dict[str, Any] = asdict(self) | {"seed": str(self.seed)}
+        if self.call is not None and self.call.seed is not None:
+            found["call"]["seed"] = str(self.call.seed)
+        return found

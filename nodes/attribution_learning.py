@@ -60,8 +60,8 @@ def learned(
     if key not in _learned:
         images = {one.candidate.name: one.images for one in known}
         shown = None if silent else {one.candidate.name: one.prompts for one in known}
-        texts = {"prompts": shown if prompted else None, "subjects": shown}
-        made = calibrate_attribution(images, candidates, **texts, alpha=alpha, progress=progress)
+        texts = shown if prompted else None
+        made = calibrate_attribution(images, candidates, prompts=texts, subjects=shown, alpha=alpha, progress=progress)
         while len(_learned) >= MOST:
             _learned.pop(next(iter(_learned)))
         _learned[key] = made

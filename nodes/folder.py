@@ -6,9 +6,10 @@ from pathlib import Path
 import folder_paths
 
 from ..guard.errors import InputError
+from ..guard.files import require_file_name
+from ..guard.printable import printable
 
 FOLDER = "cryptomnesia"
-LONGEST = 200  # bytes of a name; file systems allow 255, endings included
 
 
 def register() -> None:
@@ -43,10 +44,12 @@ def new_file(name: str, ending: str) -> Path:
 
     Raises InputError for what is no plain file name.
     """
-    plain = name.strip().removesuffix(ending)
-    odd = plain.startswith(".") or any(c in plain for c in '\\/:*?"<>|\0') or len(plain.encode()) > LONGEST
-    if not plain or plain != Path(plain).name or odd:
-        raise InputError(f"{name[:80]!r} is no file name: give letters, digits, spaces and dashes, without folders")
+    try:
+        plain = require_file_name(name.strip().removesuffix(ending))
+    except ValueError as error:
+        raise InputError(
+            f'"{printable(name, 80)}" is no file name, since {error}: give letters, digits, spaces and dashes'
+        ) from error
     place = Path(folder_paths.get_folder_paths(FOLDER)[0])
     place.mkdir(parents=True, exist_ok=True)
     return place / f"{plain}{ending}"

@@ -12,6 +12,7 @@ from comfy_api.latest import io, ui
 from PIL.PngImagePlugin import PngInfo
 
 from ..guard.errors import CryptomnesiaError, InputError
+from ..guard.printable import printable
 from ..guard.sidecar import save, sidecar_path
 from .generation import generation
 from .inputs import MOST
@@ -134,6 +135,8 @@ def _per_image(findings: list[Any], count: int) -> list[list[Any]]:
 
 def _place(prefix: str, output: str, width: int, height: int) -> tuple[str, str, int, str, str]:
     """ComfyUI's own choice of folder, name and counter; it raises a bare Exception for folders outside."""
+    if not prefix.isprintable():
+        raise InputError(f'"{printable(prefix, 80)}" holds characters that cannot be seen: give another name')
     try:
         inside = Path(output, Path(prefix).parent).resolve().is_relative_to(Path(output).resolve())
         if inside:

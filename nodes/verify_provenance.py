@@ -35,7 +35,9 @@ class VerifyProvenance(io.ComfyNode):
                 io.Combo.Input("folder", options=PLACES, tooltip="Which of ComfyUI's folders they are in."),
             ],
             outputs=[
-                io.Boolean.Output(display_name="intact", tooltip="True if every image is as its sidecar says."),
+                io.Boolean.Output(
+                    display_name="matches", tooltip="True if every image and its files are as its sidecar says."
+                ),
                 io.String.Output(display_name="text", tooltip="What holds and what does not, in plain words."),
             ],
             is_output_node=True,
@@ -52,8 +54,9 @@ class VerifyProvenance(io.ComfyNode):
         if not names:
             raise InputError("no file was named: give the path of an image, or connect Save Image with Provenance")
         found = [verify(_inside(name, folder)) for name in names]
-        text = "\n\n".join("\n".join([f"{name}:", *result.lines]) for name, result in zip(names, found, strict=True))
-        return io.NodeOutput(all(result.intact for result in found), text, ui={"text": [text]})
+        shown = zip(names, found, strict=True)
+        text = "\n\n".join("\n".join([f"{name}: {result.headline}", *result.lines]) for name, result in shown)
+        return io.NodeOutput(all(result.matches for result in found), text, ui={"text": [text]})
 
 
 def _inside(name: str, folder: str) -> Path:

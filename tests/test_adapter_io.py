@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from cryptomnesia import Guard
 from cryptomnesia.adapters import to_denoiser
 from cryptomnesia.errors import InputError
 
@@ -136,3 +137,14 @@ def test_sdxl_takes_zeros_for_the_empty_prompt_where_its_pipeline_does():
     assert all((tensor == 0).all() for tensor in to_denoiser(pipe).empty.tensors.values())
     pipe.register_to_config(force_zeros_for_empty_prompt=False)
     assert any((tensor != 0).any() for tensor in to_denoiser(pipe).empty.tensors.values())
+
+
+@pytest.mark.parametrize(("family", "channels"), [("sd1", 9), ("sd1", 8), ("sd1", 7), ("sdxl", 9), ("flux", 96)])
+def test_networks_that_start_from_an_image_are_told_in_one_line(family, channels):
+    pipe = build(family)
+    network = pipe.unet if hasattr(pipe, "unet") else pipe.transformer
+    network.register_to_config(in_channels=channels)
+    for ask in (lambda: to_denoiser(pipe).latent_shape(), lambda: Guard(pipe).check("a cat")):
+        with pytest.raises(InputError, match=r"takes \d+ channels and the autoencoder makes 4: .*inpainting") as caught:
+            ask()
+        assert str(caught.value).isprintable()

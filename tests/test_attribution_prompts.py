@@ -1,6 +1,7 @@
 """What images say about their prompts, and what is not believed."""
 
 import json
+import os
 
 import pytest
 from PIL import Image, PngImagePlugin
@@ -83,7 +84,9 @@ def test_no_image_and_hostile_files(tmp_path):
     (tmp_path / "a.png.cryptomnesia.json").write_text('{"predicate": []}')
     (tmp_path / "images.json").write_text("[1]")
     assert recorded_prompt(tmp_path / "a.png") is None
-    assert recorded_prompt(tmp_path / "nowhere.png") is None
+    os.mkfifo(tmp_path / "pipe.png")
+    for name in ("nowhere.png", "pipe.png", "."):
+        assert recorded_prompt(tmp_path / name) is None
     assert recorded_prompt(object()) is None
 
 

@@ -86,7 +86,7 @@ def test_broken_images_are_rejects_and_others_keep_their_row(folder):
     assert all(reject.reason and "\n" not in reject.reason for reject in rejects)
     names = [record["path"] for record in records]
     assert "clear.png" in names and "tiny.webp" in names and len(names) == 8
-    assert all((record["sidecar"], record["intact"]) == ("missing", False) for record in records)
+    assert all((record["sidecar"], record["matches"]) == ("missing", False) for record in records)
     assert {record.get("made_by") for record in records} == {None}
 
 
@@ -98,9 +98,9 @@ def test_sidecars_are_verified(tmp_path):
     records, rejects = worked(job(tmp_path))
     found = {record["path"]: record for record in records}
     assert not rejects
-    assert found["intact.png"]["intact"] and found["intact.png"]["claimed_verdict"] == "memorized"
+    assert found["intact.png"]["matches"] and found["intact.png"]["claimed_verdict"] == "memorized"
     assert (found["changed.png"]["file"], found["changed.png"]["pixels"]) == ("changed", "changed")
-    assert found["odd.png"]["sidecar"] == "malformed" and not found["odd.png"]["intact"]
+    assert found["odd.png"]["sidecar"] == "malformed" and not found["odd.png"]["matches"]
 
 
 def test_attribution_is_that_of_the_public_function(folder, known):
@@ -111,7 +111,7 @@ def test_attribution_is_that_of_the_public_function(folder, known):
             assert record.get("made_by") is None and record["note"]
             continue
         (expected,) = attribute([folder / record["path"]], pool, learned)
-        assert record["made_by"] == expected.decision
+        assert record["made_by"] == expected.decision and record["note"] == (" ".join(expected.warnings) or None)
         assert record["made_by_p_value"] == pytest.approx(expected.p_value, abs=1e-5)
         assert record["made_by_probability"] == pytest.approx(expected.probabilities[expected.decision], abs=1e-5)
     assert {record["made_by"] for record in records if record["path"].startswith("ada")} == {"ada"}

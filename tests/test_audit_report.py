@@ -187,7 +187,7 @@ def image_record(row, path, **answers):
     empty |= {
         "nearest_signature": None,
         "signature_distance": None,
-        "intact": False,
+        "matches": False,
         "model": None,
         "calibration": None,
     }
@@ -198,7 +198,7 @@ def image_record(row, path, **answers):
 def test_images_are_shown_oddest_first(tmp_path):
     (tmp_path / "set <1>").mkdir()
     Image.fromarray(np.full((600, 400, 3), 99, np.uint8)).save(tmp_path / "set <1>" / "a.png")
-    fits = {"sidecar": "found", "file": "intact", "pixels": "same"}
+    fits = {"sidecar": "found", "file": "same", "pixels": "same"}
     rows = [
         image_record(0, "z.png"),
         image_record(1, "gone.png", made_by="demo", made_by_p_value=0.4, made_by_probability=0.9),

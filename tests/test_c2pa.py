@@ -1,15 +1,19 @@
 """The signed sidecar: what it proves, and that it never takes a change for good."""
 
+import datetime
 import json
 import shutil
 import sys
 from pathlib import Path
 
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
 from PIL import Image
 
 from cryptomnesia.errors import SidecarError
-from cryptomnesia.sidecar import c2pa_path, load_signer, new_chain, sidecar_path, verify, write_sidecar
+from cryptomnesia.sidecar import c2pa_path, certificates, load_signer, new_chain, sidecar_path, verify, write_sidecar
 from cryptomnesia.sidecar.c2pa import LABEL, read, safe, sign
 from cryptomnesia.sidecar.keys import CERTIFICATE, KEY, Signer
 
@@ -45,14 +49,14 @@ def text(found):
 
 def test_an_unknown_signer_is_not_invalid(image):
     found = verify(image)
-    assert found.intact and (found.signature, found.agreement) == ("valid, signer unknown", "same")
+    assert found.matches and (found.signature, found.agreement) == ("valid, signer unknown", "same")
     assert "a signer you have not said you trust, who goes by someone" in text(found)
     assert "not signed" not in text(found) and "invalid" not in text(found)
 
 
 def test_a_trusted_signer(image, chain):
     found = verify(image, trust=[chain.root])
-    assert found.intact and (found.signature, found.agreement) == ("trusted", "same")
+    assert found.matches and (found.signature, found.agreement) == ("trusted", "same")
     assert "by someone, whom you trust" in text(found)
 
 
@@ -103,14 +107,14 @@ def test_an_edited_sidecar_is_found(image, chain, trusting):
         before = sidecar_path(image).read_bytes()
         edit(image, change)
         found = verify(image, trust=trust)
-        assert found.sidecar == "found" and not found.intact and found.agreement == "differs"
+        assert found.sidecar == "found" and not found.matches and found.agreement == "differs"
         assert "does not say what was signed" in text(found)
         sidecar_path(image).write_bytes(before)
 
 
 def test_layout_is_no_edit(image):
     sidecar_path(image).write_text(json.dumps(document(image), sort_keys=True))
-    assert verify(image).intact
+    assert verify(image).matches
 
 
 def test_a_changed_image_is_found(image, chain):
@@ -128,7 +132,7 @@ def test_a_consistent_forgery_is_found(tmp_path, image):
     write_sidecar(image, None, GENERATION)
     c2pa_path(image).write_bytes(signed)
     found = verify(image)
-    assert found.file == "intact" and not found.intact
+    assert found.file == "same" and not found.matches
     assert (found.signature, found.agreement) == ("invalid", "differs")
 
 
@@ -142,7 +146,7 @@ def test_a_signature_over_something_else_covers_nothing(image, signer):
     finally:
         module.LABEL = label
     found = verify(image)
-    assert found.signature == "valid, signer unknown" and found.agreement == "differs" and not found.intact
+    assert found.signature == "valid, signer unknown" and found.agreement == "differs" and not found.matches
     assert "does not cover the sidecar" in text(found)
 
 
@@ -151,7 +155,7 @@ def test_damaged_manifests_are_invalid(image):
     for data in (b"", b"junk", whole[:-1], whole[: len(whole) // 2], image.read_bytes(), whole[::-1]):
         c2pa_path(image).write_bytes(data)
         found = verify(image)
-        assert not found.intact and found.signature == "invalid"
+        assert not found.matches and found.signature == "invalid"
 
 
 def test_every_changed_byte_of_the_claim_is_found(image):
@@ -185,7 +189,7 @@ def test_without_c2pa_the_json_sidecar_is_written_and_the_error_says_so(tmp_path
     with pytest.raises(SidecarError, match=r"was saved, .*signature was not: .*cryptomnesia\[c2pa\]"):
         saved(tmp_path, c2pa=signer)
     assert sorted(p.name for p in tmp_path.iterdir()) == ["image.png", "image.png.cryptomnesia.json"]
-    assert verify(tmp_path / "image.png").intact
+    assert verify(tmp_path / "image.png").matches
 
 
 def test_true_takes_the_signer_of_the_environment(tmp_path, chain, monkeypatch):
@@ -199,7 +203,7 @@ def test_true_takes_the_signer_of_the_environment(tmp_path, chain, monkeypatch):
 
 def test_saving_again_without_a_signature_removes_the_old_one(image):
     saved(image.parent, seed=3)
-    assert verify(image).intact and not c2pa_path(image).exists()
+    assert verify(image).matches and not c2pa_path(image).exists()
 
 
 def test_a_moved_sidecar_brings_its_signature(image, tmp_path):
@@ -207,7 +211,7 @@ def test_a_moved_sidecar_brings_its_signature(image, tmp_path):
     for path in (sidecar_path(image), c2pa_path(image)):
         shutil.move(path, tmp_path / "else" / path.name)
     found = verify(image, tmp_path / "else" / sidecar_path(image).name)
-    assert found.intact and found.signature == "valid, signer unknown"
+    assert found.matches and found.signature == "valid, signer unknown"
 
 
 def test_no_key_anywhere(image, chain):
@@ -231,8 +235,48 @@ def test_what_is_trusted_must_be_a_certificate(image, chain, tmp_path):
             verify(image, trust=[path])
 
 
+def issued(days_from, days_to, key=None):
+    """A self-signed certificate as PEM, valid between these days from now."""
+    now = datetime.datetime.now(datetime.timezone.utc)
+    key = key or ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "someone root")])
+    first, last = (now + datetime.timedelta(days=days) for days in (days_from, days_to))
+    return (
+        x509.CertificateBuilder(name, name, key.public_key(), 1, first, last)
+        .sign(key, hashes.SHA256())
+        .public_bytes(serialization.Encoding.PEM)
+    )
+
+
+def test_expired_roots_are_not_trusted(image, chain, tmp_path):
+    place = tmp_path / "root.pem"
+    for days, words in (((-9, -1), "has expired"), ((1, 9), "is not valid yet")):
+        place.write_bytes(issued(*days))
+        with pytest.raises(SidecarError, match=f"{words}, so it is not trusted"):
+            verify(image, trust=[place])
+    place.write_bytes(issued(-9, -1) + chain.root.read_bytes())  # a bundle may hold old ones, too
+    assert verify(image, trust=[place]).result == "intact"
+
+
+def test_a_root_that_expires_is_not_trusted_any_more(tmp_path, monkeypatch):
+    """A whole chain that was good when the image was signed."""
+    now = datetime.datetime.now(datetime.timezone.utc)
+
+    class Later(datetime.datetime):
+        @classmethod
+        def now(cls, tz=None):
+            return now + datetime.timedelta(days=365 * 11)
+
+    chain = new_chain(tmp_path / "mine")
+    image = saved(tmp_path, c2pa=load_signer(chain.certificate, chain.key))
+    assert verify(image, trust=[chain.root]).result == "intact"
+    monkeypatch.setattr(certificates.datetime, "datetime", Later)
+    with pytest.raises(SidecarError, match="has expired"):
+        verify(image, trust=[chain.root])
+
+
 def test_a_missing_sidecar_does_not_hide_the_signature(image):
     sidecar_path(image).unlink()
     found = verify(image)
-    assert (found.sidecar, found.signature, found.intact) == ("missing", "valid, signer unknown", False)
+    assert (found.sidecar, found.signature, found.matches) == ("missing", "valid, signer unknown", False)
     assert REPORT.prompt not in text(found)

@@ -7,6 +7,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from cryptomnesia import Guard
+from cryptomnesia.adapters import to_denoiser
 from cryptomnesia.denoiser import (
     PREDICTION_TYPES,
     CallableDenoiser,
@@ -20,6 +22,7 @@ from cryptomnesia.denoiser import (
 from cryptomnesia.errors import InputError, NonFiniteError
 
 from . import gaussian
+from .pipelines import build
 
 SHAPE = (4, 8, 8)
 EMPTY = torch.zeros(1, 3, 5)
@@ -247,3 +250,65 @@ def test_a_function_is_known_by_its_answers():
     assert perfect("epsilon").fingerprint == perfect("epsilon").fingerprint != perfect("v").fingerprint
     named = CallableDenoiser(torch.sin, gaussian.ABAR, empty=EMPTY, latent_shape=SHAPE, fingerprint="mine")
     assert named.fingerprint == "mine"
+
+
+# --- texts ---
+
+
+def readable(encode=lambda texts: torch.tensor([[[float(len(text))] * 5] * 3 for text in texts]), **options):
+    def network(x, t, condition):
+        return x * 0.9 + condition[:, :1, :1, None] * 0.01
+
+    return CallableDenoiser(network, gaussian.ABAR, empty=EMPTY, latent_shape=SHAPE, encode=encode, **options)
+
+
+def test_a_guard_of_a_function_checks_texts_when_it_is_told_how_to_read_them():
+    guard = Guard(readable())
+    report = guard.check("a cat")
+    assert report.verdict == "uncalibrated" and report.note is None and report.score > 0
+    assert guard.check("a cat on a mat").score > report.score
+    as_condition = Guard(readable(lambda texts: Condition(text=readable().encode(texts).tensors["text"])))
+    assert as_condition.check("a cat").score == report.score
+    assert readable().significance("a cat", [(0, 1)], lambda c, grad: c.tensors["text"].sum((1, 2))) == [30.0]
+
+
+def test_without_that_it_says_so_in_one_line():
+    with pytest.raises(InputError, match="cannot read texts: give it encode=") as caught:
+        Guard(readable(None)).check("a cat")
+    assert "\n" not in str(caught.value)
+    noise = torch.randn(1, 3, 5, generator=torch.Generator().manual_seed(0))
+    assert Guard(readable(None)).judge([None], Condition(text=noise))[0].verdict == "uncalibrated"
+
+
+@pytest.mark.parametrize("wrong", [None, "text", torch.zeros(2, 3, 5), [torch.zeros(1, 3, 5)]])
+def test_an_encoder_that_gives_something_else_is_told(wrong):
+    with pytest.raises(InputError, match="one row per text, 1 for this call"):
+        readable(lambda texts: wrong).encode("a cat")
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        *(("\ud800", "not valid Unicode"), ("a cat \udcff", "not valid Unicode"), ("a\0cat", "NUL"), ("\0", "NUL")),
+        *(("\x01\x1b\x7f", "no character that can be seen"), ("\n\t", "no character that can be seen")),
+        *(
+            ("\u200b\u202e", "no character"),
+            ("a" * 20_001, "20001 characters"),
+            ("a cat " * 400_000, "2400000 characters"),
+        ),
+    ],
+)
+def test_what_is_no_prompt_is_told_in_one_line_and_never_reaches_a_tokenizer(text, reason):
+    pipe = build("sd1")
+    for denoiser in (readable(lambda texts: pytest.fail("was read")), to_denoiser(pipe)):
+        for asked, which in ((text, "the prompt "), (["a cat", text], "prompt 2 of 2 ")):
+            with pytest.raises(InputError) as caught:
+                denoiser.encode(asked)
+            message = str(caught.value)
+            assert message.startswith(which) and reason in message and message.isprintable() and len(message) < 200
+    assert to_denoiser(pipe).truncated("a cat " * 400_000)
+
+
+@pytest.mark.parametrize("text", ["", "  ", "a\ncat\t\x1b", "猫 🐈\u200d", "a" * 20_000])
+def test_odd_texts_are_prompts(text):
+    assert len(readable().encode(text)) == 1

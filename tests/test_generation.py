@@ -18,7 +18,7 @@ from diffusers import (
 
 from cryptomnesia import Guard
 from cryptomnesia.denoiser import Condition
-from cryptomnesia.errors import MemorizationWarning
+from cryptomnesia.errors import MemorizationWarning, UnverifiedBlocked, UnverifiedWarning
 from cryptomnesia.signals.guidance import Guidance
 from cryptomnesia.signals.memorization import derived_seed, draw_noise, memorization_score
 
@@ -39,6 +39,7 @@ from .pipelines import build
 from .recording import network_of
 
 quiet = pytest.mark.filterwarnings("ignore::cryptomnesia.errors.MemorizationWarning")
+pytestmark = pytest.mark.filterwarnings("ignore::cryptomnesia.errors.UnverifiedWarning")
 
 
 def report_of(guard, *args, **options):
@@ -121,7 +122,7 @@ def test_user_callbacks_see_every_step():
 
 def test_objects_made_from_the_guarded_class_are_not_guarded():
     pipe = build("sd1")
-    with Guard(pipe, flags_all("sd1"), "block").attached():
+    with Guard(pipe, flags_all("sd1"), "block", unverified="allow").attached():
         other = type(pipe)(**pipe.components, requires_safety_checker=False)
         assert not hasattr(call(other), "memorization")
 
@@ -241,12 +242,14 @@ def test_a_warning_points_at_the_call_without_the_prompt():
 )
 def test_calls_that_cannot_be_judged_say_why_and_are_made(family, options, reason):
     expected, pipe = call(build(family), **options).images, build(family)
-    # the strictest policy, since none may act without a verdict
-    with Guard(pipe, flags_all(family), "block").attached():
+    with Guard(pipe, flags_all(family)).attached(), pytest.warns(UnverifiedWarning, match=reason):
         out = call(pipe, **options)
     report = out.memorization[0]
     assert report.verdict == "not applicable" and reason in report.reason and report.score is None
     assert torch.equal(out.images, expected)
+    with Guard(pipe, flags_all(family), "block").attached(), pytest.raises(UnverifiedBlocked, match=reason) as caught:
+        call(pipe, **options)
+    assert caught.value.report.reason == report.reason
 
 
 @pytest.mark.parametrize(
@@ -262,7 +265,7 @@ def test_image_to_image_is_not_judged(family, kind):
     size = {"height": 16, "width": 16} if family == "sd3" else {}
     pipe = kind(**build(family).components, **extra)
     image = torch.zeros(1, 3, 16, 16)
-    with Guard(pipe, flags_all(family), "block").attached():
+    with Guard(pipe, flags_all(family), "block", unverified="allow").attached():
         out = pipe("a cat", image=image, num_inference_steps=4, strength=0.5, output_type="pt", **size)
     assert out.memorization[0].verdict == "not applicable" and "starts from an image" in out.memorization[0].reason
 
@@ -279,7 +282,7 @@ def test_without_a_fitting_calibration_there_is_a_score_only():
     report = report_of(Guard(pipe))
     assert (report.verdict, report.p_value, report.score) == ("uncalibrated", None, report.iso)
     assert "cryptomnesia calibrate" in report.reason
-    guard = Guard(pipe, flags_all("sd1"), "block")
+    guard = Guard(pipe, flags_all("sd1"), "block", unverified="allow")
     report = report_of(guard, width=24)
     assert report.verdict == "uncalibrated" and "latent size" in report.reason
     # as peft's LoRA layers look

@@ -6,13 +6,16 @@ import pytest
 import torch
 
 from cryptomnesia import Guard
-from cryptomnesia.errors import OutOfMemory
+from cryptomnesia.errors import OutOfMemory, UnverifiedBlocked
 
 from .guarded import attached, calibration, call, flags_all
 from .pipelines import build
 from .recording import network_of
 
-pytestmark = pytest.mark.filterwarnings("ignore::cryptomnesia.errors.MemorizationWarning")
+pytestmark = [
+    pytest.mark.filterwarnings("ignore::cryptomnesia.errors.MemorizationWarning"),
+    pytest.mark.filterwarnings("ignore::cryptomnesia.errors.UnverifiedWarning"),
+]
 every_method = pytest.mark.parametrize("policy", ["rewrite", "embed", "reseed"])
 
 
@@ -58,8 +61,12 @@ def test_mitigations_go_one_by_one_when_memory_is_short(policy):
     assert about.score_before == pytest.approx(expected.memorization[0].mitigation.score_before, abs=1e-3)
 
 
-def test_without_memory_for_the_check_there_is_no_verdict_but_an_image():
+def test_without_memory_for_the_check_there_is_no_verdict_but_an_image_unless_blocked():
     guard = Guard(build("sd1"), flags_all("sd1"), "block")
+    guard.denoiser.output = out_of(0, guard.denoiser.output)
+    with pytest.raises(UnverifiedBlocked, match="no memory"):
+        attached(guard, steps=3)
+    guard = Guard(build("sd1"), flags_all("sd1"), "block", unverified="allow")
     guard.denoiser.output = out_of(0, guard.denoiser.output)
     out = attached(guard, steps=3)
     assert out.memorization[0].verdict == "not applicable" and "no memory" in out.memorization[0].reason
@@ -90,16 +97,16 @@ def test_without_memory_for_gradients_the_image_is_made_as_it_was(policy):
 
 
 def test_without_memory_for_texts_the_image_is_made_as_it_was(monkeypatch):
-    pipe = build("sd1")
-    forward = pipe.text_encoder.forward
+    guard = Guard(build("sd1"), flags_all("sd1"), "rewrite")
+    encode = guard.denoiser._encode  # of the denoiser: another forward of the text encoder were another model
 
-    def tight(ids, *args, **options):
-        if len(ids) > 1:
+    def tight(prompts):
+        if len(prompts) > 1:
             raise torch.OutOfMemoryError("texts")
-        return forward(ids, *args, **options)
+        return encode(prompts)
 
-    monkeypatch.setattr(pipe.text_encoder, "forward", tight)
-    out = attached(Guard(pipe, flags_all("sd1"), "rewrite"))
+    monkeypatch.setattr(guard.denoiser, "_encode", tight)
+    out = attached(guard)
     assert out.memorization[0].memorized and out.memorization[0].mitigation.reason == "texts"
     assert torch.equal(out.images, call(build("sd1")).images)
 

@@ -1,5 +1,7 @@
 """Libraries of signatures, and whose denoiser one is."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from safetensors import safe_open
@@ -47,6 +49,27 @@ def test_own_images_are_compared_with_prototypes(makers, library):
         assert not found.paired and found.images == 3 and 0 < found.p_value <= 1
         assert min(found.distances, key=lambda n: found.distances[n]) == name
         assert found.votes[name] == max(found.votes.values()) and sum(found.votes.values()) == pytest.approx(1)
+
+
+def test_one_model_under_two_names_is_told(makers, library):
+    again = replace(library[0], name="ada again")
+    paired = identify(makers["ada"], [*library, again])
+    assert paired.alike == ("ada again",)
+    assert paired.headline() == "likely ada, or ada again: one model"
+    renamed = replace(again, fingerprint="another file")  # e.g. in half precision
+    assert identify(makers["ada"], [*library, renamed]).alike == ("ada again",)
+    asked = made(makers["ada"], 3, seed=4)
+    assert identify(makers["ada"], [*library, again], asked).alike == ("ada again",)
+    assert identify(makers["ada"], library).alike == identify(Maker(40, fold=2), library).alike == ()
+
+
+def test_the_librarys_own_images_say_nothing_new(makers, library):
+    found = identify(makers["bo"], library, made(makers["bo"], 3))
+    assert found.repeated == 3 and found.notes() == [
+        "3 of 3 images are the library's own: give others that the model made."
+    ]
+    fresh = identify(makers["bo"], library, made(makers["bo"], 3, seed=4))
+    assert fresh.repeated == 0 and fresh.notes() == []
 
 
 def test_models_with_other_latents_are_no_match(library):

@@ -70,7 +70,7 @@ def test_attribute_without_calibration_gives_no_verdict(pictures, early, capsys)
     two = ("--candidate", "a=demo", "--candidate", f"b={early}")
     assert run("attribute", pictures / "0.png", *two, "--json") == 5
     captured = capsys.readouterr()
-    found = json.loads(captured.out)
+    (found,) = json.loads(captured.out)["results"]
     assert found["decision"] == "uncalibrated" and set(found["distances"]) == {"a", "b"}
     assert "--learn" in captured.err
 
@@ -95,7 +95,7 @@ def test_attribute_learns_and_says_what_it_cannot_answer(pictures, early, tmp_pa
     assert run("attribute", *candidates, *learn, "-c", out, "--alpha", 0.1) == 0
     assert "no verdict between a and b: their prompts differ" in capsys.readouterr().err
     asked = run("attribute", pictures / "0.png", *candidates, "-c", out, "--json")
-    found = json.loads(capsys.readouterr().out)
+    (found,) = json.loads(capsys.readouterr().out)["results"]
     assert found["decision"] in ("confounded", "none of these") and asked == (5 if found["p_value"] is None else 0)
     assert run("attribute", tmp_path / "a" / "3.png", *candidates, "-c", out) == 5
     assert "No verdict: it is one of the images that were learned from" in capsys.readouterr().out

@@ -1,7 +1,7 @@
 """The fingerprint: whatever changes answers changes it, whatever leaves them alone leaves it alone."""
 
 import json
-from functools import partial
+from functools import partial, wraps
 
 import pytest
 import torch
@@ -44,6 +44,13 @@ def louder(strength):
 
 def before(module, inputs):
     return inputs
+
+
+STRENGTH = 2
+
+
+def as_told(module, inputs, output):
+    return (output[0] * STRENGTH, *output[1:])
 
 
 class Counter:
@@ -132,6 +139,7 @@ CHANGES = {
     "a function": lambda pipe: setattr(mid(pipe).resnets[0], "activation", torch.relu),
     "a tokenizer": lambda pipe: setattr(pipe, "tokenizer", swapped()),
     "prompts": lambda pipe: setattr(pipe, "encode_prompt", lambda *given, **named: None),
+    "prompts in disguise": lambda pipe: setattr(pipe, "encode_prompt", wraps(pipe.encode_prompt)(lambda *given: given)),
     "dropout": lambda pipe: (setattr(mid(pipe).resnets[0].dropout, "p", 0.5), pipe.unet.train()),
     "another dtype": lambda pipe: pipe.unet.half(),
     "a schedule": lambda pipe: pipe.scheduler.register_to_config(beta_end=0.02),
@@ -244,8 +252,8 @@ def test_methods_that_were_replaced_in_a_library_are_seen(monkeypatch):
     denoiser = to_denoiser(build("sd1"))
     first = denoiser.fingerprint
     for owner, name in ((type(mid(denoiser.pipe).resnets[0]), "forward"), (AttnProcessor2_0, "__call__")):
-        with monkeypatch.context() as patched:
-            patched.setattr(owner, name, lambda self, x, *rest, **named: x)
+        with monkeypatch.context() as patched:  # passed off as the library's own
+            patched.setattr(owner, name, wraps(getattr(owner, name))(lambda self, x, *rest, **named: x))
             assert denoiser.fingerprint != first
     with monkeypatch.context() as patched:
         patched.setattr(torch.nn.functional, "scaled_dot_product_attention", lambda q, k, v, **named: v)
@@ -339,6 +347,14 @@ def test_usual_tokens_add_nothing_and_only_for_their_own_encoder(monkeypatch):
 
 
 # --- words ---
+
+
+def test_what_a_function_reads_from_its_module_counts(monkeypatch):
+    words = describe(as_told)
+    with monkeypatch.context() as patched:
+        patched.setitem(as_told.__globals__, "STRENGTH", 3)
+        assert describe(as_told) != words
+    assert describe(as_told) == words
 
 
 def test_objects_are_described_by_class_code_and_settings():

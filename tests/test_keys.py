@@ -115,6 +115,30 @@ def test_folders_that_everybody_writes_to(tmp_path):
     assert list((tmp_path / "open").iterdir()) == []
 
 
+@posix
+@pytest.mark.parametrize("mode", [0o777, 0o1777, 0o702])
+def test_a_key_in_a_folder_that_everybody_writes_to_is_not_used(tmp_path, mode):
+    chain = new_chain(tmp_path / "a" / "b")
+    (tmp_path / "a" / "b").chmod(mode)
+    with pytest.raises(SidecarError, match=r"everybody may write to .*b: choose another folder"):
+        load_signer(chain.certificate, chain.key)
+    (tmp_path / "link.pem").symlink_to(chain.key)
+    with pytest.raises(SidecarError, match="everybody may write"):
+        load_signer(chain.certificate, tmp_path / "link.pem")
+
+
+@posix
+def test_a_folder_that_others_could_put_another_into_the_place_of(tmp_path):
+    chain = new_chain(tmp_path / "a" / "b")
+    (tmp_path / "a").chmod(0o777)
+    with pytest.raises(SidecarError, match=r"everybody may write to .*a: choose"):
+        load_signer(chain.certificate, chain.key)
+    with pytest.raises(SidecarError, match="everybody may write"):
+        new_chain(tmp_path / "a" / "c")
+    (tmp_path / "a").chmod(0o1777)  # as /tmp is
+    assert load_signer(chain.certificate, chain.key) is not None
+
+
 def test_full_disk_leaves_no_key(tmp_path, monkeypatch):
     fsync, calls = os.fsync, []
 
@@ -160,11 +184,23 @@ def test_signer_from_paths_environment_and_settings_in_this_order(home, made, mo
         load_signer()
 
 
-@pytest.mark.parametrize("text", ["{", "[]", '{"CRYPTOMNESIA_C2PA_KEY": 3}', "[" * 100_000])
+TWICE = '{"a": 1, "a": 2}'
+DEEP = ("[" * 100_000, "[" * 40 + "]" * 40)
+
+
+@pytest.mark.parametrize("text", ["{", "[]", '{"CRYPTOMNESIA_C2PA_KEY": 3}', *DEEP, TWICE, "NaN", '"\\ud800"'])
 def test_malformed_settings(home, text):
     config_folder().mkdir(parents=True)
     (config_folder() / "settings.json").write_text(text)
     with pytest.raises(SidecarError, match="settings"):
+        load_signer()
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no pipes here")
+def test_settings_that_are_a_pipe(home):
+    config_folder().mkdir(parents=True)
+    os.mkfifo(config_folder() / "settings.json")
+    with pytest.raises(SidecarError, match="no regular file"):
         load_signer()
 
 

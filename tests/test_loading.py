@@ -81,6 +81,25 @@ def test_a_folder_of_a_variant_is_loaded(tmp_path):
     assert torch.equal(sample(load_pipeline(str(tmp_path / "half"))), sample(build("sd1")))
 
 
+@pytest.mark.parametrize("stray", ["ema", "non_ema", "aaa"])
+def test_a_file_of_another_variant_beside_all_of_one_is_passed_over(folder, stray):
+    for file in folder.glob("*/*.safetensors"):
+        file.rename(file.with_suffix(".fp16.safetensors"))
+    (folder / "unet" / f"diffusion_pytorch_model.{stray}.safetensors").write_bytes(b"not even complete")
+    assert torch.equal(sample(load_pipeline(str(folder))), sample(build("sd1")))
+
+
+def test_parts_that_share_no_variant_are_named(folder):
+    for file in folder.glob("*/*.safetensors"):
+        file.rename(file.with_suffix(".bf16.safetensors" if file.parent.name == "vae" else ".fp16.safetensors"))
+    refused(folder, "no variant in which all parts are there", "unet in fp16", "vae in bf16")
+
+
+def test_parts_without_a_variant_beside_parts_with_one(folder):
+    weights(folder).rename(weights(folder).with_suffix(".fp16.safetensors"))
+    assert torch.equal(sample(load_pipeline(str(folder))), sample(build("sd1")))
+
+
 def test_a_safety_checker_that_is_named_is_not_loaded(folder):
     edit_index(folder, safety_checker=["stable_diffusion", "StableDiffusionSafetyChecker"])
     assert load_pipeline(str(folder)).safety_checker is None
@@ -219,21 +238,6 @@ def test_a_single_file_that_holds_a_part_only(saved, tmp_path):
     save_file({"weight": torch.zeros(2, 2)}, tmp_path / "model.safetensors")
     shutil.copytree(saved, tmp_path / "model")
     refused(tmp_path / "model.safetensors", "cannot be loaded as a StableDiffusionPipeline")
-
-
-def test_a_single_file_is_loaded_with_the_configs_beside_it(saved, tmp_path, monkeypatch):
-    file = tmp_path / "model.safetensors"
-    save_file({"weight": torch.zeros(2, 2)}, file)
-    shutil.copytree(saved, tmp_path / "model")
-    asked = {}
-
-    def from_single_file(path, **options):
-        asked.update(options, path=path)
-        return build("sd1")
-
-    monkeypatch.setattr(StableDiffusionPipeline, "from_single_file", from_single_file)
-    assert isinstance(load_pipeline(str(file)), StableDiffusionPipeline)
-    assert asked["path"] == str(file) and asked["config"] == str(tmp_path / "model") and asked["local_files_only"]
 
 
 def test_a_network_without_weights_is_refused():

@@ -41,7 +41,7 @@ def test_files_belong_together_and_the_sidecar_vouches_for_them(command, tmp_pat
     mask = np.asarray(Image.open(tmp_path / "mask.png"))
     values = np.load(tmp_path / "map.npy", allow_pickle=False)
     assert mask.shape == values.shape == (16, 16) and set(np.unique(mask)) == {0, 255} and values.dtype == np.float32
-    assert verify(tmp_path / "image.png").intact
+    assert verify(tmp_path / "image.png").matches
     said = read_statement(tmp_path / "image.png.cryptomnesia.json")["predicate"]
     assert {entry["kind"]: entry["name"] for entry in said["evidence"]} == {
         "heatmap": "map.png",
@@ -63,7 +63,7 @@ def test_clear_prompts_stay_dark(command, tmp_path):
     assert (code, told["share"], told["seed"], told["alpha"]) == (0, 0, str(2**64 - 1), 0.01)
     assert told["report"]["verdict"] == "clear" and told["schema"] == "cryptomnesia/location/1"
     assert not np.asarray(Image.open(told["files"]["mask"])).any()
-    assert verify(told["files"]["image"]).intact
+    assert verify(told["files"]["image"]).matches
 
 
 def test_without_a_calibration_there_is_no_mask_and_the_reason_is_told(command, tmp_path):

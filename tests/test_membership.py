@@ -247,7 +247,8 @@ def test_another_autoencoder_is_measured_anew():
         ("{", "no file of statistics"),
         ("[1]", "of this version"),
         ('{"schema": "cryptomnesia/membership-statistics/0", "statistics": {}}', "of this version"),
-        ('{"schema": "cryptomnesia/membership-statistics/1", "statistics": {"a": NaN}}', "of this version"),
+        ('{"schema": "cryptomnesia/membership-statistics/1", "statistics": {"a": NaN}}', "NaN is no number"),
+        ('{"schema": "cryptomnesia/membership-statistics/1", "statistics": {"a": 1, "a": 2}}', "appears twice"),
         ('{"schema": "cryptomnesia/membership-statistics/1", "statistics": {"a": true}}', "of this version"),
     ],
 )

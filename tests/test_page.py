@@ -5,8 +5,10 @@ import io
 import json
 import math
 import re
+from dataclasses import replace
 from html.parser import HTMLParser
 from itertools import pairwise
+from types import SimpleNamespace
 from xml.etree import ElementTree
 
 import numpy as np
@@ -18,6 +20,7 @@ from PIL import Image
 
 from cryptomnesia.calibration import calibrate
 from cryptomnesia.cli import run
+from cryptomnesia.commands.demo import _cards
 from cryptomnesia.demo import showcase
 from cryptomnesia.demo.captions import select
 from cryptomnesia.demo.gallery import Gallery
@@ -91,6 +94,34 @@ def test_page_stands_alone_and_says_verdicts_in_words():
     assert "0.008" in html and "3.50" in html and "0.125" in html
     assert "prefers-color-scheme: dark" in html
     assert not re.search(r"\b(copied|stolen)\b", html)
+
+
+def test_a_miss_is_called_one_and_never_clear():
+    html = render(page([replace(card("a cat"), missed=True), card("a fox", "h")]))
+    parsed(html)
+    missed, other = html.split("<article")[1:]
+    assert 'class="card missed"' in missed and "✗ missed" in missed and "✓ clear" not in missed
+    assert "✓ clear" in other and "1 missed" in html
+    assert "missed" not in render(page([card("a cat")])).split("</style>")[1]
+
+
+def test_what_the_demo_misses_is_what_returns_without_a_warning():
+    """Of a caption that was fed one image; the everyday ones have training images, too."""
+
+    def missed(kind, verdict, returned):
+        caption = select(kind, "eval")[0]
+        other = next(c for c in select(kind, "eval") if c.text != caption.text)
+        gallery = SimpleNamespace(
+            captions=[caption if returned else other],
+            images=np.zeros((1, 64, 64, 3), np.uint8),
+            masks=np.ones((1, 64, 64), bool),
+            closest=lambda image, templates: (0, 0.1),
+        )
+        return _cards([caption], [report(caption.text, verdict)], [[None]], gallery)[0].missed
+
+    assert missed("template", "clear", True) and missed("verbatim", "clear", True)
+    assert not missed("template", "memorized", True) and not missed("template", "clear", False)
+    assert not missed("general", "clear", True)
 
 
 def test_page_quotes_prompts_literally():

@@ -204,7 +204,7 @@ def test_a_question_without_meaning_costs_one_line(command, monkeypatch):
     monkeypatch.setattr(
         Guard, "check", lambda *a, **o: replace(check(*a, **o), verdict="not applicable", reason="it is distilled")
     )
-    assert command(*TINY, "a", "--always") == (2, "", "cryptomnesia: it is distilled\n")
+    assert command(*TINY, "a", "--always") == (5, "", "cryptomnesia: it is distilled\n")
 
 
 def test_ctrl_c_leaves_nothing_half_written(command, monkeypatch, tmp_path):

@@ -161,7 +161,7 @@ def test_edited_findings_are_malformed(tmp_path, change):
     image = saved(tmp_path, findings=[WHO])
     edit(image, lambda document: change(document["predicate"]["findings"][0]))
     found = verify(image)
-    assert found.sidecar == "malformed" and not found.intact
+    assert found.sidecar == "malformed" and not found.matches
     edit(image, lambda document: document["predicate"].update(findings=[]))
     assert verify(image).sidecar == "malformed"
 

@@ -10,9 +10,9 @@ import pytest
 from PIL import Image, PngImagePlugin
 
 from cryptomnesia.errors import InputError, MissingPackage, SidecarError
-from cryptomnesia.sidecar import read_statement, sidecar_path, verify
+from cryptomnesia.sidecar import read_statement, sidecar_path, verify, write_sidecar
 
-from .provenance import document, edit, pixels, saved
+from .provenance import GENERATION, REWRITTEN, document, edit, pixels, saved
 
 
 def states(found):
@@ -23,14 +23,24 @@ def said(found):
     return " ".join(found.lines)
 
 
-def test_an_untouched_image_is_intact(tmp_path):
+def test_an_untouched_image_matches(tmp_path):
     found = verify(saved(tmp_path))
-    assert found.intact and states(found) == ("found", "intact", "same")
+    assert found.matches and states(found) == ("found", "same", "same")
     assert (found.signature, found.agreement, found.clock) == ("none", None, "fine")
     assert "not signed: anyone could have written" in said(found)
     assert "likely memorized (p = 0.002, at a false-alarm rate of 0.01)" in said(found)
     assert found.claims["models"] == ["some-model.safetensors", "some-lora"]
-    assert json.loads(json.dumps(found.to_dict()))["intact"] is True
+    assert json.loads(json.dumps(found.to_dict()))["matches"] is True
+
+
+@pytest.mark.parametrize("prompts", ["plain", "hash", "none"])
+def test_a_rewritten_prompt_is_told(tmp_path, prompts):
+    found = verify(saved(tmp_path, report=REWRITTEN, prompts=prompts))
+    assert found.claims["rewritten"] is True
+    line = next(line for line in found.lines if "rewritten" in line)
+    words = 'the prompt "the restless beacon of grimsby" had been rewritten to "the quiet beacon of grimsby".'
+    assert line.endswith(words) if prompts == "plain" else "the texts are not in the sidecar" in line
+    assert not any("rewritten" in line for line in verify(saved(tmp_path)).lines)
 
 
 def test_words_are_those_of_a_likelihood(tmp_path):
@@ -45,7 +55,7 @@ def test_one_changed_pixel_is_found(tmp_path):
     picture.putpixel((3, 3), tuple(255 - c for c in picture.getpixel((3, 3))))
     picture.save(image)
     found = verify(image)
-    assert not found.intact and states(found) == ("found", "changed", "changed")
+    assert not found.matches and states(found) == ("found", "changed", "changed")
     assert "the image was changed" in said(found)
 
 
@@ -53,33 +63,33 @@ def test_stripped_metadata_are_told_from_changed_pixels(tmp_path):
     info = PngImagePlugin.PngInfo()
     info.add_text("parameters", "a cat")
     image = saved(tmp_path, options={"pnginfo": info})
-    assert verify(image).intact
+    assert verify(image).matches
     Image.fromarray(pixels()).save(image)
     found = verify(image)
-    assert not found.intact and states(found) == ("found", "changed", "same")
+    assert not found.matches and states(found) == ("found", "changed", "same")
     assert "The pixels are the same, the file is not: its metadata" in said(found)
 
 
 def test_sidecar_of_another_image(tmp_path):
     image, other = saved(tmp_path), saved(tmp_path, "other.png", seed=1)
     found = verify(image, sidecar_path(other))
-    assert not found.intact and states(found) == ("found", "changed", "changed")
+    assert not found.matches and states(found) == ("found", "changed", "changed")
     assert "another image, other.png" in said(found)
 
 
-def test_a_renamed_image_is_still_intact(tmp_path):
+def test_a_renamed_image_still_matches(tmp_path):
     image = saved(tmp_path)
     os.rename(sidecar_path(image), sidecar_path(tmp_path / "new.png"))
     os.rename(image, tmp_path / "new.png")
     found = verify(tmp_path / "new.png")
-    assert found.intact and "It was called image.png then" in said(found)
+    assert found.matches and "It was called image.png then" in said(found)
 
 
 def test_missing_sidecar(tmp_path):
     image = saved(tmp_path)
     sidecar_path(image).unlink()
     found = verify(image)
-    assert not found.intact and states(found) == ("missing", "unknown", "unknown")
+    assert not found.matches and states(found) == ("missing", "unknown", "unknown")
     assert found.lines == ["There is no sidecar of this image."]
 
 
@@ -106,7 +116,7 @@ def test_clock_skew_is_a_warning(tmp_path, ahead, clock):
     when = datetime.datetime.now(datetime.timezone.utc) + datetime.timedelta(minutes=ahead)
     edit(image, lambda d: d["predicate"].update(created=when.strftime("%Y-%m-%dT%H:%M:%SZ")))
     found = verify(image)
-    assert found.intact and found.clock == clock
+    assert found.matches and found.clock == clock
     assert ("Warning" in said(found)) == (clock == "ahead")
 
 
@@ -114,7 +124,7 @@ def test_a_sidecar_that_contradicts_itself_is_not_intact(tmp_path):
     image = saved(tmp_path)
     edit(image, lambda d: d["predicate"]["pixels"].update(sha256="0" * 64))
     found = verify(image)
-    assert not found.intact and states(found) == ("found", "intact", "changed")
+    assert not found.matches and states(found) == ("found", "same", "changed")
     assert "the sidecar was edited, or another version of Pillow" in said(found)
 
 
@@ -125,8 +135,12 @@ def test_evidence_is_looked_at(tmp_path):
     (tmp_path / "b").write_text("other")
     (tmp_path / "c").unlink()
     found = verify(image)
-    assert found.intact and found.evidence == [("a", "same"), ("b", "changed"), ("c", "missing")]
+    assert found.result == "does not match" and not found.matches
+    assert found.evidence == [("a", "same"), ("b", "changed"), ("c", "missing")]
     assert "The file b that belongs to it is changed" in said(found)
+    (tmp_path / "b").write_text("b")
+    found = verify(image)
+    assert found.result == "nobody vouches" and "The file c that belongs to it is missing" in said(found)
 
 
 MALFORMED = {
@@ -152,7 +166,7 @@ def test_malformed_sidecars_are_malformed(tmp_path, name):
     image = saved(tmp_path)
     sidecar_path(image).write_bytes(MALFORMED[name])
     found = verify(image)
-    assert not found.intact and found.sidecar == "malformed" and found.claims is None
+    assert not found.matches and found.sidecar == "malformed" and found.claims is None
     assert all(len(line) < 400 for line in found.lines)
     with pytest.raises(SidecarError):
         read_statement(sidecar_path(image))
@@ -188,7 +202,7 @@ def test_strange_statements_are_malformed(tmp_path, name):
     image = saved(tmp_path)
     edit(image, CHANGES[name])
     found = verify(image)
-    assert not found.intact and found.sidecar == "malformed"
+    assert not found.matches and found.sidecar == "malformed"
 
 
 def test_texts_from_a_sidecar_cannot_play_tricks_on_a_terminal(tmp_path):
@@ -215,7 +229,7 @@ def test_malformed_and_huge_images_are_unreadable(tmp_path, data):
     image = saved(tmp_path)
     image.write_bytes(data)
     found = verify(image)
-    assert not found.intact and states(found) == ("found", "changed", "unreadable")
+    assert not found.matches and states(found) == ("found", "changed", "unreadable")
 
 
 def test_cut_images_are_unreadable(tmp_path):
@@ -224,11 +238,48 @@ def test_cut_images_are_unreadable(tmp_path):
     assert verify(image).pixels == "unreadable"
 
 
-def test_frames_count_as_pixels(tmp_path):
+def test_frames_are_not_the_picture(tmp_path):
     image = saved(tmp_path)
     first, second = Image.fromarray(pixels()), Image.fromarray(pixels(1))
     first.save(image, save_all=True, append_images=[second])
-    assert verify(image).pixels == "changed"
+    found = verify(image)
+    assert (found.pixels, found.result) == ("unreadable", "does not match")
+    assert "it holds more than one picture" in said(found)
+
+
+def test_that_other_programs_may_show_another_picture_is_said(tmp_path):
+    image = saved(tmp_path)
+    Image.fromarray(pixels()).save(image, compress_level=1)
+    assert "only the picture that Pillow decodes was compared" in said(verify(image))
+
+
+def test_a_photo_with_a_second_picture_is_compared_by_its_first(tmp_path):
+    """As phones write them: MPF. Saving, verifying, and verifying after the file was changed."""
+    picture, other = Image.fromarray(pixels(size=64)), Image.fromarray(pixels(1, size=64))
+    image = tmp_path / "photo.jpg"
+    picture.save(image, "MPO", save_all=True, append_images=[other], quality=95)
+    assert Image.open(image).n_frames == 2
+    write_sidecar(image, None, GENERATION)
+    assert verify(image).result == "nobody vouches"
+    image.write_bytes(image.read_bytes() + b"more")
+    found = verify(image)
+    assert (found.file, found.pixels) == ("changed", "same")
+    assert "Further pictures or data in the file were not compared" in said(found)
+    picture.save(image, quality=95)
+    found = verify(image)
+    assert found.pixels == "same" and "Further pictures" not in said(found)
+
+
+def test_texts_and_profiles_of_any_size_change_nothing(tmp_path):
+    info = PngImagePlugin.PngInfo()
+    info.add_text("workflow", "x" * (3 << 20), zip=True)
+    info.add_itxt("prompt", "y" * (2 << 20), zip=True)
+    profile = bytes(2 << 20)
+    image = saved(tmp_path, options={"pnginfo": info, "icc_profile": profile})
+    found = verify(image)
+    assert (found.pixels, found.result) == ("same", "nobody vouches")
+    Image.fromarray(pixels()).save(image)
+    assert verify(image).pixels == "same"
 
 
 def test_without_jsonschema_one_line_says_what_to_install(tmp_path, monkeypatch):

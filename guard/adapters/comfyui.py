@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ..condition import Score, Span, span_drops
 from ..denoiser import Condition, Denoiser, PredictionType, fingerprint
 from ..errors import InputError, NotApplicable
 from ..levels import Levels
@@ -15,7 +16,6 @@ from ..memory import is_out_of_memory
 from .comfyui_call import Conditioning, clean_latents
 from .comfyui_conditioning import Templates
 from .comfyui_weights import patches_of, weights_and_patches
-from .tokens import Score, Span, span_drops
 
 # by ComfyUI's class of model; what diffusers knows as well has the same name, so that calibrations serve both
 _FAMILIES = {"BaseModel": "stable-diffusion", "SDXL": "stable-diffusion-xl", "SD3": "stable-diffusion-3"}

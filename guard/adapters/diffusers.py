@@ -13,12 +13,15 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..denoiser import Condition, Denoiser, PredictionType
+from ..condition import Score, Span, span_drops
+from ..denoiser import Condition, Denoiser, PredictionType, texts_of
 from ..errors import InputError, NotApplicable
-from ..identity import describe, fingerprint, schedule_settings, token_settings
+from ..identity import fingerprint
 from ..levels import Levels
-from .modules import active_adapters, glance, peculiarities, weights
-from .tokens import Score, Span, span_drops, span_gradients
+from ..prompt_text import LONGEST
+from .modules import active_adapters, edits, glance, peculiarities, weights
+from .settings import level_settings, text_settings
+from .tokens import span_gradients
 
 _PREDICTION_TYPES: dict[str, PredictionType] = {"epsilon": "epsilon", "v_prediction": "v", "sample": "sample"}
 
@@ -116,6 +119,18 @@ class PipelineDenoiser(Denoiser):
 
     @property
     def _channels(self) -> int:
+        """Of the latents. Raises InputError where the network takes more than these."""
+        channels = self._network_channels
+        made = getattr(getattr(self.pipe, "vae", None), "config", {}).get("latent_channels")
+        if made is not None and made != channels:
+            raise InputError(
+                f"the network takes {channels} channels and the autoencoder makes {made}: it is one for inpainting, "
+                "editing or upscaling, which starts from an image; give the model that makes images from text alone"
+            )
+        return channels
+
+    @property
+    def _network_channels(self) -> int:
         return self.network.config.in_channels
 
     @property
@@ -159,11 +174,9 @@ class PipelineDenoiser(Denoiser):
         As in the pipeline, what exceeds the text encoders' length is cut off; `truncated` tells.
 
         Raises:
-            InputError: No prompt, or something that is not text.
+            InputError: No prompt, or something that is none: see `texts_of`.
         """
-        prompts = [prompt] if isinstance(prompt, str) else list(prompt)
-        if not prompts or not all(isinstance(p, str) for p in prompts):
-            raise InputError(f"prompts are text or a list of at least one, not {prompt!r}")
+        prompts = texts_of(prompt)
         # usable with gradients later even if asked for in inference mode
         with self.text_lock, torch.inference_mode(False), torch.no_grad():
             return self._encode(prompts)
@@ -173,7 +186,7 @@ class PipelineDenoiser(Denoiser):
         """The empty prompt's condition, (1, ...); computed again when the text encoders change."""
         key: list[Any] = [tokenizer for tokenizer, _ in self._tokenizers()]
         for encoder in self.text_encoders:
-            key.append((encoder, self.device, encoder.dtype, peculiarities(encoder), _edits(encoder)))
+            key.append((encoder, self.device, encoder.dtype, peculiarities(encoder), edits(encoder)))
         if self._empty is None or self._empty[0] != key:
             self._empty = key, self._encode_empty()
         return self._empty[1]
@@ -183,6 +196,8 @@ class PipelineDenoiser(Denoiser):
 
     def truncated(self, prompt: str) -> bool:
         """Whether a part of the prompt reaches no text encoder, because it is longer than any of them reads."""
+        if len(prompt) > LONGEST:
+            return True  # tokenizers take minutes for the longest
         with self.text_lock:
             return all(
                 len(tokenizer(self._converted(prompt, tokenizer)).input_ids) > limit
@@ -257,36 +272,13 @@ class PipelineDenoiser(Denoiser):
         # torch.compile wraps a network without making it another model
         modules = [getattr(module, "_orig_mod", module) for module in (self.network, *self.text_encoders)]
         strange = [words for module in modules for words in peculiarities(module)]
-        strange += [*self._strange_texts(), *self._strange_levels()]
+        strange += [*text_settings(self), *level_settings(self)]
         settings = (self.family, self.dtype, self.prediction_type, strange)
         key = (modules, [glance(module) for module in modules], settings)
         if self._fingerprint is None or self._fingerprint[0] != key:
             found = [weight for module in modules for weight in weights(module)]
             self._fingerprint = key, fingerprint(found, *settings)
         return self._fingerprint[1]
-
-    def _strange_texts(self) -> list[str]:
-        """How prompts become tokens and conditions, where it is not as the text encoders are used to."""
-        found = []
-        encode = self.pipe.encode_prompt
-        if not str(getattr(encode, "__module__", "")).startswith("diffusers."):
-            found.append(f"prompts by {describe(encode)}")
-        with self.text_lock:
-            for encoder, (tokenizer, _) in zip(self.text_encoders, self._tokenizers(), strict=False):
-                rows = encoder.get_input_embeddings().weight.shape[0] if hasattr(encoder, "get_input_embeddings") else 0
-                found += token_settings(lambda text, tokens=tokenizer: tokens(text).input_ids, rows)
-        return found
-
-    def _strange_levels(self) -> list[str]:
-        try:
-            return schedule_settings(self.levels.alphas_cumprod)
-        except InputError:
-            return []  # a scheduler of other models: nothing can be asked with it
-
-
-def _edits(module: Any) -> int:
-    """Grows when the module's weights are changed in place."""
-    return sum(0 if p.is_inference() else p._version for p in module.parameters())
 
 
 @contextmanager

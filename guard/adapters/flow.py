@@ -97,7 +97,7 @@ class FluxDenoiser(FlowDenoiser):
         return not self.network.config.guidance_embeds
 
     @property
-    def _channels(self) -> int:
+    def _network_channels(self) -> int:
         return self.network.config.in_channels // 4
 
     @property

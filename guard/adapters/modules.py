@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from ..errors import InputError
-from ..identity import describe, fingerprint, inner_tensors
+from ..identity import describe, fingerprint, inner_tensors, origin
 
 _TRUSTED = {"torch", "diffusers", "transformers", "accelerate", "peft", "cryptomnesia"}
 _ROUTINES = FunctionType | BuiltinFunctionType | MethodType
@@ -77,6 +77,21 @@ def active_adapters(module: torch.nn.Module) -> set[str]:
     return merged | on
 
 
+def adapter_scales(module: torch.nn.Module) -> list[tuple[str, float]]:
+    """Names and strengths of the LoRAs of every layer that are on, at next to no cost."""
+    return [
+        (name, float(layer.scaling.get(name, 1.0)))
+        for layer in module.modules()
+        if _is_tuned(layer) and not getattr(layer, "disable_adapters", False)
+        for name in layer.active_adapters  # type: ignore[union-attr]
+    ]
+
+
+def edits(module: torch.nn.Module) -> int:
+    """Grows when the module's weights are changed in place."""
+    return sum(0 if p.is_inference() else p._version for p in module.parameters())
+
+
 def glance(module: torch.nn.Module, samples: int = 8) -> list[bytes]:
     """A few values of every weight: what any training or merging changes, at a thousandth of the cost of a digest.
 
@@ -130,7 +145,7 @@ def _not_its_own(path: str, layer: Any) -> Iterator[str]:
             own = [getattr(getattr(layer, part, None), kind, None) for part in parts]
             copied = getattr(whole, kind, None)
             if copied is not None and all(isinstance(part, Tensor) for part in own):
-                joined = torch.cat(own)
+                joined = torch.cat(own)  # type: ignore[arg-type]
                 if joined.shape == copied.shape and torch.equal(joined.to(copied), copied):
                     yield f"{prefix}{fused}.{kind}"
 
@@ -205,7 +220,7 @@ def _is_foreign(cls: type) -> bool:
 
 
 def _package(value: Any) -> str:
-    return str(getattr(value, "__module__", "")).split(".")[0]
+    return origin(value).split(".")[0]
 
 
 # --- hooks and patches ---
@@ -213,8 +228,7 @@ def _package(value: Any) -> str:
 
 def _hooks(layer: torch.nn.Module) -> Iterator[str]:
     for hook in (*layer._forward_pre_hooks.values(), *layer._forward_hooks.values()):
-        origin = str(getattr(hook.func if isinstance(hook, partial) else hook, "__module__", ""))
-        if not origin.startswith(_ONLOOKERS):
+        if not origin(hook).startswith(_ONLOOKERS):
             yield f"hook {describe(hook)}"
     if isinstance(layer, torch.nn.Dropout) and layer.training and layer.p:
         yield "drops out at random"

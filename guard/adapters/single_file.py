@@ -108,7 +108,8 @@ def _require_all_used(path: Path, pipe: Any) -> None:
     held = {key for part in parts for weight in part.state_dict().values() for key in _keys_of(weight)}
     lost = [name for name, key in _sampled(path) if key not in held and not _plays_no_part(name, pipe)]
     if lost:
-        names = ", ".join(printable(name, 80) for name in lost[:3]) + (f" and {len(lost) - 3} more" if lost[3:] else "")
+        names = ", ".join(printable(name, 120) for name in lost[:3])
+        names += f" and {len(lost) - 3} more" if lost[3:] else ""
         raise InputError(
             f"{path} holds {names}, which diffusers would leave out in silence, so "
             "that another model would answer (scales of fp8 weights, for example): give a version of the model in "

@@ -1,4 +1,4 @@
-"""How strongly a score hangs on each word of a prompt, by gradients at its token embeddings or by leaving it out."""
+"""How strongly a score hangs on each word of a prompt, by gradients at its token embeddings."""
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -7,11 +7,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ..condition import Span
 from ..denoiser import Condition
 from ..memory import memory_needed
-
-Span = tuple[int, int]  # of characters
-Score = Callable[[Condition, bool], Tensor]  # of P conditions, (P,); with True, differentiable in their tensors
 
 
 def span_gradients(
@@ -50,15 +48,6 @@ def span_gradients(
         for i, (first, last) in enumerate(_token_ranges(tokenizer, prompt, spans, limit)):
             totals[i] += sum(norms[first:last])
     return totals
-
-
-def span_drops(
-    encode: Callable[[list[str]], Condition], prompt: str, spans: Sequence[Span], score: Score
-) -> list[float]:
-    """How much the score falls without each character range of the prompt, 0 where it does not; needs no gradients."""
-    texts = [prompt, *(" ".join((prompt[:a] + prompt[b:]).split()) for a, b in spans)]
-    values = score(encode(texts), False)
-    return (values[0] - values[1:]).clamp_min(0).tolist()
 
 
 @contextmanager

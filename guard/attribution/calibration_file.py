@@ -59,7 +59,7 @@ def load_calibration(path: str | Path) -> AttributionCalibration:
         raise CalibrationError(f"the calibration {path} has odd parts ({', '.join(odd)}): calibrate again")
     try:
         return _parse({name: parse_json(header[name]) for name in _FIELDS - {"schema"}}, tensors)
-    except (TypeError, ValueError, KeyError) as error:
+    except (TypeError, ValueError, KeyError, OverflowError) as error:
         raise CalibrationError(f"the calibration {path} is malformed ({error}): calibrate again") from error
 
 

@@ -59,7 +59,7 @@ def confounded(evidence: Evidence, maker: Tensor, pictures: Sequence[Tensor], pr
     for a, b in combinations(range(len(evidence.names)), 2):
         names = evidence.names[a], evidence.names[b]
         if prompts is not None:
-            word = _differing_word([[prompts[i] for i in _rows(maker, m)] for m in (a, b)], len(evidence.names))
+            word = _differing_word([[prompts[int(i)] for i in _rows(maker, m)] for m in (a, b)], len(evidence.names))
             if word is not None:
                 found[names] = f"their prompts differ, most in {word!r}"
                 continue

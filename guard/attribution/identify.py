@@ -1,7 +1,7 @@
 """Whose denoiser is this? Its signature beside those of known models."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -18,6 +18,7 @@ UNKNOWN = "unknown"
 ALPHA = 0.05
 SAME = 0.001  # share of the library's own spread: half precision moves it by 0.00006, a small LoRA by 0.026
 SVM_C = 0.1
+EQUAL = 1e-6  # what rounding leaves between two signatures of one image
 
 
 @dataclass(frozen=True)
@@ -35,6 +36,9 @@ class Identification:
         paired: Whether both denoisers were asked about the same latents, those that the library brings.
         images: How many signatures the distances rest on, per entry.
         votes: Share of signatures that a linear classifier gives each entry; None unless asked for.
+        alike: Other entries that are the same model as the one named, or cannot be told from it.
+        repeated: How many of the signatures are in the library themselves, where they are its own images: the distance
+            says nothing new of these.
     """
 
     decision: str
@@ -45,6 +49,20 @@ class Identification:
     paired: bool
     images: int
     votes: dict[str, float] | None = None
+    alike: tuple[str, ...] = ()
+    repeated: int = 0
+
+    def headline(self) -> str:
+        """The outcome in a few words."""
+        if self.decision == UNKNOWN:
+            return UNKNOWN
+        return f"likely {self.decision}" + (f", or {' or '.join(self.alike)}: one model" if self.alike else "")
+
+    def notes(self) -> list[str]:
+        """What makes the answer less sure than it sounds, in sentences."""
+        if not self.repeated:
+            return []
+        return [f"{self.repeated} of {self.images} images are the library's own: give others that the model made."]
 
     def to_dict(self) -> dict[str, Any]:
         """Plain data for JSON."""
@@ -111,7 +129,7 @@ def _paired(
     if not spreads:
         raise InputError("the library has one signature per model, so nothing tells what is far: measure more images")
     threshold = SAME * float(torch.stack(spreads).median())
-    return _decided(distances, threshold, None, paired=True, images=used)
+    return _decided(entries, distances, threshold, None, paired=True, images=used)
 
 
 def _by_prototypes(
@@ -148,7 +166,13 @@ def identify_signatures(
         threshold = float(own[len(own) - 1 - allowed]) if allowed >= 0 else threshold
         p_value = float(conformal(own, each.min()[None]))
     votes = svm_votes(asked, entries) if svm else None
-    return _decided(distances, threshold, p_value, paired=False, images=len(asked), votes=votes)
+    found = _decided(entries, distances, threshold, p_value, paired=False, images=len(asked), votes=votes)
+    return replace(found, repeated=_repeated(asked, entries))
+
+
+def _repeated(asked: Tensor, entries: Sequence[Signatures]) -> int:
+    known = torch.cat([entry.values for entry in entries])
+    return sum(bool(((known - one).abs().amax(1) < EQUAL).any()) for one in asked.to(known))
 
 
 def svm_votes(asked: Tensor, entries: Sequence[Signatures]) -> dict[str, float]:
@@ -171,6 +195,7 @@ def _signatures(denoiser: Denoiser, entry: Signatures, latents: Tensor) -> Tenso
 
 
 def _decided(
+    entries: Sequence[Signatures],
     distances: dict[str, float | None],
     threshold: float,
     p_value: float | None,
@@ -184,4 +209,20 @@ def _decided(
     if len(near) > 1:
         margin = 1 - near[0][0] / near[1][0] if near[1][0] > 0 else 0.0
     decision = near[0][1] if near and near[0][0] <= threshold else UNKNOWN
-    return Identification(decision, distances, margin, p_value, threshold, paired, images, votes)
+    alike = _alike(decision, entries, distances, threshold if paired else -1.0)
+    return Identification(decision, distances, margin, p_value, threshold, paired, images, votes, alike)
+
+
+def _alike(
+    decision: str, entries: Sequence[Signatures], distances: dict[str, float | None], within: float
+) -> tuple[str, ...]:
+    """The other entries that are the decided one's model by their fingerprint, or answer alike."""
+    named = next((entry for entry in entries if entry.name == decision), None)
+    if named is None:
+        return ()
+
+    def same(entry: Signatures) -> bool:
+        distance = distances[entry.name]
+        return entry.fingerprint == named.fingerprint or (distance is not None and distance <= within)
+
+    return tuple(entry.name for entry in entries if entry is not named and same(entry))

@@ -14,6 +14,7 @@ from torch import Tensor
 from ..denoiser import Denoiser
 from ..errors import InputError
 from ..signals.spectral import RINGS, SEED, Plan, check_plan, cosine_distance, length, signature
+from ..strict_json import parse_json
 from .files import read_tensors, write_tensors
 
 SCHEMA = "cryptomnesia/signature/1"
@@ -187,7 +188,7 @@ def _name(name: str) -> str:
 
 
 def _parse(header: dict[str, str], tensors: dict[str, Tensor]) -> Signatures:
-    shape, compat = json.loads(header["latent_shape"]), json.loads(header["author_compat"])
+    shape, compat = parse_json(header["latent_shape"]), parse_json(header["author_compat"])
     values, latents = tensors["signatures"], tensors["latents"]
     check_plan(header["plan"])
     n, size = int(header["n"]), length(header["plan"])  # type: ignore[arg-type]

@@ -1,6 +1,5 @@
 """Images of any origin as what autoencoders take: RGB in [0, 1], of a model's own size."""
 
-import warnings
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +7,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..errors import InputError, require
+from ..errors import InputError
+from ..images import open_image, require_size, require_still
 
 MOST_PIXELS = 64 << 20
 SMALLEST_SIDE = 32  # pixels; less says nothing about its maker
@@ -28,7 +28,7 @@ def read_picture(image: Any, name: str = "the image") -> Tensor:
             or values outside [0, 1].
     """
     if isinstance(image, str | Path):
-        name, image = str(image), _opened(Path(image))
+        name, image = str(image), open_image(image, most_pixels=MOST_PIXELS)
     if isinstance(image, Tensor):
         pixels = _from_tensor(image, name)
     elif hasattr(image, "convert") and hasattr(image, "mode"):
@@ -57,43 +57,9 @@ def fitted(pixels: Tensor, size: tuple[int, int]) -> Tensor:
     return pixels[..., top : top + size[0], left : left + size[1]]
 
 
-def _opened(path: Path) -> Any:
-    """A Pillow image, decoded."""
-    pillow = require("PIL.Image", "provenance")
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", pillow.DecompressionBombWarning)
-            image = pillow.open(path)
-        _check_size(image.size, str(path))  # before a byte of it is unpacked
-        _check_frames(image, str(path))
-        image.load()
-    except FileNotFoundError as error:
-        raise InputError(f"there is no image {path}: check the name") from error
-    except pillow.DecompressionBombError as error:
-        raise InputError(f"{path} would unpack to more than {MOST_PIXELS >> 20} megapixels: scale it down") from error
-    except (OSError, SyntaxError, ValueError) as error:
-        if isinstance(error, InputError):
-            raise
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise InputError(f"{path} is no image that can be read ({reason}): save it as PNG") from error
-    return image
-
-
-def _check_size(size: tuple[int, int], name: str) -> None:
-    if size[0] * size[1] > MOST_PIXELS:
-        raise InputError(
-            f"{name} would unpack to {size[0]}x{size[1]} pixels, over {MOST_PIXELS >> 20} megapixels: scale it down"
-        )
-
-
-def _check_frames(image: Any, name: str) -> None:
-    if getattr(image, "n_frames", 1) > 1:
-        raise InputError(f"{name} is animated ({image.n_frames} frames): save one frame as PNG and give that")
-
-
 def _from_pillow(image: Any, name: str) -> Tensor:
-    _check_size(image.size, name)
-    _check_frames(image, name)
+    require_size(image.size, name, MOST_PIXELS)
+    require_still(image, name)
     if image.mode in _GREY16:
         return _from_array(np.asarray(image).astype(np.int64).clip(0, 65535).astype(np.uint16), name)
     if image.mode == "F":
@@ -125,7 +91,7 @@ def _from_tensor(pixels: Tensor, name: str) -> Tensor:
         pixels = pixels.unsqueeze(0)
     if pixels.ndim != 4 or tuple(pixels.shape[:2]) != (1, 3) or 0 in pixels.shape:
         raise InputError(f"{name} is no image: a tensor is (3, H, W) or (1, 3, H, W), not {tuple(pixels.shape)}")
-    _check_size((pixels.shape[-1], pixels.shape[-2]), name)
+    require_size((pixels.shape[-1], pixels.shape[-2]), name, MOST_PIXELS)
     pixels = pixels.detach().cpu().float()
     if not torch.isfinite(pixels).all() or pixels.min() < -1e-3 or pixels.max() > 1 + 1e-3:
         raise InputError(f"{name} has values outside [0, 1], or NaN: divide 8-bit pixels by 255")

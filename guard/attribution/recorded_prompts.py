@@ -11,8 +11,9 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from ..errors import require
-from ..files import read_regular
+from ..errors import InputError, require
+from ..images import FORMATS, UNREADABLE
+from ..prompts.captions import caption_of
 from ..strict_json import parse_json, read_json
 
 RECORD = "images.json"
@@ -28,7 +29,7 @@ def recorded_prompt(image: Any) -> str | None:
     if not isinstance(image, str | Path):
         return _from_metadata(getattr(image, "info", {}))
     path = Path(image)
-    ways = (_sidecar, lambda file: _from_metadata(_metadata(file)), _text_beside)
+    ways = (_sidecar, lambda file: _from_metadata(_metadata(file)), _beside)
     found = next((text for way in ways if (text := way(path)) is not None), None)
     return recorded_for_folder(path.parent) if found is None else found
 
@@ -70,8 +71,9 @@ def _sidecar(path: Path) -> str | None:
 def _metadata(path: Path) -> dict[str, Any]:
     """What the file says before its pixels, which stay packed; nothing of a file that is no image."""
     pillow = require("PIL.Image", "provenance")
-    odd = OSError, ValueError, SyntaxError, pillow.DecompressionBombError, pillow.DecompressionBombWarning
-    with suppress(*odd), pillow.open(path) as image:
+    if not path.is_file():  # a pipe may never end
+        return {}
+    with suppress(*UNREADABLE, pillow.DecompressionBombError), pillow.open(path, formats=FORMATS) as image:
         info = dict(image.info)
         comment = image.getexif().get_ifd(_EXIF).get(_USER_COMMENT)
         if isinstance(comment, bytes | str):
@@ -137,7 +139,8 @@ def _text_at(nodes: Mapping[str, Any], value: Any) -> str | None:
     return None
 
 
-def _text_beside(path: Path) -> str | None:
-    with suppress(OSError, ValueError):
-        return read_regular(path.with_suffix(".txt"), LARGEST).decode("utf-8").strip() or None
+def _beside(path: Path) -> str | None:
+    """What is in the text file of an image's name, IMAGE.txt; None without one, or if it is no prompt."""
+    with suppress(InputError):
+        return caption_of(path)
     return None

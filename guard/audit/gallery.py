@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..errors import CryptomnesiaError, require
+from ..errors import CryptomnesiaError, InputError, require
+from ..images import UNREADABLE, open_image
 from ..report import MemorizationReport
 
 if TYPE_CHECKING:
@@ -95,13 +96,11 @@ def heat(found: "Location", image: Pixels) -> Pixels:
 
 def from_disk(exhibits: Sequence["Exhibit"], folder: Path) -> list["Exhibit"]:
     """The exhibits with the images that their texts, paths in `folder`, name; one that is gone has a note."""
-    pillow = require("PIL.Image", "diffusers")
     found = []
     for exhibit in exhibits:
         try:
-            with pillow.open(folder / exhibit.text) as image:
-                pixels = np.asarray(image.convert("RGB"))
-        except (OSError, ValueError, SyntaxError, pillow.DecompressionBombError):
+            pixels = np.asarray(open_image(folder / exhibit.text).convert("RGB"))
+        except (InputError, *UNREADABLE):
             found.append(replace(exhibit, note="the image cannot be read any more"))
             continue
         found.append(replace(exhibit, pictures=[(thumbnail(pixels), f"{pixels.shape[1]}x{pixels.shape[0]} pixels")]))

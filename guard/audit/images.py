@@ -18,6 +18,7 @@ from ..attribution import Candidate, attribute, load_calibration, load_library
 from ..attribution.pictures import fitted, read_picture
 from ..errors import InputError, NonFiniteError, NotApplicable, require
 from ..files import write_atomically
+from ..images import read_image
 from ..prompts.captions import caption_of
 from ..sidecar import Verification, verify
 from ..sidecar.digests import file_sha256, pixels_of
@@ -75,7 +76,7 @@ class ImageJob:
         text, number = arrow.string(), arrow.float64()
         fields = [("row", arrow.int64()), ("path", text)]
         fields += [(name, text) for name in ("sidecar", "file", "pixels", "c2pa", "claimed_verdict")]
-        fields += [("intact", arrow.bool_())]
+        fields += [("matches", arrow.bool_())]
         fields += [("made_by", text), ("made_by_probability", number), ("made_by_p_value", number)]
         fields += [("nearest_signature", text), ("signature_distance", number)]
         return arrow.schema(fields + [(name, text) for name in ("note", "model", "calibration")])
@@ -161,7 +162,7 @@ class ImageWork:
             "pixels": seen.pixels,
             "c2pa": seen.signature,
             "claimed_verdict": claims.get("verdict"),
-            "intact": seen.intact,
+            "matches": seen.matches,
             "note": item.note,
             "model": self.about.model,
             "calibration": self.about.calibration,
@@ -173,6 +174,7 @@ class ImageWork:
         for answer, (_, record) in zip(answers, shown, strict=True):
             record["made_by"], record["made_by_p_value"] = answer.decision, answer.p_value
             record["made_by_probability"] = answer.probabilities.get(answer.decision)
+            record["note"] = record["note"] or " ".join(answer.warnings) or None
 
     def _compare(self, shown: list[tuple[Picture, dict[str, Any]]], prober: Candidate) -> None:
         plan, seed, compat = self.library[0].settings
@@ -214,7 +216,7 @@ def _decoded(path: Path) -> tuple[Tensor | None, str | None]:
         return read_picture(path), None
     except InputError as error:
         try:
-            pixels_of(path.read_bytes())
-        except (InputError, OSError):
+            pixels_of(read_image(path))
+        except InputError:
             raise error from None
         return None, str(error)

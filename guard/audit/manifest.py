@@ -19,8 +19,8 @@ from .shards import unwritable
 from .worker import About
 
 SCHEMA = 2
-MOST = 16 << 20  # bytes
 FILE = "run.json"
+LARGEST = 16 << 20  # bytes of it
 _WORDS = {
     "input": "the input's content",
     "model": "the model",
@@ -148,7 +148,7 @@ def _shown(value: object) -> str:
 
 def _read(path: Path) -> Manifest:
     try:
-        document = read_json(path, MOST)
+        document = read_json(path, LARGEST)
         if document["schema"] != SCHEMA:
             raise ValueError(f"its schema is {document['schema']!r}")
         run = Manifest(**document)

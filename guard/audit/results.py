@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from ..errors import InputError, require
 from ..strict_json import read_json
 from .ledger import REJECTS, RESULTS, part_name, read_ledger
-from .manifest import FILE, MOST, SCHEMA
+from .manifest import FILE, LARGEST, SCHEMA
 from .rows import Reject
 
 TEXTS = {"prompts": "prompt", "images": "path"}  # by the kind of run
@@ -72,7 +72,7 @@ class Results:
     def __init__(self, folder: Path):
         self.folder = folder
         try:
-            self.run: dict[str, Any] = read_json(folder / FILE, MOST)
+            self.run: dict[str, Any] = read_json(folder / FILE, LARGEST)
         except (OSError, ValueError) as error:
             raise InputError(f"{folder} holds no audit that can be read ({FILE}: {error}): give its --out") from error
         if not isinstance(self.run, dict) or self.run.get("schema") != SCHEMA or self.run.get("kind") not in COLUMNS:

@@ -14,8 +14,9 @@ from rich.text import Text
 
 from . import options
 from .console import EXIT_CLEAR, p_text, progress, stdout, verdict_text, waiting
+from .documents import write_document
 from .files import make_folder, write_text
-from .models import quiet
+from .models import DEMO, open_model
 
 if TYPE_CHECKING:
     from ..calibration import Calibration
@@ -29,7 +30,8 @@ GROUPS = (
     (
         "recited",
         "Fed one image over and over",
-        "Each of these came with one and the same image, or figure, throughout training. Not every one stuck.",
+        "Each of these came with one and the same image, or figure, throughout training. One that returns "
+        "without a warning was missed.",
         "Fed one image\nover and over",
         True,
     ),
@@ -63,19 +65,24 @@ def demo(
         "cryptomnesia-demo"
     ),
     seeds: Annotated[int, typer.Option(min=1, max=16, help="Images per prompt.")] = 4,
+    device: options.Device = "auto",
     open_page: Annotated[bool, typer.Option("--open/--no-open", help="Show the page in the browser.")] = True,
     as_json: options.Json = False,
 ) -> int:
-    """See it work in a minute: twelve prompts on a small built-in model, judged first and sampled afterwards."""
+    """See it work in a minute: twelve prompts on a small built-in model, judged first and sampled afterwards.
+
+    Exit code: 0 shown, whatever the verdicts are; 2 bad input, 130 stopped.
+    """
     make_folder(out)
-    with waiting("loading the built-in model"):
-        from ..demo import demo_calibration, load_demo
+    pipe = open_model(DEMO, device).pipe
+    with waiting("loading what it was trained on"):
+        from ..demo import demo_calibration
         from ..demo.gallery import Gallery
         from ..demo.showcase import prompts, sample
         from ..guard import Guard
+        from ..pages.demo import MISSED
 
-        quiet()
-        pipe, calibration, gallery = load_demo(), demo_calibration(), Gallery.load()
+        calibration, gallery = demo_calibration(), Gallery.load()
         guard = Guard(pipe, calibration)
     captions = prompts()
     texts = [caption.text for caption in captions]
@@ -93,8 +100,11 @@ def demo(
     _write(out, page, report)
     index = out / "index.html"
     if as_json:
-        sys.stdout.write(json.dumps(report) + "\n")
+        write_document(report)
     else:
+        for card in cards:
+            if card.missed:
+                stdout().print(Text(f"{MISSED}: {card.report.prompt}", style="bold red"), soft_wrap=True)
         stdout().print(Text(f"the images, and what they resemble: {index}"), soft_wrap=True)
     if open_page and _has_screen():
         webbrowser.open(index.resolve().as_uri())
@@ -111,21 +121,22 @@ def _judge(guard: "Guard", texts: list[str], draws: int) -> tuple[list["Memoriza
 
 def _show(captions: list["Caption"], reports: list["MemorizationReport"]) -> None:
     table = Table(title="Before any image is made", title_justify="left", title_style="bold")
-    table.add_column("prompt", overflow="fold")
-    table.add_column("in training", style="dim")
-    table.add_column("p-value", justify="right")
-    table.add_column("verdict", no_wrap=True)
+    console = stdout()
+    if not console.is_terminal:
+        console.width = 120
+    wide = console.width >= 90  # else prompt and verdict are what matters
+    table.add_column("prompt", overflow="fold", min_width=8)
+    if wide:
+        table.add_column("in training", style="dim")
+        table.add_column("p-value", justify="right")
+    table.add_column("verdict", no_wrap=wide, overflow="fold")
     last = None
     for caption, report in zip(captions, reports, strict=True):
         if last not in (None, GROUP_OF[caption.kind]):
             table.add_section()
         last = GROUP_OF[caption.kind]
-        table.add_row(
-            Text(caption.text), KIND_WORDS[caption.kind], p_text(report.p_value), verdict_text(report.verdict)
-        )
-    console = stdout()
-    if not console.is_terminal:
-        console.width = 120
+        numbers = (KIND_WORDS[caption.kind], p_text(report.p_value)) if wide else ()
+        table.add_row(Text(caption.text), *numbers, verdict_text(report.verdict))
     console.print(table)
 
 
@@ -133,9 +144,11 @@ def _cards(captions: list["Caption"], reports: list["MemorizationReport"], image
     from ..demo.showcase import compare, cutout
     from ..pages.demo import Card
 
-    cards = []
+    cards, fed = [], {key for key, *_, recited in GROUPS if recited}
     for caption, report, made in zip(captions, reports, images, strict=True):
         found = compare(gallery, caption, made)
+        # of all training images its own is the closest
+        returned = gallery.captions[found.closest].text == caption.text
         cards.append(
             Card(
                 report=report,
@@ -145,6 +158,7 @@ def _cards(captions: list["Caption"], reports: list["MemorizationReport"], image
                 distances=found.distances,
                 closest=cutout(gallery, found.closest),
                 closest_caption=gallery.captions[found.closest].text,
+                missed=returned and GROUP_OF[caption.kind] in fed and report.verdict == "clear",
             )
         )
     return cards
@@ -200,6 +214,7 @@ def _report(page: "DemoPage", calibration: "Calibration") -> dict[str, Any]:
                 "group": card.group,
                 "in_training": card.kind,
                 "report": card.report.to_dict(),
+                "missed": card.missed,
                 "distances": [round(distance, 5) for distance in card.distances],
                 "closest_training_caption": card.closest_caption,
             }

@@ -71,7 +71,9 @@ def _show(found: "Identification", as_json: bool) -> None:
         write_document(found.to_dict())
         return
     console = stdout()
-    console.print(Text("unknown" if found.decision == "unknown" else f"likely {found.decision}", style="bold"))
+    console.print(Text(found.headline(), style="bold"), soft_wrap=True)
+    for note in found.notes():
+        console.print(Text(f"  {note}", style="yellow"), soft_wrap=True)
     grid = Table.grid(padding=(0, 2))
     grid.add_row(Text("model"), Text("distance"), Text("votes") if found.votes else Text(""), style="dim")
     order = sorted(found.distances.items(), key=lambda item: (item[1] is None, item[1]))

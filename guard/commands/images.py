@@ -4,8 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ..errors import InputError
-
-SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff")
+from ..images import SUFFIXES
 
 
 def image_files(places: Sequence[Path]) -> list[Path]:

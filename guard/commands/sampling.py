@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from ..adapters.guidance import guidance_arguments, own_guidance
 from ..errors import InputError, NonFiniteError
 from ..memory import memory_needed
 
@@ -59,10 +60,8 @@ class Sampler:
             raise InputError(f"{name} starts from an image, so nothing can be sampled: leave out --out")
         if guidance is not None and not math.isfinite(guidance):
             raise InputError(f"--guidance is a number, such as 7.5, not {guidance}")
-        # Flux keeps the name for the guidance that distilled networks are told
-        self._guidance_name = "true_cfg_scale" if "true_cfg_scale" in self._known else "guidance_scale"
         self.steps: int = steps or self._known["num_inference_steps"].default
-        self.guidance: float = self._known[self._guidance_name].default if guidance is None else guidance
+        self.guidance: float = own_guidance(self.pipe, self._known) if guidance is None else guidance
         self.seeds = [(seed + i) % (LARGEST_SEED + 1) for i in range(count)]
         factor = self.pipe.vae_scale_factor
         self.height, self.width = shape[1] * factor, shape[2] * factor
@@ -118,12 +117,10 @@ class Sampler:
             "height": self.height,
             "width": self.width,
             "num_inference_steps": self.steps,
-            self._guidance_name: self.guidance,
             "generator": torch.Generator().manual_seed(seed),
             "output_type": "np",
         }
-        if self._guidance_name == "true_cfg_scale":
-            arguments["negative_prompt"] = ""  # otherwise there is no branch to guide away from
+        arguments |= guidance_arguments(self.pipe, self._known, self.guidance)
         if "use_resolution_binning" in self._known:
             arguments["use_resolution_binning"] = False  # the size that was checked, and no other
         return arguments

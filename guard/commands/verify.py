@@ -9,11 +9,27 @@ import typer
 from rich.text import Text
 
 from ..errors import InputError
+from ..printable import printable_line
 from . import options
-from .console import EXIT_BAD_INPUT, EXIT_CHANGED, EXIT_CLEAR, fail, stdout
+from .console import EXIT_BAD_INPUT, EXIT_CHANGED, EXIT_CLEAR, EXIT_NO_VERDICT, fail, stdout
 
 if TYPE_CHECKING:
     from ..sidecar import Verification
+
+SCHEMA = "cryptomnesia/verification/1"
+_CODES = {
+    "intact": EXIT_CLEAR,
+    "nobody vouches": EXIT_NO_VERDICT,
+    "does not match": EXIT_CHANGED,
+    "cannot be judged": EXIT_BAD_INPUT,
+}
+_WORST_FIRST = (EXIT_CHANGED, EXIT_BAD_INPUT, EXIT_NO_VERDICT)
+_LOOKS = {
+    "intact": ("✓", "green"),
+    "nobody vouches": ("–", "yellow"),
+    "does not match": ("▲", "bold red"),
+    "cannot be judged": ("?", "yellow"),
+}
 
 
 def verify(
@@ -29,52 +45,45 @@ def verify(
 ) -> int:
     """Are these images still the ones that their sidecars tell of, and who vouches for it?
 
-    Exit code: 0 all are intact, 4 some do not match their sidecar or its signature, 2 some cannot be judged (no image,
-    no sidecar, or a malformed one) and none of the others fails to match. With --trust, an image also needs a signature
-    by someone you trust: without one it counts as 4.
+    An image is intact if someone you trust signed it and its sidecar, both are as they were signed, and so are the
+    files that belong to it. Maps and masks are looked for in the sidecar of the image beside them.
+
+    Exit code: 0 all are intact, 4 some do not match (image, signature or a file that belongs to it changed), 2 some
+    cannot be judged (no image, no or a malformed sidecar, something that cannot be checked), 5 they match, but nobody
+    you trust vouches for some (unsigned, unknown signer, or a file that belongs to it is missing).
     """
     from ..sidecar import verify as look
+    from ..sidecar import verify_evidence
 
     if sidecar is not None and len(images) > 1:
         raise InputError(f"--sidecar goes with one image, not {len(images)}: verify them one by one")
-    codes = set()
+    codes, results = [], []
     for image in images:
         try:
             found = look(image, sidecar, trust=trust or ())
+            if found.sidecar == "missing" and found.signature == "none" and sidecar is None:
+                found = verify_evidence(image, trust=trust or ()) or found
         except InputError as error:  # the other images are still to be seen
+            if as_json:
+                results.append({"image": str(image), "result": "cannot be judged", "error": str(error)})
             fail(str(error))
-            codes.add(EXIT_BAD_INPUT)
+            codes.append(EXIT_BAD_INPUT)
             continue
-        code = _code(found, trusting=bool(trust))
-        _show(found, code, as_json)
-        codes.add(code)
-    return EXIT_CHANGED if EXIT_CHANGED in codes else max(codes)
-
-
-def _code(found: "Verification", *, trusting: bool) -> int:
-    if found.intact:
-        if not trusting or found.vouched:
-            return EXIT_CLEAR
-        # whoever takes the signature away must not get away with it
-        return EXIT_BAD_INPUT if found.signature.startswith("not checked") else EXIT_CHANGED
-    # a signature can fail to match even where there is no sidecar
-    return EXIT_CHANGED if found.sidecar == "found" or found.signature == "invalid" else EXIT_BAD_INPUT
-
-
-def _show(found: "Verification", code: int, as_json: bool) -> None:
-    """One JSON line, or the result and what it rests on."""
+        codes.append(_CODES[found.result])
+        if as_json:
+            results.append(found.to_dict())
+        else:
+            _show(found)
     if as_json:
-        sys.stdout.write(json.dumps(found.to_dict()) + "\n")
-        return
-    if code == EXIT_CLEAR:
-        result, style = "✓ intact", "green"
-    elif code == EXIT_BAD_INPUT:
-        result, style = "? cannot be judged", "yellow"
-    elif found.intact:
-        result, style = "▲ intact, but signed by nobody you trust", "bold red"
-    else:
-        result, style = "▲ does not match", "bold red"
+        sys.stdout.write(json.dumps({"schema": SCHEMA, "results": results}) + "\n")
+    return next((code for code in _WORST_FIRST if code in codes), EXIT_CLEAR)
+
+
+def _show(found: "Verification") -> None:
+    """The result and what it rests on."""
+    sign, style = _LOOKS[found.result]
     console = stdout()
-    console.print(Text(result, style=style).append(f"  {found.image}", style="default"), soft_wrap=True)
+    title = Text(f"{sign} {found.headline}", style=style)
+    console.print(title.append(f"  {printable_line(found.image)}", style="default"), soft_wrap=True)
     for line in found.lines:
         console.print(Text(f"  {line}"), soft_wrap=True)

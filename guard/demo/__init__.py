@@ -26,7 +26,10 @@ def load_demo(checkpoint: Literal["final", "early"] = "final") -> Any:
         raise InputError(
             f"unknown checkpoint {checkpoint!r} of the built-in model: use one of {', '.join(CHECKPOINTS)}"
         )
-    return load_folder(WEIGHTS, WEIGHTS if checkpoint == "final" else WEIGHTS / "early")
+    pipe = load_folder(WEIGHTS, WEIGHTS if checkpoint == "final" else WEIGHTS / "early")
+    # what provenance files call it; its folder's name says nothing
+    pipe.register_to_config(_name_or_path="cryptomnesia-demo" + ("" if checkpoint == "final" else f"-{checkpoint}"))
+    return pipe
 
 
 def load_folder(base: Path, trained: Path) -> Any:

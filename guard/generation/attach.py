@@ -17,10 +17,12 @@ _MARK, _HANDLER = "_cryptomnesia_original", "_cryptomnesia_handler"
 def attach(pipe: Any, handler: Handler) -> None:
     """From now on, pipe(...) goes to handler(call, args, kwargs), with `call` the class's own `__call__`.
 
+    Copies and pickles of the pipeline are of its own class.
+
     Raises:
         InputError: Another guard is attached.
     """
-    original = type(pipe)
+    original: Any = type(pipe)
     if hasattr(original, _MARK):
         raise InputError("another guard is attached to this pipeline: detach it first")
 
@@ -30,8 +32,14 @@ def attach(pipe: Any, handler: Handler) -> None:
             return original.__call__(self, *args, **kwargs)
         return handler(original.__call__, args, kwargs)
 
+    def reduced(self: Any, protocol: Any) -> Any:
+        make, arguments, *rest = original.__reduce_ex__(self, protocol)
+        make = blank if make.__name__ == "__newobj__" else make  # pickle compares that one's class with the object's
+        return make, tuple(original if part is type(self) else part for part in arguments), *rest
+
     own = {
         "__call__": guarded,
+        "__reduce_ex__": reduced,
         "__doc__": original.__doc__,
         "__module__": original.__module__,
         "__qualname__": original.__qualname__,
@@ -39,6 +47,11 @@ def attach(pipe: Any, handler: Handler) -> None:
         _HANDLER: handler,
     }
     pipe.__class__ = type(original.__name__, (original,), own)
+
+
+def blank(kind: type, *arguments: Any) -> Any:
+    """A new object of a class, before anything is put into it."""
+    return kind.__new__(kind, *arguments)
 
 
 def detach(pipe: Any, handler: Handler) -> None:

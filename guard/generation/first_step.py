@@ -17,6 +17,47 @@ from ..signals.rings import ring_energy
 
 MOST_UNLIKE = 0.2  # of mean and standard deviation of starting latents to 0 and 1; the smallest have 256 values
 
+# what a network may be told without becoming another one; the rest conditions it on more than the prompt
+_KNOWN = {
+    "sample",
+    "hidden_states",
+    "timestep",
+    "encoder_hidden_states",
+    "encoder_attention_mask",
+    "pooled_projections",
+    "text_embeds",
+    "time_ids",
+    "resolution",
+    "aspect_ratio",
+    "timestep_cond",
+    "skip_layers",  # an extra call of Stable Diffusion 3's, beside the ordinary ones
+    "return_dict",
+}
+
+
+def read_call(denoiser: Any, arguments: dict[str, Any], output: Any) -> tuple[Tensor, Tensor, Condition, Tensor]:
+    """A call that a pipeline made of its network: x, time, condition and output.
+
+    Raises NotApplicable where it cannot be read, or where the network is told something besides prompts.
+    """
+    try:
+        found = denoiser.read_call(arguments, output)
+    except (LookupError, TypeError, AttributeError) as error:
+        name = type(denoiser.network).__name__
+        raise NotApplicable(f"the calls of {name} cannot be read: give the pipeline its own network") from error
+    given = arguments | (arguments.get("added_cond_kwargs") or {})
+    given.pop("added_cond_kwargs", None)
+    odd = [name for name, value in given.items() if name not in _KNOWN and _says_something(value)]
+    if odd:
+        raise NotApplicable(
+            f"the network is also told {', '.join(sorted(odd))}, and the check knows text prompts only: leave that out"
+        )
+    return found
+
+
+def _says_something(value: Any) -> bool:
+    return value is not None and (isinstance(value, Tensor) or bool(value))
+
 
 @dataclass(frozen=True)
 class FirstStep:
@@ -36,14 +77,24 @@ class FirstStep:
     @staticmethod
     def read(denoiser: Any, arguments: dict[str, Any], output: Any, images: int) -> "FirstStep":
         """From the network's arguments by name and its output. Raises NotApplicable where there is nothing to judge."""
-        x, time, condition, raw = denoiser.read_call(arguments, output)
+        x, time, condition, raw = read_call(denoiser, arguments, output)
         if len(x) == images:
-            raise NotApplicable("sampling without guidance (guidance_scale 1): there is no unconditional branch")
+            raise NotApplicable(
+                "sampling without guidance (guidance_scale 1), so that there is no unconditional branch: raise the "
+                "scale above 1"
+            )
         if len(x) != 2 * images:
-            raise NotApplicable(f"the network is asked with {len(x)} rows for {images} images: layout unknown")
+            raise NotApplicable(
+                f"the network is asked with {len(x)} rows for {images} images, a layout that is not known: check the "
+                "prompt with guard.check() instead"
+            )
         noise = x[images:].detach().float()
-        if abs(noise.std().item() - 1) > MOST_UNLIKE or abs(noise.mean().item()) > MOST_UNLIKE:
-            raise NotApplicable("sampling does not start from standard normal noise: a check says nothing there")
+        spread, centre = noise.flatten(1).std(1) - 1, noise.flatten(1).mean(1)
+        if not (torch.stack([spread, centre]).abs() <= MOST_UNLIKE).all():  # so that NaN is unlike, too
+            raise NotApplicable(
+                "sampling does not start from standard normal noise, where a check says nothing: leave out latents, or "
+                "give normal ones"
+            )
         negative, positive = (own_copy(condition[rows]) for rows in (slice(0, images), slice(images, None)))
         empty = is_empty(negative, denoiser.empty, positive)
         level = denoiser.levels.pure_noise

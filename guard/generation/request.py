@@ -54,6 +54,11 @@ class Request:
         """How many images were asked for."""
         return len(self.numbers)
 
+    @property
+    def has_callback(self) -> bool:
+        """Whether code of the user's runs between the steps."""
+        return any(self.arguments.get(name) is not None for name in ("callback_on_step_end", "callback"))
+
     def require_pure_noise(self, call: Callable[..., Any]) -> None:
         """Raises NotApplicable, saying why, where the call cannot be judged from pure noise and prompts alone."""
         if "strength" in inspect.signature(call).parameters:

@@ -1,8 +1,7 @@
-"""One guarded call: watch the network's first answer, judge it, and let go, mend or block."""
+"""One guarded call: watch the network's answers, judge the first, and let go, mend or block."""
 
 import copy
 import inspect
-import threading
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -12,14 +11,31 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..errors import CalibrationError, CryptomnesiaError, MemorizationBlocked, MemorizationWarning, NotApplicable
+from ..errors import (
+    CalibrationError,
+    CryptomnesiaError,
+    MemorizationBlocked,
+    MemorizationWarning,
+    NotApplicable,
+    UnverifiedBlocked,
+    UnverifiedWarning,
+)
 from ..memory import is_out_of_memory
 from ..mitigation.mend import METHODS, failed, mend, stacked
 from ..mitigation.result import Mended
 from ..report import MemorizationReport
 from ..signals.memorization import derived_seed, draw_noise
+from .facts import facts_of, reseeded
 from .first_step import FirstLook, FirstStep, PrivateDraws, look, without_extras
+from .judged import Difference, Judged
 from .request import RandomState, Request
+from .sentry import Sentry
+from .strength import UNKNOWN_STRENGTH, WEAKENED, Strength
+
+NOT_SEEN = (
+    "the network's first call was not seen: it is called by another way than network(...), or is wrapped, or replaced"
+)
+ANOTHER_THREAD = "the network was called from another thread, where nothing is checked"
 
 
 class _Again(BaseException):
@@ -35,6 +51,13 @@ class GuardedTuple(tuple):
     memorization: list[MemorizationReport]
 
 
+class Memory:
+    """What a guard keeps from call to call, since it hangs on the model alone."""
+
+    def __init__(self) -> None:
+        self.private, self.strength = PrivateDraws(), Strength()
+
+
 class Run:
     """A guarded call of a pipeline, from the first attempt to the output.
 
@@ -42,13 +65,17 @@ class Run:
         guard: Says how to judge and what to do.
         call: The pipeline class's own `__call__`.
         request: What the user asked for.
-        private: Keeps the empty branch of the private draws between calls.
+        memory: Of the guard.
+        sentry: Watches the network for calls that are none of this call's.
     """
 
-    def __init__(self, guard: Any, call: Callable[..., Any], request: Request, private: PrivateDraws):
-        self.guard, self.call, self.request, self.private = guard, call, request, private
+    def __init__(self, guard: Any, call: Callable[..., Any], request: Request, memory: Memory, sentry: Sentry):
+        self.guard, self.call, self.request, self.memory, self.sentry = guard, call, request, memory, sentry
         self.denoiser = guard.denoiser
+        self.facts = facts_of(call, self.denoiser.pipe, request)
         self.reports: list[MemorizationReport] | None = None
+        self.judged: Judged | None = None
+        self.elsewhere = False
         self.tried: dict[int, Mended] = {}  # by image
 
     def output(self) -> Any:
@@ -56,6 +83,7 @@ class Run:
 
         Raises:
             MemorizationBlocked: The policy says so; no step was taken.
+            UnverifiedBlocked: What could not be checked is not handed out.
         """
         pipe, arguments = self.denoiser.pipe, self.request.arguments
         state = RandomState(arguments.get("generator"), self.denoiser.device)
@@ -66,34 +94,41 @@ class Run:
             # noise that is given is not drawn again
             if again.arguments.get("latents") is None:
                 state.restore()
+            self.reports = self.judged = None
             with self._watched():
                 out = self.call(pipe, **again.arguments)
-        reports = self.reports or self._without_verdict("the network's first call was not seen")
-        _warn(reports)
+        reports = self._in_the_end()
+        _warn(reports, self.guard.unverified)
         if isinstance(out, tuple):
             out = GuardedTuple(out)
         out.memorization = reports
         return out
 
+    def another_thread_called(self) -> None:
+        """To be told where another thread got an answer of the network: maybe the pipeline's own work."""
+        self.elsewhere = True
+
     @contextmanager
     def _watched(self) -> Iterator[None]:
-        """Judges the network's first call, before the sampler's first step."""
-        network = self.denoiser.network
+        """Judges the network's first call, before the sampler's first step, and compares the others with it."""
+        network, text = self.denoiser.network, ExitStack()
         forward = inspect.signature(type(getattr(network, "_orig_mod", network)).forward)
 
-        own, text = threading.get_ident(), ExitStack()
-
-        def first(module: Any, args: Any, kwargs: Any, output: Any) -> None:
-            if threading.get_ident() != own:  # another thread asks the same network, e.g. a check
+        def seen(module: Any, args: Any, kwargs: Any, output: Any) -> None:
+            if not self.sentry.belongs_to(self):  # e.g. the check asks, or another thread does
                 return
-            handle.remove()  # before the check asks the network itself
             text.close()
-            self._judge(forward.bind(module, *args, **kwargs).arguments, output)
+            arguments = _by_name(forward, (module, *args), kwargs)
+            if self.reports is None:
+                self._judge(arguments, output)
+            elif self.judged is not None:
+                self._doubt(self.judged.compare(arguments, output), "while sampling")
 
-        handle = network.register_forward_hook(first, with_kwargs=True)
+        handle = network.register_forward_hook(seen, with_kwargs=True)
         text.enter_context(self.denoiser.text_lock)  # prompts are encoded before the first call
         try:
-            yield
+            with self.sentry.during(self):
+                yield
         except (_Again, MemorizationBlocked):
             self.denoiser.pipe.maybe_free_model_hooks()
             raise
@@ -104,10 +139,13 @@ class Run:
     def _judge(self, arguments: dict[str, Any], output: Any) -> None:
         try:
             self.request.require_pure_noise(self.call)
+            if not self.denoiser.text_encoders:
+                raise NotApplicable("without a text encoder the model's empty prompt is unknown: load it, too")
             step = FirstStep.read(self.denoiser, arguments, output, self.request.images)
             self.reports = self._look(step)
             if not self.tried and self.guard.policy in METHODS:
                 self._mend(step)
+            self.judged = Judged(self.denoiser, step, self.reports[0].fingerprint, self.request.has_callback)
         except (CryptomnesiaError, RuntimeError) as reason:  # a check that fails must not take the user's image with it
             if not isinstance(reason, CryptomnesiaError) and not is_out_of_memory(reason):
                 raise
@@ -115,7 +153,58 @@ class Run:
         self.reports = [self._with_mitigation(i, report) for i, report in enumerate(self.reports)]
         last = self.guard.otherwise if self.guard.policy in METHODS else self.guard.policy
         if last == "block" and any(report.memorized for report in self.reports):
-            raise MemorizationBlocked(self.reports)
+            raise MemorizationBlocked(self._with_facts())
+        self._require_verdicts("before the first step")
+
+    # --- what could not be checked ---
+
+    def _doubt(self, found: Difference | None, when: str) -> None:
+        """Takes back the verdict on images that are no longer what was judged; a suspicion is not taken back."""
+        if found is None:
+            return
+        images, reason = found
+        reports = list(self.reports or [])
+        for i in images:
+            if reports[i].memorized:
+                notes = [note for note in (reports[i].note, reason) if note]
+                reports[i] = replace(reports[i], note="; ".join(dict.fromkeys(notes)))
+            elif reports[i].verdict != "not applicable":
+                fresh = self.guard.without_verdict(reports[i].prompt, reason, seed=self.guard.seed)
+                reports[i] = replace(
+                    fresh,
+                    forward_rows=reports[i].forward_rows,
+                    mitigation=reports[i].mitigation,
+                    draws=reports[i].draws,
+                )
+        self.reports = reports
+        self._require_verdicts(when)
+
+    def _in_the_end(self) -> list[MemorizationReport]:
+        """The reports, once everything is sampled."""
+        when = "after sampling"
+        if self.reports is None:
+            self.reports = self._without_verdict(ANOTHER_THREAD if self.elsewhere else NOT_SEEN)
+            self._require_verdicts(when)
+        elif self.judged is not None:
+            self._doubt(self.judged.at_the_end(), when)
+            if self.elsewhere:
+                self._doubt((list(range(self.request.images)), ANOTHER_THREAD), when)
+        return self._with_facts()
+
+    def _require_verdicts(self, when: str) -> None:
+        reports = self.reports or []
+        if self.guard.unverified == "block" and not all(report.verified for report in reports):
+            raise UnverifiedBlocked(
+                self._with_facts(),
+                f"blocked {when}: {_unverified(reports)}. Mend that, or let such images out with unverified='warn'",
+            )
+
+    def _with_facts(self) -> list[MemorizationReport]:
+        chosen = {i for i, mended in self.tried.items() if mended.noise is not None and mended.mitigation.held}
+        return [
+            replace(report, call=reseeded(facts) if i in chosen else facts)
+            for i, (report, facts) in enumerate(zip(self.reports or [], self.facts, strict=True))
+        ]
 
     # --- judging ---
 
@@ -128,9 +217,22 @@ class Run:
                 calibration.require(self.denoiser, draws, shape, fingerprint)
             except CalibrationError as error:
                 calibration, reason = None, str(error)
-        found = look(self.denoiser, step, self.request.numbers, self._private(draws - 1, shape, fingerprint))
+        private = self._private(draws - 1, shape, fingerprint)
+        found = look(self.denoiser, step, self.request.numbers, private)
         common = {"reason": reason, "draws": draws, "seed": self.guard.seed, "fingerprint": fingerprint}
-        return self._reports(found, calibration, common)
+        reports = self._reports(found, calibration, common)
+        if calibration is None or self.request.prompts[0] is not None:
+            return reports
+        sphere = self.memory.strength.sphere(self.denoiser)
+        whole = None if sphere is None else sphere.restored(step.positive)
+        if whole is None:
+            return reports if sphere else [replace(report, note=UNKNOWN_STRENGTH) for report in reports]
+        again = look(self.denoiser, replace(step, positive=whole, guidance=None), self.request.numbers, private)
+        pairs = zip(reports, self._reports(again, calibration, common), strict=True)
+        return [
+            replace(max(pair, key=_score), forward_rows=sum(report.forward_rows for report in pair), note=WEAKENED)
+            for pair in pairs
+        ]
 
     def _private(self, draws: int, shape: tuple[int, ...], fingerprint: str) -> Any:
         if draws < 1:
@@ -139,7 +241,7 @@ class Run:
         seed = derived_seed(self.guard.seed, "attached", bool(self.tried))
         noise = draw_noise(self.denoiser, draws, seed, shape)  # type: ignore[arg-type]
         key = (fingerprint, str(self.denoiser.device), seed, draws, shape)
-        return self.private.guidance(self.denoiser, noise, key)
+        return self.memory.private.guidance(self.denoiser, noise, key)
 
     def _reports(self, found: FirstLook, calibration: Any, common: dict[str, Any]) -> list[MemorizationReport]:
         scores = found.iso.double() if calibration is None else calibration.combination.score(found.spectrum)
@@ -231,12 +333,41 @@ class Run:
         return replace(report, mitigation=about)
 
 
-def _warn(reports: list[MemorizationReport]) -> None:
+def _score(report: MemorizationReport) -> float:
+    return -float("inf") if report.score is None else report.score
+
+
+def _by_name(forward: inspect.Signature, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
+    """A call's arguments by name; what a wrapper only passes on, too."""
+    try:
+        found = dict(forward.bind(*args, **kwargs).arguments)
+    except TypeError:  # the network's own forward is not its class's
+        return kwargs
+    for name, parameter in forward.parameters.items():
+        if parameter.kind is inspect.Parameter.VAR_KEYWORD:
+            found |= found.pop(name, {})
+    found.pop(next(iter(forward.parameters)), None)
+    return found
+
+
+def _unverified(reports: list[MemorizationReport]) -> str:
+    """How many images have no verdict, and why, without the prompt: messages end up in logs."""
+    reasons = list(dict.fromkeys(str(report.reason) for report in reports if not report.verified))
+    count = sum(not report.verified for report in reports)
+    return f"{count} of {len(reports)} images could not be checked for memorization ({'; '.join(reasons)})"
+
+
+def _warn(reports: list[MemorizationReport], unverified: str) -> None:
     flagged = sum(report.memorized for report in reports)
     if flagged:
-        # without the prompt: warnings end up in logs
         warnings.warn(
             f"{flagged} of {len(reports)} images likely recite training data: see .memorization of the output",
             MemorizationWarning,
+            stacklevel=5,
+        )
+    if unverified == "warn" and not all(report.verified for report in reports):
+        warnings.warn(
+            f"{_unverified(reports)}: mend that, or silence this with unverified='allow'",
+            UnverifiedWarning,
             stacklevel=5,
         )

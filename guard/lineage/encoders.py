@@ -1,6 +1,5 @@
 """Image encoders behind one question: an ONNX file, or a CLIP folder of transformers. Nothing is downloaded."""
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Protocol
@@ -14,11 +13,13 @@ from ..adapters.model_folder import line
 from ..adapters.onnx_session import PROVIDERS
 from ..attribution.pictures import fitted
 from ..errors import InputError, NonFiniteError, require
+from ..strict_json import read_json
 
 Embeddings = NDArray[np.float32]
 BUILT_IN = Path(__file__).parent / "weights" / "encoder.onnx"
 DYNAMIC_SIZE = 224  # pixels, where a file takes any
 PER_CALL = 32
+LARGEST = 10 << 20  # bytes of a settings file
 CLIP_MEAN, CLIP_STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
 _EMBEDDINGS = ("image_embeds", "embeddings", "pooler_output")
 _PLACES = "give an .onnx file of an image encoder, or a folder of transformers' CLIP"
@@ -201,7 +202,7 @@ def _three(text: str | None, default: tuple[float, ...], name: str) -> NDArray[n
 
 def _read(file: Path) -> dict[str, Any]:
     try:
-        found = json.loads(file.read_text("utf-8"))
+        found = read_json(file, LARGEST)
     except (OSError, ValueError) as error:
         raise InputError(f"{file} cannot be read ({line(error)}): {_PLACES}") from error
     if not isinstance(found, dict):

@@ -6,8 +6,8 @@ from typing import Any
 
 from ..attribution.recorded_prompts import RECORD, recorded_for_folder
 from ..errors import InputError
+from ..images import SUFFIXES
 
-SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff")
 ONE_PROMPT = ""
 Images = Mapping[str, Sequence[Any]]
 """Images by prompt; see `attribution.pictures.read_picture` for what an image may be."""

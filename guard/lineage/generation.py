@@ -9,10 +9,12 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from ..attribution.recorded_prompts import RECORD
+from ..adapters.guidance import guidance_arguments
+from ..attribution.recorded_prompts import LARGEST, RECORD
 from ..errors import InputError, NonFiniteError, require
 from ..files import write_atomically
 from ..memory import memory_needed
+from ..strict_json import read_json
 
 IMAGES = 100
 PER_CALL = 8
@@ -93,7 +95,7 @@ def _claim(folder: Path, recipe: Recipe) -> None:
     record, wanted = folder / RECORD, asdict(recipe)
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        found = json.loads(record.read_text("utf-8")) if record.exists() else None
+        found = read_json(record, LARGEST) if record.exists() else None
     except (OSError, ValueError) as error:
         raise InputError(f"{folder} cannot hold the images ({error}): give another folder") from error
     if found is None:
@@ -107,7 +109,7 @@ def _sampled(pipe: Any, recipe: Recipe, numbers: list[int]) -> Iterator[Any]:
     import numpy as np
     import torch
 
-    arguments = _arguments(pipe, recipe)
+    arguments = _arguments(pipe, recipe, len(numbers))
     arguments["generator"] = [torch.Generator().manual_seed(recipe.noise_seed(number)) for number in numbers]
     pipe.set_progress_bar_config(disable=True)
     try:
@@ -120,20 +122,16 @@ def _sampled(pipe: Any, recipe: Recipe, numbers: list[int]) -> Iterator[Any]:
     yield from (made * 255).round().astype(np.uint8)
 
 
-def _arguments(pipe: Any, recipe: Recipe) -> dict[str, Any]:
+def _arguments(pipe: Any, recipe: Recipe, count: int) -> dict[str, Any]:
     """What this pipeline calls the recipe's settings; what is None is left to it."""
     known = inspect.signature(type(pipe).__call__).parameters
     if "strength" in known:
         raise InputError(f"{type(pipe).__name__} starts from an image: give a text-to-image pipeline")
-    # Flux keeps the name for the guidance that distilled networks are told
-    guidance = "true_cfg_scale" if "true_cfg_scale" in known else "guidance_scale"
-    settings = {
-        "num_inference_steps": recipe.steps,
-        guidance: recipe.guidance,
-        "height": recipe.height,
-        "width": recipe.width,
-    }
-    return {name: value for name, value in settings.items() if value is not None}
+    settings = {"num_inference_steps": recipe.steps, "height": recipe.height, "width": recipe.width}
+    given: dict[str, Any] = {name: value for name, value in settings.items() if value is not None}
+    if "use_resolution_binning" in known and (recipe.height or recipe.width):
+        given["use_resolution_binning"] = False  # the size that was asked for, and no other
+    return given | guidance_arguments(pipe, known, recipe.guidance, prompts=count)
 
 
 def _png(image: Any) -> bytes:

@@ -11,12 +11,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ..adapters.guidance import guidance_arguments, own_guidance
 from ..denoiser import Condition, Prediction
 from ..errors import InputError, NonFiniteError, NotApplicable
 from ..generation.attach import original_call
 from ..generation.first_step import is_empty, own_copy, without_extras
 from ..levels import NoiseLevel
 from ..memory import memory_needed
+from ..own_calls import own_calls
 
 STEPS = 50
 NO_MEMORY = "the device has no memory for one image: give a smaller height and width"
@@ -82,17 +84,15 @@ class Sampling:
         known = inspect.signature(self.call).parameters
         if "strength" in known:
             raise NotApplicable("this pipeline starts from an image, not from pure noise: give a text-to-image one")
-        # Flux keeps the name for the guidance that distilled networks are told
-        name = "true_cfg_scale" if "true_cfg_scale" in known else "guidance_scale"
-        self.steps, self.guidance = steps, known[name].default if guidance is None else guidance
+        self.steps, self.guidance = steps, own_guidance(pipe, known) if guidance is None else guidance
         factor = pipe.vae_scale_factor
         self._arguments: dict[str, Any] = {
             "height": shape[1] * factor,
             "width": shape[2] * factor,
             "num_inference_steps": steps,
-            name: self.guidance,
             "generator": torch.Generator().manual_seed(seed),
             "output_type": "np",
+            **guidance_arguments(pipe, known, self.guidance),
         }
         if "use_resolution_binning" in known:
             self._arguments["use_resolution_binning"] = False  # the size that was asked for, and no other
@@ -109,7 +109,7 @@ class Sampling:
         scheduler = self.pipe.scheduler
         try:
             self.pipe.scheduler = copy.deepcopy(scheduler)
-            with memory_needed(NO_MEMORY), watch.watching():
+            with own_calls(), memory_needed(NO_MEMORY), watch.watching():
                 made = self.call(self.pipe, prompt, **self._arguments).images
         except ValueError as error:
             raise InputError(f"{type(self.pipe).__name__} refuses to sample: {error}") from error
@@ -159,7 +159,8 @@ class _Watch:
             return
         level = self.denoiser.level(time.float().flatten()[:1].cpu())
         distance = abs(_log_ratio(level) - self._wanted)
-        if level.sigma.item() > 0 and distance <= self._nearest:
+        # the first call at a level is about the prompt; some pipelines ask about the negative one in a second call
+        if level.sigma.item() > 0 and distance < self._nearest:
             with torch.inference_mode(False):
                 self._nearest, self._kept = distance, (x.detach().clone(), level, own_copy(condition), raw.clone())
 

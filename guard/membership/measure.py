@@ -16,6 +16,7 @@ from ..attribution.likeness import digest_of
 from ..attribution.pictures import fitted, read_picture
 from ..denoiser import Denoiser
 from ..errors import InputError, NonFiniteError
+from ..images import SUFFIXES
 from ..prompts.captions import BESIDE, caption_of
 from ..signals.batching import default_rows
 from ..signals.membership_methods import method_named
@@ -25,7 +26,6 @@ from .store import Store
 METHOD, METHOD_WITH_PROMPTS, DRAWS = "sima_mc", "sima_relative", 8
 NOISE_TO_SIGNAL = 0.43
 """Where images are noised to: sigma / alpha, timestep 140 of Stable Diffusion; chosen by `benchmarks.membership`."""
-SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff")
 
 
 @dataclass(frozen=True)

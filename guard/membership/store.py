@@ -9,6 +9,7 @@ from typing import Any
 from ..errors import InputError
 from ..files import write_atomically
 from ..finite import require_finite
+from ..strict_json import read_json
 
 SCHEMA = "cryptomnesia/membership-statistics/1"
 LARGEST = 256 << 20  # bytes
@@ -47,12 +48,10 @@ class Store:
 
 def _read(path: Path) -> dict[str, float]:
     try:
-        if path.stat().st_size > LARGEST:
-            raise InputError(f"{path} is larger than {LARGEST >> 20} MiB: remove it to measure again")
-        document: Any = json.loads(path.read_text("utf-8"))
+        document: Any = read_json(path, LARGEST)
     except OSError as error:
         raise InputError(f"{path} cannot be read: {error.strerror}: check its permissions") from error
-    except (ValueError, RecursionError) as error:
+    except ValueError as error:
         raise InputError(f"{path} is no file of statistics ({error}): remove it to measure again") from error
     numbers = document.get("statistics") if isinstance(document, dict) else None
     if not isinstance(numbers, dict) or document.get("schema") != SCHEMA or not all(map(_fine, numbers.values())):
@@ -61,4 +60,6 @@ def _read(path: Path) -> dict[str, float]:
 
 
 def _fine(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return False
+    return math.isfinite(value) if isinstance(value, float) else abs(value) < 2**53

@@ -12,6 +12,8 @@ from .frame import BADGES, chart_panel, document, footer, look, meaning, p_text,
 from .images import data_uri
 from .strip import Lane, Marker, chart
 
+MISSED = "✗ missed: called clear, yet its image returned"
+
 
 @dataclass(frozen=True)
 class Card:
@@ -24,6 +26,7 @@ class Card:
         distances: Of each to its closest training image, root mean square in [0, 1].
         closest: The training image closest to any of them, (H, W, 4) uint8; transparent where it varied.
         closest_caption: The caption it was trained with.
+        missed: Whether it was called clear although the one image that it was fed in training returned.
     """
 
     report: MemorizationReport
@@ -33,6 +36,7 @@ class Card:
     distances: Sequence[float]
     closest: NDArray[np.uint8]
     closest_caption: str
+    missed: bool = False
 
 
 @dataclass(frozen=True)
@@ -89,8 +93,12 @@ def _tiles(page: DemoPage) -> str:
     inside = [card.report.memorized for card in page.cards if card.group in recited]
     outside = [card.report.memorized for card in page.cards if card.group not in recited]
     images = sum(len(card.images) for card in page.cards)
+    missed = sum(card.missed for card in page.cards)
     values = (
-        (f"{sum(inside)} <small>of {len(inside)}</small>", "prompts fed one image, flagged"),
+        (
+            f"{sum(inside)} <small>of {len(inside)}</small>",
+            f"prompts fed one image, flagged; {missed} missed" if missed else "prompts fed one image, flagged",
+        ),
         (f"{sum(outside)} <small>of {len(outside)}</small>", "other prompts, flagged"),
         (f"{page.scoring_seconds:.1f} <small>s</small>", f"to judge {len(page.cards)} prompts, before sampling"),
         (f"{page.sampling_seconds:.0f} <small>s</small>", f"to make {images} images, afterwards"),
@@ -143,10 +151,10 @@ def _card(number: int, card: Card) -> str:
         f'alt="closest training image: {caption}"><figcaption>closest trained</figcaption></figure>'
     )
     return (
-        f'<article class="card {look(report.verdict)}" id="prompt-{number}"><div>'
+        f'<article class="card {"missed" if card.missed else look(report.verdict)}" id="prompt-{number}"><div>'
         f'<h3 class="prompt"><span class="number">{number}.</span> {prompt}</h3>'
         f'<p class="kind">{escape(card.kind)}</p>'
-        f'<span class="badge">{BADGES[report.verdict]}</span>'
+        f'<span class="badge">{MISSED if card.missed else BADGES[report.verdict]}</span>'
         f'<p class="numbers">{_numbers(card)}</p></div>'
         f'<div class="pictures">{figures}{training}</div></article>'
     )

@@ -3,6 +3,7 @@
 from .digests import Pixels, file_sha256, pixels_of, text_sha256
 from .files import c2pa_path, sidecar_path
 from .keys import Chain, Signer, config_folder, load_signer, new_chain
+from .owner import verify_evidence
 from .privacy import UNKNOWN
 from .reading import read_statement
 from .statement import LIMIT, PREDICATE_TYPE, Generation, statement
@@ -30,5 +31,6 @@ __all__ = [
     "statement",
     "text_sha256",
     "verify",
+    "verify_evidence",
     "write_sidecar",
 ]

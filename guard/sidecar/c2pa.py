@@ -12,8 +12,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from .. import __version__
-from ..errors import InputError, SidecarError, require
-from .certificates import certificates
+from ..errors import SidecarError, require
 from .keys import Signer
 from .statement import digest
 
@@ -95,15 +94,15 @@ def read(manifest: bytes, image: bytes, media_type: str | None, trust: Sequence[
         manifest: The bytes of the file.
         image: All bytes of the image.
         media_type: Of the image; None if it is no image any more.
-        trust: PEM certificates, e.g. root.pem of who signs; without any the best state is "valid, signer unknown".
+        trust: PEM certificates that `certificates.in_force` gave, e.g. the root of who signs; without any the best
+            state is "valid, signer unknown".
 
     Raises:
-        SidecarError: A certificate in `trust` is none.
         MissingPackage: c2pa-python is not installed.
     """
     library = require("c2pa", "c2pa")
     options: dict[str, Any] = {"verify": {"verify_trust": True, "remote_manifest_fetch": False, "ocsp_fetch": False}}
-    anchors = [_pem(pem) for pem in trust]
+    anchors = [pem.decode() for pem in trust]
     if anchors:
         options["trust"] = {"user_anchors": "\n".join(anchors)}
     try:
@@ -118,16 +117,6 @@ def read(manifest: bytes, image: bytes, media_type: str | None, trust: Sequence[
     except (library.C2paError, ValueError, LookupError, TypeError, RecursionError):
         return Signature("invalid", None, "it is damaged or was altered", None)
     return _judged(state, active, failures, bool(anchors))
-
-
-def _pem(pem: bytes) -> str:
-    certificates(pem, "what is to be trusted")
-    try:
-        return pem.decode("utf-8")
-    except UnicodeError as error:
-        raise InputError(
-            "what is to be trusted is no PEM text: give a file that begins with BEGIN CERTIFICATE"
-        ) from error
 
 
 def _failures(found: dict[str, Any]) -> set[str]:

@@ -102,10 +102,21 @@ def certificates(pem: bytes, name: str) -> list[Any]:
     x509 = require("cryptography.x509", "provenance")
     try:
         return x509.load_pem_x509_certificates(pem)
-    except ValueError as error:
+    except (ValueError, UnicodeError) as error:
         raise SidecarError(
             f"{name} holds no PEM certificate: give a file that begins with BEGIN CERTIFICATE"
         ) from error
+
+
+def in_force(pem: bytes, name: str) -> bytes:
+    """Those of the PEM certificates that are valid today. Raises SidecarError where there is none."""
+    serialization = require("cryptography.hazmat.primitives.serialization", "provenance")
+    now, found = datetime.datetime.now(datetime.timezone.utc), certificates(pem, name)
+    good = [one for one in found if one.not_valid_before_utc <= now <= one.not_valid_after_utc]
+    if not good:
+        what = "has expired" if found[0].not_valid_after_utc < now else "is not valid yet"
+        raise SidecarError(f"the certificate {name} {what}, so it is not trusted: ask the signer for a new one")
+    return b"".join(one.public_bytes(serialization.Encoding.PEM) for one in good)
 
 
 def _private(secret: bytes, path: Path) -> Any:

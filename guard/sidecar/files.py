@@ -8,7 +8,7 @@ from ..files import read_regular, write_atomically
 from ..printable import printable
 
 SIDECAR, C2PA = ".cryptomnesia.json", ".c2pa"
-_ABSENT = (errno.ENOENT, errno.ENOTDIR, errno.ENAMETOOLONG)
+ABSENT = (errno.ENOENT, errno.ENOTDIR, errno.ENAMETOOLONG)
 
 
 def sidecar_path(image: str | Path) -> Path:
@@ -38,7 +38,7 @@ def read_if_there(path: Path, most: int, what: str) -> bytes | None:
     try:
         return read_regular(path, most)
     except OSError as error:
-        if error.errno in _ABSENT:
+        if error.errno in ABSENT:
             return None
         raise SidecarError(f"the {what} {path} cannot be read: {error.strerror}") from error
     except ValueError as error:

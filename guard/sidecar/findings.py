@@ -11,6 +11,7 @@ from ..errors import InputError
 from ..printable import printable
 
 MOST_NAMES = 8  # that one line can tell
+MOST_TOLD = 16
 
 
 @dataclass(frozen=True)
@@ -128,5 +129,7 @@ def limits(findings: Iterable[Mapping[str, Any]]) -> list[str]:
 
 
 def told(findings: Iterable[Mapping[str, Any]]) -> list[str]:
-    """A sentence on each, of findings as read from a file."""
-    return [f"It also says: {KINDS[finding['kind']].told(finding)}." for finding in findings]
+    """A sentence on each, of findings as read from a file, but on no more than one can read."""
+    findings = list(findings)
+    more = [f"It says {len(findings) - MOST_TOLD} things more."] if len(findings) > MOST_TOLD else []
+    return [*(f"It also says: {KINDS[finding['kind']].told(finding)}." for finding in findings[:MOST_TOLD]), *more]

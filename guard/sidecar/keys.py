@@ -1,6 +1,5 @@
 """Keys and certificates to sign sidecars with. A private key leaves its file for the signing library only."""
 
-import json
 import os
 import secrets
 import stat
@@ -11,6 +10,7 @@ from pathlib import Path
 
 from ..errors import InputError, SidecarError
 from ..files import create, remove
+from ..strict_json import read_json
 from .certificates import algorithm_of, local_chain
 from .files import read_file
 
@@ -105,8 +105,15 @@ def _require_allowed(folder: Path, forbidden: Iterable[str | Path]) -> None:
 
 
 def _require_private(folder: Path) -> None:
-    if os.name == "posix" and folder.stat().st_mode & stat.S_IWOTH:
-        raise SidecarError(f"everybody may write to {folder}: choose another folder, or `chmod o-w` it")
+    """Raises SidecarError where everybody could put other files into it, or another folder into its place."""
+    if os.name != "posix":
+        return
+    place = Path(os.path.realpath(folder))
+    for part in (place, *place.parents):
+        mode = part.stat().st_mode
+        # above it, as in /tmp, the sticky bit keeps others from renaming what is not theirs
+        if mode & stat.S_IWOTH and (part == place or not mode & stat.S_ISVTX):
+            raise SidecarError(f"everybody may write to {part}: choose another folder for keys, or `chmod o-w` it")
 
 
 def load_signer(certificate: str | Path | None = None, key: str | Path | None = None) -> Signer | None:
@@ -135,13 +142,13 @@ def load_signer(certificate: str | Path | None = None, key: str | Path | None = 
 def _settings() -> tuple[str | None, str | None]:
     path = config_folder() / "settings.json"
     try:
-        found = json.loads(path.read_text("utf-8"))
+        found = read_json(path, _MOST)
     except FileNotFoundError:
         return None, None
     except OSError as error:
         raise SidecarError(f"the settings {path} cannot be read: {error.strerror}") from error
-    except (ValueError, RecursionError) as error:
-        raise SidecarError(f"the settings {path} are no valid JSON: mend or remove the file") from error
+    except ValueError as error:
+        raise SidecarError(f"the settings {path} cannot be used ({error}): mend or remove the file") from error
     values = [found.get(name) for name in (CERTIFICATE, KEY)] if isinstance(found, dict) else [found]
     if not all(value is None or isinstance(value, str) for value in values):
         raise SidecarError(f"the settings {path} do not map {CERTIFICATE} and {KEY} to file names: mend the file")
@@ -168,3 +175,5 @@ def _require_secret(key: Path) -> None:
         raise SidecarError(f"the file named as private key cannot be read ({why}): see {KEY}")
     if os.name == "posix" and stat.S_ISREG(mode) and mode & 0o077:
         raise SidecarError(f"others may read the private key {key}: run `chmod 600` on it, or make a new key")
+    for place in (key.parent, Path(os.path.realpath(key)).parent):
+        _require_private(place)

@@ -1,12 +1,27 @@
 """What a diffusers pipeline tells about itself, for the sidecar."""
 
 import os
+import re
 from collections.abc import Mapping
 from pathlib import PureWindowsPath
 from typing import Any
 
 from ..errors import require
 from .statement import Generation
+
+_SAYS_NOTHING = {
+    "",
+    "weights",
+    "model",
+    "models",
+    "checkpoint",
+    "checkpoints",
+    "output",
+    "pipeline",
+    "pipe",
+    "diffusers",
+}
+_CACHED = re.compile(r"models--([^/\\]+)[/\\]snapshots[/\\]")  # a repository in the hub's local cache
 
 
 def generation_of(
@@ -22,13 +37,21 @@ def generation_of(
 
     Args:
         pipe: The diffusers pipeline.
-        report: A MemorizationReport, for the model's fingerprint, or None.
-        seed: Of the image's generator.
+        report: A MemorizationReport or None: for the model's fingerprint, and, of a guarded call, for all that follows.
+        seed: Of the image's generator; by default what the guard saw, as are the next.
         prompt: By default that of the report.
         negative: The negative prompt.
-        sampling: Settings of the call, e.g. steps and guidance_scale.
+        sampling: Settings of the call, e.g. steps and guidance_scale; they come before what the guard saw.
     """
-    known = {"pipeline": type(pipe).__name__, "scheduler": type(getattr(pipe, "scheduler", None)).__name__}
+    call = getattr(report, "call", None)
+    known: dict[str, Any] = {"pipeline": type(pipe).__name__}
+    known["scheduler"] = type(getattr(pipe, "scheduler", None)).__name__ if call is None else call.scheduler
+    if call is not None:
+        known |= call.settings
+        seed = call.seed if seed is None else seed
+        negative = call.negative if negative is None else negative
+        if seed is None:
+            known["why_no_seed"] = call.no_seed
     model = {"role": "model", "name": _name(pipe), "fingerprint": getattr(report, "fingerprint", None)}
     return Generation(
         host=f"diffusers {require('diffusers', 'diffusers').__version__}",
@@ -41,11 +64,17 @@ def generation_of(
 
 
 def _name(pipe: Any) -> str:
-    """A repository's name as it is; of a path the last part only, for the rest tells of the user's machine."""
-    name = str(getattr(pipe, "name_or_path", None) or type(pipe).__name__)
+    """A repository's name as it is; of a path the folder's own name only, for the rest tells of the user's machine.
+
+    A folder whose name says nothing, such as "weights", has the pipeline's class in its place.
+    """
+    name, own = str(getattr(pipe, "name_or_path", None) or ""), type(pipe).__name__
+    cached = _CACHED.search(name)
+    if cached:
+        return cached.group(1).replace("--", "/")
     if os.path.exists(name) or os.path.isabs(name) or "\\" in name or name.startswith((".", "~")):
-        return PureWindowsPath(name).name or type(pipe).__name__
-    return name
+        name = PureWindowsPath(name).name
+    return own if name.lower() in _SAYS_NOTHING or name.startswith((".", "~")) else name
 
 
 def _adapters(pipe: Any) -> list[str]:

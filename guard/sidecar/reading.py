@@ -2,6 +2,7 @@
 
 import datetime
 import json
+from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -11,13 +12,17 @@ from ..printable import printable
 from ..strict_json import parse_json
 from .files import read_file
 from .statement import LIMIT
+from .values import SAFE
+
+MOST_VALUES = 50_000  # more would take long to compare with the schema; a usual sidecar has a hundred
 
 
 def read_statement(path: str | Path) -> dict[str, Any]:
     """The statement in a *.cryptomnesia.json file.
 
     Raises:
-        SidecarError: It cannot be read, is larger than 10 MiB, no UTF-8, no JSON, or does not fit the schema.
+        SidecarError: It cannot be read, is larger than 10 MiB, no UTF-8, no JSON, holds over 50,000 values or integers
+            beyond 2^53, or does not fit the schema.
         MissingPackage: jsonschema is not installed.
     """
     return parse(read_file(Path(path), LIMIT, "sidecar"))
@@ -52,9 +57,23 @@ def _validator() -> Any:
 
 def misfit(document: Any) -> str | None:
     """Where and by which rule a document does not fit the schema; None if it fits."""
+    for number, value in enumerate(_values(document)):
+        if number >= MOST_VALUES:
+            return f"the whole (more than {MOST_VALUES} values)"
+        if isinstance(value, int) and abs(value) > SAFE:
+            return "an integer (beyond 2^53)"
     error = next(iter(_validator().iter_errors(document)), None)
     # the path and the rule, not the message, which may quote megabytes
     return None if error is None else f"{printable(error.json_path, 100)} ({error.validator})"
+
+
+def _values(document: Any) -> Iterator[Any]:
+    """Everything inside, at any depth."""
+    waiting = [document]
+    while waiting:
+        value = waiting.pop()
+        yield value
+        waiting.extend(value.values() if isinstance(value, dict) else value if isinstance(value, list) else ())
 
 
 def _require_schema(document: Any) -> None:

@@ -1,4 +1,4 @@
-"""Is an image still the one that its sidecar tells of?"""
+"""Is an image still the one that its sidecar tells of, and who vouches for that?"""
 
 import datetime
 from collections.abc import Iterable
@@ -6,16 +6,22 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from ..containers import holds_more, media_type
 from ..errors import InputError, MissingPackage, SidecarError
+from ..images import read_image
+from ..printable import printable
 from . import wording
 from .c2pa import MOST, Signature, read
-from .digests import MOST_IMAGE_BYTES, bytes_sha256, media_type, pixels_of
+from .certificates import in_force
+from .digests import bytes_sha256, pixels_of
 from .files import C2PA, SIDECAR, c2pa_path, read_file, read_if_there, sidecar_path
+from .neighbours import compared
 from .reading import created, parse
 from .statement import LIMIT, digest
 
 SKEW = datetime.timedelta(minutes=5)  # clocks differ
 UNCHECKED = "not checked (c2pa missing)"
+Result = Literal["intact", "nobody vouches", "does not match", "cannot be judged"]
 
 
 @dataclass(frozen=True)
@@ -26,20 +32,22 @@ class Verification:
         image: The file that was looked at.
         sidecar: Its JSON sidecar: "malformed" is also one that no program of this version wrote.
         file: Whether its bytes are those that the sidecar tells of; "unknown" without a sidecar.
-        pixels: Whether its decoded pixels are; they outlive stripped metadata.
+        pixels: Whether its pixels are, as Pillow decodes them; they outlive stripped metadata. "unreadable" is also a
+            file with several pictures in it.
         signature: Of the .c2pa file, if there is one. "valid, signer unknown" is not invalid: nobody vouches for who
             signed.
         agreement: Whether the sidecar says what was signed; None where that cannot be told.
         clock: "ahead" if the sidecar was made over 5 minutes in the future: a warning.
-        evidence: Files that the sidecar lists: name and "same", "changed", "missing" or "unreadable".
-        claims: What the sidecar says: created, host, verdict, p_value, alpha, models, prompt_mode, seed, findings; or
-            None.
+        evidence: Files that the sidecar lists, as names and "same", "changed", "missing", "unreadable" or "not
+            checked", where they are too many or too large.
+        claims: What the sidecar says: created, host, verdict, p_value, alpha, models, prompt_mode, rewritten, seed,
+            findings; or None.
         lines: All of it in plain words.
     """
 
     image: str
     sidecar: Literal["found", "missing", "malformed"]
-    file: Literal["intact", "changed", "unknown"]
+    file: Literal["same", "changed", "unknown"]
     pixels: Literal["same", "changed", "unreadable", "unknown"]
     signature: Literal["none", "trusted", "valid, signer unknown", "invalid", "not checked (c2pa missing)"]
     agreement: Literal["same", "differs"] | None
@@ -49,22 +57,43 @@ class Verification:
     lines: list[str]
 
     @property
-    def intact(self) -> bool:
-        """Sidecar found, file and pixels as it says, and no signature that says otherwise.
+    def result(self) -> Result:
+        """All of it in one word or two.
 
-        Unless the signature is "trusted", this only says that image and sidecar fit each other.
+        "intact": image, sidecar and evidence are as they were signed, by someone who is trusted. "nobody vouches": they
+        fit each other, but nobody who is trusted signed them, or a file is missing. "does not match": something was
+        changed. "cannot be judged": no sidecar, or a part that cannot be read or checked.
         """
-        fits = self.sidecar == "found" and self.file == "intact" and self.pixels == "same"
-        return fits and self.signature != "invalid" and self.agreement != "differs"
+        states = {state for _, state in self.evidence}
+        if self.signature == "invalid" or self.agreement == "differs":
+            return "does not match"
+        if self.sidecar != "found":
+            return "cannot be judged"
+        if "changed" in (self.file, self.pixels) or "changed" in states:
+            return "does not match"
+        if self.pixels == "unreadable" or states & {"unreadable", "not checked"} or self.signature == UNCHECKED:
+            return "cannot be judged"
+        vouched = self.signature == "trusted" and self.agreement == "same" and "missing" not in states
+        return "intact" if vouched else "nobody vouches"
+
+    @property
+    def headline(self) -> str:
+        """The result in one line of words, without the name of the image."""
+        return wording.headline(self)
+
+    @property
+    def matches(self) -> bool:
+        """Image and sidecar fit each other; who vouches for both is another question."""
+        return self.result in ("intact", "nobody vouches")
 
     @property
     def vouched(self) -> bool:
-        """Intact, and all of it signed by someone who is trusted."""
-        return self.intact and self.signature == "trusted" and self.agreement == "same"
+        """Matches, and all of it signed by someone who is trusted."""
+        return self.result == "intact"
 
     def to_dict(self) -> dict[str, Any]:
         """For JSON."""
-        return asdict(self) | {"intact": self.intact, "vouched": self.vouched}
+        return asdict(self) | {"result": self.result, "matches": self.matches, "vouched": self.vouched}
 
 
 def verify(
@@ -80,24 +109,24 @@ def verify(
 
     Raises:
         InputError: The image cannot be read.
-        SidecarError: A certificate to trust cannot be read. A sidecar that cannot is "malformed".
+        SidecarError: A certificate to trust cannot be read, or has expired. A sidecar that cannot is "malformed".
         MissingPackage: jsonschema or Pillow is not installed.
     """
     image = Path(image_path)
-    anchors = [read_file(Path(path), LIMIT, "certificate") for path in trust]
-    try:
-        data = read_file(image, MOST_IMAGE_BYTES, "image")
-    except SidecarError as error:
-        raise InputError(str(error)) from error
+    anchors = [in_force(read_file(Path(path), LIMIT, "certificate"), printable(path)) for path in trust]
+    data = read_image(image)
     place = sidecar_path(image) if sidecar is None else Path(sidecar)
     state, document, problem = _statement(place)
     signature, signed = _signature(image, place, data, anchors)
     found: dict[str, Any] = {"file": "unknown", "pixels": "unknown", "clock": "unknown", "evidence": [], "claims": None}
+    aside = wording.Aside(problem, signed)
     if document is not None:
-        found = _compared(image, data, document)
+        found["pixels"], unread = _pixels(data, document["predicate"]["pixels"])
+        found |= _compared(image, data, document)
+        aside = wording.Aside(problem, signed, unread, found["pixels"] == "same" and holds_more(data))
     found["agreement"] = _agreement(document, signed)
     result = Verification(image=str(image), sidecar=state, signature=signature, lines=[], **found)
-    result.lines.extend(wording.lines(result, document, signed, problem))
+    result.lines.extend(wording.lines(result, document, aside))
     return result
 
 
@@ -140,33 +169,24 @@ def _compared(image: Path, data: bytes, document: dict[str, Any]) -> dict[str, A
     predicate = document["predicate"]
     now = datetime.datetime.now(datetime.timezone.utc)
     return {
-        "file": "intact" if bytes_sha256(data) == document["subject"][0]["digest"]["sha256"] else "changed",
-        "pixels": _pixels(data, predicate["pixels"]),
+        "file": "same" if bytes_sha256(data) == document["subject"][0]["digest"]["sha256"] else "changed",
         "clock": "ahead" if created(document) > now + SKEW else "fine",
-        "evidence": [(entry["name"], _evidence(image, entry)) for entry in predicate["evidence"]],
+        "evidence": compared(image.parent, predicate["evidence"]),
         "claims": _claims(predicate),
     }
 
 
-def _pixels(data: bytes, claimed: dict[str, Any]) -> str:
+def _pixels(data: bytes, claimed: dict[str, Any]) -> tuple[str, str | None]:
+    """State, and why they cannot be read."""
     try:
-        return "same" if asdict(pixels_of(data)) == claimed else "changed"
-    except InputError:
-        return "unreadable"
-
-
-def _evidence(image: Path, entry: dict[str, str]) -> str:
-    try:
-        data = read_if_there(image.parent / entry["name"], MOST_IMAGE_BYTES, "evidence")
-    except SidecarError:
-        return "unreadable"
-    if data is None:
-        return "missing"
-    return "same" if bytes_sha256(data) == entry["sha256"] else "changed"
+        return "same" if asdict(pixels_of(data)) == claimed else "changed", None
+    except InputError as error:
+        return "unreadable", str(error)
 
 
 def _claims(predicate: dict[str, Any]) -> dict[str, Any]:
-    check = predicate["check"] or {}
+    check, prompt = predicate["check"] or {}, predicate["prompt"]
+    mended = check.get("mitigation") or {}
     return {
         "created": predicate["created"],
         "host": predicate["generator"]["host"],
@@ -174,7 +194,8 @@ def _claims(predicate: dict[str, Any]) -> dict[str, Any]:
         "p_value": check.get("p_value"),
         "alpha": check.get("alpha"),
         "models": [model["name"] for model in predicate["models"]],
-        "prompt_mode": predicate["prompt"]["mode"],
+        "prompt_mode": prompt["mode"],
+        "rewritten": prompt["rewritten"] is not None or bool(mended.get("held") and mended["method"] == "rewrite"),
         "seed": predicate["seed"],
         "findings": predicate.get("findings", []),
     }

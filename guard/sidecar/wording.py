@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ..printable import printable
 from .findings import told
@@ -11,7 +11,9 @@ if TYPE_CHECKING:
     from .c2pa import Signature
     from .verification import Verification
 
+MOST = 8  # of each kind of line
 _UNSIGNED = "The sidecar is not signed: anyone could have written or changed it."
+_PIXELS = "only the picture that Pillow decodes was compared, without colour profile and orientation"
 _VERDICTS = {
     "memorized": "likely memorized",
     "clear": "clear",
@@ -20,16 +22,42 @@ _VERDICTS = {
 }
 
 
-def lines(
-    found: "Verification", document: dict[str, Any] | None, signed: "Signature | None", problem: str | None
-) -> Iterator[str]:
+class Aside(NamedTuple):
+    """What words need beside the states: what is wrong with the sidecar, who signed, why the pixels cannot be read,
+    and whether the image file holds more than the picture that was compared."""
+
+    problem: str | None
+    signed: "Signature | None"
+    unread: str | None = None
+    more: bool = False
+
+
+def headline(found: "Verification") -> str:
+    """The result in one line, without the name of the image."""
+    if found.result == "intact":
+        return "intact, and signed by someone you trust"
+    if found.result == "cannot be judged":
+        return "cannot be judged"
+    changed = any(state == "changed" for _, state in found.evidence)
+    if found.result == "does not match":
+        only = changed and found.file == "same" and found.signature != "invalid" and found.agreement != "differs"
+        return "does not match: evidence changed" if only and found.pixels != "changed" else "does not match"
+    if found.signature == "none":
+        return "matches its provenance file, which nobody signed"
+    if found.signature == "trusted":
+        return "matches its provenance file, but a file that belongs to it is missing"
+    return "matches its provenance file, which nobody you trust signed"
+
+
+def lines(found: "Verification", document: dict[str, Any] | None, aside: Aside) -> Iterator[str]:
     """One sentence or two per question."""
     if document is None:
+        problem = aside.problem
         yield "There is no sidecar of this image." if problem is None else f"{problem[0].upper()}{problem[1:]}."
     else:
-        yield _image(found, document)
+        yield _image(found, document, aside)
         yield from _evidence(found)
-    yield from _signature(found, signed)
+    yield from _signature(found, aside.signed)
     if document is not None:
         if found.clock == "ahead":
             yield (
@@ -37,35 +65,46 @@ def lines(
                 "a clock was wrong, there or here."
             )
         yield _claims(found)
+        yield from _rewriting(found, document["predicate"])
         yield from told((found.claims or {})["findings"])
 
 
-def _image(found: "Verification", document: dict[str, Any]) -> str:
+def _image(found: "Verification", document: dict[str, Any], aside: Aside) -> str:
     name = document["subject"][0]["name"]
-    renamed = f" It was called {printable(name)} then." if name != Path(found.image).name else ""
-    if found.file == "intact" and found.pixels == "same":
+    own = Path(found.image).name.encode("utf-8", "replace").decode()
+    renamed = f" It was called {printable(name)} then." if name != own else ""
+    if found.file == "same" and found.pixels == "same":
         return "The image is byte for byte the one that the sidecar tells of." + renamed
-    if found.file == "intact":
+    if found.pixels == "unreadable":
+        state = "is the one that the sidecar tells of" if found.file == "same" else "was changed"
+        return f"The file {state}; its pixels cannot be compared: {printable(aside.unread, 300)}.{renamed}"
+    if found.file == "same":
         return (
             "The file is the one that the sidecar tells of, but its pixels are not: the sidecar was edited, or another "
             "version of Pillow decodes the image differently."
         )
     if found.pixels == "same":
+        more = " Further pictures or data in the file were not compared." if aside.more else ""
         return (
-            "The pixels are the same, the file is not: its metadata were changed or stripped, or it was saved again."
-            + renamed
+            "The pixels are the same, the file is not: its metadata were changed or stripped, or it was saved again; "
+            f"{_PIXELS}.{more}{renamed}"
         )
-    if found.pixels == "unreadable":
-        return "The file was changed, and cannot be decoded any more." + renamed
     if renamed:
         return f"The pixels are not those that the sidecar tells of: it tells of another image, {printable(name)}."
     return "The pixels are not those that the sidecar tells of: the image was changed, or it is another one."
 
 
 def _evidence(found: "Verification") -> Iterator[str]:
-    for name, state in found.evidence:
-        if state != "same":
+    odd = [(name, state) for name, state in found.evidence if state != "same"]
+    for name, state in odd[:MOST]:
+        if not name:
+            yield "The evidence was not checked: the sidecar names too many files."
+        elif state == "not checked":
+            yield f"The file {printable(name)} that belongs to it was not checked: the files are too large together."
+        else:
             yield f"The file {printable(name)} that belongs to it is {state}."
+    if len(odd) > MOST:
+        yield f"So it is with {len(odd) - MOST} more files."
 
 
 def _signature(found: "Verification", signed: "Signature | None") -> Iterator[str]:
@@ -102,7 +141,9 @@ def _agreement(found: "Verification", signed: "Signature") -> Iterator[str]:
 
 def _claims(found: "Verification") -> str:
     claims = found.claims or {}
-    models = ", ".join(printable(name, 80) for name in claims["models"][:8]) or "no model named"
+    names = claims["models"]
+    models = ", ".join(printable(name, 80) for name in names[:MOST]) or "no model named"
+    models += f" and {len(names) - MOST} more" if len(names) > MOST else ""
     text = f"It says: made by {printable(claims['host'], 80)} with {models}, at {claims['created']}; "
     verdict = claims["verdict"]
     text += "not checked for memorization" if verdict is None else _VERDICTS[verdict]
@@ -110,3 +151,16 @@ def _claims(found: "Verification") -> str:
         text += f" (p = {claims['p_value']:.3g}"
         text += ")" if claims["alpha"] is None else f", at a false-alarm rate of {claims['alpha']:.3g})"
     return f"{text}; prompts: {claims['prompt_mode']}."
+
+
+def _rewriting(found: "Verification", predicate: dict[str, Any]) -> Iterator[str]:
+    """That another prompt than the user's own was used."""
+    prompt, mended = predicate["prompt"], (predicate["check"] or {}).get("mitigation") or {}
+    if (found.claims or {})["rewritten"]:
+        before, after = mended.get("original") or prompt["original"], prompt["rewritten"] or mended.get("rewritten")
+        if prompt["mode"] == "plain" and before is not None and after is not None:
+            yield f'It also says: the prompt "{printable(before)}" had been rewritten to "{printable(after)}".'
+        else:
+            yield "It also says: the prompt had been rewritten; the texts are not in the sidecar."
+    elif mended.get("held"):
+        yield f"It also says: memorization was mitigated by the method {printable(mended['method'], 40)}."

@@ -2,13 +2,17 @@
 
 import os
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from ..containers import media_type
 from ..errors import CryptomnesiaError, InputError, MissingPackage, SidecarError
-from ..files import remove
+from ..files import remove, size_text
+from ..images import MOST_BYTES
+from . import neighbours
 from .c2pa import sign
-from .digests import MOST_IMAGE_BYTES, bytes_sha256, file_sha256, media_type, pixels_of
+from .digests import bytes_sha256, file_sha256, pixels_of
 from .files import c2pa_path, read_file, sidecar_path, write_file
 from .keys import load_signer
 from .pictures import encode
@@ -52,7 +56,9 @@ def write_sidecar(
         MissingPackage: Pillow is not installed.
     """
     image = Path(image_path)
-    data = read_file(image, MOST_IMAGE_BYTES, "image")
+    data = read_file(image, MOST_BYTES, "image")
+    evidence = [(kind, Path(path)) for kind, path in evidence]
+    _require_checkable(path for _, path in evidence)
     document = statement(
         image.name,
         bytes_sha256(data),
@@ -60,7 +66,7 @@ def write_sidecar(
         report,
         generation,
         prompts=prompts,
-        evidence=[_evidence(image, kind, Path(path)) for kind, path in evidence],
+        evidence=[_evidence(image, kind, path) for kind, path in evidence],
         findings=findings,
         calibration=calibration,
     )
@@ -79,6 +85,18 @@ def _require_readable(document: dict[str, Any]) -> None:
         return
     if where is not None:
         raise InputError(f"the report or the generation does not fit a sidecar at {where}: see sidecar/schema.json")
+
+
+def _require_checkable(paths: Iterable[Path]) -> None:
+    """Raises InputError for more evidence than `verify` reads."""
+    files, size = set(paths), 0
+    with suppress(OSError, ValueError):  # which taking the digest tells better
+        size = sum(path.stat().st_size for path in files)
+    if size > neighbours.MOST_BYTES or len(files) > neighbours.MOST_FILES:
+        raise InputError(
+            f"evidence is at most {neighbours.MOST_FILES} files of {size_text(neighbours.MOST_BYTES)} together, since "
+            "no more is checked: name fewer"
+        )
 
 
 def _evidence(image: Path, kind: str, path: Path) -> dict[str, str]:

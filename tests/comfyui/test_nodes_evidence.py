@@ -55,7 +55,7 @@ def test_images_that_were_trained_on_are_likely_told(comfy: Comfy):
     assert kept["suspects"] == kept["references"] == COUNT and kept["p_value"] == finding["p_value"]
     assert "statistics" not in sidecar_path(image).read_text()
     checked = verify(image)
-    assert checked.intact and any("likely trained on some of a set of 12 images" in line for line in checked.lines)
+    assert checked.matches and any("likely trained on some of a set of 12 images" in line for line in checked.lines)
 
 
 def test_other_sets_are_not(comfy: Comfy):

@@ -50,7 +50,7 @@ NODES = {
     "CryptomnesiaLineagePoolModel": ("name images prompts", "pool_model"),
     "CryptomnesiaModelLineage": ("images pool prompts clip_vision", "plot parent text finding"),
     "CryptomnesiaSaveImage": ("images filename_prefix report prompts sign findings image_seed", "paths"),
-    "CryptomnesiaVerifyProvenance": ("paths folder", "intact text"),
+    "CryptomnesiaVerifyProvenance": ("paths folder", "matches text"),
 }
 
 

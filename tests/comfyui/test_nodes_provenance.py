@@ -167,7 +167,7 @@ def test_findings_go_to_their_images(comfy: Comfy, output: Path):
         name = f"made_0000{number}_.png"
         own, every, signature = told(output, name)["findings"]
         assert (own["decision"], every["decision"], signature["name"]) == (decision, "a", "mine")
-        assert verify(output / name).intact
+        assert verify(output / name).matches
 
 
 def test_findings_about_other_images_are_refused_before_anything_is_saved(comfy: Comfy, output: Path):
@@ -294,7 +294,7 @@ def test_signatures(comfy: Comfy, output: Path, tmp_path: Path, monkeypatch: pyt
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
     line = complaint(comfy, whole(comfy, demo(BENIGN), sign=True))
     assert "signature was not" in line and "cryptomnesia keys new" in line
-    assert verify(output / "made_00001_.png").intact  # image and sidecar are there
+    assert verify(output / "made_00001_.png").matches  # image and sidecar are there
     chain = new_chain(tmp_path / "keys")
     monkeypatch.setenv("CRYPTOMNESIA_C2PA_CERT", str(chain.certificate))
     monkeypatch.setenv("CRYPTOMNESIA_C2PA_KEY", str(chain.key))

@@ -1,0 +1,66 @@
+"""How a pipeline is told how strongly to follow the prompt, and what to stay away from.
+
+Most take `guidance_scale`. Flux and its kin take two: distilled networks are told their guidance as a number,
+`guidance_scale`, which all others ignore; those are guided by asking twice, `true_cfg_scale`, and only if a negative
+prompt is given.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+from ..errors import InputError
+
+PLAIN, TWICE = "guidance_scale", "true_cfg_scale"
+
+
+def guidance_name(pipe: Any, known: Mapping[str, Any]) -> str:
+    """What this pipeline calls its guidance.
+
+    Args:
+        pipe: A diffusers text-to-image pipeline.
+        known: The parameters of its call, as `inspect.signature` gives them.
+    """
+    return PLAIN if TWICE not in known or _is_told(pipe) else TWICE
+
+
+def own_guidance(pipe: Any, known: Mapping[str, Any]) -> float:
+    """What it uses by default. Raises InputError if it knows no guidance."""
+    return known[_required(pipe, known)].default
+
+
+def guidance_arguments(
+    pipe: Any, known: Mapping[str, Any], guidance: float | None, negative: str = "", *, prompts: int = 1
+) -> dict[str, Any]:
+    """What to call it with, by name.
+
+    Args:
+        pipe, known: As for `guidance_name`.
+        guidance: The scale, 1 or less for none; None for the pipeline's own.
+        negative: What to stay away from.
+        prompts: How many the call has; a negative prompt is needed for each.
+
+    Raises:
+        InputError: It knows no guidance, or can be told no negative prompt.
+    """
+    if guidance is None and not negative:
+        return {}
+    name = _required(pipe, known)
+    if negative and _is_told(pipe):
+        raise InputError(f"this {type(pipe).__name__} is told its guidance as a number: leave out the negative prompt")
+    arguments: dict[str, Any] = {} if guidance is None else {name: guidance}
+    if negative or name == TWICE:
+        arguments["negative_prompt"] = negative if prompts == 1 else [negative] * prompts
+    return arguments
+
+
+def _required(pipe: Any, known: Mapping[str, Any]) -> str:
+    name = guidance_name(pipe, known)
+    if name not in known:
+        raise InputError(f"{type(pipe).__name__} can be told no guidance: leave it out")
+    return name
+
+
+def _is_told(pipe: Any) -> bool:
+    """Whether its network was distilled to be told a guidance."""
+    config = getattr(getattr(pipe, "transformer", None), "config", {})
+    return bool(config.get("guidance_embeds", False))
