@@ -26,11 +26,11 @@ import torch
 
 from cryptomnesia import CallableDenoiser, Guard
 from cryptomnesia.audit.inputs import Prompts
+from cryptomnesia.audit.ledger import RESULTS, part_name
 from cryptomnesia.audit.prompts import PromptJob, prompt_noise
 from cryptomnesia.audit.report import write_report
-from cryptomnesia.audit.rows import Row
+from cryptomnesia.audit.rows import PART, Row
 from cryptomnesia.audit.run import Audit, open_engine
-from cryptomnesia.audit.shards import PART, RESULTS, part_name
 from cryptomnesia.commands.models import open_guard
 from cryptomnesia.demo.captions import captions
 from cryptomnesia.denoiser import Condition

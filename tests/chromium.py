@@ -8,7 +8,7 @@ import os
 import shutil
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,7 @@ FLAGS = (
     "--headless=new --no-first-run --no-default-browser-check --disable-gpu --disable-dev-shm-usage --mute-audio"
     " --disable-background-networking --disable-component-update --disable-sync --remote-debugging-pipe"
 ).split()
-PATIENCE = 30.0  # seconds
+PATIENCE = 300.0  # seconds; a page that does not come is a fault however busy the machine is
 
 
 def program() -> str | None:
@@ -103,11 +103,15 @@ class Page:
 
     def wait(self, script: str) -> None:
         """Until an expression is true in the page."""
+        self.until(lambda: self.evaluate(f"Boolean({script})"), script)
+
+    def until(self, happened: Callable[[], object], what: str = "it") -> None:
+        """Until something is true; what the page tells meanwhile is heard."""
         until = time.monotonic() + PATIENCE
-        while not self.evaluate(script):
+        while not happened():
             if time.monotonic() > until:
-                raise TimeoutError(script)
-            time.sleep(0.02)
+                raise TimeoutError(f"{what} did not come true")
+            self.evaluate("new Promise(done => setTimeout(done, 20))")
 
     def asked_for(self) -> list[str]:
         """Addresses that the page asked for since it was opened."""

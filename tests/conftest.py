@@ -7,6 +7,8 @@ from collections.abc import Iterator
 import pytest
 from hypothesis import HealthCheck, settings
 
+from .chromium import Page, chromium, program
+
 # Time decides nothing, and every run tries the same examples; `make fuzz` tries fresh ones, and more of them.
 settings.register_profile(
     "steady", deadline=None, derandomize=True, database=None, suppress_health_check=[HealthCheck.too_slow]
@@ -63,3 +65,12 @@ def _session_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 def _own_home(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
     """Each test begins without a kept calibration."""
     monkeypatch.setenv("CRYPTOMNESIA_HOME", str(tmp_path_factory.getbasetemp() / f"home-{secrets.token_hex(8)}"))
+
+
+@pytest.fixture(scope="session")
+def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Page]:
+    """One headless Chromium for all tests of pages."""
+    if program() is None:
+        pytest.skip("no chromium in PATH")
+    with chromium(tmp_path_factory.mktemp("profile")) as page:
+        yield page

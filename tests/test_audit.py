@@ -13,11 +13,14 @@ import torch
 
 from cryptomnesia import Guard
 from cryptomnesia.adapters import to_denoiser
+from cryptomnesia.audit import shards
 from cryptomnesia.audit.inputs import Prompts
+from cryptomnesia.audit.lock import locked
 from cryptomnesia.audit.prompts import PromptJob
-from cryptomnesia.audit.rows import Done, Row
+from cryptomnesia.audit.report import write_report
+from cryptomnesia.audit.rows import PART, Done, Reject, Row
 from cryptomnesia.audit.run import Audit, open_engine
-from cryptomnesia.audit.shards import PART, Shards
+from cryptomnesia.audit.shards import Shards
 from cryptomnesia.audit.worker import Worker
 from cryptomnesia.demo import demo_calibration, load_demo
 from cryptomnesia.errors import InputError, MissingPackage, NotApplicable, OutOfMemory
@@ -123,11 +126,25 @@ def test_a_row_without_a_number_is_rejected_and_the_rest_goes_on():
     assert [(r.row, r.excerpt) for r in found.rejects] == [(1, "not a number")] and "NaN" in found.rejects[0].reason
 
 
-def test_the_trial_finds_a_batch_that_fits():
+@pytest.mark.parametrize(
+    ("seconds", "rows", "most", "best"),
+    [
+        (lambda rows: 0.01, None, 8, 8),  # calls cost, rows do not
+        (lambda rows: 0.01 * rows, None, 64, 1),  # rows cost, calls do not
+        (lambda rows: 0.01 + 0.001 * max(0, rows - 4 * 2 * 4), None, 64, 8),  # so many at once are for nothing
+        (lambda rows: 0.01, 4 * 5, 64, 4),  # memory has no room for more
+        (lambda rows: 3.0, None, 64, 1),  # longer than a trial may take
+        (lambda rows: 0.0, None, 8, 8),  # a clock that is too coarse to tell
+    ],
+)
+def test_the_trial_finds_a_batch_that_fits(seconds, rows, most, best):
+    """By a clock that only the model moves."""
     sample = [Row(i, f"prompt {i}") for i in range(3)]
-    assert Worker(PromptJob(Opener(seconds=0.01))).best_batch(sample, 8) == 8  # calls cost, rows do not
-    assert Worker(PromptJob(Opener(rows=4 * 5, seconds=0.01))).best_batch(sample, 64) == 4
-    assert Worker(PromptJob(Opener())).best_batch([], 64) == 1
+    worker = Worker(PromptJob(Opener(rows=rows)))
+    asked = worker.work.denoiser.asked
+    worker.clock = lambda: sum(map(seconds, asked))
+    assert worker.best_batch(sample, most) == best
+    assert worker.best_batch([], most) == 1
 
 
 # --- parts ---
@@ -141,7 +158,7 @@ def test_parts_are_written_once_whole_and_in_order(tmp_path):
     total = 2 * PART + 10
     shards = Shards(tmp_path, PromptJob(Opener()).schema(), total)
     shards.add(Done(records(range(total - 1, PART, -1))))
-    assert shards.finished == {2} and shards.rows_finished == 10
+    assert shards.finished == {2} and shards.rows_kept == 10 + PART - 1
     shards.add(Done(records([PART])))
     assert shards.finished == {1, 2}
     assert [r["row"] for r in results(tmp_path)] == list(range(PART, total))
@@ -169,7 +186,7 @@ def test_a_run_finds_every_row_once(tmp_path):
     assert [r["row"] for r in found] == sorted(r["row"] for r in found)
     run = json.loads((tmp_path / "out" / "run.json").read_text())
     assert run["finished"] and run["rows_total"] == source.total and run["model"] == Reader().fingerprint
-    assert (run["schema"], run["kind"], run["alpha"], run["seed"]) == (1, "prompts", 0.05, "0")
+    assert (run["schema"], run["kind"], run["alpha"], run["seed"]) == (2, "prompts", 0.05, "0")
 
 
 def start(out, source, opener=None, seed=0):
@@ -194,11 +211,11 @@ def test_what_was_finished_is_not_asked_again(tmp_path):
             if done > PART:
                 break
     again = start(tmp_path / "out", source)
-    assert again.done == PART and again.manifest.batch == 64
+    assert again.done == again.kept == PART + 64 and again.manifest.batch == 64
     with open_engine("local", again.job) as engine:
         assert list(again.steps(engine))[-1] == 3 * PART
         # 8 rows per prompt, and as many again for the batch with a bad one, which is halved until that is alone
-        assert sum(engine.worker.work.denoiser.asked) <= 4 * (2 * PART + 2 * 64)
+        assert sum(engine.worker.work.denoiser.asked) <= 4 * (2 * PART - 64 + 2 * 64)
     assert results(tmp_path / "out") == whole
 
 
@@ -212,7 +229,7 @@ def test_a_kill_loses_and_doubles_nothing(tmp_path):
     )
     process = subprocess.Popen([sys.executable, "-c", code], cwd=Path(__file__).parent.parent)
     while not (parts := list((tmp_path / "out" / "results").glob("part-*"))) and process.poll() is None:
-        time.sleep(0.02)
+        time.sleep(0.02)  # it has no other way to tell
     process.send_signal(signal.SIGKILL)
     assert process.wait() == -signal.SIGKILL
     assert 0 < len(parts) < 5
@@ -260,7 +277,7 @@ def test_another_model_is_refused_when_a_run_goes_on(tmp_path):
     with pytest.raises(InputError, match=r"calibration changed; alpha: 0.05 then, the default now"):  # noqa: SIM117
         with open_engine("local", again.job) as engine:
             next(again.steps(engine))
-    assert not again.kept
+    assert again.kept == 16
 
 
 def test_odd_folders_are_refused(tmp_path):
@@ -269,7 +286,7 @@ def test_odd_folders_are_refused(tmp_path):
     with pytest.raises(InputError, match=r"no run\.json"):
         start(tmp_path / "lost", source)
     (tmp_path / "odd").mkdir()
-    for text in ("{", "[]", '{"schema": 2}', '{"schema": 1}'):
+    for text in ("{", "[]", '{"schema": 3}', '{"schema": 2}', '{"schema": 2, "schema": 2}', "[" * 10_000):
         (tmp_path / "odd" / "run.json").write_text(text)
         with pytest.raises(InputError, match=r"run\.json is no run of this version"):
             start(tmp_path / "odd", source)
@@ -292,6 +309,176 @@ def test_a_full_disk_stops_cleanly_and_the_run_goes_on_after(tmp_path):
     assert "cannot be written" in str(caught.value) and "the same command goes on" in str(caught.value)
     assert not list((tmp_path / "out" / "results").iterdir())  # no half file, no other
     assert audit(source, tmp_path / "out") == whole
+
+
+# --- an input that changes, parts that are others, stops ---
+
+
+def changed(path, row, text):
+    lines = path.read_text().split("\n")
+    lines[row] = text
+    path.write_text("\n".join(lines))
+
+
+@pytest.mark.parametrize("row", [PART + 7, 3 * PART - 1])
+@pytest.mark.parametrize("renamed", [True, False])
+def test_what_is_not_in_the_input_any_more_is_never_written(tmp_path, row, renamed):
+    source = Prompts(log(tmp_path, 3 * PART))
+    whole = audit(source, tmp_path / "whole", batch=64)
+    before = source.path.read_text()
+    run = start(tmp_path / "out", source)
+    if renamed:
+        source.path.rename(tmp_path / "old.txt")
+        source.path.write_text(before)
+    changed(source.path, row, "another prompt")
+    first = row // PART * PART
+    words = f"changed while it was read, in rows {first} to {first + PART - 1}"
+    with open_engine("local", run.job) as engine, pytest.raises(InputError, match=words):
+        list(run.steps(engine, 64))
+    assert run.kept == first and results(tmp_path / "out") == whole[:first]
+    with pytest.raises(InputError, match="the input's content changed"):
+        start(tmp_path / "out", Prompts(source.path))
+    source.path.write_text(before)
+    assert audit(Prompts(source.path), tmp_path / "out") == whole
+
+
+def test_an_input_that_only_grows_is_audited_as_it_was(tmp_path):
+    source = Prompts(log(tmp_path, PART + 1))
+    run = start(tmp_path / "out", source)
+    with source.path.open("a") as file:
+        file.write("\nmore\nand more")
+    with open_engine("local", run.job) as engine:
+        assert list(run.steps(engine, 64))[-1] == PART + 1
+
+
+def copy(folder, kind, part, to):
+    (folder / kind / f"part-{to:06d}.parquet").write_bytes((folder / kind / f"part-{part:06d}.parquet").read_bytes())
+
+
+def test_a_part_that_was_overwritten_is_noticed(tmp_path):
+    source, out = Prompts(log(tmp_path, 3 * PART, BAD)), tmp_path / "out"
+    whole = audit(source, out, batch=64)
+    page = write_report(out)
+    words = r"part-000001\.parquet is damaged, or was overwritten by another: remove .*measure rows 128 to 255 anew"
+    place = out / "results" / "part-000001.parquet"
+    for content in ((out / "results" / "part-000000.parquet").read_bytes(), place.read_bytes()[:-1], b""):
+        place.write_bytes(content)
+        with pytest.raises(InputError, match=words):
+            start(out, source)
+        with pytest.raises(InputError, match=words):
+            write_report(out)
+    place.unlink()
+    with pytest.raises(InputError, match="lacks a part of this audit: run the same one again"):
+        write_report(out)
+    again = start(out, source)
+    assert again.kept == 2 * PART and not again.complete
+    assert audit(source, out) == whole and write_report(out) == page
+
+
+def test_rejects_that_were_overwritten_or_lost_are_noticed(tmp_path):
+    source, out = Prompts(log(tmp_path, 3 * PART, BAD)), tmp_path / "out"
+    audit(source, out, batch=64)
+    copy(out, "rejects", 0, 2)
+    with pytest.raises(InputError, match=r"rejects.part-000002\.parquet is damaged, or was overwritten"):
+        start(out, source)
+    (out / "rejects" / "part-000002.parquet").unlink()
+    with pytest.raises(InputError, match=r"rejects.part-000002\.parquet is damaged, or was overwritten"):
+        start(out, source)
+
+
+def test_a_ledger_that_was_cut_off_costs_the_last_part(tmp_path):
+    source, out = Prompts(log(tmp_path, 3 * PART)), tmp_path / "out"
+    whole = audit(source, out, batch=64)
+    ledger = out / "parts.jsonl"
+    ledger.write_bytes(ledger.read_bytes()[:-20])
+    assert start(out, source).kept == 2 * PART
+    assert audit(source, out) == whole and start(out, source).complete
+
+
+@pytest.mark.parametrize("batch", [1, 32])
+def test_a_stop_keeps_what_was_measured(tmp_path, batch):
+    source = Prompts(log(tmp_path, 400, BAD))
+    whole = audit(source, tmp_path / "whole", batch=batch)
+    run = start(tmp_path / "out", source)
+    with open_engine("local", run.job) as engine, pytest.raises(KeyboardInterrupt):
+        for done in run.steps(engine, batch):
+            if done == 96:
+                raise KeyboardInterrupt
+    again = start(tmp_path / "out", source)
+    assert again.kept == 96 == again.done
+    assert audit(source, tmp_path / "out") == whole
+    assert results(tmp_path / "out", "rejects") == results(tmp_path / "whole", "rejects")
+    assert not (tmp_path / "out" / "under-way.json").exists()
+
+
+def test_a_stop_that_is_asked_for_ends_what_was_begun(tmp_path):
+    source = Prompts(log(tmp_path, 400))
+    run, told = start(tmp_path / "out", source), []
+    with open_engine("local", run.job) as engine:
+        with pytest.raises(KeyboardInterrupt):
+            for done in run.steps(engine, 32):
+                told.append(done)
+                run.stop()
+        asked = sum(engine.worker.work.denoiser.asked)
+    assert told[0] == 32 and told[-1] <= 32 * 3 and run.kept == told[-1] == asked // 4
+
+
+def test_what_was_measured_is_written_after_a_while(tmp_path, monkeypatch):
+    schema = PromptJob(Opener()).schema()
+    shards_ = Shards(tmp_path, schema, 3 * PART)
+    shards_.add(Done(records([0, PART]), [Reject(1, "is odd", "x", 2)]))
+    assert Shards(tmp_path, schema, 3 * PART).rows_kept == 0  # nothing is due yet
+    monkeypatch.setattr(shards, "FLUSH", 0.0)
+    shards_.add(Done(records([2])))
+    again = Shards(tmp_path, schema, 3 * PART)
+    assert again.rows_kept == 4
+    rows = [Row(i, "x") for i in range(3 * PART)]
+    left = [row.row for batch in again.missing(rows, 50) for row in batch]
+    assert left == sorted(set(range(3 * PART)) - {0, 1, 2, PART})
+    again.add(Done(records(set(range(PART)) - {0, 1, 2})))
+    assert [r["row"] for r in results(tmp_path)] == [0, *range(2, PART)]
+    assert [(r["row"], r["line"]) for r in results(tmp_path, "rejects")] == [(1, 2)]
+    assert Shards(tmp_path, schema, 3 * PART).rows_kept == PART + 1
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", '{"records": [{"row": "x"}], "rejects": []}', "[" * 10_000])
+def test_what_was_under_way_is_measured_again_where_it_cannot_be_read(tmp_path, text):
+    (tmp_path / "under-way.json").write_text(text)
+    assert Shards(tmp_path, PromptJob(Opener()).schema(), 3 * PART).rows_kept == 0
+
+
+def test_what_does_not_fit_is_not_under_way(tmp_path):
+    text = json.dumps({"records": records([0, 0, PART, 9 * PART, 2 * PART]), "rejects": []})
+    (tmp_path / "under-way.json").write_text(text)
+    assert Shards(tmp_path, PromptJob(Opener()).schema(), 2 * PART + 1).rows_kept == 1
+
+
+def test_two_runs_do_not_share_a_folder(tmp_path):
+    source = Prompts(log(tmp_path, 2 * PART))
+    one, two = start(tmp_path / "out", source), start(tmp_path / "out", source)
+    with open_engine("local", one.job) as engine:
+        steps = one.steps(engine, 64)
+        next(steps)
+        with pytest.raises(InputError, match="another audit is writing to"):
+            next(two.steps(engine, 64))
+        list(steps)
+        assert list(two.steps(engine, 64)) == [] and two.complete  # it looks at what is there now
+
+
+def test_the_lock_goes_with_its_process(tmp_path):
+    code = (
+        "import sys, os; from pathlib import Path; from cryptomnesia.audit.lock import locked;"
+        f"place = locked(Path({str(tmp_path)!r})); place.__enter__(); print('held', flush=True); sys.stdin.read()"
+    )
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+    process = subprocess.Popen([sys.executable, "-c", code], **pipes)
+    assert process.stdout.readline() == "held\n"
+    with pytest.raises(InputError, match="another audit"), locked(tmp_path):
+        pass
+    process.kill()
+    process.wait()
+    with locked(tmp_path), pytest.raises(InputError, match="another audit"), locked(tmp_path):
+        pass
 
 
 # --- engines ---

@@ -11,11 +11,12 @@ from PIL import Image
 from cryptomnesia.attribution import Signatures, attribute, calibrate_attribution, save_calibration
 from cryptomnesia.audit.images import ImageJob, membership_of
 from cryptomnesia.audit.inputs import Images
-from cryptomnesia.audit.rows import Done, Row
+from cryptomnesia.audit.rows import PART, Done, Row
 from cryptomnesia.audit.run import Audit, open_engine
 from cryptomnesia.audit.worker import Worker
 from cryptomnesia.cli import run
 from cryptomnesia.commands.images import SUFFIXES
+from cryptomnesia.errors import InputError
 from cryptomnesia.sidecar import save
 from cryptomnesia.signals import spectral
 
@@ -191,11 +192,45 @@ def test_ten_thousand_files_of_which_some_are_broken(tmp_path, capsys):
     good = (place / "0.png").read_bytes()
     for i in range(1, 10_000):
         (place / f"{i}.png").write_bytes(good[:40] if i % 1000 == 7 else good)
-    assert run(["audit", "images", "-i", str(place), "-o", str(tmp_path / "out"), "--json", "--gallery", "0"]) == 0
+    assert run(["audit", "images", "-i", str(place), "-o", str(tmp_path / "out"), "--json", "--gallery", "0"]) == 5
     last = json.loads(capsys.readouterr().out.splitlines()[-1])
     assert (last["event"], last["rows"], last["rejects"]) == ("finished", 9990, 10)
     rows = [row["row"] for name in ("results", "rejects") for row in results(tmp_path / "out", name)]
     assert sorted(rows) == list(range(10_000))
+
+
+def test_exit_codes(tmp_path, capsys):
+    """5: nothing is known of any image; 0: all fit their sidecars; 4: one does not."""
+    place = tmp_path / "images"
+    place.mkdir()
+    options = ["audit", "images", "-i", str(place), "--quiet", "--gallery", "0"]
+    Image.new("RGB", (32, 32)).save(place / "a.png")
+    assert run([*options, "-o", str(tmp_path / "unknown")]) == 5
+    save(Image.new("RGB", (32, 32), (9, 9, 9)), place / "b.png", report=REPORT, generation=GENERATION)
+    assert run([*options, "-o", str(tmp_path / "fit")]) == 0
+    keep(torch.rand(3, 32, 32), place / "b.png")
+    assert run([*options, "-o", str(tmp_path / "unfit")]) == 4
+    assert "1 do not fit their sidecar or signature" in capsys.readouterr().out
+
+
+def test_images_that_change_meanwhile_are_noticed(tmp_path):
+    place = tmp_path / "images"
+    place.mkdir()
+    for i in range(2 * PART):
+        (place / f"{i:03}.png").write_bytes(b"no image")
+    asked = ImageJob(place)
+    source = Images(place, SUFFIXES)
+    whole = Audit(source, asked, tmp_path / "out")
+    (place / "200.png").write_bytes(b"no other")
+    words = f"the input changed while it was read, in rows {PART} to {2 * PART - 1}"
+    with open_engine("local", asked) as engine, pytest.raises(InputError, match=words):
+        list(whole.steps(engine, 64))
+    assert whole.kept == PART
+    (place / "200.png").write_bytes(b"no image")
+    run_ = Audit(Images(place, SUFFIXES), asked, tmp_path / "out")
+    with open_engine("local", asked) as engine, pytest.raises(InputError, match="the input changed while it was read"):
+        for _ in run_.steps(engine, 64):
+            (place / "000.png").write_bytes(b"no other")  # after it was read
 
 
 def test_questions_and_what_they_are_asked_with_come_together(folder, tmp_path, capsys):

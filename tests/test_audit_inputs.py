@@ -59,7 +59,7 @@ def test_the_column_is_named(tmp_path, suffix):
         st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), min_size=1), min_size=1, max_size=8
     )
 )
-@settings(max_examples=60, deadline=None, derandomize=True)
+@settings(max_examples=60)
 def test_tables_bring_any_text(tmp_path_factory, texts):
     texts = [f"x{text}x" for text in texts]
     folder = tmp_path_factory.mktemp("any")

@@ -104,7 +104,7 @@ def test_the_first_worker_tries_batches_and_dying_at_that_stops_nothing():
     from cryptomnesia.audit.rows import Row
 
     with open_engine("ray", PromptJob(Opener(seconds=0.02)), 1) as engine:
-        assert engine.best_batch([Row(0, "fine")], 4) == 4
+        assert engine.best_batch([Row(0, "fine")], 4) in (1, 2, 4)  # by its clock; see test_audit
         assert engine.best_batch([Row(0, "deadly")], 64) == 8
         (done,) = engine.map([[Row(0, "fine")]])
         assert len(done.records) == 1

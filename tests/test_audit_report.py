@@ -10,8 +10,7 @@ from PIL import Image
 from cryptomnesia.audit import report_files
 from cryptomnesia.audit.images import ImageJob
 from cryptomnesia.audit.report import write_report
-from cryptomnesia.audit.rows import Reject
-from cryptomnesia.audit.shards import PART
+from cryptomnesia.audit.rows import PART, Reject
 from cryptomnesia.calibration import Calibration
 from cryptomnesia.errors import InputError
 from cryptomnesia.pages import table
@@ -154,7 +153,7 @@ def test_what_is_no_run_is_refused(tmp_path):
     next((run / "results").iterdir()).write_bytes(b"PAR1 and no more")
     with pytest.raises(InputError, match=r"part-000000.parquet is damaged"):
         write_report(run)
-    (run / "run.json").write_text('{"schema": 2, "kind": "prompts"}')
+    (run / "run.json").write_text('{"schema": 3, "kind": "prompts"}')
     with pytest.raises(InputError, match="no version that this one knows"):
         write_report(run)
 

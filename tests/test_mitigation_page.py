@@ -33,7 +33,7 @@ def test_page_stands_alone_and_shows_both_sides():
     found = parsed(html)
     assert "script" not in found.seen and "link" not in found.seen and found.seen.count("img") == 4
     assert all(link.startswith(("data:image/png;base64,", "#prompt-")) for link in found.links)
-    assert "url(" not in html and "@import" not in html and "http" not in html
+    assert "url(" not in html and "@import" not in html and "://" not in html
     assert "a <del>red</del> cat" in html and "a <ins>blue</ins> cat" in html
     assert "▲ likely memorized" in html and "✓ held on fresh noise" in html
     for number in ("0.004", "0.500", "3.25", "1.25", "0.625", "0.03", "0.75", "97"):

@@ -14,7 +14,7 @@ from xml.etree import ElementTree
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from PIL import Image
 
@@ -33,6 +33,7 @@ from . import pipelines
 
 VOID = {"meta", "img", "br", "line", "rect", "circle"}
 scores = st.floats(-1e4, 1e4)
+any_scores = st.floats(allow_nan=False, allow_infinity=False)
 
 
 class Balanced(HTMLParser):
@@ -88,7 +89,7 @@ def test_page_stands_alone_and_says_verdicts_in_words():
     found = parsed(html)
     assert "script" not in found.seen and "link" not in found.seen
     assert all(link.startswith(("data:image/png;base64,", "#prompt-")) for link in found.links)
-    assert "url(" not in html and "@import" not in html and "http" not in html
+    assert "url(" not in html and "@import" not in html and "://" not in html
     assert "▲ likely memorized" in html and "✓ clear" in html
     assert "0.008" in html and "3.50" in html and "0.125" in html
     assert "prefers-color-scheme: dark" in html
@@ -156,6 +157,10 @@ def test_marks_never_overlap(places):
 
 
 @given(st.lists(scores, min_size=1, max_size=40), st.lists(scores, min_size=1, max_size=12))
+@example([0.0], [5e-324])
+@example([5e-324], [0.0])
+@example([1e9], [1e9 + 1e-6])
+@example([0.0, 1e-13], [-1e-13])
 def test_axis_keeps_order_and_room(benign, marks):
     axis = Axis([*benign, *marks], benign)
     ordered = sorted([*benign, *marks])
@@ -166,7 +171,11 @@ def test_axis_keeps_order_and_room(benign, marks):
     assert all(axis.x(b) - axis.x(a) >= 59 for a, b in pairwise(ticks))
 
 
-@given(st.lists(scores, min_size=1, max_size=40), st.lists(scores, min_size=1, max_size=12), st.booleans())
+@given(st.lists(any_scores, min_size=1, max_size=40), st.lists(any_scores, min_size=1, max_size=12), st.booleans())
+@example([0.0], [5e-324], True)
+@example([0.0], [5e-324], False)
+@example([1.7e308, -1.7e308], [1.7e308], True)
+@example([2.2e-311] * 3, [0.0], True)
 def test_chart_is_valid_and_shows_every_prompt(benign, marks, finite):
     lanes = [Lane("all", [Marker(i, score, "<&>", i % 2 == 0) for i, score in enumerate(marks, 1)])]
     svg = ElementTree.fromstring(chart(benign, lanes, max(benign) if finite else math.inf, 0.01))

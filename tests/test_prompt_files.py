@@ -82,7 +82,7 @@ def read(file, **options):
 )
 @example(["a red cat", "a blue dog", "memorized"], ".txt", "utf-8", "\r", False)
 @example(["zwei Hündchen", "猫"], ".csv\t", "utf-16", "\r\n", False)
-@settings(max_examples=150, deadline=None, derandomize=True)
+@settings(max_examples=150)
 def test_line_ends_encodings_and_formats_change_nothing(tmp_path_factory, texts, kind, encoding, end, packed):
     file = write(tmp_path_factory.mktemp("f"), texts, kind, encoding, end, packed)
     rows = [Row(i, one) for i, one in enumerate(texts)]
@@ -92,7 +92,7 @@ def test_line_ends_encodings_and_formats_change_nothing(tmp_path_factory, texts,
 
 
 @given(st.binary(max_size=400), st.sampled_from([".txt", ".csv", ".jsonl", ".json", ".parquet", ".csv.gz"]))
-@settings(max_examples=150, deadline=None, derandomize=True)
+@settings(max_examples=150)
 def test_any_bytes_are_rows_or_one_line(tmp_path_factory, data, suffix):
     file = tmp_path_factory.mktemp("any") / f"p{suffix}"
     file.write_bytes(data)

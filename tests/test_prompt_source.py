@@ -3,7 +3,7 @@ import json
 import string
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from cryptomnesia.commands.prompts import PromptSource
@@ -25,7 +25,6 @@ def test_arguments_come_before_the_file(tmp_path):
 
 
 @given(st.lists(words, min_size=1, max_size=8))
-@settings(deadline=None, derandomize=True)
 def test_every_format_gives_the_prompts_back(tmp_path_factory, texts):
     import csv
 

@@ -46,10 +46,15 @@ def signature_plot(signature: Tensor, *, plan: Plan = "5step", title: str = "Spe
     left, above = MARGIN + 84, MARGIN + 84
     width = left + len(steps) * (size + GAP) + BAR + 56 + MARGIN
     height = above + len(SCALES) * (size + GAP) + 70 + MARGIN
-    canvas, draw = blank(max(width, 560), height)
-    write(draw, (MARGIN, MARGIN - 6), title, 17, INK)
-    words = "Which frequencies a denoiser gets wrong (columns) when the noise has one band only (rows)"
-    write(draw, (MARGIN, MARGIN + 20), words, 13, SOFT)
+    above_words = "Which frequencies a denoiser gets wrong (columns) when the noise has one band only (rows)"
+    below = (
+        "Each map: one row per ring of the noise, one column per ring of the error; each row adds up to 100 %.",
+        "Colour: share of the error's energy. Steps run from noisy to nearly clean.",
+    )
+    widest = max(text_width(above_words, 13), *(text_width(words, 12) for words in below))
+    canvas, draw = blank(max(width, widest + 2 * MARGIN), height)
+    write(draw, (MARGIN, MARGIN - 6), cut(title, canvas.width - 2 * MARGIN, 17), 17, INK)
+    write(draw, (MARGIN, MARGIN + 20), above_words, 13, SOFT)
     for row, scale in enumerate(SCALES):
         y = above + row * (size + GAP)
         write(draw, (MARGIN, y + size // 2 - 9), f"noise x {scale:g}", 13, INK)
@@ -67,15 +72,8 @@ def signature_plot(signature: Tensor, *, plan: Plan = "5step", title: str = "Spe
     bar = left + len(steps) * (size + GAP)
     _colour_bar(draw, (bar, above), len(SCALES) * (size + GAP) - GAP, top)
     foot = above + len(SCALES) * (size + GAP) + 22
-    words = "Each map: one row per ring of the noise, one column per ring of the error; each row adds up to 100 %."
-    write(draw, (MARGIN, foot), words, 12, SOFT)
-    write(
-        draw,
-        (MARGIN, foot + 20),
-        "Colour: share of the error's energy. Steps run from noisy to nearly clean.",
-        12,
-        SOFT,
-    )
+    for number, words in enumerate(below):
+        write(draw, (MARGIN, foot + 20 * number), words, 12, SOFT)
     return canvas
 
 
@@ -87,12 +85,15 @@ def attribution_plot(attribution: "Attribution", *, width: int = 620) -> Any:
     rows = sorted(attribution.probabilities.items(), key=lambda item: -item[1])
     notes = [line for note in attribution.notes() for line in wrapped(note, width - 2 * MARGIN, 12)]
     names = min(max((text_width(name, 14) for name, _ in rows), default=0), width // 2)
-    canvas, draw = blank(width, MARGIN * 2 + 40 + len(rows) * BAR_LINE + 14 + 19 * len(notes))
-    write(draw, (MARGIN, MARGIN - 6), cut(attribution.headline(), width - 2 * MARGIN, 17), 17, INK)
+    head = wrapped(attribution.headline(), width - 2 * MARGIN, 17)
+    top = MARGIN + 12 + 24 * len(head)  # of the bars
+    canvas, draw = blank(width, MARGIN + 4 + top + len(rows) * BAR_LINE + 14 + 19 * len(notes))
+    for number, line in enumerate(head):
+        write(draw, (MARGIN, MARGIN - 6 + 24 * number), line, 17, INK)
     left = MARGIN + names + 14
     room = width - left - MARGIN - 58
     for number, (name, probability) in enumerate(rows):
-        y = MARGIN + 36 + number * BAR_LINE
+        y = top + number * BAR_LINE
         found = name == attribution.decision
         write(draw, (left - 12, y + BAR_LINE // 2), cut(name, names, 14), 14, INK if found else SOFT, "rm")
         draw.rectangle([left, y + 5, left + room, y + BAR_LINE - 6], fill=(240, 237, 230))
@@ -102,9 +103,9 @@ def attribution_plot(attribution: "Attribution", *, width: int = 620) -> Any:
             draw.rectangle([left, y + 5, left + filled, y + BAR_LINE - 6], fill=colour)
         write(draw, (left + room + 10, y + BAR_LINE // 2), percent(probability), 14, INK if found else SOFT, "lm")
     if rows:
-        draw.line([(left, MARGIN + 36), (left, MARGIN + 36 + len(rows) * BAR_LINE)], LINE)
+        draw.line([(left, top), (left, top + len(rows) * BAR_LINE)], LINE)
     for number, note in enumerate(notes):
-        y = MARGIN + 36 + len(rows) * BAR_LINE + 14 + 19 * number
+        y = top + len(rows) * BAR_LINE + 14 + 19 * number
         write(draw, (MARGIN, y), note, 12, SOFT)
     return canvas
 

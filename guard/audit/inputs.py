@@ -6,7 +6,8 @@ that cannot be used at all is an InputError, raised before any work is done.
 
 import hashlib
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from itertools import islice
 from pathlib import Path
 
 from ..errors import InputError, SidecarError
@@ -18,32 +19,31 @@ ENDS = 4096  # bytes of an image, at its beginning and its end, that stand for a
 
 
 class Prints:
-    """Digests of the rows of an input, in parts of PART rows; each knows all that is read of its rows."""
+    """Digests of the rows of an input, in parts of PART rows.
 
-    def __init__(self) -> None:
+    Args:
+        marks: What stands for each row; all that is read of it.
+    """
+
+    def __init__(self, marks: Iterable[bytes]) -> None:
         self.parts: list[bytes] = []
-        self._part = hashlib.sha256()
         self.rows = 0
-
-    def add(self, mark: bytes) -> None:
-        """The next row, by what stands for it."""
-        self._part.update(len(mark).to_bytes(8, "little") + mark)
-        self.rows += 1
-        if self.rows % PART == 0:
-            self._end()
-
-    def finish(self) -> None:
-        """After the last row."""
-        if self.rows % PART:
-            self._end()
-
-    def _end(self) -> None:
-        self.parts.append(self._part.digest())
-        self._part = hashlib.sha256()
+        rest = iter(marks)
+        while part := list(islice(rest, PART)):
+            self.parts.append(print_of(part))
+            self.rows += len(part)
 
     def digest(self) -> str:
         """SHA-256 over all rows."""
         return hashlib.sha256(b"".join(self.parts)).hexdigest()
+
+
+def print_of(marks: Iterable[bytes]) -> bytes:
+    """SHA-256 over what stands for some rows."""
+    digest = hashlib.sha256()
+    for mark in marks:
+        digest.update(len(mark).to_bytes(8, "little") + mark)
+    return digest.digest()
 
 
 class Prompts:
@@ -63,10 +63,7 @@ class Prompts:
         self.path, self.file = path, PromptFile(path, format, column, delimiter)
         if not self.file.again:
             raise InputError(f"{path} is no regular file, and an audit reads its input more than once: save it first")
-        self.prints = Prints()
-        for row in self.file:
-            self.prints.add(self.mark(row))
-        self.prints.finish()
+        self.prints = Prints(map(self.mark, self.file))
         self.total = self.prints.rows
 
     def digest(self) -> str:
@@ -118,11 +115,7 @@ class Images:
         return self._mark(self.files[row.row])
 
     def _printed(self) -> Prints:
-        prints = Prints()
-        for name in self.files:
-            prints.add(self._mark(name))
-        prints.finish()
-        return prints
+        return Prints(map(self._mark, self.files))
 
     def _mark(self, name: str) -> bytes:
         path = self.folder / name

@@ -14,10 +14,11 @@ from ..errors import InputError
 from ..files import write_atomically
 from ..strict_json import read_json
 from .inputs import sha256_of
-from .shards import RESULTS, unwritable
+from .ledger import RESULTS
+from .shards import unwritable
 from .worker import About
 
-SCHEMA = 1
+SCHEMA = 2
 FILE = "run.json"
 LARGEST = 16 << 20  # bytes of it
 _WORDS = {

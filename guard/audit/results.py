@@ -15,9 +15,9 @@ from numpy.typing import NDArray
 
 from ..errors import InputError, require
 from ..strict_json import read_json
+from .ledger import REJECTS, RESULTS, part_name, read_ledger
 from .manifest import FILE, LARGEST, SCHEMA
 from .rows import Reject
-from .shards import REJECTS, RESULTS
 
 TEXTS = {"prompts": "prompt", "images": "path"}  # by the kind of run
 COLUMNS = {
@@ -66,7 +66,7 @@ class Results:
         folder: What the audit was told to write to.
 
     Raises:
-        InputError: There is no run in it, or not of this version. Reading raises it, too, where a part is damaged.
+        InputError: There is no run in it, or not of this version, or a part is not what was written.
     """
 
     def __init__(self, folder: Path):
@@ -80,7 +80,11 @@ class Results:
                 f"{folder / FILE} is of no version that this one knows: make the report with the one it is of"
             )
         self.kind: str = self.run["kind"]
-        self.parts = sorted((folder / RESULTS).glob("part-*.parquet"))
+        ledger = read_ledger(folder)
+        there = {part: ledger[part].there(folder) for part in sorted(ledger)}
+        if self.run.get("finished") and not all(there.values()):
+            raise InputError(f"{folder / RESULTS} lacks a part of this audit: run the same one again to fill the gap")
+        self.parts = [folder / RESULTS / part_name(part) for part in there if there[part]]
 
     @cached_property
     def columns(self) -> dict[str, "NDArray[np.float64] | Words"]:

@@ -8,21 +8,33 @@ from typing import Any, Protocol
 from ..errors import InputError
 from .engine_local import LocalEngine
 from .engine_ray import RayEngine
+from .inputs import Prints, print_of
+from .lock import locked
 from .manifest import Manifest, open_run
-from .rows import Done, Reject, Row
-from .shards import PART, Shards
+from .rows import PART, Done, Reject, Row
+from .shards import Shards
 from .worker import About, Job
 
 SAMPLE = 16  # rows that the trial of batch sizes is made with
 
 
 class Source(Protocol):
-    """Rows in a fixed order, that can be read again."""
+    """Rows in a fixed order, that can be read again.
+
+    Attributes:
+        total: How many.
+        prints: Digests of its rows as they were when it was made.
+    """
 
     total: int
+    prints: Prints
 
     def digest(self) -> str:
-        """Of all that is read."""
+        """Of all that is read, as it is now."""
+        ...
+
+    def mark(self, row: Row | Reject) -> bytes:
+        """What stands for a row in the prints, as it is now."""
         ...
 
     def __iter__(self) -> Iterator[Row | Reject]: ...
@@ -81,10 +93,11 @@ class Audit:
         self.source, self.job, self.out = source, job, out
         schema = job.schema()  # first: without pyarrow nothing is begun
         known = {**(settings or {}), **job.settings(), "rows_per_part": PART}
-        files = {"input": source.digest(), **(digests or {})}
+        files = {"input": source.prints.digest(), **(digests or {})}
         self.manifest = open_run(out, Manifest(job.kind, known, files, str(job.seed), source.total))
         self.shards = Shards(out, schema, source.total)
-        self.done = self.kept
+        self.done, self.stopping = self.kept, False
+        self._fault: str | None = None
 
     @property
     def total(self) -> int:
@@ -93,8 +106,8 @@ class Audit:
 
     @property
     def kept(self) -> int:
-        """Rows that no stop can take away any more."""
-        return self.shards.rows_finished
+        """Rows that are done; once `steps` has ended, however that was, no stop can take them away any more."""
+        return self.shards.rows_kept
 
     @property
     def complete(self) -> bool:
@@ -109,18 +122,59 @@ class Audit:
             batch: Rows per call of the network; by default the run's, found by a trial when it began.
 
         Raises:
-            InputError: The models are others than when the run began, the disk is full, or the input lost rows.
+            InputError: The models are others than when the run began, the disk is full, the input changed, or another
+                process works in the folder.
+            KeyboardInterrupt: `stop` was called; all that was begun is done and kept.
             OutOfMemory, NotApplicable: As they say.
         """
+        with locked(self.out):
+            yield from self._steps(engine, batch)
+
+    def stop(self) -> None:
+        """Begins no more rows; `steps` ends once those that were begun are done."""
+        self.stopping = True
+
+    def _steps(self, engine: Engine, batch: int | None) -> Iterator[int]:
+        self.shards.load()  # another run may have been at work since
+        self.done = self.kept
         self.manifest.bind(engine.about, self.out)
         self.manifest.batch = batch or self.manifest.batch or self._trial(engine)
         self.manifest.save(self.out)
-        for done in engine.map(self.shards.missing(self.source, self.manifest.batch)):
-            self.shards.add(done)
-            self.done += len(done)
-            yield self.done
-        if not self.complete:
-            raise InputError("the input became shorter while it was read: start anew with another --out")
+        try:
+            for done in engine.map(self.shards.missing(self._rows(), self.manifest.batch)):
+                self.shards.add(done)
+                self.done += len(done)
+                yield self.done
+        finally:
+            self.shards.flush()
+        if self._fault is not None:
+            raise _changed(self._fault)
+        if self.stopping:
+            raise KeyboardInterrupt
+        if self.source.digest() != self.source.prints.digest():
+            raise _changed("the input changed while it was read")
+
+    def _rows(self) -> Iterator[Row | Reject]:
+        """The rows that are not finished; those of a part once it is known that they are what they were.
+
+        Ends early, with a word in `_fault`, at the first that are not: what was begun before is sound, and is kept.
+        """
+        self._fault = None
+        source = iter(self.source)
+        for part, print_ in enumerate(self.source.prints.parts):
+            rows = list(islice(source, min(PART, self.total - part * PART)))
+            if part in self.shards.finished:
+                continue
+            if len(rows) < min(PART, self.total - part * PART):
+                self._fault = "the input became shorter while it was read"
+                return
+            if print_of(map(self.source.mark, rows)) != print_:
+                self._fault = f"the input changed while it was read, in rows {rows[0].row} to {rows[-1].row}"
+                return
+            for row in rows:
+                if self.stopping:
+                    return
+                yield row
 
     def finish(self, **found: Any) -> None:
         """Marks the run as finished, with what was found about all rows together."""
@@ -133,3 +187,7 @@ class Audit:
         """The fastest batch; that of a short run is small, so that the trial is shorter than the run."""
         sample = list(islice((row for row in self.source if isinstance(row, Row)), SAMPLE))
         return engine.best_batch(sample, max(1, min(self.job.most_rows, self.total // 8)))
+
+
+def _changed(what: str) -> InputError:
+    return InputError(f"{what}: put it back as it was and give the same command, or start anew with another --out")

@@ -1,21 +1,27 @@
 """Results in Parquet files of consecutive rows, each there as a whole or not at all.
 
 Part k holds rows k * PART to (k + 1) * PART - 1 of the input, those that were measured in results/ and the others in
-rejects/. A part counts as finished once its file in results/ is there, which is written last. So whatever stops a run,
-no row is lost or doubled.
+rejects/. A part counts as finished once its file in results/ is there, which is written last, as the ledger says that
+it is. What was measured of other parts is kept beside them every few seconds. So whatever stops a run, no row is
+doubled, and hardly any lost.
 """
 
 import io
+import json
 import os
+import time
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 from ..errors import InputError, require
-from ..files import remove, write_atomically
+from ..files import read_regular, remove, write_atomically
+from .ledger import REJECTS, RESULTS, Entry, digest_of, part_name, read_ledger, write_entry
 from .rows import PART, Done, Reject, Row
 
-RESULTS, REJECTS = "results", "rejects"
+UNDER_WAY = "under-way.json"
+FLUSH = 5.0  # seconds
+_MOST = 1 << 30  # bytes
 
 
 class Shards:
@@ -27,7 +33,7 @@ class Shards:
         total: Rows of the input.
 
     Raises:
-        InputError: The folder cannot be written to.
+        InputError: The folder cannot be written to, or a part is not what was written.
     """
 
     def __init__(self, folder: Path, schema: Any, total: int):
@@ -37,20 +43,26 @@ class Shards:
                 (folder / name).mkdir(parents=True, exist_ok=True)
             except OSError as error:
                 raise unwritable(folder / name, error) from error
-        names = {file.name for file in (folder / RESULTS).iterdir()}
-        self.finished = {part for part in range(-(-total // PART)) if part_name(part) in names}
-        self._open: dict[int, Done] = {}
+        self.load()
+
+    def load(self) -> None:
+        """Looks at what is on disk now. Raises InputError if a part is not what was written."""
+        ledger, parts = read_ledger(self.folder), range(-(-self.total // PART))
+        self.finished = {part for part in parts if part in ledger and ledger[part].there(self.folder)}
+        self._open = self._under_way()
+        self._held = {row for done in self._open.values() for row in _rows_of(done)}
+        self._flushed = time.monotonic()
 
     @property
-    def rows_finished(self) -> int:
-        """Rows in finished parts."""
-        return sum(self._rows(part) for part in self.finished)
+    def rows_kept(self) -> int:
+        """Rows in finished parts, and those under way."""
+        return sum(self._rows(part) for part in self.finished) + sum(map(len, self._open.values()))
 
     def missing(self, rows: Iterable[Row | Reject], size: int) -> Iterator[list[Row | Reject]]:
-        """Batches of at most `size` of the rows that no finished part holds; no batch spans two parts."""
+        """Batches of at most `size` of the rows that are not kept yet; no batch spans two parts."""
         batch: list[Row | Reject] = []
         for row in rows:
-            if row.row >= self.total or row.row // PART in self.finished:
+            if row.row >= self.total or row.row // PART in self.finished or row.row in self._held:
                 continue
             if batch and (len(batch) >= size or batch[-1].row // PART != row.row // PART):
                 yield batch
@@ -76,6 +88,41 @@ class Shards:
             if len(self._open[part]) == self._rows(part):
                 self._write(part, self._open[part])
                 del self._open[part]
+        if time.monotonic() - self._flushed >= FLUSH:
+            self.flush()
+
+    def flush(self) -> None:
+        """Writes what is known of parts that are under way. Raises InputError where that cannot be."""
+        path = self.folder / UNDER_WAY
+        records = [record for done in self._open.values() for record in done.records]
+        rejects = [reject._asdict() for done in self._open.values() for reject in done.rejects]
+        try:
+            if records or rejects:
+                write_atomically(path, json.dumps({"records": records, "rejects": rejects}).encode())
+            else:
+                remove(path)
+        except OSError as error:
+            raise unwritable(path, error) from error
+        self._flushed = time.monotonic()
+
+    def _under_way(self) -> dict[int, Done]:
+        """What an earlier run knew of parts that are not finished; nothing if that cannot be read."""
+        found: dict[int, Done] = {}
+        try:
+            known = json.loads(read_regular(self.folder / UNDER_WAY, _MOST))
+            for record in known["records"]:
+                if set(record) <= set(self.schema.names):
+                    found.setdefault(record["row"] // PART, Done()).records.append(record)
+            for reject in known["rejects"]:
+                found.setdefault(reject["row"] // PART, Done()).rejects.append(Reject(**reject))
+        except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError):
+            return {}
+        return {part: done for part, done in found.items() if self._fits(part, done)}
+
+    def _fits(self, part: int, done: Done) -> bool:
+        rows = _rows_of(done)
+        whole = set(range(part * PART, part * PART + self._rows(part)))
+        return part not in self.finished and len(set(rows)) == len(rows) and set(rows) < whole
 
     def _rows(self, part: int) -> int:
         return min(PART, self.total - part * PART)
@@ -84,29 +131,29 @@ class Shards:
         arrow = require("pyarrow", "audit")
         beside = self.folder / REJECTS / part_name(part)
         place = self.folder / RESULTS / part_name(part)
+        rejects = [reject._asdict() for reject in sorted(done.rejects, key=lambda reject: reject.row)]
+        records = sorted(done.records, key=lambda record: record["row"])
+        rejected = _encoded(arrow.Table.from_pylist(rejects, reject_schema())) if rejects else None
+        measured = _encoded(arrow.Table.from_pylist(records, self.schema))
+        digests = digest_of(measured), None if rejected is None else digest_of(rejected)
         try:
-            if done.rejects:
-                rejects = [reject._asdict() for reject in sorted(done.rejects)]
-                write_atomically(beside, _encoded(arrow.Table.from_pylist(rejects, reject_schema())))
+            write_entry(self.folder, Entry(part, part * PART, part * PART + self._rows(part) - 1, *digests))
+            if rejected is not None:
+                write_atomically(beside, rejected)
                 _sync(beside.parent)
             else:
                 remove(beside)  # of an attempt that was cut off
-            records = sorted(done.records, key=lambda record: record["row"])
-            write_atomically(place, _encoded(arrow.Table.from_pylist(records, self.schema)))
+            write_atomically(place, measured)
         except OSError as error:
             raise unwritable(place, error) from error
         self.finished.add(part)
 
 
-def part_name(part: int) -> str:
-    """The file name of a part."""
-    return f"part-{part:06d}.parquet"
-
-
 def reject_schema() -> Any:
-    """Columns of the parts in rejects/."""
+    """Columns of the parts in rejects/; the line is that of a text file, from 1."""
     arrow = require("pyarrow", "audit")
-    return arrow.schema([("row", arrow.int64()), ("reason", arrow.string()), ("excerpt", arrow.string())])
+    texts = [("reason", arrow.string()), ("excerpt", arrow.string())]
+    return arrow.schema([("row", arrow.int64()), *texts, ("line", arrow.int64())])
 
 
 def unwritable(path: Path, error: OSError) -> InputError:
@@ -115,6 +162,10 @@ def unwritable(path: Path, error: OSError) -> InputError:
         f"{path} cannot be written ({error.strerror or error}): make room or mend that; what is finished is kept, and "
         "the same command goes on from there"
     )
+
+
+def _rows_of(done: Done) -> list[int]:
+    return [record["row"] for record in done.records] + [reject.row for reject in done.rejects]
 
 
 def _encoded(table: Any) -> bytes:

@@ -1,7 +1,7 @@
 """Holds the models of an audit once and measures batches of rows, whatever a single row does to it."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, Protocol
 
 from ..errors import InputError, NonFiniteError, OutOfMemory
@@ -84,10 +84,11 @@ class Worker:
 
     Args:
         job: Opened here.
+        clock: Tells seconds, for the trial of batch sizes.
     """
 
-    def __init__(self, job: Job):
-        self.work = job.open()
+    def __init__(self, job: Job, clock: Callable[[], float] = time.perf_counter):
+        self.work, self.clock = job.open(), clock
         self.most: float = float("inf")  # items per call that memory has room for
 
     def __call__(self, batch: Sequence[Row | Reject]) -> Done:
@@ -131,13 +132,14 @@ class Worker:
             return best
         self(sample[:1])  # the first call of a network takes longer
         while size <= most:
-            start = time.perf_counter()
+            start = self.clock()
             self((list(sample) * -(-size // len(sample)))[:size])
-            seconds = time.perf_counter() - start
+            seconds = self.clock() - start
             if self.most < size:
                 return int(self.most)
-            if size / seconds > GAIN * fastest:
-                best, fastest = size, size / seconds
+            rate = size / max(seconds, 1e-9)
+            if rate > GAIN * fastest:
+                best, fastest = size, rate
             if seconds > LONGEST_TRIAL or size >= 4 * best:
                 break
             size *= 2

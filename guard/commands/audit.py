@@ -15,7 +15,7 @@ from .console import EXIT_STOPPED
 from .images import SUFFIXES
 from .models import AUTO, DEMO, NONE, check_alpha, open_guard, open_model
 from .prompts import tell
-from .watch import Watch
+from .watch import Watch, stopping
 
 if TYPE_CHECKING:
     from ..audit.run import Audit
@@ -94,11 +94,11 @@ def prompts(
     source = Prompts(input, column, format, delimiter)
     run = Audit(source, job, out, settings, digests)
     tell(source.file)
-    watch = Watch(run, quiet, as_json)
+    watch, fresh = Watch(run, quiet, as_json), not run.complete
     if not _measured(run, job, engine, workers, watch):
         return EXIT_STOPPED
     report = out / PAGE
-    if not report.exists():
+    if fresh or not report.exists():
         guard, _ = opened()
         pipe = getattr(guard.denoiser, "pipe", None) if gallery else None
         with watch.making(min(gallery, run.total) if pipe else 0) as advance:
@@ -144,7 +144,8 @@ def images(
 
     Writes report.html. Each question needs what it is asked with: --candidate and --calibration for who made an image,
     --library and --model for the closest signature, --references and --model for a test of all images together. Exit
-    code: 0, whatever is found; 2 bad input, 130 stopped.
+    code: 0 all fit their sidecars, 4 some do not, 3 the model was likely trained on some, 5 nothing is known of them, 2
+    bad input, 130 stopped.
     """
     from ..audit.images import ImageJob, membership_of
     from ..audit.inputs import Images
@@ -169,13 +170,13 @@ def images(
     digests |= {f"the certificate {path}": _digest(path) for path in trusted}
     source = Images(folder, SUFFIXES)
     run = Audit(source, job, out, digests=digests)
-    watch = Watch(run, quiet, as_json)
+    watch, fresh = Watch(run, quiet, as_json), not run.complete
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # Pillow's, about images that the rejects tell of
         if not _measured(run, job, engine, workers, watch, lambda: membership_of(job, source, references, out)):
             return EXIT_STOPPED
     report = out / PAGE
-    if not report.exists():
+    if fresh or not report.exists():
         write_report(out, gallery=gallery, images=folder)
     return watch.outcome(report)
 
@@ -202,11 +203,12 @@ def _measured(
     """Does what is missing, and at last what asks about all rows together; False if the user stopped it."""
     from ..audit.run import open_engine
 
-    if run.manifest.finished:
+    if run.manifest.finished and run.complete:
         return True
     try:
         if not run.complete:
-            with open_engine(engine, job, workers) as opened, watch.counting(run.total, run.done) as update:
+            counting, stops = watch.counting(run.total, run.done), stopping(run, watch)
+            with open_engine(engine, job, workers) as opened, stops, counting as update:
                 for done in run.steps(opened):
                     update(done)
         run.finish(membership=together())

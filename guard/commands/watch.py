@@ -1,7 +1,9 @@
 """How far an audit is, for people and machines, and what it found in the end."""
 
 import json
+import signal
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -10,7 +12,16 @@ from typing import TYPE_CHECKING, Any
 
 from rich.text import Text
 
-from .console import EXIT_MEMORIZED, exit_code, progress, stderr, stdout
+from .console import (
+    EXIT_CHANGED,
+    EXIT_CLEAR,
+    EXIT_MEMORIZED,
+    EXIT_NO_VERDICT,
+    exit_code,
+    progress,
+    stderr,
+    stdout,
+)
 
 if TYPE_CHECKING:
     from ..audit.manifest import Manifest
@@ -63,6 +74,11 @@ class Watch:
             task = bar.add_task("making the report", total=count)
             yield lambda done: bar.advance(task, done)
 
+    def stopping(self) -> None:
+        """Says that it will stop."""
+        if not self.quiet:
+            stderr().print("stopping, once what was begun is measured; again to stop at once", style="yellow")
+
     def stopped(self) -> None:
         """Says how to go on."""
         self._event("stopped", done=self.run.kept)
@@ -77,10 +93,7 @@ class Watch:
         if not self.as_json:
             for line in _lines(self.run.manifest, found, report):
                 stdout().print(line, soft_wrap=True)
-        if found.get("standing"):
-            return EXIT_MEMORIZED
-        # one prompt alone may be flagged by chance; what has no verdict is still to be told
-        return exit_code([verdict for verdict in found.get("verdicts", ()) if verdict != "memorized"])
+        return _code(self.run.manifest.kind, found)
 
     def _event(self, event: str, **facts: Any) -> None:
         if self.as_json and not (self.quiet and event in ("started", "progress")):
@@ -88,11 +101,52 @@ class Watch:
             sys.stdout.flush()
 
 
+@contextmanager
+def stopping(run: "Audit", watch: Watch) -> Iterator[None]:
+    """Within the block, a first Ctrl-C or SIGTERM lets the run end what it has begun, and a second stops it at once."""
+
+    def heard(*_: object) -> None:
+        if run.stopping:
+            raise KeyboardInterrupt
+        run.stop()
+        watch.stopping()
+
+    if threading.current_thread() is not threading.main_thread():
+        yield  # signals go to the main thread
+        return
+    before = {number: signal.signal(number, heard) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _code(kind: str, found: dict[str, Any]) -> int:
+    """The exit code of what `outcome` found."""
+    if kind == "prompts":
+        if found.get("standing"):
+            return EXIT_MEMORIZED
+        # one prompt alone may be flagged by chance; what has no verdict is still to be told
+        return exit_code([verdict for verdict in found["verdicts"] or ["not applicable"] if verdict != "memorized"])
+    from ..membership import CONFOUNDED, LIKELY
+
+    if found["unfit"]:
+        return EXIT_CHANGED
+    membership = (found.get("membership") or {}).get("verdict")
+    if membership is not None:
+        return {LIKELY: EXIT_MEMORIZED, CONFOUNDED: EXIT_NO_VERDICT}.get(membership, EXIT_CLEAR)
+    known = set(found["sidecars"]) - {"missing"}
+    return EXIT_CLEAR if known or found["answered"] else EXIT_NO_VERDICT
+
+
 def outcome(folder: Path) -> dict[str, Any]:
-    """Numbers of a finished run: rows, rejects, and of prompts how many have each verdict, and how many stand out."""
+    """Numbers of a finished run: rows, rejects, and of prompts how many have each verdict, and how many stand out; of
+    images how many have a sidecar, do not fit it, or have an answer by a model."""
     import numpy as np
 
-    from ..audit.results import Results, Words
+    from ..audit.report_images import alarms
+    from ..audit.results import Results
     from ..audit.summary import LEVEL
     from ..false_discovery import adjusted, standing
 
@@ -104,8 +158,11 @@ def outcome(folder: Path) -> dict[str, Any]:
         p_values = results.numbers("p_value")
         if not np.isnan(p_values).all():
             found["standing"], found["level"] = int(standing(adjusted(p_values), LEVEL).sum()), LEVEL
-    elif isinstance(sidecars := results.columns.get("sidecar"), Words):
-        found["sidecars"] = sidecars.counts()
+    else:
+        found["sidecars"] = results.words("sidecar").counts()
+        found["unfit"] = int(np.count_nonzero(alarms(results)))
+        answers = [results.words(name).codes >= 0 for name in ("made_by", "nearest_signature")]
+        found["answered"] = int(np.count_nonzero(np.any(answers, 0)))
     if results.run.get("membership"):
         found["membership"] = results.run["membership"]
     return found
@@ -129,6 +186,8 @@ def _lines(run: "Manifest", found: dict[str, Any], report: Path) -> Iterator[Tex
             "another --out",
             style="yellow",
         )
+    if found.get("unfit"):
+        yield Text(f"{found['unfit']} do not fit their sidecar or signature", style="bold red")
     if together := found.get("membership"):
         yield Text(f"all images together: {together.get('headline') or together.get('reason')}")
     yield Text(f"report: {report}", style="bold")

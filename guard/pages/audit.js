@@ -218,6 +218,7 @@
     let timer;
     find("#search").addEventListener("input", (event) => {
       clearTimeout(timer);
+      find("#rows").setAttribute("aria-busy", "true");
       timer = setTimeout(() => {
         state.search = event.target.value;
         update();

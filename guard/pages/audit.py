@@ -3,7 +3,6 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from html import escape
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -11,6 +10,7 @@ from numpy.typing import NDArray
 
 from . import audit_words as words
 from . import histogram, table
+from .escape import escape
 from .frame import BADGES, chart_panel, document, footer, look, p_text, tiles
 from .images import data_uri
 
@@ -163,11 +163,7 @@ def _scores(page: AuditPage) -> str:
         return ""
     scores = page.scores
     svg = histogram.chart(scores.run, scores.benign, scores.threshold, page.summary.alpha, f"{page.name}s")
-    return _section("The scores", words.about_scores(page), chart_panel(svg) if len(scores.benign) else _bare(svg))
-
-
-def _bare(svg: str) -> str:
-    return f'<div class="panel">{svg}</div>'
+    return _section("The scores", words.about_scores(page), chart_panel(svg, keyed=len(scores.benign) > 0))
 
 
 def _over_all(page: AuditPage) -> str:

@@ -2,12 +2,12 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from html import escape
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ..report import MemorizationReport
+from .escape import escape
 from .frame import BADGES, chart_panel, document, footer, look, meaning, p_text, tiles
 from .images import data_uri
 from .strip import Lane, Marker, chart

@@ -3,8 +3,9 @@
 import base64
 import hashlib
 from collections.abc import Iterable, Sequence
-from html import escape
 from pathlib import Path
+
+from .escape import escape
 
 BADGES = {
     "memorized": "▲ likely memorized",
@@ -15,20 +16,20 @@ BADGES = {
 
 
 def document(title: str, style: str, body: Iterable[str], script: str | None = None) -> str:
-    """A whole HTML document that needs nothing beside it.
+    """A whole HTML document that needs nothing beside it, and in which nothing runs or is loaded but its own.
 
     Args:
         title: Of the window.
         style: Name of the page's own style sheet in this folder, which is read after the common one.
         body: Parts, as HTML.
-        script: Name of the page's own script in this folder, if it has one. Nothing runs but that and what it loads.
+        script: Name of the page's own script in this folder, if it has one; what it loads may run, too.
     """
     css = "\n" + "".join(_read(name) for name in ("page.css", style))
-    code = "" if script is None else "\n" + _read(script)
-    policy = "" if script is None else f'<meta http-equiv="Content-Security-Policy" content="{_policy(css, code)}">\n'
-    ending = "" if script is None else f"\n<script>{code}</script>"
+    code = None if script is None else "\n" + _read(script)
+    ending = "" if code is None else f"\n<script>{code}</script>"
     return (
-        f'<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n{policy}'
+        '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
+        f'<meta http-equiv="Content-Security-Policy" content="{_policy(css, code)}">\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
         f"<title>{escape(title)}</title>\n<style>{css}</style>\n</head>\n"
         "<body>\n" + "\n".join(body) + f"{ending}\n</body>\n</html>\n"
@@ -39,13 +40,14 @@ def _read(name: str) -> str:
     return Path(__file__).with_name(name).read_text("utf-8")
 
 
-def _policy(css: str, code: str) -> str:
-    """No network, no frames, no forms; one style sheet, one script and the files that it loads."""
-    style, script = (base64.b64encode(hashlib.sha256(part.encode()).digest()).decode() for part in (css, code))
-    return (
-        f"default-src 'none'; style-src 'sha256-{style}'; script-src 'sha256-{script}' 'strict-dynamic'; "
-        "img-src data:; base-uri 'none'; form-action 'none'"
-    )
+def _policy(css: str, code: str | None) -> str:
+    """No network, no frames, no forms; one style sheet and, where there is one, one script and the files it loads."""
+    script = "" if code is None else f"script-src {_digest(code)} 'strict-dynamic'; "
+    return f"default-src 'none'; style-src {_digest(css)}; {script}img-src data:; base-uri 'none'; form-action 'none'"
+
+
+def _digest(part: str) -> str:
+    return f"'sha256-{base64.b64encode(hashlib.sha256(part.encode()).digest()).decode()}'"
 
 
 def look(verdict: str) -> str:
@@ -67,11 +69,17 @@ def tiles(pairs: Iterable[tuple[str, str]]) -> str:
     )
 
 
-def chart_panel(svg: str) -> str:
-    """A score chart with the key to its marks."""
+def chart_panel(svg: str, *, keyed: bool = True) -> str:
+    """A score chart, with the key to its marks unless they need none."""
+    key = (
+        '<p class="key"><span><i class="flagged"></i>likely memorized</span>'
+        '<span><i class="passed"></i>clear</span><span><i class="bar"></i>benign prompts</span></p>'
+    )
+    hint = '<p class="sideways">The chart goes on to the right, where high scores are: move it sideways.</p>'
+    # with a tabindex, so that arrow keys move it, too
     return (
-        f'<div class="panel">{svg}<p class="key"><span><i class="flagged"></i>likely memorized</span>'
-        '<span><i class="passed"></i>clear</span><span><i class="bar"></i>benign prompts</span></p></div>'
+        f'<div class="panel">{hint}<div class="scroll" tabindex="0" role="region" aria-label="chart">{svg}</div>'
+        f"{key if keyed else ''}</div>"
     )
 
 

@@ -5,11 +5,11 @@ Heights are square roots of shares (Tukey's rootogram), so that one prompt in a 
 
 import math
 from collections.abc import Callable
-from html import escape
 
 import numpy as np
 from numpy.typing import NDArray
 
+from .escape import escape
 from .strip import LEFT, RIGHT, WIDTH, Axis
 
 BINS, UP, DOWN, TOP, FOOT = 60, 170, 90, 44, 56

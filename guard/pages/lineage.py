@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from html import escape
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -10,6 +9,7 @@ from numpy.typing import NDArray
 
 from ..attribution.candidates import NONE
 from ..lineage.parentage import TARGET, Parentage
+from .escape import escape
 from .frame import document, footer, meaning, tiles
 from .images import data_uri
 
@@ -64,10 +64,9 @@ def _tiles(found: Parentage) -> str:
 def _distances(found: Parentage) -> str:
     threshold, distances = found.null_threshold, sorted(found.distances.items(), key=lambda item: item[1])
     most = 1.05 * max([value for _, value in distances] + [threshold or 0.0]) or 1.0
-    line = "" if threshold is None else f'<i class="limit" style="left:{100 * threshold / most:.2f}%"></i>'
     bars = "".join(
         f'<div class="row{" found" if name == found.parent else ""}"><span class="name">{escape(name)}</span>'
-        f'<span class="track"><i class="length" style="width:{100 * value / most:.2f}%"></i>{line}</span>'
+        f'<span class="track">{_bar(value / most, None if threshold is None else threshold / most)}</span>'
         f'<span class="value">{value:.2f}</span></div>'
         for name, value in distances
     )
@@ -78,6 +77,12 @@ def _distances(found: Parentage) -> str:
         "Smaller is more alike; 1 is about as far as the models of the pool are from each other.</p>\n"
         f'<div class="panel bars">{bars}{key}</div>\n</section>'
     )
+
+
+def _bar(share: float, limit: float | None) -> str:
+    """A bar as long as that share of the room, and a line; without styles of their own, which the page forbids."""
+    line = "" if limit is None else f'<rect class="limit" x="{100 * limit:.2f}%" width="2" height="100%"/>'
+    return f'<svg aria-hidden="true"><rect class="length" width="{100 * share:.2f}%" height="100%" rx="4"/>{line}</svg>'
 
 
 def _prompts(found: Parentage) -> str:

@@ -3,13 +3,13 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from html import escape
 from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ..report import MemorizationReport
+from .escape import escape
 from .frame import BADGES, chart_panel, document, footer, look, meaning, p_text, tiles
 from .images import data_uri, difference
 from .marks import Piece, marked

@@ -3,11 +3,13 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from html import escape
+
+from .escape import escape
 
 WIDTH, LEFT, RIGHT, TOP = 960, 176, 24, 46
 RADIUS, STEP, PADDING = 11, 25, 12
 BARS, BAR_HEIGHT, FOOT = 44, 120, 56
+LEAST, MOST = 1e-12, 1e100  # differences of scores, next to 1 or to the scores, and scores that can be drawn
 FAR = 8  # scores this many times farther out than benign ones bend the axis
 
 
@@ -30,16 +32,26 @@ class Lane:
 
 
 class Axis:
-    """Places scores on the page: evenly, or bent (asinh) where a few lie far out."""
+    """Places scores on the page: evenly, or bent (asinh) where a few lie far out.
+
+    Scores that differ by less than anybody could read are drawn as equal, in the middle; those beyond MOST, at its end.
+    """
 
     def __init__(self, values: Sequence[float], benign: Sequence[float]):
-        self.middle = sorted(benign)[len(benign) // 2]
-        self.reach = max(abs(v - self.middle) for v in values) or 1.0
+        values, benign = [_clipped(v) for v in values], sorted(map(_clipped, benign))
+        self.middle = benign[len(benign) // 2]
+        self.reach = max(abs(v - self.middle) for v in values)
+        self.scale = None
+        if self.reach <= LEAST * max(1.0, abs(self.middle)):
+            self.reach = max(1.0, abs(self.middle))
+            self.low, self.high = self.middle - self.reach, self.middle + self.reach
+            return
         # never so narrow that the rest would be infinitely far out
-        spread = max((max(benign) - min(benign)) / 2, 1e-6 * self.reach)
-        self.scale = spread / 2 if self.reach > FAR * spread else None
+        spread = max((benign[-1] - benign[0]) / 2, 1e-6 * self.reach)
+        if self.reach > FAR * spread:
+            self.scale = spread / 2
         low, high = self._bend(min(values)), self._bend(max(values))
-        margin = 0.04 * (high - low or 1.0)
+        margin = 0.04 * (high - low)
         self.low, self.high = low - margin, high + margin
 
     @property
@@ -52,7 +64,7 @@ class Axis:
 
     def x(self, score: float) -> float:
         """Where a score lies, in pixels."""
-        return LEFT + (self._bend(score) - self.low) / (self.high - self.low) * (WIDTH - LEFT - RIGHT)
+        return LEFT + (self._bend(_clipped(score)) - self.low) / (self.high - self.low) * (WIDTH - LEFT - RIGHT)
 
     def ticks(self) -> list[float]:
         """Round scores, at least 60 pixels apart."""
@@ -69,6 +81,10 @@ class Axis:
             if LEFT <= self.x(tick) <= WIDTH - RIGHT and all(abs(self.x(tick) - self.x(k)) >= 60 for k in kept):
                 kept.append(tick)
         return sorted(kept)
+
+
+def _clipped(score: float) -> float:
+    return max(-MOST, min(MOST, score))
 
 
 def chart(benign: Sequence[float], lanes: Sequence[Lane], threshold: float, alpha: float) -> str:

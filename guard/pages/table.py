@@ -7,11 +7,12 @@ import base64
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
-from html import escape
 from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
+
+from .escape import escape
 
 CHUNK = 1_000  # texts in one script
 CUT = 1_000  # characters of a text that are shown

@@ -1,0 +1,100 @@
+"""parts.jsonl: which rows each part of a run holds, and the digests of its files, so that no other takes its place."""
+
+import hashlib
+import json
+import os
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from ..errors import InputError
+from ..files import read_regular
+from ..strict_json import parse_json
+
+FILE = "parts.jsonl"
+RESULTS, REJECTS = "results", "rejects"
+_MOST = 1 << 30  # bytes
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One part.
+
+    Attributes:
+        part: Its number.
+        first, last: Its rows.
+        results, rejects: SHA-256 of its files; None where it has no rejects.
+    """
+
+    part: int
+    first: int
+    last: int
+    results: str
+    rejects: str | None
+
+    def there(self, folder: Path) -> bool:
+        """Whether its results are.
+
+        Raises:
+            InputError: They, or its rejects, are not what was written.
+        """
+        for kind, digest in ((REJECTS, self.rejects), (RESULTS, self.results)):
+            path = folder / kind / part_name(self.part)
+            if digest is None:
+                continue
+            try:
+                found = digest_of(read_regular(path, _MOST))
+            except FileNotFoundError:
+                if kind == RESULTS or not (folder / RESULTS / part_name(self.part)).exists():
+                    return False
+                found = None
+            except (OSError, ValueError) as error:
+                raise InputError(f"{path} cannot be read ({error}): mend that, or remove it") from error
+            if found != digest:
+                place = folder / RESULTS / part_name(self.part)
+                raise InputError(
+                    f"{path} is damaged, or was overwritten by another: remove {place} and run the same audit again to "
+                    f"measure rows {self.first} to {self.last} anew"
+                )
+        return True
+
+
+def read_ledger(folder: Path) -> dict[int, Entry]:
+    """The latest entry of each part; a line that was cut off tells of a part that was never written.
+
+    Raises InputError if it cannot be read.
+    """
+    try:
+        lines = read_regular(folder / FILE, _MOST).split(b"\n")
+    except FileNotFoundError:
+        return {}
+    except (OSError, ValueError) as error:
+        raise InputError(f"{folder / FILE} cannot be read ({error}): mend that, or give another --out") from error
+    found = {}
+    for line in lines:
+        try:
+            entry = Entry(**parse_json(line))
+        except (ValueError, TypeError):
+            continue
+        found[entry.part] = entry
+    return found
+
+
+def write_entry(folder: Path, entry: Entry) -> None:
+    """Adds an entry, which is on disk when this returns; to be called before its part is written. Raises OSError."""
+    handle = os.open(folder / FILE, os.O_WRONLY | os.O_CREAT | os.O_APPEND | getattr(os, "O_BINARY", 0), 0o666)
+    try:
+        # begun with a line end, since the line before may have been cut off
+        os.write(handle, b"\n" + json.dumps(asdict(entry)).encode() + b"\n")
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def digest_of(data: bytes) -> str:
+    """SHA-256."""
+    return hashlib.sha256(data).hexdigest()
+
+
+def part_name(part: int) -> str:
+    """The file name of a part."""
+    return f"part-{part:06d}.parquet"
