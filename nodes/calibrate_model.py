@@ -1,6 +1,5 @@
 """Node: what benign prompts score on a model, so that checks can give verdicts."""
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +7,7 @@ import comfy.utils
 from comfy_api.latest import io
 
 from ..guard.adapters.comfyui import ComfyDenoiser
-from ..guard.calibration import Calibration, write_json
+from ..guard.calibration import Calibration
 from ..guard.calibration_run import CalibrationRun
 from ..guard.errors import CalibrationError, InputError, NotApplicable
 from ..guard.prompts import benign
@@ -87,28 +86,17 @@ class CalibrateModel(io.ComfyNode):
             partial=path.with_name(path.name + ".partial"),
             latent_shape=start_shape(model, latent),
         )
-        beside, settings = path.with_name(path.name + ".settings"), [*run.key, alpha]
-        made = _made_before(path, beside, settings)
+        made = run.finished(path)
         if made is None:
             bar = comfy.utils.ProgressBar(run.total)
             bar.update_absolute(run.done)
             for done in run.steps():
                 bar.update_absolute(done)
             made = run.finish(path)
-            write_json(beside, {"settings": settings, "calibration": made.identity})
+        elif made.alpha != Calibration.load(path).alpha:
+            made.save(path)
         text = f"{made.n} benign prompts; scores above {made.threshold:.2f} mean memorized, false-alarm rate {alpha:g}"
         return io.NodeOutput(path.name, text, ui={"text": [text]})
-
-
-def _made_before(path: Path, beside: Path, settings: list[Any]) -> Calibration | None:
-    """The file, if it was made of just these prompts and settings, and is as it was then."""
-    try:
-        known = json.loads(beside.read_text("utf-8"))
-        found = Calibration.load(path)
-        same = known == {"settings": settings, "calibration": found.identity}
-    except (OSError, ValueError, CalibrationError):
-        return None
-    return found if same else None
 
 
 def _require_own(path: Path, denoiser: ComfyDenoiser) -> None:

@@ -75,7 +75,7 @@ class RewritePrompt(io.ComfyNode):
             calibration=calibration,
             seed=check_seed,
         )
-        found = text if better is None else report.prompt
+        found = text if better is None or report.prompt is None else report.prompt
         return io.NodeOutput(found, denoiser.conditioning(found), described(report.to_dict()), report.to_dict())
 
 

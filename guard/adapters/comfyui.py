@@ -8,9 +8,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..condition import Score, Span, span_drops
-from ..denoiser import Condition, Denoiser, PredictionType, fingerprint
+from ..condition import Condition, Score, Span, span_drops, texts_of
+from ..denoiser import Denoiser, PredictionType
 from ..errors import InputError, NotApplicable
+from ..identity import fingerprint, schedule_settings
 from ..levels import Levels
 from ..memory import is_out_of_memory
 from .comfyui_call import Conditioning, clean_latents
@@ -144,12 +145,9 @@ class ComfyDenoiser(Denoiser):
         """The condition of one or more prompts, one row each, with ComfyUI's prompt syntax.
 
         Raises:
-            InputError: No CLIP, no prompt, or something that is not text.
+            InputError: No CLIP, no prompt, or a text that is none, see `texts_of`.
         """
-        prompts = [prompt] if isinstance(prompt, str) else list(prompt)
-        if not prompts or not all(isinstance(p, str) for p in prompts):
-            raise InputError(f"prompts are text or a list of at least one, not {prompt!r}")
-        return Condition.cat([self.read(self.conditioning(p)) for p in prompts])
+        return Condition.cat([self.read(self.conditioning(text)) for text in texts_of(prompt)])
 
     def conditioning(self, prompt: str) -> Conditioning:
         """What CLIP Text Encode makes of a prompt. Raises InputError without a CLIP, or as `encoded` does."""
@@ -262,7 +260,8 @@ class ComfyDenoiser(Denoiser):
             weights, patches = weights + text_weights, patches + text_patches
             if self.clip.layer_idx is not None:
                 patches.append(f"clip layer {self.clip.layer_idx}")
-        return fingerprint(weights, self.family, self.dtype, self.prediction_type, patches + self._patches[0])
+        patches += self._patches[0] + schedule_settings(self.levels.alphas_cumprod)
+        return fingerprint(weights, self.family, self.dtype, self.prediction_type, patches)
 
     @property
     def unreadable(self) -> list[str]:

@@ -67,9 +67,7 @@ def counted(comfy: Comfy, counter: Counter, **changes) -> Result:
 
 
 def files(folder: Path) -> list[str]:
-    """All but what is noted beside a calibration."""
-    found = sorted(str(path.relative_to(folder)) for path in folder.rglob("*")) if folder.exists() else []
-    return [name for name in found if not name.endswith(".settings")]
+    return sorted(str(path.relative_to(folder)) for path in folder.rglob("*")) if folder.exists() else []
 
 
 @pytest.mark.parametrize("kind", ["eps", "sd3"])
@@ -133,10 +131,12 @@ def test_a_finished_file_is_not_made_again(comfy: Comfy, folder: Path):
     again = counted(comfy, counter)
     assert again.ok and counter.calls == 0 and place.read_bytes() == before
     assert again.outputs["made"][1].startswith("100 benign prompts")
-    for changes in ({"prompts": LINES.replace("red", "dark")}, {"alpha": 0.05}, {"check_seed": 1}, {"draws": 2}):
+    assert counted(comfy, counter, alpha=0.05).ok and counter.calls == 0  # only the promise is another
+    assert place.read_bytes() != before and Calibration.load(place).alpha == 0.05
+    for changes in ({"prompts": LINES.replace("red", "dark")}, {"check_seed": 1}, {"draws": 2}):
         counter = Counter(comfy)
         assert counted(comfy, counter, **changes).ok and counter.calls == CHUNKS
-    for damage in (place.unlink, lambda: place.with_name(place.name + ".settings").write_text("{")):
+    for damage in (place.unlink, lambda: place.write_text("{")):
         assert counted(comfy, Counter(comfy)).ok
         damage()
         counter = Counter(comfy)
