@@ -6,15 +6,18 @@ TORCH ?= torch==2.13.0
 VENV := .venv
 BIN := $(VENV)/bin
 HAS_TORCH := $(shell $(PYTHON) -c 'import torch' 2>/dev/null && echo yes)
-export OMP_NUM_THREADS ?= $(shell nproc 2>/dev/null || echo 2)
+CORES := $(shell nproc 2>/dev/null || echo 2)
+export OMP_NUM_THREADS ?= $(CORES)
+JOBS ?= $(shell n=$(CORES); [ $$n -gt 2 ] || n=2; [ $$n -lt 4 ] || n=4; echo $$n)
 
 .PHONY: demo test fuzz lint clean
 
 demo: $(VENV)/installed-cli
 	$(BIN)/cryptomnesia demo
 
+# Two processes at least, so that ComfyUI and the rest go side by side; more than four would wait for ComfyUI.
 test: $(VENV)/installed-test
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS) --dist loadgroup --no-loadscope-reorder
 
 # The property tests alone, on fresh examples and FUZZ times as many.
 FUZZ ?= 20

@@ -57,7 +57,7 @@ class StandIn(CallableDenoiser):
 
 def demo() -> PromptJob:
     """The built-in model with its calibration, as `cryptomnesia audit prompts` opens it."""
-    return PromptJob(partial(open_guard, "demo", None, None, DRAWS, (None, None)))
+    return PromptJob(partial(open_guard, "demo", "auto", None, DRAWS, (None, None)))
 
 
 def stand_in() -> PromptJob:

@@ -3,7 +3,6 @@
 from typing import Any
 
 import comfy.utils
-import torch
 from comfy_api.latest import io
 
 from ..guard.attribution import Attribution, attribute
@@ -11,7 +10,7 @@ from ..guard.attribution.combination import ALPHA
 from ..guard.attribution.pictures import read_picture
 from ..guard.attribution.plots import percent
 from .attribution_learning import Known, few, learned
-from .images import arrays, picture
+from .images import arrays, pictures
 from .values import CATEGORY, Candidate, Finding
 
 
@@ -82,7 +81,7 @@ class AttributeImage(io.ComfyNode):
             prompts=prompt.strip() if prompted else None,
             progress=lambda done: bar.update_absolute(len(known) + done),
         )
-        plots = torch.cat([picture(answer.plot()) for answer in found])
+        plots = pictures([answer.plot() for answer in found])
         text = "\n\n".join("\n".join(_told(answer)) for answer in found)
         more = few(calibration)
         return io.NodeOutput(

@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from PIL import Image
 
 from ..guard.errors import InputError
 
@@ -37,6 +38,16 @@ def by_prompt(batches: Sequence[Any], prompts: Sequence[str] | None) -> dict[str
     for text, image in zip(texts, images, strict=True):
         found[text].append(image)
     return found
+
+
+def pictures(images: Sequence[Any]) -> torch.Tensor:
+    """Pillow images as one batch (B, H, W, 3) in [0, 1]; smaller ones get paper of their own colour below and right."""
+    size = tuple(max(image.size[side] for image in images) for side in (0, 1))
+    sheets = []
+    for image in images:
+        sheets.append(Image.new(image.mode, size, image.getpixel((0, 0))))
+        sheets[-1].paste(image)
+    return torch.cat([picture(sheet) for sheet in sheets])
 
 
 def picture(image: Any) -> torch.Tensor:

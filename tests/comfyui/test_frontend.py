@@ -22,7 +22,7 @@ TEXTS = {
     },
     "locate_and_repaint": {"How much of it": ["likely recited"], "What was changed": [CLEAR]},
     "membership_evidence": {"What that rests on": ["Likely trained on some of these images."]},
-    "model_lineage": {"What that rests on": ["Likely a child of second model."]},
+    "model_lineage": {"What that rests on": ["likely a child of second model."]},
     "save_with_provenance": {"What was changed": [CLEAR], "What holds": [f"{PACK}/demo_0"]},
 }
 IMAGES = {

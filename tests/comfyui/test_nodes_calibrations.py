@@ -37,10 +37,11 @@ def store(folder: Path, name: str, age: int = 0, **changes) -> str:
 
 
 def test_a_file_is_chosen_by_name(comfy: Comfy, folder: Path):
-    name = store(folder, "mine", alpha=0.002)
+    unlike = {"scores": [1e9] * demo_calibration().n, "alpha": 0.25}  # as if benign prompts scored higher
+    name = store(folder, "mine", **unlike)
     report = report_of(comfy, with_check(comfy, demo(), calibration=name))
-    assert report["alpha"] == 0.002 and report["verdict"] == "clear"  # p = 0.003
-    assert report["calibration_id"] == replace(demo_calibration(), alpha=0.002).identity
+    assert report["alpha"] == 0.25 and report["verdict"] == "clear"
+    assert report["calibration_id"] == replace(demo_calibration(), **unlike).identity
 
 
 def test_a_file_in_a_subfolder_can_be_chosen(comfy: Comfy, folder: Path):
@@ -76,7 +77,8 @@ def test_automatic_falls_back_on_the_models_own(comfy: Comfy, folder: Path, capl
 def test_a_file_for_another_model_is_refused(comfy: Comfy, folder: Path):
     name = store(folder, "foreign", fingerprint="0" * 64)
     line = complaint(comfy, with_check(comfy, demo(), calibration=name))
-    assert "another model: 000000000000, not 105dd0be8be4" in line and "calibrate again" in line
+    assert "another model: of the same family, but with other weights" in line
+    assert "(000000000000, not 105dd0be8be4)" in line and "the node Calibrate Model" in line
 
 
 @pytest.mark.parametrize("content", ["", "{", "[]", '{"schema": "cryptomnesia/calibration/1"}', "\0\xff"])
@@ -99,7 +101,7 @@ def test_other_settings_are_told(comfy: Comfy, folder: Path, change: str, words:
     prompt = with_check(comfy, demo(size=128)) if change == "size" else with_check(comfy, demo(), draws=2)
     report = report_of(comfy, prompt)
     assert report["verdict"] == "uncalibrated" and report["score"] > 0
-    assert words in report["reason"] and "calibrate again" in report["reason"]
+    assert words in report["reason"] and "the node Calibrate Model" in report["reason"]
     prompt["check"]["inputs"]["calibration"] = store(folder, "mine")
     assert words in complaint(comfy, prompt)
 

@@ -275,7 +275,7 @@ def test_only_comfyuis_folders_are_read(comfy: Comfy, output: Path, tmp_path: Pa
 
 
 @pytest.mark.parametrize(
-    ("name", "words"), [("gone.png", "does not exist"), (" \n", "no file was named"), (".", "file")]
+    ("name", "words"), [("gone.png", "there is no image"), (" \n", "no file was named"), (".", "file")]
 )
 def test_what_cannot_be_read_is_told(comfy: Comfy, output: Path, name: str, words: str):
     assert words in complaint(comfy, verifying(comfy, name))

@@ -103,11 +103,14 @@ def test_without_metadata_nothing_tells_the_prompt(comfy: Comfy, output: Path, m
     assert statement["predicate"]["prompt"] == {"mode": "none", "original": None, "rewritten": None, "negative": None}
 
 
-@pytest.mark.parametrize("prefix", ["../x", "../../x", "a/../../x", "/tmp/x", "a\0b/c"])
-def test_nothing_is_written_outside(comfy: Comfy, output: Path, prefix: str):
+OUTSIDE = [(prefix, "output folder") for prefix in ("../x", "../../x", "a/../../x", "/tmp/x")]
+
+
+@pytest.mark.parametrize(("prefix", "words"), [*OUTSIDE, ("a\0b/c", "cannot be seen"), ("a\nb", "cannot be seen")])
+def test_nothing_is_written_outside(comfy: Comfy, output: Path, prefix: str, words: str):
     before = files(comfy.base)
     line = complaint(comfy, saving(comfy, pictures(), prefix))
-    assert line.startswith("CryptomnesiaSaveImage save:") and "output folder" in line
+    assert line.startswith("CryptomnesiaSaveImage save:") and words in line
     assert set(files(comfy.base)) == set(before)
 
 

@@ -221,7 +221,11 @@ def test_model_lineage(server: Server):
     result, saved, _ = run(server, "model_lineage")
     (text,) = said(result, saved, "What that rests on")
     first, nearest, *_ = text.splitlines()
-    assert first == "Likely a child of second model." and nearest.endswith("second model") and "no proof" in text
+    assert (
+        first == "If all show the same prompts: likely a child of second model."
+        and nearest.endswith("second model")
+        and "no proof" in text
+    )
     (plot,) = pictures(server, result, titled(saved, "How far it is from each")[0])
     assert plot.width == 620 and max(ImageStat.Stat(plot).stddev) > 20
 
