@@ -15,9 +15,9 @@ JOBS ?= $(shell n=$(CORES); [ $$n -gt 2 ] || n=2; [ $$n -lt 4 ] || n=4; echo $$n
 demo: $(VENV)/installed-cli
 	$(BIN)/cryptomnesia demo
 
-# Two processes at least, so that ComfyUI and the rest go side by side; more than four would wait for ComfyUI.
+# File by file in two processes, or up to four; in order, since those with ComfyUI in their process come last.
 test: $(VENV)/installed-test
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS) --dist loadgroup --no-loadscope-reorder
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder
 
 # The property tests alone, on fresh examples and FUZZ times as many.
 FUZZ ?= 20

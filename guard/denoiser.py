@@ -159,7 +159,7 @@ class Denoiser(ABC):
                 own_calls(),
                 memory_needed(
                     f"the device has no memory for {rows} rows of {tuple(x.shape[1:])} in one call: "
-                    "ask for fewer draws or prompts at a time"
+                    + ("ask for fewer at a time" if rows > 1 else "choose a smaller image or dtype, or offloading")
                 ),
             ):
                 raw = self.output(x.to(self.input_dtype), level.time, condition)

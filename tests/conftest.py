@@ -18,16 +18,8 @@ FUZZ = int(os.environ.get("CRYPTOMNESIA_FUZZ", "0"))  # how many times as many e
 settings.load_profile("fuzz" if FUZZ else "steady")
 
 
-@pytest.hookimpl(trylast=True)  # once the tests with ComfyUI in this process are last
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """One process for each file of tests, for all that share ComfyUI, and for all that share a server of it.
-
-    And longer property tests, and nothing but them, where `make fuzz` asks for them.
-    """
-    for item in items:
-        asked = getattr(item, "fixturenames", ())
-        shared = "server" if "server" in asked else "comfy" if "comfy" in asked else item.path.name
-        item.add_marker(pytest.mark.xdist_group(shared))
+    """Longer property tests, and nothing but them, where `make fuzz` asks for them."""
     if not FUZZ:
         return
     properties = [item for item in items if hasattr(getattr(item, "obj", None), "hypothesis")]

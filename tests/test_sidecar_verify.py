@@ -141,6 +141,7 @@ def test_evidence_is_looked_at(tmp_path):
     (tmp_path / "b").write_text("b")
     found = verify(image)
     assert found.result == "nobody vouches" and "The file c that belongs to it is missing" in said(found)
+    assert found.headline.endswith("a file that belongs to it is missing")
 
 
 MALFORMED = {

@@ -42,6 +42,9 @@ def headline(found: "Verification") -> str:
     if found.result == "does not match":
         only = changed and found.file == "same" and found.signature != "invalid" and found.agreement != "differs"
         return "does not match: evidence changed" if only and found.pixels != "changed" else "does not match"
+    lacking = any(state == "missing" for _, state in found.evidence)
+    if lacking and found.signature != "trusted":
+        return "matches its provenance file, which nobody you trust signed; a file that belongs to it is missing"
     if found.signature == "none":
         return "matches its provenance file, which nobody signed"
     if found.signature == "trusted":

@@ -21,7 +21,7 @@ from torch import Tensor
 
 from ..denoiser import Condition, Denoiser, NoiseLevel
 from ..errors import InputError
-from .batching import default_rows
+from .batching import default_rows, in_batches
 from .rings import ring_energy
 
 AUTHOR_WEIGHTS = {"epsilon": (1.0, 2.0), "v": (1.0, 0.1), "sample": (1.0, 2.0), "flow": (1.0, 2.0)}
@@ -112,13 +112,15 @@ def memorization_score(
         author_compat: `score` is the authors' sum of iso and aniso, both taken of the raw network output as their
             code does, and aniso per pixel. Higher = more likely memorized, on the models they tuned it for.
         alignment: Also measure aniso, which takes part in no calibrated score and doubles the rows.
-        batch_rows: Most rows a call should have; see `batching.default_rows`. One prompt's rows always share a call.
+        batch_rows: Most rows a call should have; see `batching.default_rows`. One prompt's rows share a call, unless
+            the device runs out of memory: then calls are halved until they fit.
         progress: Called with the number of prompts done so far.
 
     Raises:
         InputError: Zero draws, shapes that do not fit, or author_compat without alignment.
         NotApplicable: The model is guidance-distilled.
         NonFiniteError: The model answered with NaN or infinity.
+        OutOfMemory: Not even one row fits.
     """
     condition = Condition.of(condition)
     if not len(condition):
@@ -155,12 +157,13 @@ def _measure(
     noise = (noise.unsqueeze(0) if shared else noise).to(denoiser.device)
     draws = noise.shape[1]
     size = max(1, batch_rows // ((1 if shared else 2) * len(levels) * draws))
-    empty = None
+    empty = fits = None
     for start in range(0, len(condition), size):
         chunk = condition[slice(start, min(start + size, len(condition)))]
         own = noise if shared else noise[start : start + len(chunk)]
         asked = 0 if empty is not None else len(own)
-        raw, own_terms, rows = _ask(denoiser, chunk, own, levels, asked)
+        raw, own_terms, fits = _ask(denoiser, chunk, own, levels, asked, fits)
+        rows = (len(chunk) + asked) * len(levels) * draws
         if asked:
             empty = raw[-asked:], own_terms[-asked:]
         conditional = raw[: len(chunk)], own_terms[: len(chunk)]
@@ -173,10 +176,10 @@ def _measure(
 
 
 def _ask(
-    denoiser: Denoiser, condition: Condition, noise: Tensor, levels: NoiseLevel, empties: int
-) -> tuple[Tensor, Tensor, int]:
-    """One network call. Returns raw output, and `pull` at T beside noise at t_low, each (P + empties, levels, draws,
-    C, H, W), and its rows."""
+    denoiser: Denoiser, condition: Condition, noise: Tensor, levels: NoiseLevel, empties: int, fits: int | None
+) -> tuple[Tensor, Tensor, int | None]:
+    """One network call, or as many as memory needs. Returns raw output, and `pull` at T beside noise at t_low, each
+    (P + empties, levels, draws, C, H, W), and how many rows fit a call, where that became known."""
     prompts, draws, count = len(condition), noise.shape[1], len(levels)
     x = noise.expand(prompts, *noise.shape[1:])
     if empties:
@@ -187,9 +190,18 @@ def _ask(
     text = condition[torch.arange(prompts).repeat_interleave(count * draws)]
     if empties:
         text = Condition.cat([text, denoiser.empty[[0] * (count * draws * empties)]])
-    p = denoiser.predict(x.reshape(-1, *noise.shape[2:]), levels[per_group.repeat(groups)], text)
-    both = torch.cat([p.pull.view(x.shape)[:, :1], p.noise.view(x.shape)[:, 1:]], dim=1)
-    return p.raw.view(x.shape), both, len(p.raw)
+    latents, level = x.reshape(-1, *noise.shape[2:]), per_group.repeat(groups)
+
+    def ask(rows: slice) -> Tensor:
+        p = denoiser.predict(latents[rows], levels[level[rows]], text[rows])
+        high = (level[rows] == 0).to(p.raw.device).view(-1, 1, 1, 1)
+        return torch.stack([p.raw, torch.where(high, p.pull, p.noise)])
+
+    calls = list(in_batches(ask, len(latents), fits or len(latents)))
+    raw, own = torch.cat([answer for _, answer in calls], dim=1)
+    if len(calls) > 1:  # the last one may be what is left over
+        fits = min(rows.stop - rows.start for rows, _ in calls[:-1])
+    return raw.view(x.shape), own.view(x.shape), fits
 
 
 def _statistics(
