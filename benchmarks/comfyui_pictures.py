@@ -9,6 +9,7 @@ from pathlib import Path
 
 from tests.comfyui import shim
 from tests.comfyui.browser import NoBrowser, browsing
+from tests.comfyui.evidence import template_folders
 from tests.comfyui.installation import Unreachable, install
 from tests.comfyui.server import serving
 from tests.comfyui.thumbnails import thumbnail
@@ -23,6 +24,7 @@ def make(base: Path) -> None:
     found = install()
     shim.add(found.packages)
     with serving(found, base / "server", {PACK: ROOT}) as server, browsing(server, base / "browser") as browser:
+        template_folders(server.base / "input")  # what two of them look into
         for name in sorted(path.stem for path in WORKFLOWS.glob("*.json")):
             browser.open_template(PACK, name)
             browser.queue()
