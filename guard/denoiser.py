@@ -122,6 +122,11 @@ class Denoiser(ABC):
         """Hex digest of weights, dtype and family; equal for equal models on any device."""
         return fingerprint([], self.family, self.dtype)
 
+    @cached_property
+    def fits(self) -> dict[tuple[int, ...], int]:
+        """How many rows of a shape (C, H, W) a call has memory for; only where more were too many."""
+        return {}
+
     def level(self, t: float | Tensor) -> NoiseLevel:
         """The noise level at the model's own time t: an integer timestep, or a flow time in [0, 1]."""
         return self.levels.timestep(t)

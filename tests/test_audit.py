@@ -117,7 +117,7 @@ def test_batches_are_halved_where_memory_ends():
     worker(texts)
     assert max(asked) == 4 * 2  # it is not tried again
     with pytest.raises(OutOfMemory):
-        Worker(PromptJob(Opener(rows=1)))(texts[:1])
+        Worker(PromptJob(Opener(rows=0)))(texts[:1])
 
 
 def test_a_row_without_a_number_is_rejected_and_the_rest_goes_on():

@@ -84,13 +84,17 @@ def test_a_check_is_halved_too_and_finds_the_same(most: int, shared: bool):
     """Even one prompt's rows; what fitted once is not tried larger again."""
     condition, noise = torch.arange(7.0).view(7, 1, 1), torch.randn(*(() if shared else (7,)), 3, 1, 4, 4)
     asked: list[int] = []
-    found = memorization_score(short_of_memory(most, asked), condition, noise=noise, batch_rows=20)
+    short = short_of_memory(most, asked)
+    found = memorization_score(short, condition, noise=noise, batch_rows=20)
     whole = memorization_score(short_of_memory(99, []), condition, noise=noise, batch_rows=20)
     for name in ("score", "iso", "aniso", "spectrum"):
         torch.testing.assert_close(getattr(found, name), getattr(whole, name))
     assert found.forward_rows == whole.forward_rows == sum(rows for rows in asked if rows <= most)
     failed = [rows for rows in asked if rows > most]
     assert failed == sorted(failed, reverse=True) and len(failed) <= 5  # once, at the start
+    asked.clear()
+    memorization_score(short, condition, noise=noise, batch_rows=20)
+    assert max(asked) <= most  # nor by the next check
 
 
 def test_no_memory_for_a_single_row_is_one_line():

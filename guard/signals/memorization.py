@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 
 from ..denoiser import Condition, Denoiser, NoiseLevel
-from ..errors import InputError
+from ..errors import InputError, OutOfMemory
 from .batching import default_rows, in_batches
 from .rings import ring_energy
 
@@ -157,12 +157,12 @@ def _measure(
     noise = (noise.unsqueeze(0) if shared else noise).to(denoiser.device)
     draws = noise.shape[1]
     size = max(1, batch_rows // ((1 if shared else 2) * len(levels) * draws))
-    empty = fits = None
+    empty = None
     for start in range(0, len(condition), size):
         chunk = condition[slice(start, min(start + size, len(condition)))]
         own = noise if shared else noise[start : start + len(chunk)]
         asked = 0 if empty is not None else len(own)
-        raw, own_terms, fits = _ask(denoiser, chunk, own, levels, asked, fits)
+        raw, own_terms = _ask(denoiser, chunk, own, levels, asked)
         rows = (len(chunk) + asked) * len(levels) * draws
         if asked:
             empty = raw[-asked:], own_terms[-asked:]
@@ -176,10 +176,10 @@ def _measure(
 
 
 def _ask(
-    denoiser: Denoiser, condition: Condition, noise: Tensor, levels: NoiseLevel, empties: int, fits: int | None
-) -> tuple[Tensor, Tensor, int | None]:
+    denoiser: Denoiser, condition: Condition, noise: Tensor, levels: NoiseLevel, empties: int
+) -> tuple[Tensor, Tensor]:
     """One network call, or as many as memory needs. Returns raw output, and `pull` at T beside noise at t_low, each
-    (P + empties, levels, draws, C, H, W), and how many rows fit a call, where that became known."""
+    (P + empties, levels, draws, C, H, W)."""
     prompts, draws, count = len(condition), noise.shape[1], len(levels)
     x = noise.expand(prompts, *noise.shape[1:])
     if empties:
@@ -190,18 +190,21 @@ def _ask(
     text = condition[torch.arange(prompts).repeat_interleave(count * draws)]
     if empties:
         text = Condition.cat([text, denoiser.empty[[0] * (count * draws * empties)]])
-    latents, level = x.reshape(-1, *noise.shape[2:]), per_group.repeat(groups)
+    shape = tuple(noise.shape[2:])
+    latents, level = x.reshape(-1, *shape), per_group.repeat(groups)
 
     def ask(rows: slice) -> Tensor:
-        p = denoiser.predict(latents[rows], levels[level[rows]], text[rows])
+        try:
+            p = denoiser.predict(latents[rows], levels[level[rows]], text[rows])
+        except OutOfMemory:
+            denoiser.fits[shape] = max(1, (rows.stop - rows.start) // 2)
+            raise
         high = (level[rows] == 0).to(p.raw.device).view(-1, 1, 1, 1)
         return torch.stack([p.raw, torch.where(high, p.pull, p.noise)])
 
-    calls = list(in_batches(ask, len(latents), fits or len(latents)))
+    calls = in_batches(ask, len(latents), denoiser.fits.get(shape, len(latents)))
     raw, own = torch.cat([answer for _, answer in calls], dim=1)
-    if len(calls) > 1:  # the last one may be what is left over
-        fits = min(rows.stop - rows.start for rows, _ in calls[:-1])
-    return raw.view(x.shape), own.view(x.shape), fits
+    return raw.view(x.shape), own.view(x.shape)
 
 
 def _statistics(
