@@ -17,6 +17,7 @@ from .worker import About, Job, Worker
 MOST_DEATHS = 3  # of workers on one row
 MOST_IN_A_ROW = 40  # failures without any result between them: it is not the rows
 PAUSE = 0.5  # seconds, while Ray finds out that a worker is dead
+LONGEST_RESTART = 600.0  # seconds without any answer, while Ray restarts workers; a busy machine takes its time
 SAFE_BATCH = 8  # where the trial itself was deadly
 OBJECT_STORE = 256 << 20  # bytes; batches are small
 
@@ -132,7 +133,7 @@ class RayEngine:
         """
         fresh, again, idle = iter(batches), deque[Batch](), list(self.actors)
         running: dict[Any, tuple[Any, Batch | None]] = {}
-        deaths, in_a_row = Counter[int](), 0
+        deaths, in_a_row, waited = Counter[int](), 0, 0.0
         while True:
             while idle and (batch := again.popleft() if again else next(fresh, None)):
                 actor = idle.pop()
@@ -144,8 +145,10 @@ class RayEngine:
             try:
                 about, done = self._get(ready)
             except self.ray.exceptions.RayActorError as error:
-                in_a_row += 1
-                if in_a_row > MOST_IN_A_ROW:
+                restarting = batch is None and isinstance(error, self.ray.exceptions.ActorUnavailableError)
+                in_a_row += not restarting
+                waited += PAUSE * restarting
+                if in_a_row > MOST_IN_A_ROW or waited > LONGEST_RESTART:
                     raise InputError(
                         f"workers die whatever they are given ({_line(error)}): they may lack memory, so try fewer "
                         "--workers; what is finished is kept"
@@ -157,6 +160,7 @@ class RayEngine:
                 done = Done() if batch is None else _after_death(batch, deaths, again)
             else:
                 idle.append(actor)
+                waited = 0.0
                 if about != self._about:
                     raise InputError(
                         "the model or its calibration was replaced during the run: put the old files back and give the "
