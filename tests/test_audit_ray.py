@@ -6,9 +6,11 @@ import signal
 import pytest
 from PIL import Image
 
+from cryptomnesia.audit import engine_ray
 from cryptomnesia.audit.images import ImageJob
 from cryptomnesia.audit.inputs import Images, Prompts
 from cryptomnesia.audit.prompts import PromptJob
+from cryptomnesia.audit.rows import Row
 from cryptomnesia.audit.run import Audit, open_engine
 from cryptomnesia.errors import InputError, NotApplicable
 
@@ -22,7 +24,7 @@ ray = pytest.importorskip("ray")
 def cluster():
     """Two slots on loopback, for all tests of this file."""
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
-    os.environ["RAY_worker_niceness"] = "0"  # as the tests themselves; at 15, a busy machine starves them
+    os.environ["RAY_worker_niceness"] = "0"  # noqa: SIM112  # as the tests; at 15, a busy machine starves them
     here = {"include_dashboard": False, "_node_ip_address": "127.0.0.1", "object_store_memory": 80 << 20}
     ray.init(address="local", num_cpus=2, log_to_driver=False, logging_level="ERROR", **here)
     ray.cloudpickle.register_pickle_by_value(auditing)  # workers have no tests on their path
@@ -76,6 +78,27 @@ def test_a_model_that_is_replaced_during_the_run_stops_it(tmp_path):
     assert run.kept < 300
 
 
+def test_workers_that_take_long_to_restart_are_waited_for(monkeypatch):
+    """As long as they only restart: that is no death."""
+    left, get = [100], engine_ray.RayEngine._get
+
+    def late(engine, reference):
+        if left[0]:
+            left[0] -= 1
+            raise ray.exceptions.ActorUnavailableError("the actor is restarting", None)
+        return get(engine, reference)
+
+    monkeypatch.setattr(engine_ray, "PAUSE", 0.001)
+    with open_engine("ray", PromptJob(Opener()), 1) as engine:
+        monkeypatch.setattr(engine_ray.RayEngine, "_get", late)
+        found = list(engine.map([[Row(0, "fine")]]))
+        assert sum(len(done.records) for done in found) == 1 and not left[0]
+        left[0] = 1000
+        monkeypatch.setattr(engine_ray, "LONGEST_RESTART", 0.5)
+        with pytest.raises(InputError, match="restarting"):
+            list(engine.map([[Row(0, "fine")]]))
+
+
 def test_errors_of_workers_come_through_as_they_are(tmp_path):
     def fail():
         raise NotApplicable("this model is odd")
@@ -103,8 +126,6 @@ def test_more_workers_than_slots_are_refused():
 
 
 def test_the_first_worker_tries_batches_and_dying_at_that_stops_nothing():
-    from cryptomnesia.audit.rows import Row
-
     with open_engine("ray", PromptJob(Opener(seconds=0.02)), 1) as engine:
         assert engine.best_batch([Row(0, "fine")], 4) in (1, 2, 4)  # by its clock; see test_audit
         assert engine.best_batch([Row(0, "deadly")], 64) == 8
