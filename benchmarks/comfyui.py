@@ -17,10 +17,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cryptomnesia.demo.captions import Caption, select
-from tests.comfyui.conftest import packs
-from tests.comfyui.harness import Comfy
-from tests.comfyui.installation import install
-from tests.comfyui.results import node
+from tests.nodes.conftest import packs
+from tests.nodes.harness import Comfy
+from tests.nodes.installation import install
+from tests.nodes.results import node
 
 from .common import arguments, store, stored, table
 from .mitigation import FED, Judge

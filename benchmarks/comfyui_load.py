@@ -14,8 +14,8 @@ from statistics import median
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from tests.comfyui.installation import Installation, install
-from tests.comfyui.server import serving
+from tests.nodes.installation import Installation, install
+from tests.nodes.server import serving
 
 from .common import arguments, store, table
 
@@ -25,8 +25,8 @@ GOAL = 0.5  # seconds
 TIMED = """
 import json, sys, time
 from pathlib import Path
-from tests.comfyui.harness import Comfy
-from tests.comfyui.installation import Installation
+from tests.nodes.harness import Comfy
+from tests.nodes.installation import Installation
 
 tree, packages, base, pack = map(Path, sys.argv[1:])
 comfy = Comfy(Installation(tree, packages), base)

@@ -7,12 +7,12 @@ import sys
 import tempfile
 from pathlib import Path
 
-from tests.comfyui import shim
-from tests.comfyui.browser import NoBrowser, browsing
-from tests.comfyui.evidence import template_folders
-from tests.comfyui.installation import Unreachable, install
-from tests.comfyui.server import serving
-from tests.comfyui.thumbnails import thumbnail
+from tests.nodes import shim
+from tests.nodes.browser import NoBrowser, browsing
+from tests.nodes.evidence import template_folders
+from tests.nodes.installation import Unreachable, install
+from tests.nodes.server import serving
+from tests.nodes.thumbnails import thumbnail
 
 ROOT = Path(__file__).parents[1]
 WORKFLOWS = ROOT / "workflows"

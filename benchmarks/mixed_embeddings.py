@@ -11,9 +11,9 @@ from typing import Any
 import torch
 
 from cryptomnesia import Guard
+from cryptomnesia.attached.strength import Strength
 from cryptomnesia.demo.captions import Caption, select
 from cryptomnesia.denoiser import Condition
-from cryptomnesia.generation.strength import Strength
 
 from .common import arguments, store, table
 from .mitigation import Bench

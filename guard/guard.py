@@ -10,14 +10,14 @@ from typing import TYPE_CHECKING, Any
 
 from . import calibration_store
 from .adapters import to_denoiser
+from .attached.attach import attach, detach
+from .attached.request import Request
+from .attached.run import Memory, Run
+from .attached.sentry import Sentry
 from .calibration import Calibration
 from .calibration_misfit import binding_of
 from .denoiser import Condition
 from .errors import InputError, NotApplicable, UnverifiedWarning
-from .generation.attach import attach, detach
-from .generation.request import Request
-from .generation.run import Memory, Run
-from .generation.sentry import Sentry
 from .mitigation.mend import METHODS, mend
 from .mitigation.result import Mended, Method
 from .mitigation.rewrite import Rewriter

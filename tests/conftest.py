@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 from hypothesis import HealthCheck, settings
 
-from .chromium import Page, chromium, program
+from .helpers.chromium import Page, chromium, program
 
 # Time decides nothing, and every run tries the same examples; `make fuzz` tries fresh ones, and more of them.
 settings.register_profile(

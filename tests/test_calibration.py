@@ -20,7 +20,7 @@ from cryptomnesia.errors import CalibrationError, InputError, NonFiniteError
 from cryptomnesia.false_discovery import adjusted, standing
 from cryptomnesia.signals.memorization import memorization_score
 
-from .toy import SHAPE, linear, prompts
+from .helpers.toy import SHAPE, linear, prompts
 
 numbers = st.floats(-1e6, 1e6)
 

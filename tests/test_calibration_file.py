@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from cryptomnesia.calibration import Calibration, calibrate
 from cryptomnesia.errors import CalibrationError
 
-from .toy import linear, prompts
+from .helpers.toy import linear, prompts
 
 
 @cache

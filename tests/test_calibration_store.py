@@ -16,10 +16,10 @@ from cryptomnesia.calibration_store import find, folder, keep, kept, make, path_
 from cryptomnesia.errors import CalibrationError, InputError, NotApplicable
 from cryptomnesia.report import MemorizationReport
 
-from .guarded import BENIGN, SHAPE, attached, flags_all, flags_none
-from .pipelines import build
-from .toy import SHAPE as TOY
-from .toy import linear, prompts
+from .helpers.guarded import BENIGN, SHAPE, attached, flags_all, flags_none
+from .helpers.pipelines import build
+from .helpers.toy import SHAPE as TOY
+from .helpers.toy import linear, prompts
 
 SMALL = {"height": 16, "width": 16}
 

@@ -21,8 +21,8 @@ from cryptomnesia.denoiser import (
 )
 from cryptomnesia.errors import InputError, NonFiniteError
 
-from . import gaussian
-from .pipelines import build
+from .helpers import gaussian
+from .helpers.pipelines import build
 
 SHAPE = (4, 8, 8)
 EMPTY = torch.zeros(1, 3, 5)

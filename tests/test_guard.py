@@ -10,7 +10,7 @@ from cryptomnesia.calibration import calibrate
 from cryptomnesia.errors import CalibrationError, InputError
 from cryptomnesia.signals.memorization import memorization_score
 
-from . import pipelines
+from .helpers import pipelines
 
 BENIGN = [f"{a} {b}" for a in "abcdefghij" for b in "klmnopqrst"]
 

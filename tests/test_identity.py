@@ -16,8 +16,8 @@ from cryptomnesia.adapters.modules import peculiarities
 from cryptomnesia.demo import WEIGHTS
 from cryptomnesia.identity import describe, fingerprint, token_settings
 
-from .pipelines import LETTERS, build, clip_encoder, sample
-from .recording import every_family, noise
+from .helpers.pipelines import LETTERS, build, clip_encoder, sample
+from .helpers.recording import every_family, noise
 
 
 class Strong(AttnProcessor):

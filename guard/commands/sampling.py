@@ -126,7 +126,7 @@ class Sampler:
         return arguments
 
     def _mended_calls(self, prompt: str, mended: "Mended") -> Iterator[dict[str, Any]]:
-        from ..generation.request import Request
+        from ..attached.request import Request
 
         about = mended.mitigation
         noises = None if mended.noise is None else self._noises(mended.noise)

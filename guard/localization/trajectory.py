@@ -12,10 +12,10 @@ import torch
 from torch import Tensor
 
 from ..adapters.guidance import guidance_arguments, own_guidance
+from ..attached.attach import original_call
+from ..attached.first_step import is_empty, own_copy, without_extras
 from ..denoiser import Condition, Prediction
 from ..errors import InputError, NonFiniteError, NotApplicable
-from ..generation.attach import original_call
-from ..generation.first_step import is_empty, own_copy, without_extras
 from ..levels import NoiseLevel
 from ..memory import memory_needed
 from ..own_calls import own_calls

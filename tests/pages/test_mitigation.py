@@ -1,0 +1,122 @@
+"""The page of `cryptomnesia rewrite`: it stands alone, quotes literally, and says what held."""
+
+import math
+import re
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from cryptomnesia.pages.images import difference
+from cryptomnesia.pages.marks import marked
+from cryptomnesia.pages.mitigation import Case, MitigationPage, Pictures, outcome, render
+
+from ..helpers.mended import mitigation, report
+from ..pages.test_page import parsed
+
+prompts = st.lists(st.sampled_from(["a", "red", "cat,", "<b>", "&", "猫", "(x:1.2)", "🎉"]), max_size=6).map(" ".join)
+
+
+def pictures(seed=0, count=2, **options):
+    images = np.random.default_rng(seed).integers(0, 256, (count, 8, 8, 3), dtype=np.uint8)
+    return Pictures(images, [f"seed {i}" for i in range(count)], **options)
+
+
+def page(*cases, method="rewrite", threshold=2.0):
+    facts = [("model", "<tiny>"), ("made with", "cryptomnesia")]
+    return render(MitigationPage(cases, method, np.linspace(-2, 2, 120).tolist(), threshold, 0.01, 0.1, facts))
+
+
+def test_page_stands_alone_and_shows_both_sides():
+    html = page(Case(report(), mitigation(), pictures(0), pictures(1)))
+    found = parsed(html)
+    assert "script" not in found.seen and "link" not in found.seen and found.seen.count("img") == 4
+    assert all(link.startswith(("data:image/png;base64,", "#prompt-")) for link in found.links)
+    assert "url(" not in html and "@import" not in html and "://" not in html
+    assert "a <del>red</del> cat" in html and "a <ins>blue</ins> cat" in html
+    assert "▲ likely memorized" in html and "✓ held on fresh noise" in html
+    for number in ("0.004", "0.500", "3.25", "1.25", "0.625", "0.03", "0.75", "97"):
+        assert number in html
+    assert "prefers-color-scheme: dark" in html and "max-width: 620px" in html
+    assert not re.search(r"\b(copied|stolen)\b", html)
+    alternatives = re.findall(r'alt="([^"]*)"', html)
+    assert alternatives == ["before: seed 0", "before: seed 1", "after: seed 0", "after: seed 1"]
+
+
+def test_page_quotes_literally():
+    bad = '<script>alert("x")</script> & co'
+    html = page(Case(report(bad), mitigation(original=bad, rewritten=f"{bad} <img>")))
+    parsed(html)
+    assert "<script" not in html and "<img" not in html
+    assert "&lt;tiny&gt;" in html
+
+
+def test_page_of_what_was_not_found_shows_one_side_only():
+    html = page(Case(report(), mitigation(held=False), pictures()))
+    assert "Not mended" in html and "The prompt stays as it was" in html and ">after<" not in html
+    assert parsed(html).seen.count("img") == 2 and "pull to the same image;" not in html
+
+
+@pytest.mark.parametrize("method", ["embed", "reseed"])
+def test_page_shows_what_was_tried_in_vain(method):
+    html = page(Case(report(), mitigation(method, held=False), pictures(), pictures(independent=False)), method=method)
+    assert "▲ did not hold" in html and "Do not rely on what was tried" in html
+    assert parsed(html).seen.count("img") == 4 and html.count("images differ by") == 1
+
+
+def test_a_reseed_is_compared_with_the_check_and_not_with_itself():
+    case = Case(report(p_value=0.002, score=4.5), mitigation("reseed"))
+    assert case.numbers_before == (0.002, 4.5) and case.numbers_after == (0.5, 1.25)
+    assert "Pull to the same image" not in page(case, method="reseed")
+
+
+def test_page_of_several_prompts_counts_them():
+    clear = Case(report("a fox", "clear", p_value=0.5, score=0.0))
+    html = page(Case(report(), mitigation()), Case(report("b"), mitigation(held=False)), clear)
+    assert "2 of 3 prompts were found likely memorized" in html and "1 of 2 held" in html
+    assert parsed(html).seen.count("article") == 3 and "Not changed" in html
+
+
+def test_page_without_a_threshold():
+    html = page(Case(report("a fox", "clear", p_value=0.5)), threshold=math.inf)
+    parsed(html)
+    assert "The prompt was found clear" in html and 'class="threshold"' not in html
+
+
+def test_large_images_get_more_room():
+    assert 'class="pictures large"' not in page(Case(report(), mitigation(), pictures()))
+    large = Pictures(np.zeros((1, 8, 512, 3), np.uint8), ["seed 0"])
+    html = page(Case(report(), mitigation(), large))
+    assert 'class="pictures large"' in html and "images differ by" not in html
+
+
+def test_outcome_says_why():
+    assert outcome(Case(report(), mitigation(held=False, reason="no PixArt edit passed"))) == (
+        "Not mended",
+        "No PixArt edit passed. The prompt stays as it was.",
+    )
+
+
+@given(prompts, prompts)
+def test_marks_join_up_to_the_prompts(before, after):
+    for text, pieces in zip((before, after), marked(before, after), strict=True):
+        assert "".join(piece.text for piece in pieces) == text and all(piece.text for piece in pieces)
+
+
+@given(prompts)
+def test_equal_prompts_have_no_marks(prompt):
+    assert not any(piece.changed for pieces in marked(prompt, prompt) for piece in pieces)
+
+
+def test_marks_show_what_was_put_in_left_out_and_swapped():
+    old, new = marked("the old red cat", "the red dog now")
+    assert [piece.text for piece in old if piece.changed] == ["old", "cat"]
+    assert [piece.text for piece in new if piece.changed] == ["dog", "now"]
+
+
+def test_difference_of_images():
+    images = np.zeros((3, 4, 4, 3), np.uint8)
+    assert difference(images) == 0 and difference(images[:1]) is None
+    images[2] = 255
+    assert difference(images) == pytest.approx(2 / 3)

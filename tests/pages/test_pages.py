@@ -1,0 +1,163 @@
+"""All pages with text that means harm: it stays text, nothing but a page's own runs, and all of it fits on a phone."""
+
+import dataclasses
+import re
+from html.parser import HTMLParser
+
+import numpy as np
+import pytest
+
+from cryptomnesia.audit.images import ImageJob
+from cryptomnesia.audit.report import write_report
+from cryptomnesia.audit.rows import Reject
+from cryptomnesia.lineage.parentage import Parentage
+from cryptomnesia.pages import audit, demo, lineage, mitigation
+from cryptomnesia.pages.escape import escape
+from cryptomnesia.signals.lineage import Lineage
+
+from ..audit.test_report import image_record
+from ..helpers.audited import KNOWN, elements, prompts_run, write_run
+from ..helpers.mended import mitigation as mended
+from ..helpers.mended import report
+
+HOSTILE = [
+    "</title></style></script><script>document.title='hacked'</script><img src=x onerror=\"document.title='hacked'\">",
+    "\" autofocus onfocus=\"document.title='hacked'\" '><svg onload=document.title='hacked'>",
+    "\x1b[31mred\x07 \x9b0m \x00 \ud800 \u202egnp.exe\u2066 \u2028line",
+    "<!-- ]]> &lt;b&gt; &#60; <style>*{display:none}</style><meta http-equiv=refresh content=0>",
+    "x" * 10_000,
+]
+PAGES = ("demo", "rewrite", "lineage", "audit", "audit of images")
+CLOSEST = np.full((64, 64, 4), 9, np.uint8)
+PICTURE = np.full((64, 64, 3), 128, np.uint8)
+
+
+def demo_page(text):
+    options = {"prompt": text, "reason": text, "note": text}
+    none = options | {"verdict": "not applicable", "score": None}
+    cards = [
+        demo.Card(report(**options), "g", text, PICTURE[None], [0.5], CLOSEST, text),
+        demo.Card(report(**none), "h", text, PICTURE[None], [0.5], CLOSEST, text),
+    ]
+    groups = [demo.Group("g", text, text, f"{text[:20]}\nx", True), demo.Group("h", text, text, "b", False)]
+    benign = np.linspace(-2, 2, 120).tolist()
+    return demo.render(demo.DemoPage(groups, cards, benign, 2.0, 0.01, 9, 1.0, 2.0, [(text, text)]))
+
+
+def rewrite_page(text):
+    sides = mitigation.Pictures(np.stack([PICTURE] * 2), [text, "seed 1"])
+    words = [dataclasses.replace(word, word=text, became=text) for word in mended().words]
+    cases = [
+        mitigation.Case(report(text), mended(original=text, rewritten=f"{text} {text}", words=words), sides, sides),
+        mitigation.Case(report(text), mended(held=False, original=text, reason=text), sides),
+    ]
+    page = mitigation.MitigationPage(cases, "rewrite", [-1.0, 0.0, 1.0], 2.0, 0.01, 0.1, [(text, text)])
+    return mitigation.render(page)
+
+
+def lineage_page(text):
+    names = [text, f"{text}2", "c"]
+    distances = dict(zip(names, (0.2, 0.9, 1.1), strict=True))
+    one = Lineage(text, text, distances, 0.7, 0.4, {(text, "c"): 1.0}, {"twin": text}, (30, dict.fromkeys(names, 30)))
+    found = Parentage(text, dict.fromkeys(names, 1), 0.95, one, {text: one, "b": one}, text)
+    return lineage.render(lineage.LineagePage(found, {text: dict.fromkeys(names, [PICTURE] * 8)}, [(text, text)]))
+
+
+def audit_page(text, folder, kind):
+    known = text.replace("\ud800", "")  # rows are Unicode, since the reader rejects what is not
+    if kind == "audit":
+        run = prompts_run(folder, [known, known, "b"], [3.0, 3.0, 0.0], rejects=[Reject(3, known, known, 4)])
+        page = write_report(run, calibration=KNOWN)
+    else:
+        words = dict.fromkeys(("sidecar", "file", "pixels", "c2pa", "claimed_verdict", "made_by", "note"), known)
+        rows = [image_record(0, known, **words), image_record(1, "b.png", sidecar="found")]
+        about = {"membership": {"verdict": "no evidence", "headline": known, "notes": [known]}}
+        run = write_run(folder, "images", 3, rows, ImageJob(folder).schema(), [Reject(2, known, known)], **about)
+        page = write_report(run)
+    return page.read_text("utf-8")
+
+
+def made(kind, text, folder):
+    if kind.startswith("audit"):
+        return audit_page(text, folder, kind)
+    return {"demo": demo_page, "rewrite": rewrite_page, "lineage": lineage_page}[kind](text)
+
+
+class Attributes(HTMLParser):
+    """All attributes, and the policy."""
+
+    def __init__(self, html):
+        super().__init__()
+        self.names, self.metas = set(), []
+        self.feed(html)
+
+    def handle_starttag(self, tag, attrs):
+        self.names |= {name for name, _ in attrs}
+        self.metas += [dict(attrs)] if tag == "meta" else []
+
+
+@pytest.mark.parametrize("kind", PAGES)
+@pytest.mark.parametrize("text", HOSTILE, ids=["tags", "quotes", "controls", "comments", "long"])
+def test_hostile_text_stays_text_on_every_page(tmp_path, kind, text):
+    html = made(kind, text, tmp_path)
+    plain = made(kind, "a cat", tmp_path / "plain")
+    html.encode()
+    # the same elements and attributes as with an ordinary text, but for words that are marked and texts that fold
+    extra = {"del", "ins", "tr", "td", "details", "summary"}
+    assert set(elements(html).seen) - extra == set(elements(plain).seen) - extra
+    found, usual = Attributes(html), Attributes(plain)
+    assert found.names <= usual.names and not any(name.startswith("on") or name == "style" for name in found.names)
+    outside = re.sub(r'<script type="application/json".*?</script>', "", html, flags=re.S)
+    assert not re.search("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]", outside)
+
+
+@pytest.mark.parametrize("kind", PAGES)
+def test_every_page_forbids_what_is_not_its_own(tmp_path, kind):
+    (policy,) = [m["content"] for m in Attributes(made(kind, "a cat", tmp_path)).metas if "http-equiv" in m]
+    parts = dict(part.strip().split(" ", 1) for part in policy.split(";"))
+    assert parts["default-src"] == "'none'" and parts["base-uri"] == parts["form-action"] == "'none'"
+    assert re.fullmatch(r"'sha256-[\w+/=]+'", parts["style-src"]) and parts["img-src"] == "data:"
+    assert ("script-src" in parts) == kind.startswith("audit") and "unsafe" not in policy
+
+
+def test_there_is_no_other_page():
+    """Whoever adds one adds it here: every module that makes a document is among those above."""
+    from pathlib import Path
+
+    folder = Path(audit.__file__).parent
+    makers = {file.stem for file in folder.glob("*.py") if re.search(r"\bdocument\(", file.read_text("utf-8"))}
+    assert makers == {"frame", "audit", "demo", "lineage", "mitigation"}
+    for file in folder.glob("*.py"):
+        assert file.name == "escape.py" or "html import escape" not in file.read_text("utf-8")
+
+
+def test_letters_that_belong_to_words_stay():
+    for text in ("👩‍🎨 می‌خواهم שלום", "tab\tline\n", "e\u0301"):
+        assert escape(text) == text
+    assert escape("\u202e<\x1b'\ud800") == "\ufffd&lt;\ufffd&#x27;\ufffd"
+
+
+# --- on screens ---
+
+
+TALLEST = "Math.max(0, ...[...document.querySelectorAll('.badge')].map(one => one.getBoundingClientRect().height))"
+
+
+@pytest.mark.parametrize("kind", PAGES)
+@pytest.mark.parametrize("text", ["a red cat on a chair", HOSTILE[0], HOSTILE[-1]], ids=["plain", "tags", "long"])
+def test_pages_fit_a_phone_and_run_nothing_foreign(browser, tmp_path, kind, text):
+    page = tmp_path / "page.html"
+    page.write_text(made(kind, text, tmp_path / "run"), "utf-8")
+    for width in (360, 1280):
+        browser.resize(width, 800)
+        browser.open(page)
+        if kind.startswith("audit"):
+            browser.wait("document.querySelector('#rows tbody tr') && !document.querySelector('#rows[aria-busy]')")
+        assert browser.evaluate("document.documentElement.scrollWidth") <= width
+        assert browser.evaluate(TALLEST) < 70  # two lines at most
+        assert browser.complaints() == [] and browser.evaluate("document.title").startswith("Cryptomnesia")
+        for chart in range(browser.evaluate("document.querySelectorAll('.chart').length")):
+            one = f"document.querySelectorAll('.chart')[{chart}].parentElement"
+            moves = browser.evaluate(f"{one}.scrollWidth > {one}.clientWidth")
+            hint = browser.evaluate(f"getComputedStyle({one}.previousElementSibling).display")
+            assert moves == (hint == "block")
