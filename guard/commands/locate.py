@@ -10,6 +10,7 @@ from rich.text import Text
 
 from ..errors import InputError
 from ..files import write_atomically
+from ..protocols import pipeline_of
 from . import options
 from .console import EXIT_MEMORIZED, exit_code, p_text, progress, stdout, verdict_text
 from .documents import write_document
@@ -56,16 +57,25 @@ def locate(
         raise InputError(f"--guidance is a number, such as 7.5, not {guidance}")
     make_folder(out)
     guard, _ = open_guard(model, calibration, alpha, None, (height, width), device=device, dtype=dtype)
-    guard.denoiser.pipe.set_progress_bar_config(disable=True)
+    host = pipeline_of(guard.denoiser, "sample", "name another model")
+    host.pipe.set_progress_bar_config(disable=True)
     with progress("calls of the network") if not as_json else nullcontext() as bar:
         task = bar.add_task("sampling", total=steps) if bar else None
 
-        def advance(count: int) -> None:
+        def tell(done: int, total: int | None) -> None:
             if bar is not None and task is not None:
-                bar.advance(task, count)
+                bar.update(task, completed=done, total=total)
 
-        settings = {"seed": seed, "steps": steps, "guidance": guidance, "height": height, "width": width}
-        found = guard.locate(prompt, probes=probes, advance=advance, **settings)
+        found = guard.locate(
+            prompt,
+            seed=seed,
+            steps=steps,
+            guidance=guidance,
+            height=height,
+            width=width,
+            probes=probes,
+            progress=tell,
+        )
     files = write(out, found, guard)
     if as_json:
         write_document({"schema": "cryptomnesia/location/1", **found.to_dict(), "files": files})
