@@ -9,9 +9,9 @@ from typing import Any, Literal
 from . import calibration_store, verdict
 from .adapters import to_denoiser
 from .attached.attachment import Attachment
-from .attached.policy import POLICIES, UNVERIFIED, Policy
+from .attached.policy import Policy
 from .calibration import Calibration
-from .calibration_source import AUTO, NO_CALIBRATION, CalibrationSource
+from .calibration_source import CalibrationSource
 from .denoiser import Condition, Denoiser
 from .errors import InputError
 from .localization import PROBES, STEPS, Baseline, Location, locate
@@ -20,8 +20,6 @@ from .mitigation.result import Mended
 from .mitigation.rewrite import Rewriter
 from .protocols import encoder_of, pipeline_of
 from .report import MemorizationReport, Method
-
-__all__ = ["AUTO", "NO_CALIBRATION", "POLICIES", "UNVERIFIED", "Guard"]
 
 
 class Guard:
@@ -153,15 +151,7 @@ class Guard:
         shape: tuple[int, int, int] | None = None,
         alignment: bool = True,
     ) -> list[MemorizationReport]:
-        """Checks conditions that are encoded already, all on the same noise; errors as in `check`.
-
-        Args:
-            prompts: Their texts for the reports, where known.
-            condition: One row per prompt.
-            seed, draws: Of the private noise; draws as in `check`.
-            shape: (C, H, W) of the latent, by default the model's own.
-            alignment: Also measure aniso, which takes part in no verdict and doubles the rows.
-        """
+        """Checks conditions that are encoded already, one row per prompt; the rest is as in `verdict.check`."""
         return verdict.check(
             self.denoiser,
             prompts,
@@ -304,13 +294,13 @@ class Guard:
             prompt: As for the pipeline.
             seed: Of the image, and of the check's private noise.
             report: Of the prompt, if it was checked already.
-            steps, guidance, height, width, baseline, probes, progress: See `localization.locate`.
+            steps, guidance, height, width, baseline, probes, progress: As in `localization.locate`.
 
         Raises:
-            InputError, NotApplicable, CalibrationError, NonFiniteError, OutOfMemory: As `localization.locate` says.
+            CalibrationError: The calibration is for another model or size; otherwise as in `localization.locate`.
         """
         if report is None:
-            host = pipeline_of(self.denoiser, "sample", "give one, or call locate_late with a latent of your own")
+            host = pipeline_of(self.denoiser)
             shape = self.denoiser.latent_shape(height, width)
             report = self.judge([prompt], host.encode(prompt), seed=seed, shape=shape, alignment=False)[0]
         return locate(
@@ -358,7 +348,7 @@ class Guard:
             prompt: By default that of the report.
             negative: The negative prompt.
             sampling: Settings of the call, e.g. {"steps": 50, "guidance_scale": 7.5}.
-            prompts, evidence, findings, c2pa, options: See `sidecar.save`.
+            prompts, evidence, findings, c2pa, options: As in `sidecar.save`.
 
         Returns:
             The path of the sidecar.

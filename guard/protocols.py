@@ -110,12 +110,14 @@ def text_of(denoiser: object) -> TextDenoiser:
     return denoiser
 
 
-def pipeline_of(denoiser: object, do: str, instead: str) -> PipelineDenoiser:
+def pipeline_of(
+    denoiser: object, do: str = "sample", instead: str = "give one in place of a bare Denoiser"
+) -> PipelineDenoiser:
     """The model as one of a pipeline.
 
     Args:
         denoiser: The model.
-        do: What only a pipeline can do, as in "sample".
+        do: What only a pipeline can do.
         instead: How to mend it, for the message.
 
     Raises:

@@ -1,7 +1,10 @@
 """What a check, and a mitigation, found: plain data for people and machines."""
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
+
+from .errors import InputError
 
 Method = Literal["rewrite", "embed", "reseed"]
 Verdict = Literal["memorized", "clear", "uncalibrated", "not applicable"]
@@ -159,3 +162,21 @@ class MemorizationReport:
         if self.call is not None and self.call.seed is not None:
             found["call"]["seed"] = str(self.call.seed)
         return found
+
+    @staticmethod
+    def from_dict(values: Mapping[str, Any]) -> "MemorizationReport":
+        """The report that `to_dict` gave these values of. Raises InputError where they are of something else."""
+        try:
+            mitigation, region, call = (values.get(name) for name in ("mitigation", "region", "call"))
+            found = {**values, "seed": int(values["seed"])}
+            if mitigation is not None:
+                words = [WordChange(**change) for change in mitigation["words"]]
+                found["mitigation"] = Mitigation(**{**mitigation, "words": words})
+            if region is not None:
+                found["region"] = RegionReport(**region)
+            if call is not None:
+                seed = call["seed"]
+                found["call"] = CallReport(**{**call, "seed": None if seed is None else int(seed)})
+            return MemorizationReport(**found)
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
+            raise InputError(f"this is no report of a check ({error}): give what its to_dict gave") from error

@@ -154,6 +154,7 @@ def _made(
 ) -> "Images":
     """Images by a model, those that are there and those that are missing; it is dropped from memory afterwards."""
     from ..lineage import Recipe, generate
+    from ..protocols import pipeline_of
 
     denoiser = open_model(model, *where)
     made: Images = {}
@@ -162,7 +163,7 @@ def _made(
             text, denoiser.fingerprint, steps=settings.steps, guidance=settings.guidance, seed=settings.seed
         )
         made[text] = generate(
-            denoiser.pipe, recipe, recipe.folder(folder / recipe.model[:12]), count=count, advance=advance
+            pipeline_of(denoiser).pipe, recipe, recipe.folder(folder / recipe.model[:12]), count=count, advance=advance
         )
     return made
 

@@ -10,7 +10,6 @@ from rich.text import Text
 
 from ..errors import InputError
 from ..files import write_atomically
-from ..protocols import pipeline_of
 from . import options
 from .console import EXIT_MEMORIZED, exit_code, p_text, progress, stdout, verdict_text
 from .documents import write_document
@@ -55,10 +54,11 @@ def locate(
         raise InputError("an empty prompt recites nothing: give one with words in it")
     if guidance is not None and not math.isfinite(guidance):
         raise InputError(f"--guidance is a number, such as 7.5, not {guidance}")
+    from ..protocols import pipeline_of
+
     make_folder(out)
     guard, _ = open_guard(model, calibration, alpha, None, (height, width), device=device, dtype=dtype)
-    host = pipeline_of(guard.denoiser, "sample", "name another model")
-    host.pipe.set_progress_bar_config(disable=True)
+    pipeline_of(guard.denoiser).pipe.set_progress_bar_config(disable=True)
     with progress("calls of the network") if not as_json else nullcontext() as bar:
         task = bar.add_task("sampling", total=steps) if bar else None
 
