@@ -2,7 +2,6 @@
 
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -79,7 +78,7 @@ def _embed(
     prompt: str | None,
     condition: Condition,
     seed: int,
-    shape: Any,
+    shape: tuple[int, int, int] | None,
     margin: float,
 ) -> Mended:
     seeds = [derived_seed(seed, part) for part in ("optimise", "test")]
@@ -97,7 +96,12 @@ def _embed(
 
 
 def _reseed(
-    denoiser: Denoiser, calibration: Calibration, prompt: str | None, condition: Condition, seed: int, shape: Any
+    denoiser: Denoiser,
+    calibration: Calibration,
+    prompt: str | None,
+    condition: Condition,
+    seed: int,
+    shape: tuple[int, int, int] | None,
 ) -> Mended:
     seed = derived_seed(seed, "reseed")
     noises = draw_noise(denoiser, CANDIDATES, seed, shape or calibration.latent_shape)
