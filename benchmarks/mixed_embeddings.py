@@ -53,7 +53,7 @@ def main() -> None:
     warnings.simplefilter("ignore")
     bench = Bench(SEEDS)
     guard, plain = Guard(bench.pipe, bench.calibration), Guard(bench.pipe, bench.calibration)
-    plain._memory.strength = _Nothing()
+    plain._attachment.memory.strength = _Nothing()
     rows, found = [], []
     for kind in KINDS:
         captions = select(kind, options.split)[: MOST[kind in MEMORIZED]]
@@ -80,7 +80,7 @@ def main() -> None:
 class _Nothing(Strength):
     """As if nothing were known of where prompts lie."""
 
-    def sphere(self, denoiser: Any) -> None:
+    def sphere(self, denoiser: Any, host: Any) -> None:
         return None
 
 

@@ -3,6 +3,9 @@
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
+from .denoiser import Denoiser
+from .protocols import AdaptedDenoiser, scale_factor
+
 
 class Binding(NamedTuple):
     """What a calibration is made for, or what it is wanted for now."""
@@ -14,12 +17,12 @@ class Binding(NamedTuple):
     draws: int
 
 
-def binding_of(denoiser: Any, shape: Sequence[int], draws: int, fingerprint: str | None = None) -> Binding:
+def binding_of(denoiser: Denoiser, shape: Sequence[int], draws: int, fingerprint: str | None = None) -> Binding:
     """What a model asks for now; its fingerprint may be given where it is known already."""
     return Binding(denoiser.family, str(denoiser.dtype), fingerprint or denoiser.fingerprint, tuple(shape), draws)
 
 
-def misfit(made: Binding, now: Binding, denoiser: Any) -> str | None:
+def misfit(made: Binding, now: Binding, denoiser: Denoiser) -> str | None:
     """What differs and how to mend it, to follow "this calibration is "; None if nothing does.
 
     Args:
@@ -57,7 +60,7 @@ def differences(made: Binding, now: Binding) -> list[str]:
     return [name for name, equal in same.items() if not equal]
 
 
-def _mend(found: Sequence[str], made: Binding, now: Binding, denoiser: Any) -> str:
+def _mend(found: Sequence[str], made: Binding, now: Binding, denoiser: Denoiser) -> str:
     flags, arguments = [], []
     if found == ["dtype"]:
         flags.append(f"--dtype {_bare(now.dtype)}")
@@ -85,11 +88,11 @@ def _size(binding: Binding) -> str:
     return "x".join(map(str, binding.latent_shape))
 
 
-def _pixels(now: Binding, denoiser: Any) -> tuple[Any, Any]:
-    factor = getattr(getattr(denoiser, "pipe", None), "vae_scale_factor", None)
+def _pixels(now: Binding, denoiser: Denoiser) -> tuple[Any, Any]:
+    factor = scale_factor(denoiser)
     return ("H", "W") if factor is None else tuple(side * factor for side in now.latent_shape[1:])  # type: ignore[return-value]
 
 
-def _loaded(denoiser: Any) -> str:
-    names = getattr(denoiser, "adapter_names", ())
+def _loaded(denoiser: Denoiser) -> str:
+    names = denoiser.adapter_names if isinstance(denoiser, AdaptedDenoiser) else ()
     return f" (loaded now: {', '.join(names)})" if names else ""

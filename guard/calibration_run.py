@@ -13,7 +13,9 @@ import torch
 from .calibration import Calibration, check_promise, from_spectra, measure_benign, write_json
 from .calibration_file import LIMIT
 from .calibration_misfit import binding_of
+from .denoiser import Denoiser
 from .errors import CalibrationError
+from .protocols import encoder_of
 from .signals.rings import RINGS
 from .strict_json import read_json
 
@@ -22,21 +24,21 @@ class CalibrationRun:
     """A calibration over many prompts that can be stopped and resumed.
 
     Args:
-        denoiser: A host's model that has `encode`.
+        denoiser: A model that can encode prompts.
         prompts: Benign prompts.
         draws, seed, alpha: As in `calibrate`.
         partial: Where measurements are kept until the end; resumed from if it fits these settings.
         latent_shape: (C, H, W), by default the model's own size.
 
     Raises:
-        InputError: Too few prompts, zero draws, odd alpha.
+        InputError: Too few prompts, zero draws, odd alpha, or a model that cannot encode prompts.
     """
 
     CHUNK = 16
 
     def __init__(
         self,
-        denoiser: Any,
+        denoiser: Denoiser,
         prompts: list[str],
         *,
         draws: int,
@@ -46,7 +48,8 @@ class CalibrationRun:
         latent_shape: tuple[int, int, int] | None = None,
     ):
         check_promise(len(prompts), alpha, draws)  # before the long work
-        self.denoiser, self.prompts, self.partial = denoiser, prompts, partial
+        self.denoiser, self.encoder = denoiser, encoder_of(denoiser)
+        self.prompts, self.partial = prompts, partial
         self.draws, self.seed, self.alpha = draws, seed, alpha
         self.shape = latent_shape or denoiser.latent_shape()
         self.binding = binding_of(denoiser, self.shape, draws)
@@ -100,7 +103,7 @@ class CalibrationRun:
         """Measures chunk after chunk, keeping each; yields the number of prompts done."""
         while self.done < self.total:
             numbers = range(self.done, min(self.done + self.CHUNK, self.total))
-            condition = self.denoiser.encode([self.prompts[i] for i in numbers])
+            condition = self.encoder.encode([self.prompts[i] for i in numbers])
             measured = measure_benign(self.denoiser, condition, numbers, self.draws, self.seed, self.shape)
             self.rows += measured.tolist()
             write_json(self.partial, {"key": self._key, "rows": self.rows})
@@ -109,8 +112,15 @@ class CalibrationRun:
     def finish(self, path: Path) -> Calibration:
         """The calibration, once all prompts are measured; saved to path before the partial file is removed."""
         benign = torch.tensor(self.rows, dtype=torch.float64)
-        settings = {"draws": self.draws, "seed": self.seed, "alpha": self.alpha, "prompts": self.digest}
-        calibration = from_spectra(self.denoiser, benign, shape=self.shape, **settings)
+        calibration = from_spectra(
+            self.denoiser,
+            benign,
+            draws=self.draws,
+            seed=self.seed,
+            alpha=self.alpha,
+            shape=self.shape,
+            prompts=self.digest,
+        )
         calibration.save(path)
         self.partial.unlink(missing_ok=True)
         return calibration

@@ -9,17 +9,19 @@ import sys
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 from .calibration import Calibration
 from .calibration_misfit import Binding, binding_of, differences, misfit
 from .calibration_run import CalibrationRun
+from .denoiser import Denoiser
 from .errors import CalibrationError, InputError
 from .printable import printable
 from .prompts import benign
+from .protocols import encoder_of
 
 HOME = "CRYPTOMNESIA_HOME"
 ENDING = ".calibration.json"
+SHIPPED = Path(__file__).parent / "demo" / "weights" / f"demo{ENDING}"  # of the built-in model
 
 
 def folder() -> Path:
@@ -75,7 +77,7 @@ def keep(calibration: Calibration) -> Path:
 
 
 def make(
-    denoiser: Any,
+    denoiser: Denoiser,
     prompts: Iterable[str] | None = None,
     *,
     draws: int,
@@ -86,13 +88,13 @@ def make(
 ) -> Calibration:
     """Calibrates a model and keeps the result; arguments and errors as in `Guard.calibrate`."""
     texts = benign() if prompts is None else _different(prompts)
-    if not hasattr(denoiser, "encode"):
-        raise InputError("this model cannot encode prompts: give it an `encode`, or use calibration.calibrate")
+    encoder_of(denoiser)
     make_folder()
     binding = binding_of(denoiser, latent_shape, draws)
     path, partial = path_for(binding), partial_for(binding)
-    settings = {"draws": draws, "seed": seed, "alpha": alpha, "latent_shape": latent_shape}
-    run = CalibrationRun(denoiser, texts, partial=partial, **settings)
+    run = CalibrationRun(
+        denoiser, texts, draws=draws, seed=seed, alpha=alpha, partial=partial, latent_shape=latent_shape
+    )
     found = run.finished(path)
     if found is not None:
         keep(found)
@@ -113,7 +115,7 @@ def _different(prompts: Iterable[str]) -> list[str]:
     return list(dict.fromkeys(stripped for text in texts if (stripped := text.strip())))
 
 
-def find(denoiser: Any, shape: Sequence[int], draws: int | None = None) -> tuple[Calibration | None, str | None]:
+def find(denoiser: Denoiser, shape: Sequence[int], draws: int | None = None) -> tuple[Calibration | None, str | None]:
     """The calibration for a model as it is now, the newest if several fit; or why the nearest one does not fit.
 
     Both are None where none is near: that of another model says nothing.
@@ -146,9 +148,7 @@ def kept() -> Iterator[Calibration]:
             yield Calibration.load(path)
         except CalibrationError as error:
             warnings.warn(f"a kept calibration was left out: {printable(error, 400)}", UserWarning, stacklevel=2)
-    from .demo import demo_calibration
-
-    yield demo_calibration()
+    yield Calibration.load(SHIPPED)
 
 
 def _files() -> list[Path]:

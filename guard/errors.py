@@ -1,10 +1,50 @@
 """The library's errors; all derive from CryptomnesiaError and say what is wrong, why, and how to mend it."""
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import Any, Protocol
 
-if TYPE_CHECKING:
-    from .report import MemorizationReport
+
+class Checked(Protocol):
+    """What an error tells of a checked image: the part of a MemorizationReport that it needs."""
+
+    @property
+    def prompt(self) -> str | None:
+        """As given."""
+        ...
+
+    @property
+    def verdict(self) -> str:
+        """See `report.Verdict`."""
+        ...
+
+    @property
+    def score(self) -> float | None:
+        """Higher = more likely memorized."""
+        ...
+
+    @property
+    def p_value(self) -> float | None:
+        """In (0, 1]; None without a verdict."""
+        ...
+
+    @property
+    def reason(self) -> str | None:
+        """Why there is no verdict, or None."""
+        ...
+
+    @property
+    def memorized(self) -> bool:
+        """Whether the verdict is "memorized"."""
+        ...
+
+    @property
+    def verified(self) -> bool:
+        """Whether there is a verdict."""
+        ...
+
+    def to_dict(self) -> dict[str, Any]:
+        """For JSON."""
+        ...
 
 
 class CryptomnesiaError(Exception):
@@ -27,14 +67,14 @@ class MemorizationBlocked(CryptomnesiaError):
     """The policy forbids to sample what is likely memorized. No step was taken.
 
     Attributes:
-        reports: One per image of the call.
+        reports: MemorizationReports, one per image of the call.
         report: The first that was flagged.
     """
 
-    def __init__(self, reports: "Sequence[MemorizationReport]"):
+    def __init__(self, reports: Sequence[Checked]):
         self.reports = list(reports)
         flagged = [report for report in self.reports if report.memorized]
-        self.report: MemorizationReport | None = flagged[0]
+        self.report: Checked | None = flagged[0]
         # without the prompt: messages end up in logs
         super().__init__(
             f"blocked before the first step: {len(flagged)} of {len(self.reports)} images would likely recite training "
@@ -46,11 +86,11 @@ class UnverifiedBlocked(MemorizationBlocked):
     """An image could not be checked, and `unverified="block"` lets no such image out.
 
     Attributes:
-        reports: One per image of the call; empty if the call went round the guard.
+        reports: MemorizationReports, one per image of the call; empty if the call went round the guard.
         report: The first without a verdict, or None.
     """
 
-    def __init__(self, reports: "Sequence[MemorizationReport]", message: str):
+    def __init__(self, reports: Sequence[Checked], message: str):
         self.reports = list(reports)
         self.report = next((report for report in self.reports if not report.verified), None)
         CryptomnesiaError.__init__(self, message)

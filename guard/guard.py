@@ -1,36 +1,25 @@
 """The two-line interface: a guard checks prompts on a model before anything is sampled, and mends them if asked to."""
 
-import threading
-import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any, Literal
 
-from . import calibration_store
+from . import calibration_store, verdict
 from .adapters import to_denoiser
-from .attached.attach import attach, detach
-from .attached.request import Request
-from .attached.run import Memory, Run
-from .attached.sentry import Sentry
+from .attached.attachment import Attachment
+from .attached.policy import Policy
 from .calibration import Calibration
-from .calibration_misfit import binding_of
-from .denoiser import Condition
-from .errors import InputError, NotApplicable, UnverifiedWarning
-from .mitigation.mend import METHODS, mend
-from .mitigation.result import Mended, Method
+from .calibration_source import CalibrationSource
+from .denoiser import Condition, Denoiser
+from .errors import InputError
+from .localization import PROBES, STEPS, Baseline, Location, locate
+from .mitigation.mend import mend
+from .mitigation.result import Mended
 from .mitigation.rewrite import Rewriter
-from .report import MemorizationReport
-from .signals.memorization import MemorizationResult, draw_noise, memorization_score
-
-if TYPE_CHECKING:
-    from .localization import Location
-
-POLICIES = ("warn", "block", *METHODS)
-AUTO = "auto"
-UNVERIFIED = ("allow", "warn", "block")
-NO_CALIBRATION = "no calibration for this model: run `cryptomnesia calibrate`, or guard.calibrate() in Python"
+from .protocols import encoder_of, pipeline_of
+from .report import MemorizationReport, Method
 
 
 class Guard:
@@ -68,29 +57,45 @@ class Guard:
         words: str | Path | None = None,
         seed: int = 0,
     ):
-        if policy not in POLICIES:
-            raise InputError(f"unknown policy {policy!r}: use one of {', '.join(POLICIES)}")
-        if otherwise not in ("warn", "block"):
-            raise InputError(f"otherwise is 'warn' or 'block', where mending did not hold, not {otherwise!r}")
-        if unverified not in (None, *UNVERIFIED):
-            raise InputError(
-                f"unverified is one of {', '.join(UNVERIFIED)}, for what could not be checked, not {unverified!r}"
-            )
-        self.denoiser: Any = to_denoiser(pipe_or_denoiser)
-        self._auto = isinstance(calibration, str) and calibration == AUTO  # looked up at every check
-        self.why_uncalibrated: str | None = None  # for reports, where the cause is known
-        named = None if self._auto else calibration
-        self.calibration = Calibration.load(named) if isinstance(named, str | Path) else named
-        if self.calibration is None and policy != "warn" and not self._auto:
+        self._policy = Policy.of(
+            policy, otherwise=otherwise, unverified=unverified, seed=seed, rewriter=rewriter, words=words
+        )
+        self.denoiser: Denoiser = to_denoiser(pipe_or_denoiser)
+        self._calibrations = CalibrationSource(calibration)
+        if self.calibration is None and policy != "warn" and not self._calibrations.auto:
             raise InputError(
                 f"the policy {policy!r} acts on verdicts, and there are none without a calibration: "
                 "run `cryptomnesia calibrate` and give its file as calibration="
             )
-        self.policy, self.otherwise, self.seed = policy, otherwise, seed
-        self.rewriter, self.words = rewriter, None if words is None else Path(words)
-        self.unverified = unverified or ("block" if policy == "block" else "warn")
-        self._lock, self._users, self._blocks = threading.RLock(), 0, 0
-        self._memory, self._sentry = Memory(), Sentry(self.unverified)
+        self._attachment = Attachment(self.denoiser, self._calibrations, self._policy)
+
+    @property
+    def calibration(self) -> Calibration | None:
+        """The one that was given, or with "auto" the one that was looked up last; may be set."""
+        return self._calibrations.calibration
+
+    @calibration.setter
+    def calibration(self, calibration: Calibration | None) -> None:
+        self._calibrations.calibration = calibration
+
+    @property
+    def why_uncalibrated(self) -> str | None:
+        """Why there is no calibration, for reports, where the cause is known; may be set."""
+        return self._calibrations.why_none
+
+    @why_uncalibrated.setter
+    def why_uncalibrated(self, reason: str | None) -> None:
+        self._calibrations.why_none = reason
+
+    @property
+    def policy(self) -> str:
+        """As given."""
+        return self._policy.name
+
+    @property
+    def unverified(self) -> str:
+        """As given, or what follows from the policy."""
+        return self._policy.unverified
 
     # --- checking ---
 
@@ -133,7 +138,8 @@ class Guard:
         shape = self.denoiser.latent_shape(height, width)
         waiting = iter(prompts)
         while batch := list(islice(waiting, chunk)):
-            yield from self.judge(batch, self.denoiser.encode(batch), seed=seed, draws=draws, shape=shape)
+            condition = encoder_of(self.denoiser).encode(batch)
+            yield from self.judge(batch, condition, seed=seed, draws=draws, shape=shape)
 
     def judge(
         self,
@@ -145,52 +151,17 @@ class Guard:
         shape: tuple[int, int, int] | None = None,
         alignment: bool = True,
     ) -> list[MemorizationReport]:
-        """Checks conditions that are encoded already, all on the same noise; errors as in `check`.
-
-        Args:
-            prompts: Their texts for the reports, where known.
-            condition: One row per prompt.
-            seed, draws: Of the private noise; draws as in `check`.
-            shape: (C, H, W) of the latent, by default the model's own.
-            alignment: Also measure aniso, which takes part in no verdict and doubles the rows.
-        """
-        try:
-            self.denoiser.require_guidance()
-        except NotApplicable as reason:
-            return [self.without_verdict(prompt, str(reason), seed=seed, draws=draws or 0) for prompt in prompts]
-        known = self._calibration_for(shape or self.denoiser.latent_shape(), draws)
-        draws = draws if draws is not None else 4 if known is None else known.draws
-        noise = draw_noise(self.denoiser, draws, seed, shape)
-        fingerprint = self.denoiser.fingerprint
-        if known is not None:
-            known.require(self.denoiser, draws, noise.shape[1:], fingerprint)
-        try:
-            result = memorization_score(self.denoiser, condition, noise=noise, alignment=alignment)
-        except NotApplicable as reason:
-            return [self.without_verdict(prompt, str(reason), seed=seed, draws=draws) for prompt in prompts]
-        return list(self._reports(prompts, result, known, {"seed": seed, "fingerprint": fingerprint}))
-
-    def _reports(
-        self,
-        prompts: Sequence[str | None],
-        result: MemorizationResult,
-        calibration: Calibration | None,
-        common: dict[str, Any],
-    ) -> Iterator[MemorizationReport]:
-        scores = (result.score if calibration is None else calibration.score(result)).tolist()
-        p_values = [None] * len(prompts) if calibration is None else calibration.p_value(result).tolist()
-        for i, (prompt, score, p_value) in enumerate(zip(prompts, scores, p_values, strict=True)):
-            yield self.report(
-                prompt,
-                calibration,
-                score=score,
-                p_value=p_value,
-                iso=result.iso[i].item(),
-                aniso=None if result.aniso is None else result.aniso[i].item(),
-                draws=result.draws,
-                forward_rows=-(-result.forward_rows // len(prompts)),
-                **common,
-            )
+        """Checks conditions that are encoded already, one row per prompt; the rest is as in `verdict.check`."""
+        return verdict.check(
+            self.denoiser,
+            prompts,
+            condition,
+            self._calibrations,
+            seed=seed,
+            draws=draws,
+            shape=shape,
+            alignment=alignment,
+        )
 
     # --- calibrating ---
 
@@ -235,17 +206,6 @@ class Guard:
         )
         return self.calibration
 
-    def _calibration_for(self, shape: Sequence[int], draws: int | None = None) -> Calibration | None:
-        """The calibration for latents of that shape; with "auto" the one that is kept for the model as it is now."""
-        known = self.calibration
-        if not self._auto:
-            return known
-        if known is None or known.binding != binding_of(self.denoiser, shape, draws or known.draws):
-            # by a name of its own: another thread may ask for another size meanwhile
-            known, self.why_uncalibrated = calibration_store.find(self.denoiser, shape, draws)
-            self.calibration = known
-        return known
-
     # --- generating ---
 
     def attach(self) -> None:
@@ -258,57 +218,20 @@ class Guard:
         Raises:
             InputError: The guard was made of a bare Denoiser, or another guard is attached to the pipeline.
         """
-        with self._lock:
-            self._put_on()
-            self._users += 1
+        self._attachment.attach()
 
     def detach(self) -> None:
         """Undoes one `attach`; the pipeline is as before once all are undone, and all `attached` blocks left.
 
         Does nothing without an `attach`, and warns where the guard stays attached then.
         """
-        with self._lock:
-            if self._users:
-                self._users -= 1
-            elif self._blocks:
-                warnings.warn(
-                    "detach() without attach(): the guard stays attached until its `with` block ends",
-                    UnverifiedWarning,
-                    stacklevel=2,
-                )
-            self._take_off()
+        self._attachment.detach()
 
     @contextmanager
     def attached(self) -> Iterator["Guard"]:
         """`with guard.attached(): out = pipe(prompt)`; detached at the end, whatever happens. See `attach`."""
-        with self._lock:
-            self._put_on()
-            self._blocks += 1
-        try:
+        with self._attachment.attached():
             yield self
-        finally:
-            with self._lock:
-                self._blocks -= 1
-                self._take_off()
-
-    def _put_on(self) -> None:
-        pipe = getattr(self.denoiser, "pipe", None)
-        if pipe is None:
-            raise InputError("only a pipeline can be guarded while it samples: make the guard of one, or use check()")
-        if not self._users + self._blocks:
-            attach(pipe, self._call)
-            self._sentry.watch(self.denoiser.network)
-
-    def _take_off(self) -> None:
-        if not self._users + self._blocks:
-            detach(getattr(self.denoiser, "pipe", None), self._call)
-            self._sentry.leave()
-
-    def _call(self, call: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        with self._lock:
-            self._sentry.watch(self.denoiser.network)
-            request = Request.read(call, self.denoiser.pipe, args, kwargs)
-            return Run(self, call, request, self._memory, self._sentry).output()
 
     def mend(
         self,
@@ -334,94 +257,65 @@ class Guard:
             CalibrationError: The calibration is for another model or size.
             NotApplicable, NonFiniteError, OutOfMemory: As in `check`.
         """
-        size: tuple[int, int, int] = shape or self.denoiser.latent_shape(height, width)
-        calibration = self._calibration_for(size)
+        size = shape or self.denoiser.latent_shape(height, width)
+        calibration, reason = self._calibrations.find(self.denoiser, size)
         if calibration is None:
-            raise InputError(f"mending needs a calibration: {self.why_uncalibrated or NO_CALIBRATION}")
+            raise InputError(f"mending needs a calibration: {reason}")
         calibration.require(self.denoiser, calibration.draws, size)
         return mend(
             method,
             self.denoiser,
             calibration,
             prompt,
-            self.denoiser.encode(prompt) if condition is None else condition,
-            seed=self.seed,
+            encoder_of(self.denoiser).encode(prompt) if condition is None else condition,
+            seed=self._policy.seed,
             shape=size,
-            rewriter=self.rewriter,
-            words=self.words,
+            rewriter=self._policy.rewriter,
+            words=self._policy.words,
         )
 
-    def locate(self, prompt: str, **settings: Any) -> "Location":
+    def locate(
+        self,
+        prompt: str,
+        *,
+        seed: int = 0,
+        steps: int = STEPS,
+        guidance: float | None = None,
+        height: int | None = None,
+        width: int | None = None,
+        baseline: Baseline = None,
+        probes: int = PROBES,
+        report: MemorizationReport | None = None,
+        progress: Callable[[int, int | None], None] | None = None,
+    ) -> Location:
         """Samples one image with the pipeline's own call, and tells where it is recited.
 
         Args:
             prompt: As for the pipeline.
-            settings: seed, steps, guidance, height, width, baseline, probes, report and advance of
-                `localization.locate`.
+            seed: Of the image, and of the check's private noise.
+            report: Of the prompt, if it was checked already.
+            steps, guidance, height, width, baseline, probes, progress: As in `localization.locate`.
 
         Raises:
-            InputError, NotApplicable, CalibrationError, NonFiniteError, OutOfMemory: As `localization.locate` says.
+            CalibrationError: The calibration is for another model or size; otherwise as in `localization.locate`.
         """
-        from .localization import locate
-
-        return locate(self, prompt, **settings)
-
-    # --- reporting ---
-
-    def report(
-        self,
-        prompt: str | None,
-        calibration: Calibration | None,
-        *,
-        p_value: float | None,
-        reason: str | None = None,
-        **measured: Any,
-    ) -> MemorizationReport:
-        """The report on measurements, with the verdict that the calibration gives, if any."""
-        if calibration is None or p_value is None:
-            verdict, reason = "uncalibrated", reason or self.why_uncalibrated or NO_CALIBRATION
-        else:
-            verdict = "memorized" if p_value <= calibration.alpha else "clear"
-        return MemorizationReport(
-            prompt=prompt,
-            verdict=verdict,
-            reason=reason,
-            p_value=p_value,
-            alpha=None if calibration is None else calibration.alpha,
-            note=self._note(prompt),
-            calibration_id=None if calibration is None else calibration.identity,
-            **measured,
-        )
-
-    def without_verdict(self, prompt: str | None, reason: str, *, seed: int, draws: int = 0) -> MemorizationReport:
-        """The report where the question has no meaning, or could not be answered."""
-        return MemorizationReport(
-            prompt=prompt,
-            verdict="not applicable",
-            score=None,
-            iso=None,
-            aniso=None,
-            p_value=None,
-            alpha=None,
-            reason=reason,
-            note=None,
+        if report is None:
+            host = pipeline_of(self.denoiser)
+            shape = self.denoiser.latent_shape(height, width)
+            report = self.judge([prompt], host.encode(prompt), seed=seed, shape=shape, alignment=False)[0]
+        return locate(
+            self.denoiser,
+            prompt,
+            report,
             seed=seed,
-            draws=draws,
-            forward_rows=0,
-            fingerprint=self._fingerprint(),
-            calibration_id=None,
+            steps=steps,
+            guidance=guidance,
+            height=height,
+            width=width,
+            baseline=baseline,
+            probes=probes,
+            progress=progress,
         )
-
-    def _fingerprint(self) -> str | None:
-        try:
-            return self.denoiser.fingerprint
-        except (InputError, NotApplicable):  # what cannot be told apart may be why there is no verdict
-            return None
-
-    def _note(self, prompt: str | None) -> str | None:
-        if prompt is not None and self.denoiser.truncated(prompt):
-            return "the prompt is longer than the text encoder reads: it was checked as the pipeline truncates it"
-        return None
 
     # --- saving ---
 
@@ -435,7 +329,11 @@ class Guard:
         prompt: str | None = None,
         negative: str | None = None,
         sampling: Mapping[str, Any] | None = None,
-        **options: Any,
+        prompts: Literal["plain", "hash", "none"] = "plain",
+        evidence: Iterable[tuple[str, str | Path]] = (),
+        findings: Iterable[Any] = (),
+        c2pa: Any = None,
+        options: Mapping[str, Any] | None = None,
     ) -> Path:
         """Saves an image of the pipeline with a sidecar that tells how it was made and what the report says.
 
@@ -450,7 +348,7 @@ class Guard:
             prompt: By default that of the report.
             negative: The negative prompt.
             sampling: Settings of the call, e.g. {"steps": 50, "guidance_scale": 7.5}.
-            options: Further arguments of `sidecar.save`: prompts, evidence, findings, c2pa, options.
+            prompts, evidence, findings, c2pa, options: As in `sidecar.save`.
 
         Returns:
             The path of the sidecar.
@@ -463,9 +361,16 @@ class Guard:
         from .sidecar import save
         from .sidecar.pipelines import generation_of
 
-        pipe = getattr(self.denoiser, "pipe", None)
-        if pipe is None:
-            raise InputError("only a pipeline can tell how it made an image: use sidecar.save with a Generation")
-        facts = {"seed": seed, "prompt": prompt, "negative": negative, "sampling": sampling}
-        generation = generation_of(pipe, report, **facts)
-        return save(image, path, report, generation, **{"calibration": self.calibration, **options})
+        host = pipeline_of(self.denoiser, "tell how it made an image", "use sidecar.save with a Generation")
+        return save(
+            image,
+            path,
+            report,
+            generation_of(host.pipe, report, seed=seed, prompt=prompt, negative=negative, sampling=sampling),
+            prompts=prompts,
+            evidence=evidence,
+            findings=findings,
+            calibration=self.calibration,
+            c2pa=c2pa,
+            options=options,
+        )

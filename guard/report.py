@@ -1,12 +1,69 @@
-"""What a check found, as plain data for people and machines."""
+"""What a check, and a mitigation, found: plain data for people and machines."""
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
-if TYPE_CHECKING:
-    from .mitigation.result import Mitigation
+from .errors import InputError
 
+Method = Literal["rewrite", "embed", "reseed"]
 Verdict = Literal["memorized", "clear", "uncalibrated", "not applicable"]
+
+
+@dataclass(frozen=True)
+class WordChange:
+    """One edit of a prompt.
+
+    Attributes:
+        kind: "drop", "swap" or "insert".
+        word: The word of the original ("" for an insertion).
+        became: What stands there now ("" for a drop).
+        significance: How strongly the score hangs on the word; higher = pulls harder towards recitation.
+    """
+
+    kind: Literal["drop", "swap", "insert"]
+    word: str
+    became: str
+    significance: float
+
+
+@dataclass(frozen=True)
+class Mitigation:
+    """Result of trying to mend one prompt.
+
+    Attributes:
+        method: What was tried.
+        held: Whether the result passed a test on noise it was not made with.
+        reason: Why it did not, or None.
+        original, rewritten: The prompt before and after; both None where only embeddings are known. Without a
+            rewriting they are equal.
+        words: What was changed, in order; empty unless rewritten.
+        score_before, score_after: On the test noise; higher = more likely memorized. This and what follows is None
+            where the method could not be carried out.
+        p_before, p_after: Their p-values.
+        recall: How much the result pulls to the original's image, in [-1, 1]; see signals.recall.
+        similarity: Cosine in [-1, 1] between the text conditions before and after; 1 for a reseed.
+        forward_rows, backward_rows: Rows that went through the network, and that were differentiated.
+    """
+
+    method: Method
+    held: bool
+    reason: str | None
+    original: str | None
+    rewritten: str | None
+    words: list[WordChange]
+    score_before: float | None
+    score_after: float | None
+    p_before: float | None
+    p_after: float | None
+    recall: float | None
+    similarity: float | None
+    forward_rows: int
+    backward_rows: int
+
+    def to_dict(self) -> dict[str, Any]:
+        """For JSON."""
+        return asdict(self)
 
 
 @dataclass(frozen=True)
@@ -85,7 +142,7 @@ class MemorizationReport:
     forward_rows: int
     fingerprint: str | None
     calibration_id: str | None
-    mitigation: "Mitigation | None" = None
+    mitigation: Mitigation | None = None
     region: RegionReport | None = None
     call: CallReport | None = None
 
@@ -105,3 +162,21 @@ class MemorizationReport:
         if self.call is not None and self.call.seed is not None:
             found["call"]["seed"] = str(self.call.seed)
         return found
+
+    @staticmethod
+    def from_dict(values: Mapping[str, Any]) -> "MemorizationReport":
+        """The report that `to_dict` gave these values of. Raises InputError where they are of something else."""
+        try:
+            mitigation, region, call = (values.get(name) for name in ("mitigation", "region", "call"))
+            found = {**values, "seed": int(values["seed"])}
+            if mitigation is not None:
+                words = [WordChange(**change) for change in mitigation["words"]]
+                found["mitigation"] = Mitigation(**{**mitigation, "words": words})
+            if region is not None:
+                found["region"] = RegionReport(**region)
+            if call is not None:
+                seed = call["seed"]
+                found["call"] = CallReport(**{**call, "seed": None if seed is None else int(seed)})
+            return MemorizationReport(**found)
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
+            raise InputError(f"this is no report of a check ({error}): give what its to_dict gave") from error

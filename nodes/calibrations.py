@@ -1,8 +1,8 @@
 """Calibration files in ComfyUI's models folder, and which of them belongs to a model."""
 
 import logging
-from typing import Any
 
+from ..guard.adapters.comfyui import ComfyDenoiser
 from ..guard.calibration import Calibration
 from ..guard.demo import demo_calibration
 from ..guard.errors import CalibrationError, InputError
@@ -23,7 +23,7 @@ def state(choice: str) -> list[tuple[str, float]]:
 
 
 def find(
-    choice: str, denoiser: Any, draws: int | None, shape: tuple[int, int, int]
+    choice: str, denoiser: ComfyDenoiser, draws: int | None, shape: tuple[int, int, int]
 ) -> tuple[Calibration | None, str | None]:
     """The calibration, and why there is none.
 
@@ -56,13 +56,13 @@ def find(
     return None, reason
 
 
-def unreadable(denoiser: Any) -> str:
+def unreadable(denoiser: ComfyDenoiser) -> str:
     """Why no calibration can belong to a model with patches that cannot be compared."""
     names = ", ".join(denoiser.unreadable)
     return f"patches of this model cannot be compared with those of a calibration: {names}: there is no verdict"
 
 
-def require(choice: str, denoiser: Any, shape: tuple[int, int, int]) -> Calibration:
+def require(choice: str, denoiser: ComfyDenoiser, shape: tuple[int, int, int]) -> Calibration:
     """Like `find`, for nodes that can do nothing without a calibration. Raises InputError if there is none."""
     calibration, reason = find(choice, denoiser, None, shape)
     if calibration is None:

@@ -8,6 +8,8 @@ from comfy_api.latest import io
 from ..guard.adapters.comfyui import ComfyDenoiser
 from ..guard.errors import NotApplicable
 from ..guard.guard import Guard
+from ..guard.report import MemorizationReport
+from ..guard.verdict import not_applicable
 from . import calibrations, inputs
 from .tracing import text_behind
 from .values import CATEGORY, Report, described, start_shape
@@ -71,25 +73,26 @@ class MemorizationCheck(io.ComfyNode):
     ) -> io.NodeOutput:
         prompt = text_behind(cls, "positive")
         denoiser = ComfyDenoiser(model, clip, like=positive)
-        guard = Guard(denoiser)
         try:
             denoiser.require_guidance()
             shape = start_shape(model, latent)
         except NotApplicable as reason:
-            return _output(guard.without_verdict(prompt, str(reason), seed=check_seed, draws=draws).to_dict())
-        guard.calibration, missing = calibrations.find(calibration, denoiser, draws, shape)
+            return _output(not_applicable(denoiser, prompt, str(reason), seed=check_seed, draws=draws))
+        found, missing = calibrations.find(calibration, denoiser, draws, shape)
+        guard = Guard(denoiser, found)
+        guard.why_uncalibrated = missing
         condition = denoiser.read(positive)
         reports = guard.judge(
             [prompt] * len(condition), condition, seed=check_seed, draws=draws, shape=shape, alignment=alignment
         )
         # several rows are several prompts for one batch of images: the worst of them decides
-        report = max(reports, key=lambda report: -math.inf if report.score is None else report.score).to_dict()
-        return _output({**report, "reason": missing or report["reason"]})
+        return _output(max(reports, key=lambda report: -math.inf if report.score is None else report.score))
 
 
-def _output(report: dict[str, Any]) -> io.NodeOutput:
-    values = [math.nan if report[name] is None else report[name] for name in ("score", "p_value")]
-    return io.NodeOutput(report, *values, report["verdict"] == "memorized", described(report))
+def _output(report: MemorizationReport) -> io.NodeOutput:
+    values = [math.nan if value is None else value for value in (report.score, report.p_value)]
+    told = report.to_dict()
+    return io.NodeOutput(told, *values, report.memorized, described(told))
 
 
 NODE = MemorizationCheck

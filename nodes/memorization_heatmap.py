@@ -1,6 +1,6 @@
 """Node: which part of an image is recited?"""
 
-from dataclasses import asdict
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -96,8 +96,11 @@ class MemorizationHeatmap(io.ComfyNode):
         share = masks.mean().item()
         overlays = torch.stack([torch.from_numpy(np.array(one.overlay())).float() / 255 for one in found])
         maps = torch.stack([one.map / one.map.max().clamp_min(1e-12) for one in found])
-        region = {**asdict(found[0].report.region), "share": None if found[0].mask is None else share}  # type: ignore[arg-type]
-        return io.NodeOutput(overlays, masks, maps, share, {**report, "region": region}, _text(share, found[0]))
+        region = found[0].report.region
+        if region is not None and found[0].mask is not None:
+            region = replace(region, share=share)  # of all images
+        told = replace(about, region=region).to_dict()
+        return io.NodeOutput(overlays, masks, maps, share, told, _text(share, found[0]))
 
 
 def _dark(images: torch.Tensor, report: dict[str, Any] | None, text: str) -> io.NodeOutput:

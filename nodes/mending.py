@@ -9,6 +9,7 @@ from ..guard.errors import NonFiniteError, NotApplicable, OutOfMemory
 from ..guard.guard import Guard
 from ..guard.report import MemorizationReport
 from ..guard.signals.memorization import derived_seed
+from ..guard.verdict import not_applicable
 from . import calibrations
 from .values import start_shape
 
@@ -40,13 +41,13 @@ def mended(
         InputError: There is no calibration for the model.
         CalibrationError: The one that was chosen does not fit.
     """
-    guard = Guard(denoiser, seed=seed)
     try:
         denoiser.require_guidance()
         shape = start_shape(denoiser.model, latent)
     except NotApplicable as reason:
-        return guard.without_verdict(prompt, str(reason), seed=seed), None
-    guard.calibration = found = calibrations.require(calibration, denoiser, shape)
+        return not_applicable(denoiser, prompt, str(reason), seed=seed), None
+    found = calibrations.require(calibration, denoiser, shape)
+    guard = Guard(denoiser, found, seed=seed)
 
     def judge(row: Condition, purpose: str) -> MemorizationReport:
         own = seed if purpose == "before" else derived_seed(seed, purpose)

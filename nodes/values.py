@@ -18,8 +18,8 @@ Report = io.Custom(
 
 
 def read_report(report: dict[str, Any]) -> MemorizationReport:
-    """A report that came over a wire, without what was mended and located."""
-    return MemorizationReport(**{**report, "seed": int(report["seed"]), "mitigation": None, "region": None})
+    """A report that came over a wire. Raises InputError for anything else."""
+    return MemorizationReport.from_dict(report)
 
 
 def start_shape(model: Any, latent: dict[str, Any]) -> tuple[int, int, int]:

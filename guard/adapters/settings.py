@@ -1,12 +1,20 @@
 """What a pipeline's answers depend on besides its networks, where it is not as these are used to."""
 
-from typing import Any
+from typing import Any, Protocol
 
+from ..denoiser import Denoiser
 from ..errors import InputError
 from ..identity import describe, origin, schedule_settings, token_settings
+from ..protocols import PipelineDenoiser
 
 
-def text_settings(denoiser: Any) -> list[str]:
+class Tokenizing(PipelineDenoiser, Protocol):
+    """A pipeline's denoiser that knows its tokenizers."""
+
+    def _tokenizers(self) -> list[tuple[Any, int]]: ...
+
+
+def text_settings(denoiser: Tokenizing) -> list[str]:
     """How a PipelineDenoiser's prompts become tokens and conditions; empty for the usual ways."""
     found = []
     encode = denoiser.pipe.encode_prompt
@@ -19,7 +27,7 @@ def text_settings(denoiser: Any) -> list[str]:
     return found
 
 
-def level_settings(denoiser: Any) -> list[str]:
+def level_settings(denoiser: Denoiser) -> list[str]:
     """The noise schedule of a PipelineDenoiser; empty for those of nearly all models."""
     try:
         return schedule_settings(denoiser.levels.alphas_cumprod)

@@ -12,7 +12,9 @@ from torch import Tensor
 
 from ..denoiser import Condition, Denoiser, Prediction
 from ..errors import NonFiniteError, NotApplicable
+from ..protocols import PipelineDenoiser
 from ..signals.guidance import Guidance
+from ..signals.memorization import MemorizationResult
 from ..signals.rings import ring_energy
 
 MOST_UNLIKE = 0.2  # of mean and standard deviation of starting latents to 0 and 1; the smallest have 256 values
@@ -35,15 +37,17 @@ _KNOWN = {
 }
 
 
-def read_call(denoiser: Any, arguments: dict[str, Any], output: Any) -> tuple[Tensor, Tensor, Condition, Tensor]:
+def read_call(
+    host: PipelineDenoiser, arguments: dict[str, Any], output: Any
+) -> tuple[Tensor, Tensor, Condition, Tensor]:
     """A call that a pipeline made of its network: x, time, condition and output.
 
     Raises NotApplicable where it cannot be read, or where the network is told something besides prompts.
     """
     try:
-        found = denoiser.read_call(arguments, output)
+        found = host.read_call(arguments, output)
     except (LookupError, TypeError, AttributeError) as error:
-        name = type(denoiser.network).__name__
+        name = type(host.network).__name__
         raise NotApplicable(f"the calls of {name} cannot be read: give the pipeline its own network") from error
     given = arguments | (arguments.get("added_cond_kwargs") or {})
     given.pop("added_cond_kwargs", None)
@@ -74,10 +78,18 @@ class FirstStep:
     negative: Condition
     guidance: Tensor | None
 
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """(C, H, W) of the latent."""
+        channels, height, width = self.noise.shape[1:]
+        return channels, height, width
+
     @staticmethod
-    def read(denoiser: Any, arguments: dict[str, Any], output: Any, images: int) -> "FirstStep":
+    def read(
+        denoiser: Denoiser, host: PipelineDenoiser, arguments: dict[str, Any], output: Any, images: int
+    ) -> "FirstStep":
         """From the network's arguments by name and its output. Raises NotApplicable where there is nothing to judge."""
-        x, time, condition, raw = read_call(denoiser, arguments, output)
+        x, time, condition, raw = read_call(host, arguments, output)
         if len(x) == images:
             raise NotApplicable(
                 "sampling without guidance (guidance_scale 1), so that there is no unconditional branch: raise the "
@@ -108,15 +120,6 @@ class FirstStep:
         return FirstStep(noise, positive, negative, guidance)
 
 
-@dataclass(frozen=True)
-class FirstLook:
-    """Per image: energy per ring of the mean guidance vector (B, 8), mean norm (B,), and the extra rows of all."""
-
-    spectrum: Tensor
-    iso: Tensor
-    forward_rows: int
-
-
 class PrivateDraws:
     """Extra draws beside x_T for calibrations of more than one: their empty branch is asked once per model."""
 
@@ -130,7 +133,7 @@ class PrivateDraws:
         return self._kept[1]
 
 
-def look(denoiser: Denoiser, step: FirstStep, numbers: list[int], private: Guidance | None) -> FirstLook:
+def look(denoiser: Denoiser, step: FirstStep, numbers: list[int], private: Guidance | None) -> MemorizationResult:
     """Measures each image's guidance on its own x_T and on the private draws, which images of a prompt share.
 
     Args:
@@ -138,6 +141,9 @@ def look(denoiser: Denoiser, step: FirstStep, numbers: list[int], private: Guida
         step: The sampler's first call.
         numbers: Which prompt each image belongs to.
         private: Guidance on further draws, or None for x_T alone.
+
+    Returns:
+        One row per image, without alignment; `forward_rows` are those that the look cost beside the sampler's own.
 
     Raises:
         NonFiniteError, OutOfMemory: As in `Guidance`.
@@ -153,8 +159,16 @@ def look(denoiser: Denoiser, step: FirstStep, numbers: list[int], private: Guida
         shared = private(without_extras(step.positive[firsts], denoiser.empty))
         rows += private.forward_rows - before
         vectors = torch.cat([vectors, shared[torch.tensor(numbers)]], dim=1)
-    iso = vectors.flatten(2).norm(dim=-1).mean(1)
-    return FirstLook(ring_energy(vectors.mean(1)).cpu(), iso.cpu(), rows)
+    iso = vectors.flatten(2).norm(dim=-1).mean(1).cpu()
+    return MemorizationResult(
+        score=iso,
+        iso=iso,
+        aniso=None,
+        aniso_flat=None,
+        spectrum=ring_energy(vectors.mean(1)).cpu(),
+        draws=vectors.shape[1],
+        forward_rows=rows,
+    )
 
 
 def _at_pure_noise(denoiser: Denoiser, step: FirstStep) -> tuple[Tensor, int]:

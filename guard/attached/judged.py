@@ -9,8 +9,9 @@ import torch
 from torch import Tensor
 
 from ..adapters.modules import adapter_scales, edits
-from ..denoiser import Condition
+from ..denoiser import Condition, Denoiser
 from ..errors import NotApplicable
+from ..protocols import PipelineDenoiser
 from .first_step import FirstStep, read_call
 
 PROMPT_CHANGED = "the prompt was changed while sampling"
@@ -22,15 +23,17 @@ class Judged:
     """The conditions of one row per image, and the model, that a verdict is about.
 
     Args:
-        denoiser: Of the pipeline.
+        denoiser, host: The model, as what it is and as what its pipeline adds.
         step: The first step that was judged.
         fingerprint: Of the model then.
         suspicious: Also look at the network's weights and LoRAs before every step, since code of the user's runs then.
     """
 
-    def __init__(self, denoiser: Any, step: FirstStep, fingerprint: str | None, suspicious: bool):
-        self.denoiser, self.positive, self.negative = denoiser, step.positive, step.negative
-        self.network, self.fingerprint = denoiser.network, fingerprint
+    def __init__(
+        self, denoiser: Denoiser, host: PipelineDenoiser, step: FirstStep, fingerprint: str | None, suspicious: bool
+    ):
+        self.denoiser, self.host, self.positive, self.negative = denoiser, host, step.positive, step.negative
+        self.network, self.fingerprint = host.network, fingerprint
         self.state = _state(self.network) if suspicious else None
         self._same: dict[str, tuple[Tensor, int]] = {}
         self._lone_negative: float | None = None
@@ -46,7 +49,7 @@ class Judged:
         if self.state is not None and _state(self.network) != self.state:
             return everything, MODEL_CHANGED
         try:
-            x, time, condition, _ = read_call(self.denoiser, arguments, output)
+            x, time, condition, _ = read_call(self.host, arguments, output)
         except NotApplicable as reason:
             return everything, f"{PROMPT_CHANGED}: {reason}"
         images, rows = len(self.positive), len(condition)
@@ -88,7 +91,7 @@ class Judged:
         kept = {name: tensor for name, (tensor, _) in self._same.items() if tensor.device.type != "cpu"}
         if any(not torch.equal(t[-len(self.positive) :], self.positive.tensors[n]) for n, t in kept.items()):
             return everything, PROMPT_CHANGED
-        if self.denoiser.network is not self.network or self.denoiser.fingerprint != self.fingerprint:
+        if self.host.network is not self.network or self.denoiser.fingerprint != self.fingerprint:
             return everything, MODEL_CHANGED
         return None
 

@@ -8,7 +8,7 @@ import threading
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, Protocol
 
 from ..errors import UnverifiedBlocked, UnverifiedWarning
 from ..own_calls import is_own_call
@@ -18,6 +18,14 @@ ROUND = (
     "directly, so that nothing was checked: call the guarded pipeline itself, detach the guard, or allow it with "
     "unverified='allow'"
 )
+
+
+class GuardedCall(Protocol):
+    """What a sentry knows of a guarded call."""
+
+    def another_thread_called(self) -> None:
+        """To be told where another thread got an answer of the network."""
+        ...
 
 
 class Sentry:
@@ -32,7 +40,7 @@ class Sentry:
         self._hook: Any = None
         self._network: Any = None
         self._told = False
-        self._runs: list[tuple[int, Any]] = []  # threads and guarded calls, the innermost last
+        self._runs: list[tuple[int, GuardedCall]] = []  # threads and guarded calls, the innermost last
 
     def watch(self, network: Any) -> None:
         """From now on this network, where it is a torch module, and no other."""
@@ -49,7 +57,7 @@ class Sentry:
         self._hook = self._network = None
 
     @contextmanager
-    def during(self, run: Any) -> Iterator[None]:
+    def during(self, run: GuardedCall) -> Iterator[None]:
         """Calls of this thread belong to a guarded call, which looks at them itself."""
         self._runs.append((threading.get_ident(), run))
         self._told = False
@@ -58,7 +66,7 @@ class Sentry:
         finally:
             self._runs.pop()
 
-    def belongs_to(self, run: Any) -> bool:
+    def belongs_to(self, run: GuardedCall) -> bool:
         """Whether a call that this thread makes now is one that the pipeline makes in that guarded call."""
         return not is_own_call() and self._runs[-1:] == [(threading.get_ident(), run)]
 

@@ -12,7 +12,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..denoiser import Condition
+from ..denoiser import Condition, Denoiser
+from ..protocols import PipelineDenoiser
 
 WEAKENED = "embeddings were given that are weaker than a prompt's: they were judged at full strength, too"
 UNKNOWN_STRENGTH = "embeddings were given: a memorized prompt that was weakened can be reproduced and look clear"
@@ -38,11 +39,11 @@ class Sphere:
     empty: Condition
 
     @staticmethod
-    def of(denoiser: Any) -> "Sphere | None":
+    def of(host: PipelineDenoiser) -> "Sphere | None":
         """That of the first text encoder that ends in a layer norm whose answer the network is given as it is."""
-        empty = denoiser.encode("")
+        empty = host.encode("")
         text = empty.tensors["text"].float()
-        for encoder in denoiser.text_encoders:
+        for encoder in host.text_encoders:
             for name, norm in encoder.named_modules():
                 weight = getattr(norm, "weight", None) if name.endswith(_NORM) else None
                 if weight is None or weight.shape != text.shape[-1:]:
@@ -113,8 +114,8 @@ class Strength:
     def __init__(self) -> None:
         self._kept: tuple[Any, Sphere | None] | None = None
 
-    def sphere(self, denoiser: Any) -> Sphere | None:
+    def sphere(self, denoiser: Denoiser, host: PipelineDenoiser) -> Sphere | None:
         """Where prompts lie; None where nothing is known of that, e.g. for Stable Diffusion XL."""
         if self._kept is None or self._kept[0] is not denoiser.empty:
-            self._kept = denoiser.empty, Sphere.of(denoiser)
+            self._kept = denoiser.empty, Sphere.of(host)
         return self._kept[1]

@@ -3,14 +3,15 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import combinations
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
 
 from ..adapters import to_denoiser
-from ..denoiser import Denoiser, fingerprint, weights_of
+from ..denoiser import Condition, Denoiser, fingerprint, weights_of
 from ..errors import InputError, NotApplicable
+from ..protocols import ImageDenoiser, PipeHolder, PipelineDenoiser, PromptEncoder, scale_factor
 from .inversion import Autoencoder
 from .library import Signatures
 
@@ -40,8 +41,8 @@ class Candidate:
     @property
     def coder(self) -> Autoencoder:
         """Its autoencoder. Raises NotApplicable if there is none."""
-        coder: Any = self.autoencoder or self.denoiser
-        if not (hasattr(coder, "encode_image") and hasattr(coder, "decode")):
+        coder = self.autoencoder or self.denoiser
+        if not isinstance(coder, ImageDenoiser):
             raise NotApplicable(f"the candidate {self.name!r} has no autoencoder, so it cannot be shown an image")
         return coder
 
@@ -50,7 +51,7 @@ class Candidate:
         """Height and width of its images. Raises InputError where that is not known."""
         if self.size is not None:
             return self.size
-        factor = getattr(getattr(self.denoiser, "pipe", None), "vae_scale_factor", None)
+        factor = scale_factor(self.denoiser)
         if factor is None:
             raise InputError(f"the image size of the candidate {self.name!r} is not known: give size=(height, width)")
         _, height, width = self.denoiser.latent_shape()
@@ -64,15 +65,23 @@ class Candidate:
         return self._key[0]
 
 
-def _identity(coder: Any) -> str:
+def _identity(coder: object) -> str:
     """What the host says it is, a digest of a pipeline's, or else this very object."""
     return _known_identity(coder) or str(id(coder))
 
 
-def _known_identity(coder: Any) -> str | None:
-    if hasattr(coder, "identity"):
+@runtime_checkable
+class _Identified(Protocol):
+    """An autoencoder whose host says what it is."""
+
+    @property
+    def identity(self) -> str: ...
+
+
+def _known_identity(coder: object) -> str | None:
+    if isinstance(coder, _Identified):
         return coder.identity
-    vae = getattr(getattr(coder, "pipe", None), "vae", None)
+    vae = getattr(coder.pipe, "vae", None) if isinstance(coder, PipeHolder) else None
     return None if vae is None else fingerprint(weights_of([vae]), str(vae.config))
 
 
@@ -125,7 +134,7 @@ def _equal_but_for_precision(one: Candidate, other: Candidate) -> bool:
 
 
 def _state(denoiser: Denoiser) -> Mapping[str, Tensor]:
-    network = getattr(denoiser, "network", None)
+    network = denoiser.network if isinstance(denoiser, PipelineDenoiser) else None
     return network.state_dict() if isinstance(network, torch.nn.Module) else {}
 
 
@@ -135,12 +144,11 @@ def _close(a: Tensor, b: Tensor, precision: float) -> bool:
     return a.shape == b.shape and torch.allclose(values[0], values[1], rtol=precision, atol=1e-6)
 
 
-def encode_prompts(candidate: Candidate, prompts: Sequence[str]) -> Any:
+def encode_prompts(candidate: Candidate, prompts: Sequence[str]) -> Condition:
     """The condition of prompts. Raises NotApplicable for a model that reads no text."""
-    encode = getattr(candidate.denoiser, "encode", None)
-    if encode is None:
+    if not isinstance(candidate.denoiser, PromptEncoder):
         raise NotApplicable(f"the candidate {candidate.name!r} cannot read prompts: leave the prompt out")
-    return encode(list(prompts))
+    return candidate.denoiser.encode(list(prompts))
 
 
 def check_images(images: Sequence[Tensor]) -> None:

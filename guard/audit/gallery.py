@@ -9,7 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import CryptomnesiaError, InputError, require
+from ..guard import Guard
 from ..images import UNREADABLE, open_image
+from ..protocols import PipelineDenoiser
 from ..report import MemorizationReport
 
 if TYPE_CHECKING:
@@ -27,7 +29,7 @@ def generated(
     exhibits: Sequence["Exhibit"],
     reports: Sequence[MemorizationReport],
     pipe: Any,
-    advance: Callable[[int], None] | None = None,
+    progress: Callable[[int, int | None], None] | None = None,
 ) -> list["Exhibit"]:
     """The exhibits with the image that the pipeline makes of each prompt, and where it is recited.
 
@@ -36,28 +38,25 @@ def generated(
     Args:
         exhibits, reports: Of the same prompts.
         pipe: A diffusers pipeline.
-        advance: Called with 1 after each exhibit.
+        progress: Called with the exhibits done, and all.
 
     Raises:
         InputError: The pipeline is of no supported family.
         MissingPackage: Pillow is not installed.
     """
-    from ..guard import Guard
-
     require("PIL.Image", "diffusers")
     guard = Guard(pipe)
-    quiet = getattr(getattr(guard.denoiser, "pipe", None), "set_progress_bar_config", None)
-    if quiet is not None:
-        quiet(disable=True)
+    if isinstance(guard.denoiser, PipelineDenoiser):
+        guard.denoiser.pipe.set_progress_bar_config(disable=True)
     found = []
     for exhibit, report in zip(exhibits, reports, strict=True):
         found.append(_generated(guard, exhibit, report))
-        if advance is not None:
-            advance(1)
+        if progress is not None:
+            progress(len(found), len(exhibits))
     return found
 
 
-def _generated(guard: Any, exhibit: "Exhibit", report: MemorizationReport) -> "Exhibit":
+def _generated(guard: Guard, exhibit: "Exhibit", report: MemorizationReport) -> "Exhibit":
     try:
         found = guard.locate(exhibit.text, seed=SEED, report=report)
     except CryptomnesiaError as reason:
@@ -69,15 +68,16 @@ def _generated(guard: Any, exhibit: "Exhibit", report: MemorizationReport) -> "E
     return replace(exhibit, pictures=pictures, note=lit or exhibit.note)
 
 
-def _plain(guard: Any, exhibit: "Exhibit", why: str) -> "Exhibit":
+def _plain(guard: Guard, exhibit: "Exhibit", why: str) -> "Exhibit":
     """With an image alone, by the pipeline's own call."""
     import torch
 
-    pipe = getattr(guard.denoiser, "pipe", None)
-    if pipe is None:
+    if not isinstance(guard.denoiser, PipelineDenoiser):
         return replace(exhibit, note=why)
     try:
-        made = pipe(exhibit.text, generator=torch.Generator().manual_seed(SEED), output_type="np").images[0]
+        made = guard.denoiser.pipe(
+            exhibit.text, generator=torch.Generator().manual_seed(SEED), output_type="np"
+        ).images[0]
     except (ValueError, TypeError, RuntimeError) as error:  # whatever a pipeline makes of an odd prompt
         return replace(exhibit, note=f"no image: {' '.join(str(error).split())[:200]}")
     return replace(exhibit, pictures=[(thumbnail(_pixels(made)), f"seed {SEED}")], note=why)

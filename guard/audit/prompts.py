@@ -10,7 +10,9 @@ from torch import Tensor
 from ..denoiser import Denoiser
 from ..errors import require
 from ..guard import Guard
+from ..protocols import encoder_of
 from ..signals.memorization import derived_seed, draw_noise, memorization_score
+from ..verdict import judge
 from .rows import Reject, Row
 from .worker import About
 
@@ -69,8 +71,8 @@ class PromptWork:
 
     def __init__(self, guard: Guard, draws: int, job: PromptJob):
         self.guard, self.draws, self.job = guard, draws, job
-        self.denoiser: Any = guard.denoiser
-        self.shape: tuple[int, int, int] = self.denoiser.latent_shape(*job.size)
+        self.denoiser, self.encoder = guard.denoiser, encoder_of(guard.denoiser)
+        self.shape = self.denoiser.latent_shape(*job.size)
         known = guard.calibration
         identity, alpha = (None, None) if known is None else (known.identity, known.alpha)
         self.about = About(self.denoiser.fingerprint, identity, alpha, draws)
@@ -86,25 +88,24 @@ class PromptWork:
         rows_each = (4 if self.job.alignment else 2) * self.draws
         result = memorization_score(
             self.denoiser,
-            self.denoiser.encode(texts),
+            self.encoder.encode(texts),
             noise=noise,
             alignment=self.job.alignment,
             batch_rows=rows_each * len(texts),
         )
-        known, count = self.guard.calibration, len(texts)
-        scores = result.score if known is None else known.score(result)
-        p_values = [None] * count if known is None else known.p_of(scores).tolist()
+        count = len(texts)
+        scores, p_values, verdicts = zip(*judge(result, self.guard.calibration), strict=True)
         empty = [None] * count
         columns = {
             "row": [item.row.row for item in items],
             "prompt": texts,
-            "score": scores.tolist(),
+            "score": scores,
             "iso": result.iso.tolist(),
             "aniso": empty if result.aniso is None else result.aniso.tolist(),
             "aniso_flat": empty if result.aniso_flat is None else result.aniso_flat.tolist(),
             "p_value": p_values,
             "rows_spent": [result.forward_rows // count] * count,
-            "verdict": [_verdict(p, self.about.alpha) for p in p_values],
+            "verdict": verdicts,
             "model": [self.about.model] * count,
             "calibration": [self.about.calibration] * count,
             "seed": [str(self.job.seed)] * count,
@@ -115,9 +116,3 @@ class PromptWork:
 def prompt_noise(denoiser: Denoiser, prompt: str, draws: int, seed: int, shape: tuple[int, int, int]) -> Tensor:
     """(draws, C, H, W): a prompt's private noise, by a hash of its text and the seed."""
     return draw_noise(denoiser, draws, derived_seed(seed, "prompt", prompt), shape)
-
-
-def _verdict(p_value: float | None, alpha: float | None) -> str:
-    if p_value is None or alpha is None:
-        return "uncalibrated"
-    return "memorized" if p_value <= alpha else "clear"

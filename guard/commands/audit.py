@@ -82,6 +82,7 @@ def prompts(
     from ..audit.prompts import PromptJob
     from ..audit.report import PAGE, write_report
     from ..audit.run import Audit
+    from ..protocols import PipelineDenoiser
 
     check_alpha(alpha)
     model = _absolute(model)
@@ -100,9 +101,9 @@ def prompts(
     report = out / PAGE
     if fresh or not report.exists():
         guard, _ = opened()
-        pipe = getattr(guard.denoiser, "pipe", None) if gallery else None
-        with watch.making(min(gallery, run.total) if pipe else 0) as advance:
-            write_report(out, pipe=pipe, gallery=gallery, calibration=guard.calibration, advance=advance)
+        pipe = guard.denoiser.pipe if gallery and isinstance(guard.denoiser, PipelineDenoiser) else None
+        with watch.making(min(gallery, run.total) if pipe else 0) as told:
+            write_report(out, pipe=pipe, gallery=gallery, calibration=guard.calibration, progress=told)
     return watch.outcome(report)
 
 

@@ -73,8 +73,10 @@ def demo(
 
     Exit code: 0 shown, whatever the verdicts are; 2 bad input, 130 stopped.
     """
+    from ..protocols import pipeline_of
+
     make_folder(out)
-    pipe = open_model(DEMO, device).pipe
+    pipe = pipeline_of(open_model(DEMO, device)).pipe
     with waiting("loading what it was trained on"):
         from ..demo import demo_calibration
         from ..demo.gallery import Gallery

@@ -4,7 +4,7 @@ import json
 import math
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import typer
 from rich.table import Table
@@ -26,6 +26,14 @@ if TYPE_CHECKING:
 REPORT, PLOT, PAGE, IMAGES = "lineage.json", "lineage.png", "lineage.html", "images"
 EXAMPLES = 8
 LEAST = 11
+
+
+class Settings(NamedTuple):
+    """What models are asked for images with; None for the pipeline's own."""
+
+    steps: int | None
+    guidance: float | None
+    seed: int
 
 
 def lineage(
@@ -78,7 +86,7 @@ def lineage(
     eyes = MultiScale(open_encoder(encoder), scale or (1,))
     _require_different({name or "the target": place for name, place in places.items() if _is_model(place)})
     make_folder(out)
-    settings = {"steps": steps, "guidance": guidance, "seed": seed}
+    settings = Settings(steps, guidance, seed)
     with progress("images") as bar:
         found: dict[str, Images] = {}
         for name, place in places.items():
@@ -140,19 +148,22 @@ def _made(
     prompts: list[str],
     count: int,
     folder: Path,
-    settings: dict[str, Any],
+    settings: Settings,
     where: tuple[str, str],
     advance: Callable[[int], None],
 ) -> "Images":
     """Images by a model, those that are there and those that are missing; it is dropped from memory afterwards."""
     from ..lineage import Recipe, generate
+    from ..protocols import pipeline_of
 
     denoiser = open_model(model, *where)
     made: Images = {}
     for text in prompts:
-        recipe = Recipe(text, denoiser.fingerprint, **settings)
+        recipe = Recipe(
+            text, denoiser.fingerprint, steps=settings.steps, guidance=settings.guidance, seed=settings.seed
+        )
         made[text] = generate(
-            denoiser.pipe, recipe, recipe.folder(folder / recipe.model[:12]), count=count, advance=advance
+            pipeline_of(denoiser).pipe, recipe, recipe.folder(folder / recipe.model[:12]), count=count, advance=advance
         )
     return made
 
@@ -162,7 +173,7 @@ def _write(
     answer: "Parentage",
     images: "Mapping[str, Images]",
     places: Mapping[str, str],
-    settings: Mapping[str, Any],
+    settings: Settings,
 ) -> None:
     import io
 
@@ -173,7 +184,7 @@ def _write(
     facts = [(name or TARGET, Path(place).name) for name, place in places.items()]
     facts += [("encoder", Path(answer.encoder).name), ("version", f"cryptomnesia {__version__}")]
     if any(map(_is_model, places.values())):
-        facts += [(name, str(value)) for name, value in settings.items() if value is not None]
+        facts += [(name, str(value)) for name, value in settings._asdict().items() if value is not None]
     examples = {
         prompt: {name or TARGET: _examples(models[prompt]) for name, models in images.items()}
         for prompt in answer.prompts

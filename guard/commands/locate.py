@@ -54,18 +54,28 @@ def locate(
         raise InputError("an empty prompt recites nothing: give one with words in it")
     if guidance is not None and not math.isfinite(guidance):
         raise InputError(f"--guidance is a number, such as 7.5, not {guidance}")
+    from ..protocols import pipeline_of
+
     make_folder(out)
     guard, _ = open_guard(model, calibration, alpha, None, (height, width), device=device, dtype=dtype)
-    guard.denoiser.pipe.set_progress_bar_config(disable=True)
+    pipeline_of(guard.denoiser).pipe.set_progress_bar_config(disable=True)
     with progress("calls of the network") if not as_json else nullcontext() as bar:
         task = bar.add_task("sampling", total=steps) if bar else None
 
-        def advance(count: int) -> None:
+        def tell(done: int, total: int | None) -> None:
             if bar is not None and task is not None:
-                bar.advance(task, count)
+                bar.update(task, completed=done, total=total)
 
-        settings = {"seed": seed, "steps": steps, "guidance": guidance, "height": height, "width": width}
-        found = guard.locate(prompt, probes=probes, advance=advance, **settings)
+        found = guard.locate(
+            prompt,
+            seed=seed,
+            steps=steps,
+            guidance=guidance,
+            height=height,
+            width=width,
+            probes=probes,
+            progress=tell,
+        )
     files = write(out, found, guard)
     if as_json:
         write_document({"schema": "cryptomnesia/location/1", **found.to_dict(), "files": files})

@@ -2,13 +2,14 @@
 
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from ..errors import InputError, require
 from .console import stderr, waiting
 
 if TYPE_CHECKING:
     from ..calibration import Calibration
+    from ..denoiser import Denoiser
     from ..guard import Guard
 
 DEMO, AUTO, NONE = "demo", "auto", "none"
@@ -22,7 +23,7 @@ def quiet() -> None:
         logging.disable_progress_bar()
 
 
-def open_model(model: str, device: str = AUTO, dtype: str = AUTO) -> Any:
+def open_model(model: str, device: str = AUTO, dtype: str = AUTO) -> "Denoiser":
     """The denoiser of "demo", a diffusers folder, or a .safetensors file, where and in what it is to compute.
 
     Raises:
@@ -52,7 +53,7 @@ def open_model(model: str, device: str = AUTO, dtype: str = AUTO) -> Any:
     return denoiser
 
 
-def _bare(denoiser: Any) -> str:
+def _bare(denoiser: "Denoiser") -> str:
     return str(denoiser.dtype).removeprefix("torch.")
 
 
@@ -82,7 +83,8 @@ def open_guard(
     device: str = AUTO,
     dtype: str = AUTO,
     required: bool = False,
-    **options: Any,
+    seed: int = 0,
+    words: Path | None = None,
 ) -> tuple["Guard", int]:
     """A guard for the model, and the number of draws to use: as asked, as calibrated, or 4.
 
@@ -90,7 +92,7 @@ def open_guard(
         model, calibration, alpha, draws, device, dtype: As the user gave them.
         size: Height and width in pixels.
         required: Whether the command can do nothing without a calibration.
-        options: Further arguments of the guard.
+        seed, words: Of mitigations; see `Guard`.
 
     Raises:
         InputError: No such model, an odd size or alpha, or no calibration where one is required.
@@ -115,7 +117,7 @@ def open_guard(
             raise InputError(f"{need}: {reason}")
     elif alpha is not None:
         given = _with_alpha(given, alpha)
-    guard = Guard(denoiser, given, **options)
+    guard = Guard(denoiser, given, seed=seed, words=words)
     guard.why_uncalibrated = reason if calibration == AUTO else "none was asked for: leave out --calibration none"
     return guard, draws or (given.draws if given else 4)
 

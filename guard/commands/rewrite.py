@@ -82,9 +82,18 @@ def rewrite(
     texts = _texts([*(prompts or []), *(arguments or [])])
     _check_words(words, method)
     _check_page(out, {"--images": images, "--steps": steps, "--guidance": guidance})
-    where = {"device": device, "dtype": dtype}
-    size = (height, width)
-    guard, draws = open_guard(model, calibration, alpha, None, size, required=True, seed=seed, words=words, **where)
+    guard, draws = open_guard(
+        model,
+        calibration,
+        alpha,
+        None,
+        (height, width),
+        device=device,
+        dtype=dtype,
+        required=True,
+        seed=seed,
+        words=words,
+    )
     calibrated: Calibration = guard.calibration  # type: ignore[assignment]
     sampler = None
     if out is not None:

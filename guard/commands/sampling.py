@@ -9,12 +9,14 @@ from typing import TYPE_CHECKING, Any
 from ..adapters.guidance import guidance_arguments, own_guidance
 from ..errors import InputError, NonFiniteError
 from ..memory import memory_needed
+from ..protocols import pipeline_of
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
     from torch import Tensor
 
+    from ..denoiser import Denoiser
     from ..mitigation.result import Mended
 
 LARGEST_SEED = 2**64 - 1
@@ -45,7 +47,7 @@ class Sampler:
 
     def __init__(
         self,
-        denoiser: Any,
+        denoiser: "Denoiser",
         shape: tuple[int, int, int],
         *,
         count: int,
@@ -53,7 +55,7 @@ class Sampler:
         steps: int | None = None,
         guidance: float | None = None,
     ):
-        self.denoiser, self.pipe, self.seed = denoiser, denoiser.pipe, seed
+        self.denoiser, self.pipe, self.seed = denoiser, pipeline_of(denoiser).pipe, seed
         self._known = inspect.signature(type(self.pipe).__call__).parameters
         name = type(self.pipe).__name__
         if "strength" in self._known:

@@ -16,6 +16,8 @@ from .prompts import PromptSource
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from ..denoiser import Denoiser
+
 ENOUGH = 20  # images made where none are given
 
 
@@ -68,8 +70,14 @@ def signature(
         rows = rows_per_image(plan)  # type: ignore[arg-type]
         task = bar.add_task("measuring", total=len(latents))
         own = name or out.name.removesuffix(SUFFIX)
-        watch = {"progress": lambda done: bar.update(task, completed=done // rows)}
-        found = Signatures.measure(denoiser, latents, own, plan=plan, author_compat=author_compat, **watch)  # type: ignore[arg-type]
+        found = Signatures.measure(
+            denoiser,
+            latents,
+            own,
+            plan=plan,  # type: ignore[arg-type]
+            author_compat=author_compat,
+            progress=lambda done: bar.update(task, completed=done // rows),
+        )
     found.save(out)
     if plot is not None:
         from ..attribution.plots import signature_plot
@@ -91,7 +99,7 @@ def check_out(out: Path, suffix: str) -> None:
         raise InputError(f"{out} cannot be written: its folder does not exist, or it is a folder itself")
 
 
-def read_latents(denoiser: Any, files: list[Path], bar: Any, task: Any) -> "Tensor":
+def read_latents(denoiser: "Denoiser", files: list[Path], bar: Any, task: Any) -> "Tensor":
     """The latents of image files, at the model's own size."""
     import torch
 
@@ -105,17 +113,18 @@ def read_latents(denoiser: Any, files: list[Path], bar: Any, task: Any) -> "Tens
     return torch.cat(found)
 
 
-def make_latents(denoiser: Any, prompts: list[str], seed: int, bar: Any, task: Any) -> "Tensor":
+def make_latents(denoiser: "Denoiser", prompts: list[str], seed: int, bar: Any, task: Any) -> "Tensor":
     """The latents of images that the model makes of prompts, read back from their pixels like anyone's images."""
     import torch
 
+    from ..attribution.candidates import Candidate
     from .sampling import Sampler
 
-    found = []
+    coder, found = Candidate("the model", denoiser).coder, []
     for number, prompt in enumerate(prompts):
         sampler = Sampler(denoiser, denoiser.latent_shape(), count=1, seed=(seed + number) % 2**64)
         made = torch.from_numpy(sampler.before(prompt, lambda steps: None).images)
-        found.append(denoiser.encode_image(made.permute(0, 3, 1, 2).float() / 255).cpu())
+        found.append(coder.encode_image(made.permute(0, 3, 1, 2).float() / 255).cpu())
         bar.advance(task)
     return torch.cat(found)
 

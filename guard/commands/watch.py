@@ -5,7 +5,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -53,9 +53,10 @@ class Watch:
             if now - last < EVERY and done < total:
                 return
             last, rate = now, (done - before) / max(now - start, 1e-9)
-            self._event("progress", done=done, rate=round(rate, 3), seconds_left=round((total - done) / rate, 1))
+            left = round((total - done) / rate, 1)
+            self._event("progress", {"done": done, "rate": round(rate, 3), "seconds_left": left})
 
-        self._event("started", done=before)
+        self._event("started", {"done": before})
         if self.quiet or self.as_json:
             yield tell
             return
@@ -65,14 +66,14 @@ class Watch:
             yield lambda done: bar.update(task, completed=done)
 
     @contextmanager
-    def making(self, count: int) -> Iterator[Callable[[int], None] | None]:
-        """Gives a function to be called with 1 after each image of the report."""
+    def making(self, count: int) -> Iterator[Callable[[int, int | None], None] | None]:
+        """Gives a function to be called with the images of the report that are made, and all."""
         if self.quiet or self.as_json:
             yield None
             return
         with progress("images") as bar:
             task = bar.add_task("making the report", total=count)
-            yield lambda done: bar.advance(task, done)
+            yield lambda done, _: bar.update(task, completed=done)
 
     def stopping(self) -> None:
         """Says that it will stop."""
@@ -81,7 +82,7 @@ class Watch:
 
     def stopped(self) -> None:
         """Says how to go on."""
-        self._event("stopped", done=self.run.kept)
+        self._event("stopped", {"done": self.run.kept})
         words = f"stopped: {self.run.kept} of {self.run.total} rows are kept in {self.run.out}; "
         words += "the same command goes on from there"
         stderr().print(words, style="yellow", soft_wrap=True)
@@ -89,13 +90,13 @@ class Watch:
     def outcome(self, report: Path) -> int:
         """Says what was found, and returns the exit code."""
         found = outcome(self.run.out)
-        self._event("finished", done=self.run.total, report=str(report), **found)
+        self._event("finished", {"done": self.run.total, "report": str(report), **found})
         if not self.as_json:
             for line in _lines(self.run.manifest, found, report):
                 stdout().print(line, soft_wrap=True)
         return _code(self.run.manifest.kind, found)
 
-    def _event(self, event: str, **facts: Any) -> None:
+    def _event(self, event: str, facts: Mapping[str, Any]) -> None:
         if self.as_json and not (self.quiet and event in ("started", "progress")):
             sys.stdout.write(json.dumps({"event": event, "total": self.run.total, **facts}) + "\n")
             sys.stdout.flush()

@@ -52,10 +52,13 @@ def calibrate_demo(reciting: set[str], draws: int = 4, seed: int = 0) -> None:
     """The shipped calibration, on the captions of the calibration split alone, less those that were seen to recite."""
     from ..adapters import to_denoiser
     from ..calibration import calibrate
+    from ..protocols import encoder_of
 
-    denoiser: Any = to_denoiser(load_demo())
+    denoiser = to_denoiser(load_demo())
     texts = [c.text for kind in BENIGN for c in select(kind, "calibration") if c.text not in reciting]
-    calibrate(denoiser, denoiser.encode(texts), draws=draws, seed=seed).save(WEIGHTS / "demo.calibration.json")
+    calibrate(denoiser, encoder_of(denoiser).encode(texts), draws=draws, seed=seed).save(
+        WEIGHTS / "demo.calibration.json"
+    )
 
 
 def digests() -> str:

@@ -1,7 +1,8 @@
 """Where an image is recited: from a prompt to a map, a mask and a picture that people can read."""
 
-from .locate import locate, locate_late
+from ..signals.difference import Baseline
+from .locate import PROBES, locate, locate_late
 from .location import Location
-from .trajectory import Late, late_level
+from .trajectory import STEPS, Late, late_level
 
-__all__ = ["Late", "Location", "late_level", "locate", "locate_late"]
+__all__ = ["PROBES", "STEPS", "Baseline", "Late", "Location", "late_level", "locate", "locate_late"]

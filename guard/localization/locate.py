@@ -1,27 +1,27 @@
 """Samples an image and tells where it is recited, or tells so of a latent that somebody else sampled."""
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
 
+from ..denoiser import Denoiser
 from ..errors import InputError
 from ..report import MemorizationReport, RegionReport
-from ..signals.curvature import PROBES, SMOOTHING, curvature_map
+from ..signals.curvature import PROBES as BY_ESTIMATOR
+from ..signals.curvature import SMOOTHING, curvature_map
 from ..signals.difference import Baseline
 from .location import Location, location_of
 from .refine import refine
 from .trajectory import STEPS, Late, Sampling, late_level
 
-if TYPE_CHECKING:
-    from ..guard import Guard
-
+PROBES = BY_ESTIMATOR["forward"]
 FAR = 3.0  # times the wanted noise: maps of other levels look different
 
 
 def locate(
-    guard: "Guard",
+    denoiser: Denoiser,
     prompt: str,
+    report: MemorizationReport,
     *,
     seed: int = 0,
     steps: int = STEPS,
@@ -29,57 +29,73 @@ def locate(
     height: int | None = None,
     width: int | None = None,
     baseline: Baseline = None,
-    probes: int = PROBES["forward"],
-    report: MemorizationReport | None = None,
-    advance: Callable[[int], None] | None = None,
+    probes: int = PROBES,
+    progress: Callable[[int, int | None], None] | None = None,
 ) -> Location:
     """Samples one image with the pipeline's own call, and tells where it is recited.
 
-    The image is that of an unguarded call with this seed, bit for bit, whatever the policy of the guard; the map costs
+    The image is that of an unguarded call with this seed, bit for bit, whatever the policy of a guard; the map costs
     2 `probes` rows of the network, next to 100 of 50 steps.
 
     Args:
-        guard: Of a pipeline; its calibration gives the verdict that lights the map or leaves it dark.
+        denoiser: Of a pipeline.
         prompt: As for the pipeline.
-        seed: Of the image, and of the check's private noise.
+        report: Of the prompt's check; its verdict lights the map or leaves it dark.
+        seed: Of the image.
         steps: Sampling steps.
         guidance: Guidance scale, by default the pipeline's own.
         height, width: Of the image in pixels, by default the model's own.
         baseline: What has not memorized the image, by default the empty prompt; see `curvature_map`.
         probes: Random probes of the map.
-        report: Of the prompt, if it was checked already.
-        advance: Called with 1 for each call of the network.
+        progress: Called with the calls of the network so far, and the number of steps.
+
+    Returns:
+        The image with its map, its mask and the report.
 
     Raises:
-        InputError: The guard is of a bare Denoiser, the pipeline refuses the settings, or probes is below 1.
+        InputError: The denoiser is of no pipeline, which refuses the settings, or probes is below 1.
         NotApplicable: The model is guidance-distilled, or its calls cannot be read.
-        CalibrationError: The calibration is for another model or size.
         NonFiniteError, OutOfMemory: As they say.
     """
     if steps < 1:
         raise InputError(f"steps are at least 1, not {steps}")
-    denoiser = guard.denoiser
     if baseline is None:
         denoiser.require_guidance()
     shape = denoiser.latent_shape(height, width)
     sampling = Sampling(denoiser, seed=seed, steps=steps, guidance=guidance, shape=shape)
-    if report is None:
-        condition = denoiser.encode(prompt)
-        report = guard.judge([prompt], condition, seed=seed, shape=shape, alignment=False)[0]
+    done = 0
+
+    def advance(count: int) -> None:
+        nonlocal done
+        done += count
+        if progress is not None:
+            progress(done, steps)
+
     image, late = sampling.run(prompt, advance)
-    facts = {"seed": seed, "steps": steps, "guidance": sampling.guidance}
-    return locate_late(denoiser, late, image, report, baseline=baseline, probes=probes, **facts)
+    return locate_late(
+        denoiser,
+        late,
+        image,
+        report,
+        baseline=baseline,
+        probes=probes,
+        seed=seed,
+        steps=steps,
+        guidance=sampling.guidance,
+    )
 
 
 def locate_late(
-    denoiser: Any,
+    denoiser: Denoiser,
     late: Late,
     image: Tensor,
     report: MemorizationReport,
     *,
     baseline: Baseline = None,
-    probes: int = PROBES["forward"],
-    **facts: Any,
+    probes: int = PROBES,
+    seed: int | None = None,
+    steps: int | None = None,
+    guidance: float | None = None,
 ) -> Location:
     """Tells where an image is recited from a late latent of its trajectory, whoever sampled it.
 
@@ -89,14 +105,16 @@ def locate_late(
         image: What it became, (3, H, W) float32 in [0, 1].
         report: Of the prompt's check.
         baseline, probes: As in `locate`.
-        facts: `seed`, `steps` and `guidance` of the image, where known.
+        seed, steps, guidance: Of the image, where known.
+
+    Returns:
+        The image with its map, its mask and the report.
 
     Raises:
         InputError: Shapes do not fit; otherwise as in `curvature_map`.
     """
     known = late.difference if baseline is None else None
-    settings = {"baseline": baseline, "probes": probes, "known": known}
-    maps = curvature_map(denoiser, late.x, late.level, late.condition, **settings)
+    maps = curvature_map(denoiser, late.x, late.level, late.condition, baseline=baseline, probes=probes, known=known)
     if image.ndim != 3 or len(maps) != 1:
         raise InputError(
             f"one image (3, H, W) has one latent (1, C, h, w), not {tuple(image.shape)} and {tuple(late.x.shape)}"
@@ -110,10 +128,20 @@ def locate_late(
         smoothing=SMOOTHING,
         forward_rows=2 * (probes if known is not None else probes + 1),
     )
-    return location_of(maps[0], fine[0], image, report, region, note=_note(denoiser, late), **facts)
+    return location_of(
+        maps[0],
+        fine[0],
+        image,
+        report,
+        region,
+        seed=seed,
+        steps=steps,
+        guidance=guidance,
+        note=_note(denoiser, late),
+    )
 
 
-def _note(denoiser: Any, late: Late) -> str | None:
+def _note(denoiser: Denoiser, late: Late) -> str | None:
     wanted, found = late_level(denoiser).sigma[0].item(), late.level.sigma[0].item()
     if 1 / FAR <= found / wanted <= FAR:
         return None

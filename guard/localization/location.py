@@ -111,13 +111,16 @@ def location_of(
     image: Tensor,
     report: MemorizationReport,
     region: RegionReport,
-    **facts: Any,
+    *,
+    seed: int | None,
+    steps: int | None,
+    guidance: float | None,
+    note: str | None,
 ) -> Location:
-    """Puts maps (h, w) and (H, W) of an image (3, H, W) and the prompt's verdict together."""
-
+    """Puts maps (h, w) and (H, W) of an image (3, H, W), what is known of it, and the prompt's verdict together."""
     outstanding = standing_out(fine.unsqueeze(0))[0]
     mask = None
-    if report.verdict in ("memorized", "clear"):
+    if report.verified:
         mask = outstanding if report.memorized else torch.zeros_like(outstanding)
     share = None if mask is None else mask.float().mean().item()
     region = replace(region, share=share, peak=peak_of(fine.unsqueeze(0)).item())
@@ -129,5 +132,8 @@ def location_of(
         region=outstanding,
         mask=mask,
         report=replace(report, region=region),
-        **facts,
+        seed=seed,
+        steps=steps,
+        guidance=guidance,
+        note=note,
     )

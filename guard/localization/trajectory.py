@@ -14,18 +14,19 @@ from torch import Tensor
 from ..adapters.guidance import guidance_arguments, own_guidance
 from ..attached.attach import original_call
 from ..attached.first_step import is_empty, own_copy, without_extras
-from ..denoiser import Condition, Prediction
+from ..denoiser import Condition, Denoiser, Prediction
 from ..errors import InputError, NonFiniteError, NotApplicable
 from ..levels import NoiseLevel
 from ..memory import memory_needed
 from ..own_calls import own_calls
+from ..protocols import PipelineDenoiser, pipeline_of
 
 STEPS = 50
 NO_MEMORY = "the device has no memory for one image: give a smaller height and width"
 FROM_THE_END = 3  # of 50 steps: at the very last, what the autoencoder left in training latents drowns the rest
 
 
-def late_level(denoiser: Any) -> NoiseLevel:
+def late_level(denoiser: Denoiser) -> NoiseLevel:
     """The level that maps are taken at, as near as a sampler comes to it: t = 41 of 1,000 for Stable Diffusion."""
     steps = STEPS if denoiser.levels.alphas_cumprod is None else min(STEPS, len(denoiser.levels.alphas_cumprod))
     return denoiser.levels.sampling(steps)[-min(FROM_THE_END, steps)]
@@ -48,7 +49,7 @@ class Late:
     difference: Tensor | None = None
 
     @staticmethod
-    def of_finished(denoiser: Any, latent: Tensor, condition: Condition, seed: int = 0) -> "Late":
+    def of_finished(denoiser: Denoiser, latent: Tensor, condition: Condition, seed: int = 0) -> "Late":
         """What the trajectory may have been shortly before a finished latent (1, C, h, w), with private noise.
 
         For hosts that hand out finished latents only; on the built-in model about as good as the trajectory's own.
@@ -76,11 +77,12 @@ class Sampling:
         NotApplicable: The pipeline starts from an image.
     """
 
-    def __init__(self, denoiser: Any, *, seed: int, steps: int, guidance: float | None, shape: tuple[int, int, int]):
-        pipe = getattr(denoiser, "pipe", None)
-        if pipe is None:
-            raise InputError("only a pipeline can sample: give one, or call locate_late with a latent of your own")
-        self.denoiser, self.pipe, self.call = denoiser, pipe, original_call(pipe)
+    def __init__(
+        self, denoiser: Denoiser, *, seed: int, steps: int, guidance: float | None, shape: tuple[int, int, int]
+    ):
+        host = pipeline_of(denoiser, instead="give one, or call locate_late with a latent of your own")
+        pipe = host.pipe
+        self.denoiser, self.host, self.pipe, self.call = denoiser, host, pipe, original_call(pipe)
         known = inspect.signature(self.call).parameters
         if "strength" in known:
             raise NotApplicable("this pipeline starts from an image, not from pure noise: give a text-to-image one")
@@ -105,7 +107,7 @@ class Sampling:
             NotApplicable: The pipeline's calls of its network cannot be read.
             NonFiniteError, OutOfMemory: As they say.
         """
-        watch = _Watch(self.denoiser, advance)
+        watch = _Watch(self.denoiser, self.host, advance)
         scheduler = self.pipe.scheduler
         try:
             self.pipe.scheduler = copy.deepcopy(scheduler)
@@ -124,8 +126,8 @@ class Sampling:
 class _Watch:
     """Keeps the call of the network that comes closest to the wanted level."""
 
-    def __init__(self, denoiser: Any, advance: Callable[[int], None] | None):
-        self.denoiser, self.advance = denoiser, advance
+    def __init__(self, denoiser: Denoiser, host: PipelineDenoiser, advance: Callable[[int], None] | None):
+        self.denoiser, self.host, self.advance = denoiser, host, advance
         self._wanted = _log_ratio(late_level(denoiser))
         self._nearest, self._kept = float("inf"), None
         self._problem: NotApplicable | None = None
@@ -133,7 +135,7 @@ class _Watch:
     @contextmanager
     def watching(self) -> Iterator[None]:
         """While this lasts, calls that this thread makes of the network are seen."""
-        network, own, text = self.denoiser.network, threading.get_ident(), ExitStack()
+        network, own, text = self.host.network, threading.get_ident(), ExitStack()
         forward = inspect.signature(type(getattr(network, "_orig_mod", network)).forward)
 
         def seen(module: Any, args: Any, kwargs: Any, output: Any) -> None:
@@ -142,7 +144,7 @@ class _Watch:
                 self._see(forward.bind(module, *args, **kwargs).arguments, output)
 
         handle = network.register_forward_hook(seen, with_kwargs=True)
-        text.enter_context(self.denoiser.text_lock)
+        text.enter_context(self.host.text_lock)
         try:
             yield
         finally:
@@ -153,7 +155,7 @@ class _Watch:
         if self.advance is not None:
             self.advance(1)
         try:
-            x, time, condition, raw = self.denoiser.read_call(arguments, output)
+            x, time, condition, raw = self.host.read_call(arguments, output)
         except NotApplicable as problem:  # the image is made all the same
             self._problem = problem
             return

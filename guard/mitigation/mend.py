@@ -2,13 +2,12 @@
 
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
 
 from ..calibration import Calibration
-from ..denoiser import Condition
+from ..denoiser import Condition, Denoiser
 from ..errors import InputError
 from ..signals.memorization import derived_seed, draw_noise
 from .embedding import MARGIN, optimise_embedding
@@ -23,7 +22,7 @@ METHODS: tuple[Method, ...] = ("rewrite", "embed", "reseed")
 
 def mend(
     method: Method,
-    denoiser: Any,
+    denoiser: Denoiser,
     calibration: Calibration,
     prompt: str | None,
     condition: Condition,
@@ -37,7 +36,7 @@ def mend(
 
     Args:
         method: "rewrite" edits words, "embed" moves the embedding, "reseed" chooses another initial noise.
-        denoiser: A Denoiser that encodes prompts.
+        denoiser: The model; for "rewrite" one that reads prompts.
         calibration: Made for it.
         prompt: Its text, where there is one.
         condition: Its condition, one row.
@@ -46,7 +45,7 @@ def mend(
         rewriter, words: See `rewrite`.
 
     Raises:
-        InputError: Unknown method, or no text to rewrite.
+        InputError: Unknown method, or no text to rewrite, or no way to read one.
         NotApplicable, NonFiniteError, OutOfMemory: As in `Guidance`.
     """
     if method not in METHODS:
@@ -74,12 +73,12 @@ def mend(
 
 
 def _embed(
-    denoiser: Any,
+    denoiser: Denoiser,
     calibration: Calibration,
     prompt: str | None,
     condition: Condition,
     seed: int,
-    shape: Any,
+    shape: tuple[int, int, int] | None,
     margin: float,
 ) -> Mended:
     seeds = [derived_seed(seed, part) for part in ("optimise", "test")]
@@ -97,7 +96,12 @@ def _embed(
 
 
 def _reseed(
-    denoiser: Any, calibration: Calibration, prompt: str | None, condition: Condition, seed: int, shape: Any
+    denoiser: Denoiser,
+    calibration: Calibration,
+    prompt: str | None,
+    condition: Condition,
+    seed: int,
+    shape: tuple[int, int, int] | None,
 ) -> Mended:
     seed = derived_seed(seed, "reseed")
     noises = draw_noise(denoiser, CANDIDATES, seed, shape or calibration.latent_shape)
@@ -135,11 +139,24 @@ def _report(
 
 def failed(method: Method, prompt: str | None, reason: str) -> Mended:
     """What is reported when a method could not be carried out."""
-    unknown: dict[str, Any] = dict.fromkeys(
-        ("score_before", "score_after", "p_before", "p_after", "recall", "similarity")
+    return Mended(
+        Mitigation(
+            method=method,
+            held=False,
+            reason=reason,
+            original=prompt,
+            rewritten=prompt,
+            words=[],
+            score_before=None,
+            score_after=None,
+            p_before=None,
+            p_after=None,
+            recall=None,
+            similarity=None,
+            forward_rows=0,
+            backward_rows=0,
+        )
     )
-    about = Mitigation(method, False, reason, prompt, prompt, [], forward_rows=0, backward_rows=0, **unknown)
-    return Mended(about)
 
 
 def stacked(rows: list[Condition]) -> Condition:

@@ -10,13 +10,13 @@ import random
 from collections.abc import Callable, Iterator
 from difflib import SequenceMatcher
 from pathlib import Path
-from typing import Any
 
 from torch import Tensor
 
 from ..calibration import Calibration
-from ..denoiser import Condition
+from ..denoiser import Condition, Denoiser
 from ..errors import InputError
+from ..protocols import text_of
 from ..signals.memorization import derived_seed
 from .objective import Measure, Objective
 from .result import Mended, Mitigation, WordChange, similarity
@@ -32,7 +32,7 @@ Rewriter = Callable[[str], list[str]]
 
 
 def rewrite(
-    denoiser: Any,
+    denoiser: Denoiser,
     calibration: Calibration,
     prompt: str,
     *,
@@ -46,7 +46,7 @@ def rewrite(
     Among edits of equally few words, the one whose text condition is most like the original's.
 
     Args:
-        denoiser: A Denoiser that encodes prompts.
+        denoiser: The model, a TextDenoiser.
         calibration: Made for it.
         prompt: The prompt that was found memorized.
         rewriter: Gives whole prompts to try first, e.g. by a language model; if none of them will do, words are edited.
@@ -58,7 +58,8 @@ def rewrite(
         What to sample with; `mitigation.held` is False, and nothing is changed, if no edit passed.
 
     Raises:
-        InputError: The word list cannot be used, or the rewriter raises or gives something else than texts.
+        InputError: The model cannot read texts, the word list cannot be used, or the rewriter raises or gives
+            something else than texts.
         NotApplicable, NonFiniteError, OutOfMemory: As in `Guidance`.
     """
     return _Search(denoiser, calibration, prompt, words, seed, shape).run(rewriter)
@@ -69,15 +70,15 @@ class _Search:
 
     def __init__(
         self,
-        denoiser: Any,
+        denoiser: Denoiser,
         calibration: Calibration,
         prompt: str,
         words: Path | None,
         seed: int,
         shape: tuple[int, int, int] | None,
     ):
-        self.denoiser, self.alpha, self.prompt = denoiser, calibration.alpha, prompt
-        self.original = denoiser.encode([prompt])
+        self.text, self.alpha, self.prompt = text_of(denoiser), calibration.alpha, prompt
+        self.original = self.text.encode([prompt])
         self.start = Words.of(prompt)
         self.bank = word_list(words)
         self.random = random.Random(derived_seed(seed, "words", prompt))
@@ -109,7 +110,7 @@ class _Search:
         def score(condition: Condition, grad: bool) -> Tensor:
             return self.screen(condition, grad=grad).score
 
-        values = self.denoiser.significance(self.prompt, self.start.spans, score)
+        values = self.text.significance(self.prompt, self.start.spans, score)
         found: dict[str, float] = {}
         for word, value in zip(self.start.words, values, strict=True):
             found[word] = max(value, found.get(word, 0.0))
@@ -136,7 +137,7 @@ class _Search:
         self.seen.update(candidates[i] for i in new)
         if not new:
             return None, []
-        condition = self.denoiser.encode([candidates[i] for i in new])
+        condition = self.text.encode([candidates[i] for i in new])
         screened = self.screen(condition)
         alike = similarity(condition, self.original)
         passed = screened.holds(self.alpha).nonzero().flatten().tolist()

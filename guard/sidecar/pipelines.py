@@ -7,6 +7,7 @@ from pathlib import PureWindowsPath
 from typing import Any
 
 from ..errors import require
+from ..report import MemorizationReport
 from .statement import Generation
 
 _SAYS_NOTHING = {
@@ -26,7 +27,7 @@ _CACHED = re.compile(r"models--([^/\\]+)[/\\]snapshots[/\\]")  # a repository in
 
 def generation_of(
     pipe: Any,
-    report: Any = None,
+    report: MemorizationReport | None = None,
     *,
     seed: int | str | None = None,
     prompt: str | None = None,
@@ -37,13 +38,13 @@ def generation_of(
 
     Args:
         pipe: The diffusers pipeline.
-        report: A MemorizationReport or None: for the model's fingerprint, and, of a guarded call, for all that follows.
+        report: Of the image, or None: for the model's fingerprint, and, of a guarded call, for all that follows.
         seed: Of the image's generator; by default what the guard saw, as are the next.
         prompt: By default that of the report.
         negative: The negative prompt.
         sampling: Settings of the call, e.g. steps and guidance_scale; they come before what the guard saw.
     """
-    call = getattr(report, "call", None)
+    call, fingerprint = (None, None) if report is None else (report.call, report.fingerprint)
     known: dict[str, Any] = {"pipeline": type(pipe).__name__}
     known["scheduler"] = type(getattr(pipe, "scheduler", None)).__name__ if call is None else call.scheduler
     if call is not None:
@@ -52,7 +53,7 @@ def generation_of(
         negative = call.negative if negative is None else negative
         if seed is None:
             known["why_no_seed"] = call.no_seed
-    model = {"role": "model", "name": _name(pipe), "fingerprint": getattr(report, "fingerprint", None)}
+    model = {"role": "model", "name": _name(pipe), "fingerprint": fingerprint}
     return Generation(
         host=f"diffusers {require('diffusers', 'diffusers').__version__}",
         models=[model, *({"role": "lora", "name": name} for name in _adapters(pipe))],

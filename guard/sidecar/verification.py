@@ -2,9 +2,9 @@
 
 import datetime
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from ..containers import holds_more, media_type
 from ..errors import InputError, MissingPackage, SidecarError
@@ -17,83 +17,10 @@ from .digests import bytes_sha256, pixels_of
 from .files import C2PA, SIDECAR, c2pa_path, read_file, read_if_there, sidecar_path
 from .neighbours import compared
 from .reading import created, parse
+from .result import UNCHECKED, Verification
 from .statement import LIMIT, digest
 
 SKEW = datetime.timedelta(minutes=5)  # clocks differ
-UNCHECKED = "not checked (c2pa missing)"
-Result = Literal["intact", "nobody vouches", "does not match", "cannot be judged"]
-
-
-@dataclass(frozen=True)
-class Verification:
-    """What was found, each question apart.
-
-    Attributes:
-        image: The file that was looked at.
-        sidecar: Its JSON sidecar: "malformed" is also one that no program of this version wrote.
-        file: Whether its bytes are those that the sidecar tells of; "unknown" without a sidecar.
-        pixels: Whether its pixels are, as Pillow decodes them; they outlive stripped metadata. "unreadable" is also a
-            file with several pictures in it.
-        signature: Of the .c2pa file, if there is one. "valid, signer unknown" is not invalid: nobody vouches for who
-            signed.
-        agreement: Whether the sidecar says what was signed; None where that cannot be told.
-        clock: "ahead" if the sidecar was made over 5 minutes in the future: a warning.
-        evidence: Files that the sidecar lists, as names and "same", "changed", "missing", "unreadable" or "not
-            checked", where they are too many or too large.
-        claims: What the sidecar says: created, host, verdict, p_value, alpha, models, prompt_mode, rewritten, seed,
-            findings; or None.
-        lines: All of it in plain words.
-    """
-
-    image: str
-    sidecar: Literal["found", "missing", "malformed"]
-    file: Literal["same", "changed", "unknown"]
-    pixels: Literal["same", "changed", "unreadable", "unknown"]
-    signature: Literal["none", "trusted", "valid, signer unknown", "invalid", "not checked (c2pa missing)"]
-    agreement: Literal["same", "differs"] | None
-    clock: Literal["fine", "ahead", "unknown"]
-    evidence: list[tuple[str, str]]
-    claims: dict[str, Any] | None
-    lines: list[str]
-
-    @property
-    def result(self) -> Result:
-        """All of it in one word or two.
-
-        "intact": image, sidecar and evidence are as they were signed, by someone who is trusted. "nobody vouches": they
-        fit each other, but nobody who is trusted signed them, or a file is missing. "does not match": something was
-        changed. "cannot be judged": no sidecar, or a part that cannot be read or checked.
-        """
-        states = {state for _, state in self.evidence}
-        if self.signature == "invalid" or self.agreement == "differs":
-            return "does not match"
-        if self.sidecar != "found":
-            return "cannot be judged"
-        if "changed" in (self.file, self.pixels) or "changed" in states:
-            return "does not match"
-        if self.pixels == "unreadable" or states & {"unreadable", "not checked"} or self.signature == UNCHECKED:
-            return "cannot be judged"
-        vouched = self.signature == "trusted" and self.agreement == "same" and "missing" not in states
-        return "intact" if vouched else "nobody vouches"
-
-    @property
-    def headline(self) -> str:
-        """The result in one line of words, without the name of the image."""
-        return wording.headline(self)
-
-    @property
-    def matches(self) -> bool:
-        """Image and sidecar fit each other; who vouches for both is another question."""
-        return self.result in ("intact", "nobody vouches")
-
-    @property
-    def vouched(self) -> bool:
-        """Matches, and all of it signed by someone who is trusted."""
-        return self.result == "intact"
-
-    def to_dict(self) -> dict[str, Any]:
-        """For JSON."""
-        return asdict(self) | {"result": self.result, "matches": self.matches, "vouched": self.vouched}
 
 
 def verify(

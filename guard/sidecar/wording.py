@@ -2,14 +2,12 @@
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 from ..printable import printable
+from .c2pa import Signature
 from .findings import told
-
-if TYPE_CHECKING:
-    from .c2pa import Signature
-    from .verification import Verification
+from .result import Verification
 
 MOST = 8  # of each kind of line
 _UNSIGNED = "The sidecar is not signed: anyone could have written or changed it."
@@ -27,32 +25,12 @@ class Aside(NamedTuple):
     and whether the image file holds more than the picture that was compared."""
 
     problem: str | None
-    signed: "Signature | None"
+    signed: Signature | None
     unread: str | None = None
     more: bool = False
 
 
-def headline(found: "Verification") -> str:
-    """The result in one line, without the name of the image."""
-    if found.result == "intact":
-        return "intact, and signed by someone you trust"
-    if found.result == "cannot be judged":
-        return "cannot be judged"
-    changed = any(state == "changed" for _, state in found.evidence)
-    if found.result == "does not match":
-        only = changed and found.file == "same" and found.signature != "invalid" and found.agreement != "differs"
-        return "does not match: evidence changed" if only and found.pixels != "changed" else "does not match"
-    lacking = any(state == "missing" for _, state in found.evidence)
-    if lacking and found.signature != "trusted":
-        return "matches its provenance file, which nobody you trust signed; a file that belongs to it is missing"
-    if found.signature == "none":
-        return "matches its provenance file, which nobody signed"
-    if found.signature == "trusted":
-        return "matches its provenance file, but a file that belongs to it is missing"
-    return "matches its provenance file, which nobody you trust signed"
-
-
-def lines(found: "Verification", document: dict[str, Any] | None, aside: Aside) -> Iterator[str]:
+def lines(found: Verification, document: dict[str, Any] | None, aside: Aside) -> Iterator[str]:
     """One sentence or two per question."""
     if document is None:
         problem = None if aside.problem is None else printable(aside.problem, 400)
@@ -72,7 +50,7 @@ def lines(found: "Verification", document: dict[str, Any] | None, aside: Aside) 
         yield from told((found.claims or {})["findings"])
 
 
-def _image(found: "Verification", document: dict[str, Any], aside: Aside) -> str:
+def _image(found: Verification, document: dict[str, Any], aside: Aside) -> str:
     name = document["subject"][0]["name"]
     own = Path(found.image).name.encode("utf-8", "replace").decode()
     renamed = f" It was called {printable(name)} then." if name != own else ""
@@ -97,7 +75,7 @@ def _image(found: "Verification", document: dict[str, Any], aside: Aside) -> str
     return "The pixels are not those that the sidecar tells of: the image was changed, or it is another one."
 
 
-def _evidence(found: "Verification") -> Iterator[str]:
+def _evidence(found: Verification) -> Iterator[str]:
     odd = [(name, state) for name, state in found.evidence if state != "same"]
     for name, state in odd[:MOST]:
         if not name:
@@ -110,7 +88,7 @@ def _evidence(found: "Verification") -> Iterator[str]:
         yield f"So it is with {len(odd) - MOST} more files."
 
 
-def _signature(found: "Verification", signed: "Signature | None") -> Iterator[str]:
+def _signature(found: Verification, signed: Signature | None) -> Iterator[str]:
     if found.signature == "none":
         if found.sidecar == "found":
             yield _UNSIGNED
@@ -131,7 +109,7 @@ def _signature(found: "Verification", signed: "Signature | None") -> Iterator[st
     yield from _agreement(found, signed)
 
 
-def _agreement(found: "Verification", signed: "Signature") -> Iterator[str]:
+def _agreement(found: Verification, signed: Signature) -> Iterator[str]:
     if found.agreement == "differs" and signed.statement is None:
         yield "The signature does not cover the sidecar: anyone could have written or changed it."
     elif found.agreement == "differs":
@@ -142,7 +120,7 @@ def _agreement(found: "Verification", signed: "Signature") -> Iterator[str]:
         yield _UNSIGNED.replace("is not signed", "has no valid signature")
 
 
-def _claims(found: "Verification") -> str:
+def _claims(found: Verification) -> str:
     claims = found.claims or {}
     names = claims["models"]
     models = ", ".join(printable(name, 80) for name in names[:MOST]) or "no model named"
@@ -156,7 +134,7 @@ def _claims(found: "Verification") -> str:
     return f"{text}; prompts: {claims['prompt_mode']}."
 
 
-def _rewriting(found: "Verification", predicate: dict[str, Any]) -> Iterator[str]:
+def _rewriting(found: Verification, predicate: dict[str, Any]) -> Iterator[str]:
     """That another prompt than the user's own was used."""
     prompt, mended = predicate["prompt"], (predicate["check"] or {}).get("mitigation") or {}
     if (found.claims or {})["rewritten"]:

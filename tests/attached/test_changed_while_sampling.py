@@ -199,7 +199,7 @@ def asked(*branches):
         "new": denoiser.encode(["e", "f"]),
     }
     step = FirstStep(torch.zeros(2, 4, 8, 8), text["pos"], text["neg"], None)
-    judged = Judged(denoiser, step, denoiser.fingerprint, False)
+    judged = Judged(denoiser, denoiser, step, denoiser.fingerprint, False)
     found = []
     for names, time in branches:
         condition = Condition.cat([text[name] for name in names.split()])

@@ -6,7 +6,7 @@ import pytest
 import torch
 from diffusers import EulerAncestralDiscreteScheduler
 
-import cryptomnesia.attached.run
+import cryptomnesia.attached.mending
 from cryptomnesia import Guard, load_demo
 from cryptomnesia.attached.request import Request
 from cryptomnesia.demo import demo_calibration
@@ -93,7 +93,7 @@ def worded(monkeypatch):
         about = replace(failed(method, prompt, "").mitigation, held=True, reason=None, rewritten="two dogs")
         return Mended(about, denoiser.encode("two dogs"))
 
-    monkeypatch.setattr(cryptomnesia.attached.run, "mend", answer)
+    monkeypatch.setattr(cryptomnesia.attached.mending, "mend", answer)
 
 
 @quiet

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from cryptomnesia import CallableDenoiser, Guard
 from cryptomnesia.adapters import to_denoiser
 from cryptomnesia.errors import InputError, MissingPackage, NonFiniteError, NotApplicable, OutOfMemory
-from cryptomnesia.localization import Late, locate, locate_late
+from cryptomnesia.localization import Late, locate_late
 from cryptomnesia.localization.location import standing_out
 from cryptomnesia.localization.overlay import VIRIDIS, colours
 from cryptomnesia.localization.refine import refine
@@ -28,7 +28,7 @@ SIZE = {"height": 16, "width": 16}
 
 
 def located(pipe, calibration=None, prompt="a cat", **options):
-    return locate(Guard(pipe, calibration), prompt, **({"steps": 4, "guidance": 5.0} | SIZE | options))
+    return Guard(pipe, calibration).locate(prompt, **({"steps": 4, "guidance": 5.0} | SIZE | options))
 
 
 # --- the image ---
@@ -99,12 +99,12 @@ def test_calls_of_other_threads_are_not_taken_for_its_own():
     def ask():
         denoiser.predict(other, denoiser.level(41), denoiser.encode("b"))
 
-    def between(_):
+    def between(done, total):
         thread = threading.Thread(target=ask)
         thread.start()
         thread.join()
 
-    found = located(pipe, advance=between)
+    found = located(pipe, progress=between)
     assert torch.equal(found.latent_map, expected.latent_map)
 
 
@@ -233,7 +233,7 @@ def test_models_without_a_branch_or_a_pipeline_are_refused():
         located(pipe)
     bare = CallableDenoiser(lambda x, t, c: x, torch.ones(10) / 2, empty=torch.zeros(1, 1, 1), latent_shape=(4, 8, 8))
     with pytest.raises(InputError, match="only a pipeline"):
-        locate(Guard(bare), "a cat")
+        Guard(bare).locate("a cat")
 
 
 def test_broken_weights_and_full_memory_are_named(monkeypatch):

@@ -1,0 +1,121 @@
+"""Mends the flagged images of a guarded call, and says how to make the call again."""
+
+import copy
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..calibration import Calibration
+from ..denoiser import Denoiser
+from ..errors import CryptomnesiaError, NotApplicable
+from ..memory import is_out_of_memory
+from ..mitigation.mend import failed, mend, stacked
+from ..mitigation.result import Mended
+from ..protocols import PipelineDenoiser
+from ..report import MemorizationReport, Method
+from ..signals.memorization import derived_seed
+from .first_step import FirstStep, without_extras
+from .policy import Policy
+from .request import Request
+
+
+class Mending:
+    """What was tried for the images of one guarded call.
+
+    Args:
+        denoiser, host: The model, as what it is and as what its pipeline adds.
+        request: What the user asked for.
+        policy: Says how to mend.
+
+    Attributes:
+        tried: By image; empty until something was flagged.
+    """
+
+    def __init__(self, denoiser: Denoiser, host: PipelineDenoiser, request: Request, policy: Policy):
+        self.denoiser, self.host, self.request, self.policy = denoiser, host, request, policy
+        self.tried: dict[int, Mended] = {}
+
+    def again(
+        self, step: FirstStep, reports: Sequence[MemorizationReport], calibration: Calibration | None
+    ) -> dict[str, Any] | None:
+        """Tries to mend every image of every prompt that was flagged.
+
+        Returns:
+            The arguments to make the pipeline's call with once more; None if nothing held, or nothing was to be mended.
+        """
+        method = self.policy.method
+        if method is None or calibration is None:
+            return None
+        numbers, found = self.request.numbers, {}  # type: ignore[var-annotated]
+        flagged = sorted({numbers[i] for i, report in enumerate(reports) if report.memorized})
+        for i in (i for i, number in enumerate(numbers) if number in flagged):
+            # each image needs a noise of its own, but all images of a prompt share its wording
+            key = i if method == "reseed" else numbers[i]
+            if key not in found:
+                found[key] = self._one(method, step, i, calibration)
+            self.tried[i] = found[key]
+        held = {i: mended for i, mended in self.tried.items() if mended.mitigation.held}
+        return self._arguments(method, step, held) if held else None
+
+    def reseeded(self) -> set[int]:
+        """The images that another initial noise was chosen for."""
+        return {i for i, mended in self.tried.items() if mended.noise is not None and mended.mitigation.held}
+
+    def told(self, reports: Sequence[MemorizationReport]) -> list[MemorizationReport]:
+        """The reports, one per image, with what was tried for each."""
+        return [self._told(self.tried[i], report) if i in self.tried else report for i, report in enumerate(reports)]
+
+    @staticmethod
+    def _told(mended: Mended, report: MemorizationReport) -> MemorizationReport:
+        about = mended.mitigation
+        if about.held and report.memorized:
+            about = replace(about, held=False, reason="it did not hold when sampling began")
+        return replace(report, mitigation=about)
+
+    def _one(self, method: Method, step: FirstStep, image: int, calibration: Calibration) -> Mended:
+        prompt = self.request.prompts[image]
+        try:
+            if method == "rewrite":
+                prompt = self.request.require_rewritable(image)
+                lengths = [c.tensors["text"].shape[1] for c in (step.positive, self.denoiser.empty)]
+                if lengths[0] != lengths[1]:
+                    raise NotApplicable(
+                        f"this call reads {lengths[0]} tokens, the check {lengths[1]}: leave out max_sequence_length"
+                    )
+            return mend(
+                method,
+                self.denoiser,
+                calibration,
+                prompt,
+                without_extras(step.positive[[image]], self.denoiser.empty),
+                seed=derived_seed(self.policy.seed, "mend", image),
+                shape=step.shape,
+                rewriter=self.policy.rewriter,
+                words=self.policy.words,
+            )
+        except (CryptomnesiaError, RuntimeError) as error:
+            if not isinstance(error, CryptomnesiaError) and not is_out_of_memory(error):
+                raise
+            return failed(method, prompt, str(error))
+
+    def _arguments(self, method: Method, step: FirstStep, held: dict[int, Mended]) -> dict[str, Any]:
+        images = range(self.request.images)
+        if method == "reseed":
+            own = self._initial_noise(step)
+            rows = [held[i].noise if i in held else own[i : i + 1] for i in images]
+            return self.request.with_noise(torch.cat([row.to(own) for row in rows if row is not None]))
+        kept = [step.positive[[i]] for i in images]
+        mended = [held[i].condition if i in held else None for i in images]
+        rows = [kept[i] if row is None else row for i, row in enumerate(mended)]
+        return self.request.with_conditions(stacked(rows), step.negative)
+
+    def _initial_noise(self, step: FirstStep) -> Tensor:
+        """x_T as the pipeline drew it: some schedulers scale it on its way to the network."""
+        scheduler = copy.deepcopy(self.host.pipe.scheduler)
+        scale = torch.ones(1) * float(getattr(scheduler, "init_noise_sigma", 1.0))
+        if hasattr(scheduler, "scale_model_input"):
+            scale = scheduler.scale_model_input(scale, scheduler.timesteps[0])
+        return (step.noise / scale.to(step.noise)).to(self.denoiser.dtype)

@@ -1,0 +1,68 @@
+"""What an attached guard does about what it finds."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from ..errors import InputError
+from ..mitigation.mend import METHODS
+from ..mitigation.rewrite import Rewriter
+from ..report import Method
+
+POLICIES = ("warn", "block", *METHODS)
+UNVERIFIED = ("allow", "warn", "block")
+
+
+@dataclass(frozen=True)
+class Policy:
+    """What follows from a verdict, or from none; see `Guard` for what each word does.
+
+    Attributes:
+        name: One of POLICIES: about images that are likely memorized.
+        otherwise: "warn" or "block": where mending did not hold.
+        unverified: One of UNVERIFIED: about images that could not be checked.
+        seed: Of private noise.
+        rewriter, words: For "rewrite"; see `mitigation.rewrite`.
+    """
+
+    name: str
+    otherwise: str
+    unverified: str
+    seed: int = 0
+    rewriter: Rewriter | None = None
+    words: Path | None = None
+
+    @staticmethod
+    def of(
+        name: str,
+        *,
+        otherwise: str,
+        unverified: str | None,
+        seed: int,
+        rewriter: Rewriter | None,
+        words: str | Path | None,
+    ) -> "Policy":
+        """As given by a user; `unverified` is by default "block" under the policy "block", else "warn".
+
+        Raises:
+            InputError: An unknown word.
+        """
+        if name not in POLICIES:
+            raise InputError(f"unknown policy {name!r}: use one of {', '.join(POLICIES)}")
+        if otherwise not in ("warn", "block"):
+            raise InputError(f"otherwise is 'warn' or 'block', where mending did not hold, not {otherwise!r}")
+        if unverified not in (None, *UNVERIFIED):
+            raise InputError(
+                f"unverified is one of {', '.join(UNVERIFIED)}, for what could not be checked, not {unverified!r}"
+            )
+        by_default = "block" if name == "block" else "warn"
+        return Policy(name, otherwise, unverified or by_default, seed, rewriter, None if words is None else Path(words))
+
+    @property
+    def method(self) -> Method | None:
+        """How to mend, or None where nothing is mended."""
+        return next((method for method in METHODS if method == self.name), None)
+
+    @property
+    def blocks(self) -> bool:
+        """Whether what is memorized in the end must not be sampled."""
+        return (self.name if self.method is None else self.otherwise) == "block"

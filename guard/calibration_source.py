@@ -1,0 +1,51 @@
+"""Which calibration serves a model: one that was given, or the one that is kept for the model as it is now."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from . import calibration_store
+from .calibration import Calibration
+from .calibration_misfit import binding_of
+from .denoiser import Denoiser
+
+AUTO = "auto"
+NO_CALIBRATION = "no calibration for this model: run `cryptomnesia calibrate`, or guard.calibrate() in Python"
+
+
+class CalibrationSource:
+    """Gives the calibration for each check.
+
+    Args:
+        given: A Calibration, the path of one, "auto" for the one that is kept for the model at each check, or None.
+
+    Attributes:
+        auto: Whether it is looked up.
+        calibration: The one that was given, or was looked up last.
+        why_none: Why there is none, where the cause is known.
+
+    Raises:
+        CalibrationError: The file is malformed. That it fits the model is tested at every check.
+    """
+
+    def __init__(self, given: Calibration | str | Path | None = None):
+        self.auto = isinstance(given, str) and given == AUTO
+        self.why_none: str | None = None
+        named = None if self.auto else given
+        self.calibration = Calibration.load(named) if isinstance(named, str | Path) else named
+
+    def find(
+        self, denoiser: Denoiser, shape: Sequence[int], draws: int | None = None
+    ) -> tuple[Calibration | None, str | None]:
+        """The calibration for latents of that shape, which may not fit if it was given; or None, and why.
+
+        Args:
+            denoiser: The model.
+            shape: (C, H, W) of its latents.
+            draws: That one that is looked up must fit, or None for any number.
+        """
+        # by names of their own: another thread may ask for another size meanwhile
+        known, why = self.calibration, self.why_none
+        if self.auto and (known is None or known.binding != binding_of(denoiser, shape, draws or known.draws)):
+            known, why = calibration_store.find(denoiser, shape, draws)
+            self.calibration, self.why_none = known, why
+        return (known, None) if known is not None else (None, why or NO_CALIBRATION)

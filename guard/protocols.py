@@ -1,0 +1,133 @@
+"""What a host may add to a Denoiser: reading prompts, an autoencoder, a pipeline around the network.
+
+A function that needs one of these takes a Denoiser and asks for it here, so that one that lacks it is refused in one
+clear line. Its own empty prompt (`Denoiser.empty`) every model has.
+"""
+
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
+from typing import Any, Protocol, runtime_checkable
+
+from torch import Tensor
+
+from .condition import Condition, Score, Span
+from .errors import InputError
+
+
+@runtime_checkable
+class PromptEncoder(Protocol):
+    """Turns prompts into conditions; enough to check and to calibrate."""
+
+    def encode(self, prompt: Any) -> Condition:
+        """The condition of one prompt or of a list of them, one row each. Raises InputError for what is no prompt."""
+        ...
+
+
+@runtime_checkable
+class TextDenoiser(PromptEncoder, Protocol):
+    """Also tells what becomes of a prompt's words; needed to rewrite them."""
+
+    def truncated(self, prompt: str) -> bool:
+        """Whether a part of the prompt reaches no text encoder."""
+        ...
+
+    def significance(self, prompt: str, spans: Sequence[Span], score: Score) -> list[float]:
+        """How strongly a score hangs on each character range of the prompt; 0 where it does not."""
+        ...
+
+
+@runtime_checkable
+class ImageDenoiser(Protocol):
+    """Has an autoencoder."""
+
+    def encode_image(self, image: Tensor) -> Tensor:
+        """Latents (B, C, h, w), the posterior mean scaled, of images in [0, 1], (B, 3, H, W)."""
+        ...
+
+    def decode(self, latent: Tensor) -> Tensor:
+        """Images in [0, 1], (B, 3, H, W), of latents (B, C, h, w)."""
+        ...
+
+
+@runtime_checkable
+class PipeHolder(Protocol):
+    """Belongs to a pipeline."""
+
+    @property
+    def pipe(self) -> Any:
+        """The pipeline."""
+        ...
+
+
+@runtime_checkable
+class PipelineDenoiser(PipeHolder, TextDenoiser, Protocol):
+    """Belongs to a pipeline that samples, whose calls of the network can be watched."""
+
+    @property
+    def network(self) -> Any:
+        """The denoising network that the pipeline holds now."""
+        ...
+
+    @property
+    def text_encoders(self) -> list[Any]:
+        """The text encoders that the pipeline holds now, in order."""
+        ...
+
+    @property
+    def text_lock(self) -> AbstractContextManager[Any]:
+        """Held while text is encoded."""
+        ...
+
+    def read_call(self, arguments: dict[str, Any], output: Any) -> tuple[Tensor, Tensor, Condition, Tensor]:
+        """A call that the pipeline made of its network: (x, time, condition, raw).
+
+        Raises NotApplicable where it cannot be read.
+        """
+        ...
+
+
+@runtime_checkable
+class AdaptedDenoiser(Protocol):
+    """Knows what is loaded into it."""
+
+    @property
+    def adapter_names(self) -> tuple[str, ...]:
+        """Of the LoRAs that take part now."""
+        ...
+
+
+def encoder_of(denoiser: object) -> PromptEncoder:
+    """The model as one that reads prompts. Raises InputError where it cannot."""
+    if not isinstance(denoiser, PromptEncoder):
+        raise InputError("this model cannot encode prompts: give it an `encode`, or ask about conditions")
+    return denoiser
+
+
+def text_of(denoiser: object) -> TextDenoiser:
+    """The model as one that tells what becomes of words. Raises InputError where it cannot."""
+    if not isinstance(denoiser, TextDenoiser):
+        raise InputError("this model cannot tell what a prompt's words do: give it `encode` and `significance`")
+    return denoiser
+
+
+def pipeline_of(
+    denoiser: object, do: str = "sample", instead: str = "give one in place of a bare Denoiser"
+) -> PipelineDenoiser:
+    """The model as one of a pipeline.
+
+    Args:
+        denoiser: The model.
+        do: What only a pipeline can do.
+        instead: How to mend it, for the message.
+
+    Raises:
+        InputError: It belongs to none.
+    """
+    if not isinstance(denoiser, PipelineDenoiser):
+        raise InputError(f"only a pipeline can {do}: {instead}")
+    return denoiser
+
+
+def scale_factor(denoiser: object) -> int | None:
+    """Pixels of an image's side per pixel of the latent's; None where no pipeline tells."""
+    return denoiser.pipe.vae_scale_factor if isinstance(denoiser, PipeHolder) else None

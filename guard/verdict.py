@@ -1,0 +1,163 @@
+"""From a measurement and a calibration to verdicts and reports: the one place where a verdict is given."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from .calibration import Calibration
+from .calibration_source import CalibrationSource
+from .denoiser import Condition, Denoiser
+from .errors import InputError, NotApplicable
+from .protocols import TextDenoiser
+from .report import MemorizationReport, Verdict
+from .signals.memorization import MemorizationResult, draw_noise, memorization_score
+
+DRAWS = 4  # without a calibration
+TRUNCATED = "the prompt is longer than the text encoder reads: it was checked as the pipeline truncates it"
+
+
+class Judgement(NamedTuple):
+    """Of one prompt: score (higher = more likely memorized), p-value (None without a calibration) and verdict."""
+
+    score: float
+    p_value: float | None
+    verdict: Verdict
+
+
+def judge(measured: MemorizationResult, calibration: Calibration | None) -> list[Judgement]:
+    """What a calibration makes of a measurement, one judgement per prompt: "memorized" where p <= alpha, else "clear".
+
+    Without a calibration the score is the raw one, and the verdict "uncalibrated".
+
+    Raises:
+        CalibrationError: It was measured with another number of draws.
+        NonFiniteError: The measurement holds NaN or infinity.
+    """
+    if calibration is None:
+        return [Judgement(score, None, "uncalibrated") for score in measured.score.tolist()]
+    scores = calibration.score(measured)
+    return [
+        Judgement(score, p_value, "memorized" if p_value <= calibration.alpha else "clear")
+        for score, p_value in zip(scores.tolist(), calibration.p_of(scores).tolist(), strict=True)
+    ]
+
+
+def reports_on(
+    denoiser: Denoiser,
+    prompts: Sequence[str | None],
+    measured: MemorizationResult,
+    calibration: Calibration | None,
+    *,
+    seed: int,
+    fingerprint: str,
+    reason: str | None = None,
+) -> list[MemorizationReport]:
+    """One report per prompt of a measurement; errors as in `judge`.
+
+    Args:
+        denoiser: The model.
+        prompts: Their texts, where known.
+        measured: One row per prompt.
+        calibration: Known to fit, or None.
+        seed: Of the noise.
+        fingerprint: Of the model, as it was measured.
+        reason: Why there is no calibration.
+    """
+    rows_each = -(-measured.forward_rows // len(prompts))
+    return [
+        MemorizationReport(
+            prompt=prompt,
+            verdict=judged.verdict,
+            score=judged.score,
+            iso=measured.iso[i].item(),
+            aniso=None if measured.aniso is None else measured.aniso[i].item(),
+            p_value=judged.p_value,
+            alpha=None if calibration is None else calibration.alpha,
+            reason=reason if calibration is None else None,
+            note=_note(denoiser, prompt),
+            seed=seed,
+            draws=measured.draws,
+            forward_rows=rows_each,
+            fingerprint=fingerprint,
+            calibration_id=None if calibration is None else calibration.identity,
+        )
+        for i, (prompt, judged) in enumerate(zip(prompts, judge(measured, calibration), strict=True))
+    ]
+
+
+def not_applicable(
+    denoiser: Denoiser, prompt: str | None, reason: str, *, seed: int, draws: int = 0
+) -> MemorizationReport:
+    """The report where the question has no meaning, or could not be answered."""
+    return MemorizationReport(
+        prompt=prompt,
+        verdict="not applicable",
+        score=None,
+        iso=None,
+        aniso=None,
+        p_value=None,
+        alpha=None,
+        reason=reason,
+        note=None,
+        seed=seed,
+        draws=draws,
+        forward_rows=0,
+        fingerprint=_fingerprint(denoiser),
+        calibration_id=None,
+    )
+
+
+def check(
+    denoiser: Denoiser,
+    prompts: Sequence[str | None],
+    condition: Condition,
+    calibrations: CalibrationSource,
+    *,
+    seed: int = 0,
+    draws: int | None = None,
+    shape: tuple[int, int, int] | None = None,
+    alignment: bool = True,
+) -> list[MemorizationReport]:
+    """Measures conditions, all on the same noise, and reports on each.
+
+    Args:
+        denoiser: The model.
+        prompts: Their texts, where known.
+        condition: One row per prompt.
+        calibrations: Where the calibration comes from.
+        seed: Of the noise.
+        draws: Noise draws, by default as calibrated, else 4.
+        shape: (C, H, W) of the latent, by default the model's own.
+        alignment: Also measure aniso, which takes part in no verdict and doubles the rows.
+
+    Raises:
+        InputError: Zero draws.
+        CalibrationError: The calibration is for another model or other settings.
+        NonFiniteError, OutOfMemory: As in `memorization_score`.
+    """
+    try:
+        denoiser.require_guidance()
+    except NotApplicable as why:
+        return [not_applicable(denoiser, prompt, str(why), seed=seed, draws=draws or 0) for prompt in prompts]
+    calibration, reason = calibrations.find(denoiser, shape or denoiser.latent_shape(), draws)
+    draws = draws if draws is not None else DRAWS if calibration is None else calibration.draws
+    noise = draw_noise(denoiser, draws, seed, shape)
+    fingerprint = denoiser.fingerprint
+    if calibration is not None:
+        calibration.require(denoiser, draws, noise.shape[1:], fingerprint)
+    try:
+        measured = memorization_score(denoiser, condition, noise=noise, alignment=alignment)
+    except NotApplicable as why:
+        return [not_applicable(denoiser, prompt, str(why), seed=seed, draws=draws) for prompt in prompts]
+    return reports_on(denoiser, prompts, measured, calibration, seed=seed, fingerprint=fingerprint, reason=reason)
+
+
+def _fingerprint(denoiser: Denoiser) -> str | None:
+    try:
+        return denoiser.fingerprint
+    except (InputError, NotApplicable):  # what cannot be told apart may be why there is no verdict
+        return None
+
+
+def _note(denoiser: Denoiser, prompt: str | None) -> str | None:
+    reads = isinstance(denoiser, TextDenoiser)
+    return TRUNCATED if reads and prompt is not None and denoiser.truncated(prompt) else None
