@@ -86,8 +86,7 @@ def _size(binding: Binding) -> str:
 
 
 def _pixels(now: Binding, denoiser: Any) -> tuple[Any, Any]:
-    factor = getattr(getattr(denoiser, "pipe", None), "vae_scale_factor", None)
-    return ("H", "W") if factor is None else tuple(side * factor for side in now.latent_shape[1:])  # type: ignore[return-value]
+    return denoiser.pixels(now.latent_shape) or ("H", "W")
 
 
 def _loaded(denoiser: Any) -> str:

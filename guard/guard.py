@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 from . import calibration_store
 from .adapters import to_denoiser
+from .adapters.request import Request
 from .attached.attach import attach, detach
-from .attached.request import Request
 from .attached.run import Memory, Run
 from .attached.sentry import Sentry
 from .calibration import Calibration
@@ -356,7 +356,7 @@ class Guard:
 
         Args:
             prompt: As for the pipeline.
-            settings: seed, steps, guidance, height, width, baseline, probes, report and advance of
+            settings: seed, steps, guidance, height, width, baseline, probes, report and progress of
                 `localization.locate`.
 
         Raises:

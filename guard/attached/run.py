@@ -1,16 +1,17 @@
 """One guarded call: watch the network's answers, judge the first, and let go, mend or block."""
 
-import copy
-import inspect
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
 import torch
-from torch import Tensor
 
+from ..adapters.network_calls import watched
+from ..adapters.pipeline_call import initial_noise, offload_again
+from ..adapters.request import RandomState, Request
+from ..condition import without_extras
 from ..errors import (
     CalibrationError,
     CryptomnesiaError,
@@ -26,9 +27,8 @@ from ..mitigation.result import Mended
 from ..report import MemorizationReport
 from ..signals.memorization import derived_seed, draw_noise
 from .facts import facts_of, reseeded
-from .first_step import FirstLook, FirstStep, PrivateDraws, look, without_extras
+from .first_step import FirstLook, FirstStep, PrivateDraws, look
 from .judged import Difference, Judged
-from .request import RandomState, Request
 from .sentry import Sentry
 from .strength import UNKNOWN_STRENGTH, WEAKENED, Strength
 
@@ -111,30 +111,21 @@ class Run:
     @contextmanager
     def _watched(self) -> Iterator[None]:
         """Judges the network's first call, before the sampler's first step, and compares the others with it."""
-        network, text = self.denoiser.network, ExitStack()
-        forward = inspect.signature(type(getattr(network, "_orig_mod", network)).forward)
 
-        def seen(module: Any, args: Any, kwargs: Any, output: Any) -> None:
-            if not self.sentry.belongs_to(self):  # e.g. the check asks, or another thread does
-                return
-            text.close()
-            arguments = _by_name(forward, (module, *args), kwargs)
+        def seen(arguments: dict[str, Any], output: Any) -> None:
             if self.reports is None:
                 self._judge(arguments, output)
             elif self.judged is not None:
                 self._doubt(self.judged.compare(arguments, output), "while sampling")
 
-        handle = network.register_forward_hook(seen, with_kwargs=True)
-        text.enter_context(self.denoiser.text_lock)  # prompts are encoded before the first call
-        try:
-            with self.sentry.during(self):
-                yield
-        except (_Again, MemorizationBlocked):
-            self.denoiser.pipe.maybe_free_model_hooks()
-            raise
-        finally:
-            handle.remove()
-            text.close()
+        # others may ask, too: the check, or another thread
+        with watched(self.denoiser, seen, lambda: self.sentry.belongs_to(self)):
+            try:
+                with self.sentry.during(self):
+                    yield
+            except (_Again, MemorizationBlocked):
+                offload_again(self.denoiser.pipe)
+                raise
 
     def _judge(self, arguments: dict[str, Any], output: Any) -> None:
         try:
@@ -308,21 +299,13 @@ class Run:
     def _mended_arguments(self, step: FirstStep, held: dict[int, Mended]) -> dict[str, Any]:
         images = range(self.request.images)
         if self.guard.policy == "reseed":
-            own = self._initial_noise(step)
+            own = initial_noise(self.denoiser, step.noise)
             rows = [held[i].noise if i in held else own[i : i + 1] for i in images]
             return self.request.with_noise(torch.cat([row.to(own) for row in rows if row is not None]))
         kept = [step.positive[[i]] for i in images]
         mended = [held[i].condition if i in held else None for i in images]
         rows = [kept[i] if row is None else row for i, row in enumerate(mended)]
         return self.request.with_conditions(stacked(rows), step.negative)
-
-    def _initial_noise(self, step: FirstStep) -> Tensor:
-        """x_T as the pipeline drew it: some schedulers scale it on its way to the network."""
-        scheduler = copy.deepcopy(self.denoiser.pipe.scheduler)
-        scale = torch.ones(1) * float(getattr(scheduler, "init_noise_sigma", 1.0))
-        if hasattr(scheduler, "scale_model_input"):
-            scale = scheduler.scale_model_input(scale, scheduler.timesteps[0])
-        return (step.noise / scale.to(step.noise)).to(self.denoiser.dtype)
 
     def _with_mitigation(self, image: int, report: MemorizationReport) -> MemorizationReport:
         if image not in self.tried:
@@ -335,19 +318,6 @@ class Run:
 
 def _score(report: MemorizationReport) -> float:
     return -float("inf") if report.score is None else report.score
-
-
-def _by_name(forward: inspect.Signature, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
-    """A call's arguments by name; what a wrapper only passes on, too."""
-    try:
-        found = dict(forward.bind(*args, **kwargs).arguments)
-    except TypeError:  # the network's own forward is not its class's
-        return kwargs
-    for name, parameter in forward.parameters.items():
-        if parameter.kind is inspect.Parameter.VAR_KEYWORD:
-            found |= found.pop(name, {})
-    found.pop(next(iter(forward.parameters)), None)
-    return found
 
 
 def _unverified(reports: list[MemorizationReport]) -> str:

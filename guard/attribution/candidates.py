@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from ..adapters import to_denoiser
-from ..denoiser import Denoiser, fingerprint, weights_of
+from ..denoiser import Denoiser
 from ..errors import InputError, NotApplicable
 from .inversion import Autoencoder
 from .library import Signatures
@@ -50,11 +50,10 @@ class Candidate:
         """Height and width of its images. Raises InputError where that is not known."""
         if self.size is not None:
             return self.size
-        factor = getattr(getattr(self.denoiser, "pipe", None), "vae_scale_factor", None)
-        if factor is None:
+        pixels = self.denoiser.pixels(self.denoiser.latent_shape())
+        if pixels is None:
             raise InputError(f"the image size of the candidate {self.name!r} is not known: give size=(height, width)")
-        _, height, width = self.denoiser.latent_shape()
-        return height * factor, width * factor
+        return pixels
 
     @property
     def autoencoder_key(self) -> str:
@@ -70,10 +69,7 @@ def _identity(coder: Any) -> str:
 
 
 def _known_identity(coder: Any) -> str | None:
-    if hasattr(coder, "identity"):
-        return coder.identity
-    vae = getattr(getattr(coder, "pipe", None), "vae", None)
-    return None if vae is None else fingerprint(weights_of([vae]), str(vae.config))
+    return getattr(coder, "autoencoder_identity", None)
 
 
 def check_candidates(candidates: Sequence[Candidate] | Mapping[str, Any]) -> list[Candidate]:

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ..adapters.diffusers import PipelineDenoiser
+from ..adapters.sampling import TextToImage
 from ..errors import CryptomnesiaError, InputError, require
 from ..images import UNREADABLE, open_image
 from ..report import MemorizationReport
@@ -27,7 +29,7 @@ def generated(
     exhibits: Sequence["Exhibit"],
     reports: Sequence[MemorizationReport],
     pipe: Any,
-    advance: Callable[[int], None] | None = None,
+    progress: Callable[[int, int], None] | None = None,
 ) -> list["Exhibit"]:
     """The exhibits with the image that the pipeline makes of each prompt, and where it is recited.
 
@@ -36,7 +38,7 @@ def generated(
     Args:
         exhibits, reports: Of the same prompts.
         pipe: A diffusers pipeline.
-        advance: Called with 1 after each exhibit.
+        progress: progress(done, total), after each exhibit.
 
     Raises:
         InputError: The pipeline is of no supported family.
@@ -45,15 +47,11 @@ def generated(
     from ..guard import Guard
 
     require("PIL.Image", "diffusers")
-    guard = Guard(pipe)
-    quiet = getattr(getattr(guard.denoiser, "pipe", None), "set_progress_bar_config", None)
-    if quiet is not None:
-        quiet(disable=True)
-    found = []
+    guard, found = Guard(pipe), []
     for exhibit, report in zip(exhibits, reports, strict=True):
         found.append(_generated(guard, exhibit, report))
-        if advance is not None:
-            advance(1)
+        if progress is not None:
+            progress(len(found), len(exhibits))
     return found
 
 
@@ -70,15 +68,12 @@ def _generated(guard: Any, exhibit: "Exhibit", report: MemorizationReport) -> "E
 
 
 def _plain(guard: Any, exhibit: "Exhibit", why: str) -> "Exhibit":
-    """With an image alone, by the pipeline's own call."""
-    import torch
-
-    pipe = getattr(guard.denoiser, "pipe", None)
-    if pipe is None:
+    """With an image alone."""
+    if not isinstance(guard.denoiser, PipelineDenoiser):
         return replace(exhibit, note=why)
     try:
-        made = pipe(exhibit.text, generator=torch.Generator().manual_seed(SEED), output_type="np").images[0]
-    except (ValueError, TypeError, RuntimeError) as error:  # whatever a pipeline makes of an odd prompt
+        made = TextToImage(guard.denoiser.pipe).images([exhibit.text], [SEED])[0]
+    except (CryptomnesiaError, TypeError, RuntimeError) as error:  # whatever a pipeline makes of an odd prompt
         return replace(exhibit, note=f"no image: {' '.join(str(error).split())[:200]}")
     return replace(exhibit, pictures=[(thumbnail(_pixels(made)), f"seed {SEED}")], note=why)
 

@@ -109,12 +109,12 @@ def make_latents(denoiser: Any, prompts: list[str], seed: int, bar: Any, task: A
     """The latents of images that the model makes of prompts, read back from their pixels like anyone's images."""
     import torch
 
-    from .sampling import Sampler
+    from ..adapters.sampling import TextToImage, as_bytes
 
-    found = []
+    height, width = denoiser.pixels(denoiser.latent_shape())
+    maker, found = TextToImage(denoiser.pipe, height=height, width=width), []
     for number, prompt in enumerate(prompts):
-        sampler = Sampler(denoiser, denoiser.latent_shape(), count=1, seed=(seed + number) % 2**64)
-        made = torch.from_numpy(sampler.before(prompt, lambda steps: None).images)
+        made = torch.from_numpy(as_bytes(maker.images([prompt], [(seed + number) % 2**64])))
         found.append(denoiser.encode_image(made.permute(0, 3, 1, 2).float() / 255).cpu())
         bar.advance(task)
     return torch.cat(found)

@@ -18,6 +18,7 @@ from .console import (
     EXIT_MEMORIZED,
     EXIT_NO_VERDICT,
     exit_code,
+    filling,
     progress,
     stderr,
     stdout,
@@ -65,14 +66,13 @@ class Watch:
             yield lambda done: bar.update(task, completed=done)
 
     @contextmanager
-    def making(self, count: int) -> Iterator[Callable[[int], None] | None]:
-        """Gives a function to be called with 1 after each image of the report."""
+    def making(self, count: int) -> Iterator[Callable[[int, int], None] | None]:
+        """Gives what to call as progress(done, total) after each image of the report."""
         if self.quiet or self.as_json:
             yield None
             return
         with progress("images") as bar:
-            task = bar.add_task("making the report", total=count)
-            yield lambda done: bar.advance(task, done)
+            yield filling(bar, bar.add_task("making the report", total=count))
 
     def stopping(self) -> None:
         """Says that it will stop."""

@@ -31,7 +31,7 @@ def locate(
     baseline: Baseline = None,
     probes: int = PROBES["forward"],
     report: MemorizationReport | None = None,
-    advance: Callable[[int], None] | None = None,
+    progress: Callable[[int, int], None] | None = None,
 ) -> Location:
     """Samples one image with the pipeline's own call, and tells where it is recited.
 
@@ -48,7 +48,7 @@ def locate(
         baseline: What has not memorized the image, by default the empty prompt; see `curvature_map`.
         probes: Random probes of the map.
         report: Of the prompt, if it was checked already.
-        advance: Called with 1 for each call of the network.
+        progress: progress(done, total), in sampling steps.
 
     Raises:
         InputError: The guard is of a bare Denoiser, the pipeline refuses the settings, or probes is below 1.
@@ -66,7 +66,7 @@ def locate(
     if report is None:
         condition = denoiser.encode(prompt)
         report = guard.judge([prompt], condition, seed=seed, shape=shape, alignment=False)[0]
-    image, late = sampling.run(prompt, advance)
+    image, late = sampling.run(prompt, progress)
     facts = {"seed": seed, "steps": steps, "guidance": sampling.guidance}
     return locate_late(denoiser, late, image, report, baseline=baseline, probes=probes, **facts)
 

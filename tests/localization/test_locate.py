@@ -99,12 +99,12 @@ def test_calls_of_other_threads_are_not_taken_for_its_own():
     def ask():
         denoiser.predict(other, denoiser.level(41), denoiser.encode("b"))
 
-    def between(_):
+    def between(done, total):
         thread = threading.Thread(target=ask)
         thread.start()
         thread.join()
 
-    found = located(pipe, advance=between)
+    found = located(pipe, progress=between)
     assert torch.equal(found.latent_map, expected.latent_map)
 
 
