@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from .denoiser import Denoiser
-from .protocols import AdaptedDenoiser, scale_factor
+from .protocols import AdaptedDenoiser
 
 
 class Binding(NamedTuple):
@@ -89,8 +89,7 @@ def _size(binding: Binding) -> str:
 
 
 def _pixels(now: Binding, denoiser: Denoiser) -> tuple[Any, Any]:
-    factor = scale_factor(denoiser)
-    return ("H", "W") if factor is None else tuple(side * factor for side in now.latent_shape[1:])  # type: ignore[return-value]
+    return denoiser.pixels(now.latent_shape) or ("H", "W")
 
 
 def _loaded(denoiser: Denoiser) -> str:

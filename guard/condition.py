@@ -51,6 +51,34 @@ class Condition:
         return Condition(**{**self.tensors, "text": padded})
 
 
+def own_copy(condition: Condition) -> Condition:
+    """Copies that stay usable, with gradients too, whatever mode a pipeline runs in."""
+    with torch.inference_mode(False):
+        return Condition(**{name: tensor.detach().clone() for name, tensor in condition.tensors.items()})
+
+
+def without_extras(condition: Condition, empty: Condition) -> Condition:
+    """Only what the empty prompt has, too: beside private noise, e.g. the size embedding is the model's default."""
+    return Condition(**{name: condition.tensors[name] for name in empty.tensors})
+
+
+def with_extras(empty: Condition, other: Condition) -> Condition:
+    """The empty prompt, one row, with what else (e.g. the size embedding) the other condition says."""
+    extra = {name: tensor[:1] for name, tensor in other.tensors.items() if name not in empty.tensors}
+    return Condition(**empty.tensors, **extra)
+
+
+def is_empty(rows: Condition, empty: Condition, beside: Condition) -> bool:
+    """Whether rows say what the empty prompt does, with what else the rows beside them say."""
+    for name, tensor in with_extras(empty, beside).tensors.items():
+        found = rows.tensors[name]
+        if found.shape[1:] != tensor.shape[1:]:
+            return False
+        if not torch.allclose(found.float(), tensor.to(found).float().expand_as(found), rtol=1e-3, atol=1e-4):
+            return False
+    return True
+
+
 def texts_of(prompt: str | Sequence[str]) -> list[str]:
     """One or more prompts as a list; the empty one is allowed.
 

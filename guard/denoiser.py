@@ -112,6 +112,10 @@ class Denoiser(ABC):
     def latent_shape(self, height: int | None = None, width: int | None = None) -> tuple[int, int, int]:
         """(C, H, W) of the latent of an image of that size in pixels; None means the model's own size."""
 
+    def pixels(self, shape: Sequence[int]) -> tuple[int, int] | None:
+        """Height and width of the images whose latents are (C, H, W); None where the host does not tell."""
+        return None
+
     @property
     def channels(self) -> int:
         """Of its latents."""

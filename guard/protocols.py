@@ -78,6 +78,10 @@ class PipelineDenoiser(PipeHolder, TextDenoiser, Protocol):
         """Held while text is encoded."""
         ...
 
+    def packed(self, latents: Tensor) -> Tensor:
+        """Latents (B, C, H, W) as the pipeline's own call takes them."""
+        ...
+
     def read_call(self, arguments: dict[str, Any], output: Any) -> tuple[Tensor, Tensor, Condition, Tensor]:
         """A call that the pipeline made of its network: (x, time, condition, raw).
 
@@ -126,8 +130,3 @@ def pipeline_of(
     if not isinstance(denoiser, PipelineDenoiser):
         raise InputError(f"only a pipeline can {do}: {instead}")
     return denoiser
-
-
-def scale_factor(denoiser: object) -> int | None:
-    """Pixels of an image's side per pixel of the latent's; None where no pipeline tells."""
-    return denoiser.pipe.vae_scale_factor if isinstance(denoiser, PipeHolder) else None

@@ -8,8 +8,8 @@ import pytest
 ROOT = Path(__file__).parents[1]
 GUARD = ROOT / "guard"
 
-# From the ground up. A room may import what lies below it, and nothing of a neighbour on its own floor; the modules of
-# the first two floors and of calibration's are too small to be rooms, and may use each other as long as nothing circles.
+# From the ground up. A room may import what lies below it, and nothing of a neighbour on its own floor; single
+# modules are too small to be rooms, and may use each other as long as nothing circles.
 FLOORS = (
     "errors printable prompt_text finite files strict_json images drawing containers version memory own_calls "
     "false_discovery",

@@ -32,7 +32,7 @@ class ComfyAutoencoder:
         return int(self.vae.spacial_compression_encode())
 
     @cached_property
-    def identity(self) -> str:
+    def autoencoder_identity(self) -> str:
         """Equal for VAEs of equal weights whose latents are scaled alike."""
         weights, _ = weights_and_patches(self.vae.patcher, "")
         form = self._base.latent_format

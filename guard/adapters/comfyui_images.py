@@ -34,9 +34,9 @@ class ComfyImageDenoiser(ComfyDenoiser):
         self.latent_shape()
 
     @property
-    def identity(self) -> str:
+    def autoencoder_identity(self) -> str:
         """See `ComfyAutoencoder`."""
-        return self.coder.identity
+        return self.coder.autoencoder_identity
 
     def latent_shape(self, height: int | None = None, width: int | None = None) -> tuple[int, int, int]:
         """(C, H, W) of its own images' latents, or of those of that size."""

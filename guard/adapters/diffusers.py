@@ -6,8 +6,7 @@ is written to it. diffusers itself is not imported: the pipeline brings its clas
 
 import threading
 from abc import abstractmethod
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -19,6 +18,7 @@ from ..errors import InputError, NotApplicable
 from ..identity import fingerprint
 from ..levels import Levels
 from ..prompt_text import LONGEST
+from . import autoencoder
 from .modules import active_adapters, edits, glance, peculiarities, weights
 from .settings import level_settings, text_settings
 from .tokens import span_gradients
@@ -158,6 +158,14 @@ class PipelineDenoiser(Denoiser):
             sides.append(pixels // scale)
         return self._channels, sides[0], sides[1]
 
+    def pixels(self, shape: Sequence[int]) -> tuple[int, int]:
+        """Height and width of the images whose latents are (C, H, W)."""
+        return shape[1] * self.pipe.vae_scale_factor, shape[2] * self.pipe.vae_scale_factor
+
+    def packed(self, latents: Tensor) -> Tensor:
+        """Latents (B, C, H, W) as the pipeline's own call takes them."""
+        return latents
+
     # --- text ---
 
     @abstractmethod
@@ -227,11 +235,7 @@ class PipelineDenoiser(Denoiser):
 
     def decode(self, latent: Tensor) -> Tensor:
         """Images in [0, 1], (B, 3, H, W) float32, of clean latents (B, C, h, w)."""
-        scale, shift = self._latent_scale()
-        with torch.no_grad(), _full_precision(self.pipe.vae) as vae:
-            z = latent.to(self.device).float() / scale + shift
-            image = vae.decode(z.to(vae.dtype), return_dict=False)[0]
-        return (image.float() / 2 + 0.5).clamp(0, 1)
+        return autoencoder.decode(self.pipe.vae, latent, self.device)
 
     def encode_image(self, image: Tensor) -> Tensor:
         """Latents (B, C, h, w) float32, the autoencoder's posterior mean scaled, of images in [0, 1], (B, 3, H, W).
@@ -242,21 +246,13 @@ class PipelineDenoiser(Denoiser):
         if image.ndim != 4 or image.shape[1] != 3:
             raise InputError(f"images are (B, 3, H, W) in [0, 1], not {tuple(image.shape)}")
         self.latent_shape(*image.shape[-2:])
-        scale, shift = self._latent_scale()
-        with torch.no_grad(), _full_precision(self.pipe.vae) as vae:
-            coded = vae.encode((image.to(self.device).float() * 2 - 1).to(vae.dtype))
-            z = coded.latent_dist.mode() if hasattr(coded, "latent_dist") else coded.latents
-        return (z.float() - shift) * scale
+        return autoencoder.encode(self.pipe.vae, image, self.device)
 
-    def _latent_scale(self) -> tuple[Tensor, Tensor]:
-        """(scale, shift) with latent = (code - shift) * scale, each broadcastable to (B, C, h, w)."""
-        config = self.pipe.vae.config
-        scale = torch.tensor(float(config.scaling_factor), device=self.device)
-        mean, std = config.get("latents_mean"), config.get("latents_std")
-        if mean is not None and std is not None:
-            mean, std = (torch.tensor(v, device=self.device).float().view(1, -1, 1, 1) for v in (mean, std))
-            return scale / std, mean
-        return scale, torch.tensor(float(config.get("shift_factor") or 0.0), device=self.device)
+    @property
+    def autoencoder_identity(self) -> str | None:
+        """Equal for pipelines of equal autoencoders; None without one."""
+        vae = getattr(self.pipe, "vae", None)
+        return None if vae is None else autoencoder.identity(vae)
 
     # --- identity ---
 
@@ -279,16 +275,3 @@ class PipelineDenoiser(Denoiser):
             found = [weight for module in modules for weight in weights(module)]
             self._fingerprint = key, fingerprint(found, *settings)
         return self._fingerprint[1]
-
-
-@contextmanager
-def _full_precision(vae: Any) -> Iterator[Any]:
-    """The autoencoder, in float32 for the time being if it overflows in float16 (and says so)."""
-    dtype = vae.dtype
-    if dtype != torch.float16 or not vae.config.get("force_upcast"):
-        yield vae
-        return
-    try:
-        yield vae.to(torch.float32)
-    finally:
-        vae.to(dtype)  # exact: every float16 is a float32

@@ -104,16 +104,20 @@ class FluxDenoiser(FlowDenoiser):
     def _factor(self) -> int:
         return self.pipe.vae_scale_factor * 2
 
+    def packed(self, latents: Tensor) -> Tensor:
+        rows, channels, height, width = latents.shape
+        patches = latents.reshape(rows, channels, height // 2, 2, width // 2, 2).permute(0, 2, 4, 1, 3, 5)
+        return patches.reshape(rows, height * width // 4, channels * 4)
+
     def output(self, x: Tensor, time: Tensor, condition: Condition) -> Tensor:
         rows, channels, height, width = x.shape
         h, w = height // 2, width // 2
-        packed = x.reshape(rows, channels, h, 2, w, 2).permute(0, 2, 4, 1, 3, 5).reshape(rows, h * w, channels * 4)
         text = condition.tensors["text"].to(x.device, x.dtype)
         grid = torch.meshgrid(torch.arange(h), torch.arange(w), indexing="ij")
         ids = torch.stack([torch.zeros(h, w), *grid], dim=-1).reshape(h * w, 3)
         guidance = None if self.has_guidance else torch.full((rows,), self.guidance_scale, device=x.device)
         out = self.network(
-            hidden_states=packed,
+            hidden_states=self.packed(x),
             # rounded as the pipeline rounds, in the network's dtype
             timestep=(time * TIMESTEPS).to(x.dtype) / TIMESTEPS,
             guidance=guidance,

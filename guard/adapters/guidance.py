@@ -29,7 +29,7 @@ def own_guidance(pipe: Any, known: Mapping[str, Any]) -> float:
 
 
 def guidance_arguments(
-    pipe: Any, known: Mapping[str, Any], guidance: float | None, negative: str = "", *, prompts: int = 1
+    pipe: Any, known: Mapping[str, Any], guidance: float | None, negative: str = "", *, prompts: int | None = None
 ) -> dict[str, Any]:
     """What to call it with, by name.
 
@@ -37,7 +37,7 @@ def guidance_arguments(
         pipe, known: As for `guidance_name`.
         guidance: The scale, 1 or less for none; None for the pipeline's own.
         negative: What to stay away from.
-        prompts: How many the call has; a negative prompt is needed for each.
+        prompts: How many there are where the call is given a list; a negative prompt is needed for each.
 
     Raises:
         InputError: It knows no guidance, or can be told no negative prompt.
@@ -49,7 +49,7 @@ def guidance_arguments(
         raise InputError(f"this {type(pipe).__name__} is told its guidance as a number: leave out the negative prompt")
     arguments: dict[str, Any] = {} if guidance is None else {name: guidance}
     if negative or name == TWICE:
-        arguments["negative_prompt"] = negative if prompts == 1 else [negative] * prompts
+        arguments["negative_prompt"] = negative if prompts is None else [negative] * prompts
     return arguments
 
 

@@ -8,10 +8,11 @@ from collections.abc import Callable
 from functools import wraps
 from typing import Any
 
+from ..adapters.pipeline_call import ORIGINAL
 from ..errors import InputError
 
 Handler = Callable[[Callable[..., Any], tuple[Any, ...], dict[str, Any]], Any]
-_MARK, _HANDLER = "_cryptomnesia_original", "_cryptomnesia_handler"
+_HANDLER = "_cryptomnesia_handler"
 
 
 def attach(pipe: Any, handler: Handler) -> None:
@@ -23,7 +24,7 @@ def attach(pipe: Any, handler: Handler) -> None:
         InputError: Another guard is attached.
     """
     original: Any = type(pipe)
-    if hasattr(original, _MARK):
+    if hasattr(original, ORIGINAL):
         raise InputError("another guard is attached to this pipeline: detach it first")
 
     @wraps(original.__call__)
@@ -43,7 +44,7 @@ def attach(pipe: Any, handler: Handler) -> None:
         "__doc__": original.__doc__,
         "__module__": original.__module__,
         "__qualname__": original.__qualname__,
-        _MARK: original,
+        ORIGINAL: original,
         _HANDLER: handler,
     }
     pipe.__class__ = type(original.__name__, (original,), own)
@@ -58,9 +59,4 @@ def detach(pipe: Any, handler: Handler) -> None:
     """The object is of its own class again; nothing happens unless this handler is attached."""
     own = vars(type(pipe))
     if own.get(_HANDLER) == handler:
-        pipe.__class__ = own[_MARK]
-
-
-def original_call(pipe: Any) -> Callable[..., Any]:
-    """The class's own `__call__`, which no attached guard sees."""
-    return vars(type(pipe)).get(_MARK, type(pipe)).__call__
+        pipe.__class__ = own[ORIGINAL]

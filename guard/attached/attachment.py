@@ -6,13 +6,13 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from ..adapters.request import Request
 from ..calibration_source import CalibrationSource
 from ..denoiser import Denoiser
 from ..errors import UnverifiedWarning
 from ..protocols import PipelineDenoiser, pipeline_of
 from .attach import attach, detach
 from .policy import Policy
-from .request import Request
 from .run import Memory, Run
 from .sentry import Sentry
 

@@ -7,8 +7,9 @@ from typing import Any
 
 import torch
 
+from ..adapters.about import scheduler_of
+from ..adapters.request import Request
 from ..report import CallReport
-from .request import Request
 
 _RENAMED = {"num_inference_steps": "steps"}
 _BY_DEFAULT = ("num_inference_steps", "guidance_scale", "true_cfg_scale")  # told even where they were not given
@@ -19,7 +20,7 @@ RESEEDED = "the guard chose another initial noise"
 def facts_of(call: Callable[..., Any], pipe: Any, request: Request) -> list[CallReport]:
     """One per image. To be asked before the call, while its generators are as they were given."""
     settings = _settings(call, request)
-    scheduler = type(getattr(pipe, "scheduler", None)).__name__
+    scheduler = scheduler_of(pipe)
     found = []
     for image in range(request.images):
         seed, why, more = _seed(request, image)

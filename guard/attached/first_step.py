@@ -10,6 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ..adapters.network_calls import read_call
+from ..condition import is_empty, own_copy, with_extras, without_extras
 from ..denoiser import Condition, Denoiser, Prediction
 from ..errors import NonFiniteError, NotApplicable
 from ..protocols import PipelineDenoiser
@@ -18,49 +20,6 @@ from ..signals.memorization import MemorizationResult
 from ..signals.rings import ring_energy
 
 MOST_UNLIKE = 0.2  # of mean and standard deviation of starting latents to 0 and 1; the smallest have 256 values
-
-# what a network may be told without becoming another one; the rest conditions it on more than the prompt
-_KNOWN = {
-    "sample",
-    "hidden_states",
-    "timestep",
-    "encoder_hidden_states",
-    "encoder_attention_mask",
-    "pooled_projections",
-    "text_embeds",
-    "time_ids",
-    "resolution",
-    "aspect_ratio",
-    "timestep_cond",
-    "skip_layers",  # an extra call of Stable Diffusion 3's, beside the ordinary ones
-    "return_dict",
-}
-
-
-def read_call(
-    host: PipelineDenoiser, arguments: dict[str, Any], output: Any
-) -> tuple[Tensor, Tensor, Condition, Tensor]:
-    """A call that a pipeline made of its network: x, time, condition and output.
-
-    Raises NotApplicable where it cannot be read, or where the network is told something besides prompts.
-    """
-    try:
-        found = host.read_call(arguments, output)
-    except (LookupError, TypeError, AttributeError) as error:
-        name = type(host.network).__name__
-        raise NotApplicable(f"the calls of {name} cannot be read: give the pipeline its own network") from error
-    given = arguments | (arguments.get("added_cond_kwargs") or {})
-    given.pop("added_cond_kwargs", None)
-    odd = [name for name, value in given.items() if name not in _KNOWN and _says_something(value)]
-    if odd:
-        raise NotApplicable(
-            f"the network is also told {', '.join(sorted(odd))}, and the check knows text prompts only: leave that out"
-        )
-    return found
-
-
-def _says_something(value: Any) -> bool:
-    return value is not None and (isinstance(value, Tensor) or bool(value))
 
 
 @dataclass(frozen=True)
@@ -174,7 +133,7 @@ def look(denoiser: Denoiser, step: FirstStep, numbers: list[int], private: Guida
 def _at_pure_noise(denoiser: Denoiser, step: FirstStep) -> tuple[Tensor, int]:
     """Guidance vectors (B, C, H, W) on x_T at the score's own level, and the rows they cost."""
     images, level = len(step.noise), denoiser.levels.pure_noise
-    empty = _like(denoiser.empty, step.positive)
+    empty = with_extras(denoiser.empty, step.positive)
     if empty.tensors["text"].shape[1:] == step.positive.tensors["text"].shape[1:]:
         both = Condition.cat([step.positive, empty[[0] * images]])
         pull = denoiser.predict(torch.cat([step.noise, step.noise]), level, both).pull
@@ -182,35 +141,3 @@ def _at_pure_noise(denoiser: Denoiser, step: FirstStep) -> tuple[Tensor, int]:
     # a prompt longer than the encoder reads at once cannot share a call
     conditional = denoiser.predict(step.noise, level, step.positive).pull
     return conditional - denoiser.predict(step.noise, level, empty).pull, 2 * images
-
-
-def own_copy(condition: Condition) -> Condition:
-    """Copies that stay usable, with gradients too, whatever mode the pipeline runs in."""
-    with torch.inference_mode(False):
-        return Condition(**{name: tensor.detach().clone() for name, tensor in condition.tensors.items()})
-
-
-def without_extras(condition: Condition, empty: Condition) -> Condition:
-    """Only what the empty prompt has, too: beside private noise, e.g. the size embedding is the model's default."""
-    return Condition(**{name: condition.tensors[name] for name in empty.tensors})
-
-
-def is_empty(rows: Condition, empty: Condition, beside: Condition) -> bool:
-    """Whether the negative rows say what the empty prompt does, with what else the positive rows beside them say."""
-    return _equal(rows, _like(empty, beside))
-
-
-def _like(empty: Condition, other: Condition) -> Condition:
-    """The empty prompt, one row, with what else (e.g. the size embedding) the other condition says."""
-    extra = {name: tensor[:1] for name, tensor in other.tensors.items() if name not in empty.tensors}
-    return Condition(**empty.tensors, **extra)
-
-
-def _equal(rows: Condition, empty: Condition) -> bool:
-    for name, tensor in empty.tensors.items():
-        found = rows.tensors[name]
-        if found.shape[1:] != tensor.shape[1:]:
-            return False
-        if not torch.allclose(found.float(), tensor.to(found).float().expand_as(found), rtol=1e-3, atol=1e-4):
-            return False
-    return True

@@ -9,10 +9,11 @@ import torch
 from torch import Tensor
 
 from ..adapters.modules import adapter_scales, edits
+from ..adapters.network_calls import read_call
 from ..denoiser import Condition, Denoiser
 from ..errors import NotApplicable
 from ..protocols import PipelineDenoiser
-from .first_step import FirstStep, read_call
+from .first_step import FirstStep
 
 PROMPT_CHANGED = "the prompt was changed while sampling"
 MODEL_CHANGED = "the model was changed while sampling"

@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 
+from ..adapters.request import Request
 from ..calibration import Calibration
 from ..calibration_source import CalibrationSource
 from ..denoiser import Denoiser
@@ -12,7 +13,6 @@ from ..signals.guidance import Guidance
 from ..signals.memorization import derived_seed, draw_noise
 from ..verdict import reports_on
 from .first_step import FirstStep, PrivateDraws, look
-from .request import Request
 from .strength import UNKNOWN_STRENGTH, WEAKENED, Strength
 
 

@@ -1,14 +1,15 @@
 """Mends the flagged images of a guarded call, and says how to make the call again."""
 
-import copy
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
 import torch
-from torch import Tensor
 
+from ..adapters.pipeline_call import initial_noise
+from ..adapters.request import Request
 from ..calibration import Calibration
+from ..condition import without_extras
 from ..denoiser import Denoiser
 from ..errors import CryptomnesiaError, NotApplicable
 from ..memory import is_out_of_memory
@@ -17,9 +18,8 @@ from ..mitigation.result import Mended
 from ..protocols import PipelineDenoiser
 from ..report import MemorizationReport, Method
 from ..signals.memorization import derived_seed
-from .first_step import FirstStep, without_extras
+from .first_step import FirstStep
 from .policy import Policy
-from .request import Request
 
 
 class Mending:
@@ -104,18 +104,10 @@ class Mending:
     def _arguments(self, method: Method, step: FirstStep, held: dict[int, Mended]) -> dict[str, Any]:
         images = range(self.request.images)
         if method == "reseed":
-            own = self._initial_noise(step)
+            own = initial_noise(self.host.pipe, step.noise).to(self.denoiser.dtype)
             rows = [held[i].noise if i in held else own[i : i + 1] for i in images]
             return self.request.with_noise(torch.cat([row.to(own) for row in rows if row is not None]))
         kept = [step.positive[[i]] for i in images]
         mended = [held[i].condition if i in held else None for i in images]
         rows = [kept[i] if row is None else row for i, row in enumerate(mended)]
         return self.request.with_conditions(stacked(rows), step.negative)
-
-    def _initial_noise(self, step: FirstStep) -> Tensor:
-        """x_T as the pipeline drew it: some schedulers scale it on its way to the network."""
-        scheduler = copy.deepcopy(self.host.pipe.scheduler)
-        scale = torch.ones(1) * float(getattr(scheduler, "init_noise_sigma", 1.0))
-        if hasattr(scheduler, "scale_model_input"):
-            scale = scheduler.scale_model_input(scale, scheduler.timesteps[0])
-        return (step.noise / scale.to(step.noise)).to(self.denoiser.dtype)

@@ -1,12 +1,14 @@
 """One guarded call: watch the network's answers, judge the first, and let go, mend or block."""
 
-import inspect
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
+from ..adapters.network_calls import watched
+from ..adapters.pipeline_call import offload_again
+from ..adapters.request import RandomState, Request
 from ..calibration_source import CalibrationSource
 from ..denoiser import Denoiser
 from ..errors import (
@@ -27,7 +29,6 @@ from .judged import Difference, Judged
 from .judging import Judging, Memory
 from .mending import Mending
 from .policy import Policy
-from .request import RandomState, Request
 from .sentry import Sentry
 
 NOT_SEEN = (
@@ -115,30 +116,21 @@ class Run:
     @contextmanager
     def _watched(self) -> Iterator[None]:
         """Judges the network's first call, before the sampler's first step, and compares the others with it."""
-        network, text = self.host.network, ExitStack()
-        forward = inspect.signature(type(getattr(network, "_orig_mod", network)).forward)
 
-        def seen(module: Any, args: Any, kwargs: Any, output: Any) -> None:
-            if not self.sentry.belongs_to(self):  # e.g. the check asks, or another thread does
-                return
-            text.close()
-            arguments = _by_name(forward, (module, *args), kwargs)
+        def seen(arguments: dict[str, Any], output: Any) -> None:
             if self.reports is None:
                 self._judge(arguments, output)
             elif self.judged is not None:
                 self._doubt(self.judged.compare(arguments, output), "while sampling")
 
-        handle = network.register_forward_hook(seen, with_kwargs=True)
-        text.enter_context(self.host.text_lock)  # prompts are encoded before the first call
-        try:
-            with self.sentry.during(self):
-                yield
-        except (_Again, MemorizationBlocked):
-            self.host.pipe.maybe_free_model_hooks()
-            raise
-        finally:
-            handle.remove()
-            text.close()
+        # others may ask, too: the check, or another thread
+        with watched(self.host, seen, lambda: self.sentry.belongs_to(self)):
+            try:
+                with self.sentry.during(self):
+                    yield
+            except (_Again, MemorizationBlocked):
+                offload_again(self.host.pipe)
+                raise
 
     def _judge(self, arguments: dict[str, Any], output: Any) -> None:
         try:
@@ -216,19 +208,6 @@ class Run:
     def _without_verdict(self, reason: str) -> list[MemorizationReport]:
         seed = self.policy.seed
         return [not_applicable(self.denoiser, prompt, reason, seed=seed) for prompt in self.request.prompts]
-
-
-def _by_name(forward: inspect.Signature, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
-    """A call's arguments by name; what a wrapper only passes on, too."""
-    try:
-        found = dict(forward.bind(*args, **kwargs).arguments)
-    except TypeError:  # the network's own forward is not its class's
-        return kwargs
-    for name, parameter in forward.parameters.items():
-        if parameter.kind is inspect.Parameter.VAR_KEYWORD:
-            found |= found.pop(name, {})
-    found.pop(next(iter(forward.parameters)), None)
-    return found
 
 
 def _unverified(reports: list[MemorizationReport]) -> str:

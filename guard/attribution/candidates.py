@@ -9,9 +9,9 @@ import torch
 from torch import Tensor
 
 from ..adapters import to_denoiser
-from ..denoiser import Condition, Denoiser, fingerprint, weights_of
+from ..denoiser import Condition, Denoiser
 from ..errors import InputError, NotApplicable
-from ..protocols import ImageDenoiser, PipeHolder, PipelineDenoiser, PromptEncoder, scale_factor
+from ..protocols import ImageDenoiser, PipelineDenoiser, PromptEncoder
 from .inversion import Autoencoder
 from .library import Signatures
 
@@ -51,11 +51,10 @@ class Candidate:
         """Height and width of its images. Raises InputError where that is not known."""
         if self.size is not None:
             return self.size
-        factor = scale_factor(self.denoiser)
-        if factor is None:
+        pixels = self.denoiser.pixels(self.denoiser.latent_shape())
+        if pixels is None:
             raise InputError(f"the image size of the candidate {self.name!r} is not known: give size=(height, width)")
-        _, height, width = self.denoiser.latent_shape()
-        return height * factor, width * factor
+        return pixels
 
     @property
     def autoencoder_key(self) -> str:
@@ -75,14 +74,11 @@ class _Identified(Protocol):
     """An autoencoder whose host says what it is."""
 
     @property
-    def identity(self) -> str: ...
+    def autoencoder_identity(self) -> str | None: ...
 
 
 def _known_identity(coder: object) -> str | None:
-    if isinstance(coder, _Identified):
-        return coder.identity
-    vae = getattr(coder.pipe, "vae", None) if isinstance(coder, PipeHolder) else None
-    return None if vae is None else fingerprint(weights_of([vae]), str(vae.config))
+    return coder.autoencoder_identity if isinstance(coder, _Identified) else None
 
 
 def check_candidates(candidates: Sequence[Candidate] | Mapping[str, Any]) -> list[Candidate]:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ..adapters.sampling import TextToImage
 from ..errors import CryptomnesiaError, InputError, require
 from ..guard import Guard
 from ..images import UNREADABLE, open_image
@@ -38,17 +39,14 @@ def generated(
     Args:
         exhibits, reports: Of the same prompts.
         pipe: A diffusers pipeline.
-        progress: Called with the exhibits done, and all.
+        progress: progress(done, total), after each exhibit.
 
     Raises:
         InputError: The pipeline is of no supported family.
         MissingPackage: Pillow is not installed.
     """
     require("PIL.Image", "diffusers")
-    guard = Guard(pipe)
-    if isinstance(guard.denoiser, PipelineDenoiser):
-        guard.denoiser.pipe.set_progress_bar_config(disable=True)
-    found = []
+    guard, found = Guard(pipe), []
     for exhibit, report in zip(exhibits, reports, strict=True):
         found.append(_generated(guard, exhibit, report))
         if progress is not None:
@@ -69,16 +67,12 @@ def _generated(guard: Guard, exhibit: "Exhibit", report: MemorizationReport) -> 
 
 
 def _plain(guard: Guard, exhibit: "Exhibit", why: str) -> "Exhibit":
-    """With an image alone, by the pipeline's own call."""
-    import torch
-
+    """With an image alone."""
     if not isinstance(guard.denoiser, PipelineDenoiser):
         return replace(exhibit, note=why)
     try:
-        made = guard.denoiser.pipe(
-            exhibit.text, generator=torch.Generator().manual_seed(SEED), output_type="np"
-        ).images[0]
-    except (ValueError, TypeError, RuntimeError) as error:  # whatever a pipeline makes of an odd prompt
+        made = TextToImage(guard.denoiser.pipe).images([exhibit.text], [SEED])[0]
+    except (CryptomnesiaError, TypeError, RuntimeError) as error:  # whatever a pipeline makes of an odd prompt
         return replace(exhibit, note=f"no image: {' '.join(str(error).split())[:200]}")
     return replace(exhibit, pictures=[(thumbnail(_pixels(made)), f"seed {SEED}")], note=why)
 

@@ -34,7 +34,7 @@ def write_report(
         gallery: How many of the worst prompts, near-identical ones once, or of the oddest images are shown apart.
         calibration: That of the run, for the histogram of benign scores and the spread of false alarms.
         images: For a run over images: the folder that they lie in; without it, the gallery has no pictures.
-        progress: Called with the images of the gallery that are made, and all.
+        progress: progress(done, total), after each image of the gallery.
 
     Raises:
         InputError: The folder holds no run, a part is damaged, the calibration is another, or nothing can be written.

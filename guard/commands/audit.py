@@ -102,8 +102,8 @@ def prompts(
     if fresh or not report.exists():
         guard, _ = opened()
         pipe = guard.denoiser.pipe if gallery and isinstance(guard.denoiser, PipelineDenoiser) else None
-        with watch.making(min(gallery, run.total) if pipe else 0) as told:
-            write_report(out, pipe=pipe, gallery=gallery, calibration=guard.calibration, progress=told)
+        with watch.making(min(gallery, run.total) if pipe else 0) as progress:
+            write_report(out, pipe=pipe, gallery=gallery, calibration=guard.calibration, progress=progress)
     return watch.outcome(report)
 
 

@@ -1,12 +1,21 @@
 """What all commands share towards the user: exit codes, consoles, how a verdict looks, progress."""
 
 import sys
-from collections.abc import Collection, Iterable
+from collections.abc import Callable, Collection, Iterable
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 from rich.console import Console, ConsoleOptions, RenderableType
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TextColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    ProgressColumn,
+    Task,
+    TaskID,
+    TextColumn,
+    TimeRemainingColumn,
+)
 from rich.segment import Segment
 from rich.text import Text
 
@@ -111,6 +120,11 @@ def progress(unit: str) -> Progress:
         redirect_stdout=sys.stdout.isatty(),
         redirect_stderr=False,
     )
+
+
+def filling(bar: Progress, task: TaskID) -> Callable[[int, int | None], None]:
+    """What to give as `progress` to work that a task of a bar shows."""
+    return lambda done, total: bar.update(task, completed=done, total=total)
 
 
 def waiting(message: str) -> AbstractContextManager[object]:

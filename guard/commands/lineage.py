@@ -1,7 +1,6 @@
 """`cryptomnesia lineage`: which model of a pool does this one come from, by its images alone?"""
 
 import json
-import math
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
@@ -14,7 +13,7 @@ from .. import __version__
 from ..errors import InputError, require
 from . import options
 from .attribute import pairs
-from .console import EXIT_CLEAR, EXIT_NO_VERDICT, progress, stderr, stdout
+from .console import EXIT_CLEAR, EXIT_NO_VERDICT, filling, progress, stderr, stdout
 from .documents import write_document
 from .files import make_folder, write_text
 from .models import DEMO, open_model
@@ -73,8 +72,7 @@ def lineage(
     """
     from ..lineage import MultiScale, find_parent, open_encoder
 
-    if guidance is not None and not math.isfinite(guidance):
-        raise InputError(f"--guidance is a number, such as 7.5, not {guidance}")
+    options.check_guidance(guidance)
     named = pairs(pool or [], "--pool", "FOLDER|MODEL")
     if not named:
         raise InputError("the pool is empty: name models that may be the parent as --pool NAME=FOLDER|MODEL")
@@ -94,15 +92,12 @@ def lineage(
                 found[name] = _read(place, prompts)
                 continue
             task = bar.add_task(f"making {name or 'the target'}", total=images * len(prompts))
-
-            def advance(count: int, task: Any = task) -> None:
-                bar.advance(task, count)
-
-            found[name] = _made(place, prompts, images, out / IMAGES, settings, (device, dtype), advance)
+            watch = filling(bar, task)
+            found[name] = _made(place, prompts, images, out / IMAGES, settings, (device, dtype), watch)
         total = sum(len(some) for models in found.values() for some in models.values())
         task = bar.add_task("looking", total=total)
         own = found.pop("")
-        answer = find_parent(own, found, encoder=eyes, seed=seed, progress=lambda count: bar.advance(task, count))
+        answer = find_parent(own, found, encoder=eyes, seed=seed, progress=filling(bar, task))
     _write(out, answer, {"": own, **found}, places, settings)
     _show(answer, out, as_json)
     return EXIT_CLEAR if answer.verdict else EXIT_NO_VERDICT
@@ -150,7 +145,7 @@ def _made(
     folder: Path,
     settings: Settings,
     where: tuple[str, str],
-    advance: Callable[[int], None],
+    watch: Callable[[int, int | None], None],
 ) -> "Images":
     """Images by a model, those that are there and those that are missing; it is dropped from memory afterwards."""
     from ..lineage import Recipe, generate
@@ -158,13 +153,16 @@ def _made(
 
     denoiser = open_model(model, *where)
     made: Images = {}
-    for text in prompts:
+    for number, text in enumerate(prompts):
+
+        def progress(done: int, total: int | None, before: int = number * count) -> None:
+            watch(before + done, len(prompts) * count)
+
         recipe = Recipe(
             text, denoiser.fingerprint, steps=settings.steps, guidance=settings.guidance, seed=settings.seed
         )
-        made[text] = generate(
-            pipeline_of(denoiser).pipe, recipe, recipe.folder(folder / recipe.model[:12]), count=count, advance=advance
-        )
+        place = recipe.folder(folder / recipe.model[:12])
+        made[text] = generate(pipeline_of(denoiser).pipe, recipe, place, count=count, progress=progress)
     return made
 
 

@@ -1,6 +1,5 @@
 """`cryptomnesia locate`: make an image and show which part of it is recited."""
 
-import math
 from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -11,7 +10,7 @@ from rich.text import Text
 from ..errors import InputError
 from ..files import write_atomically
 from . import options
-from .console import EXIT_MEMORIZED, exit_code, p_text, progress, stdout, verdict_text
+from .console import EXIT_MEMORIZED, exit_code, filling, p_text, progress, stdout, verdict_text
 from .documents import write_document
 from .files import make_folder
 from .models import open_guard
@@ -52,20 +51,10 @@ def locate(
     """
     if not prompt.strip():
         raise InputError("an empty prompt recites nothing: give one with words in it")
-    if guidance is not None and not math.isfinite(guidance):
-        raise InputError(f"--guidance is a number, such as 7.5, not {guidance}")
-    from ..protocols import pipeline_of
-
+    options.check_guidance(guidance)
     make_folder(out)
     guard, _ = open_guard(model, calibration, alpha, None, (height, width), device=device, dtype=dtype)
-    pipeline_of(guard.denoiser).pipe.set_progress_bar_config(disable=True)
-    with progress("calls of the network") if not as_json else nullcontext() as bar:
-        task = bar.add_task("sampling", total=steps) if bar else None
-
-        def tell(done: int, total: int | None) -> None:
-            if bar is not None and task is not None:
-                bar.update(task, completed=done, total=total)
-
+    with progress("steps") if not as_json else nullcontext() as bar:
         found = guard.locate(
             prompt,
             seed=seed,
@@ -74,7 +63,7 @@ def locate(
             height=height,
             width=width,
             probes=probes,
-            progress=tell,
+            progress=filling(bar, bar.add_task("sampling", total=steps)) if bar else None,
         )
     files = write(out, found, guard)
     if as_json:

@@ -30,12 +30,13 @@ def open_model(model: str, device: str = AUTO, dtype: str = AUTO) -> "Denoiser":
         InputError: It is none of these, or there is no such device or dtype, or ONNX files are to be moved.
         OutOfMemory: The device has no room for it.
     """
-    from .devices import check_choice, choose_device, choose_dtype, place
+    from .devices import check_choice, choose_device, choose_dtype
 
     check_choice(device, dtype)  # first: before a large model is read
     with waiting(f"loading the model {model}"):
         from ..adapters import to_denoiser
         from ..adapters.loading import load_pipeline
+        from ..adapters.placement import place
 
         quiet()
         if _is_onnx(model):

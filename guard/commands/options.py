@@ -1,8 +1,11 @@
 """Options that several commands share."""
 
+import math
 from typing import Annotated
 
 import typer
+
+from ..errors import InputError
 
 Model = Annotated[
     str,
@@ -50,3 +53,9 @@ Dtype = Annotated[
         help="What it computes in; auto: what the weights are stored in, but float32 on a CPU.",
     ),
 ]
+
+
+def check_guidance(guidance: float | None) -> None:
+    """Before anything is loaded. Raises InputError unless --guidance, where it is given, is a number."""
+    if guidance is not None and not math.isfinite(guidance):
+        raise InputError(f"--guidance is a number, such as 7.5, not {guidance}")

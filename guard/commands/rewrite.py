@@ -81,6 +81,7 @@ def rewrite(
     """
     texts = _texts([*(prompts or []), *(arguments or [])])
     _check_words(words, method)
+    options.check_guidance(guidance)
     _check_page(out, {"--images": images, "--steps": steps, "--guidance": guidance})
     guard, draws = open_guard(
         model,
@@ -188,23 +189,27 @@ def _cases(results: list[tuple["MemorizationReport", "Mended | None"]], sampler:
     with progress("steps") if total else nullcontext() as bar:
         task = bar.add_task("sampling before and after", total=total) if bar else None
 
-        def advance(count: int) -> None:
+        sides = 0  # that are done
+
+        def steps(done: int, of: int | None) -> None:
+            nonlocal sides
             if bar is not None and task is not None:
-                bar.advance(task, count)
+                bar.update(task, completed=sides * (of or 0) + done)
+            sides += done == of
 
         for report, mended in results:
             about = None if mended is None else mended.mitigation
-            before, after = _pictures(sampler, report.prompt or "", mended, advance)
+            before, after = _pictures(sampler, report.prompt or "", mended, steps)
             cases.append(Case(report, about, before, after))
     return cases
 
 
 def _pictures(
-    sampler: "Sampler | None", prompt: str, mended: "Mended | None", advance: Callable[[int], None]
+    sampler: "Sampler | None", prompt: str, mended: "Mended | None", steps: Callable[[int, int | None], None]
 ) -> tuple["Pictures | None", "Pictures | None"]:
     if sampler is None or mended is None:
         return None, None
-    return _side(sampler.before(prompt, advance)), _side(sampler.after(prompt, mended, advance))
+    return _side(sampler.before(prompt, steps)), _side(sampler.after(prompt, mended, steps))
 
 
 def _side(side: "Side | None") -> "Pictures | None":

@@ -117,13 +117,15 @@ def make_latents(denoiser: "Denoiser", prompts: list[str], seed: int, bar: Any, 
     """The latents of images that the model makes of prompts, read back from their pixels like anyone's images."""
     import torch
 
+    from ..adapters.sampling import TextToImage, as_bytes
     from ..attribution.candidates import Candidate
-    from .sampling import Sampler
+    from ..protocols import pipeline_of
 
-    coder, found = Candidate("the model", denoiser).coder, []
+    height, width = denoiser.pixels(denoiser.latent_shape()) or (None, None)
+    coder, pipe = Candidate("the model", denoiser).coder, pipeline_of(denoiser).pipe
+    maker, found = TextToImage(pipe, height=height, width=width), []
     for number, prompt in enumerate(prompts):
-        sampler = Sampler(denoiser, denoiser.latent_shape(), count=1, seed=(seed + number) % 2**64)
-        made = torch.from_numpy(sampler.before(prompt, lambda steps: None).images)
+        made = torch.from_numpy(as_bytes(maker.images([prompt], [(seed + number) % 2**64])))
         found.append(coder.encode_image(made.permute(0, 3, 1, 2).float() / 255).cpu())
         bar.advance(task)
     return torch.cat(found)

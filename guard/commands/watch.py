@@ -18,6 +18,7 @@ from .console import (
     EXIT_MEMORIZED,
     EXIT_NO_VERDICT,
     exit_code,
+    filling,
     progress,
     stderr,
     stdout,
@@ -67,13 +68,12 @@ class Watch:
 
     @contextmanager
     def making(self, count: int) -> Iterator[Callable[[int, int | None], None] | None]:
-        """Gives a function to be called with the images of the report that are made, and all."""
+        """Gives what to call as progress(done, total) after each image of the report."""
         if self.quiet or self.as_json:
             yield None
             return
         with progress("images") as bar:
-            task = bar.add_task("making the report", total=count)
-            yield lambda done, _: bar.update(task, completed=done)
+            yield filling(bar, bar.add_task("making the report", total=count))
 
     def stopping(self) -> None:
         """Says that it will stop."""

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..errors import require
+from ..adapters.sampling import TextToImage, as_bytes, ddim
 from .captions import Caption, select
 from .gallery import Gallery
 
@@ -36,9 +36,9 @@ def sample(
     *,
     steps: int = STEPS,
     first_seed: int = 0,
-    advance: Callable[[int], None] | None = None,
+    progress: Callable[[int, int], None] | None = None,
 ) -> NDArray[np.uint8]:
-    """Images for each prompt with consecutive seeds; DDIM, guidance 7.5, generators of its own.
+    """Images for each prompt with consecutive seeds; DDIM, guidance 7.5.
 
     Args:
         pipe: The built-in pipeline; its scheduler stays as it is.
@@ -46,27 +46,21 @@ def sample(
         seeds: Images per prompt, S.
         steps: DDIM steps.
         first_seed: Of each prompt's first image.
-        advance: Called with the number of images finished since the last call.
+        progress: progress(done, total), in images.
 
     Returns:
         (P, S, H, W, 3) uint8.
     """
-    import torch
+    rows = [text for text in texts for _ in range(seeds)]
+    numbers = [first_seed + i % seeds for i in range(len(rows))]
+    maker = TextToImage(pipe, steps=steps, guidance=GUIDANCE, scheduler=ddim(pipe))
 
-    scheduler = require("diffusers", "diffusers").DDIMScheduler.from_config(pipe.scheduler.config)
-    own = type(pipe)(**pipe.components | {"scheduler": scheduler}, requires_safety_checker=False)
-    own.set_progress_bar_config(disable=True)
-    parts = []
-    for start in range(0, len(texts), PER_CALL):
-        rows = [text for text in texts[start : start + PER_CALL] for _ in range(seeds)]
-        generators = [torch.Generator().manual_seed(first_seed + i % seeds) for i in range(len(rows))]
-        made = own(rows, num_inference_steps=steps, guidance_scale=GUIDANCE, generator=generators, output_type="np")
-        images = made.images
-        parts.append((images * 255).round().astype(np.uint8))
-        if advance is not None:
-            advance(len(rows))
-    joined = np.concatenate(parts)
-    return joined.reshape(len(texts), seeds, *joined.shape[1:])
+    def watch(done: int, total: int) -> None:
+        if progress is not None:
+            progress(done // steps, total // steps)
+
+    images = as_bytes(maker.images(rows, numbers, per_call=PER_CALL * seeds, progress=watch))
+    return images.reshape(len(texts), seeds, *images.shape[1:])
 
 
 def compare(gallery: Gallery, caption: Caption, images: NDArray[np.uint8]) -> Comparison:

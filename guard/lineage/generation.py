@@ -1,19 +1,17 @@
 """Makes many images of one prompt with one model: one file each, so that an interrupted run goes on where it was."""
 
 import hashlib
-import inspect
 import io
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from ..adapters.guidance import guidance_arguments
+from ..adapters.sampling import TextToImage, as_bytes
 from ..attribution.recorded_prompts import LARGEST, RECORD
-from ..errors import InputError, NonFiniteError, require
+from ..errors import InputError, require
 from ..files import write_atomically
-from ..memory import memory_needed
 from ..strict_json import read_json
 
 IMAGES = 100
@@ -57,7 +55,7 @@ def generate(
     *,
     count: int = IMAGES,
     per_call: int = PER_CALL,
-    advance: Callable[[int], None] | None = None,
+    progress: Callable[[int, int], None] | None = None,
 ) -> list[Path]:
     """Fills a folder with images of one prompt, leaving those that are there.
 
@@ -66,8 +64,8 @@ def generate(
         recipe: How to make them.
         folder: Holds 0000.png and so on, and their recipe.
         count: How many there shall be.
-        per_call: Images per call of the pipeline.
-        advance: Called with the number of images found or made since the last call.
+        per_call: Images per call of the pipeline; halved where the device has no memory for them.
+        progress: progress(done, total), in images, those that were found first.
 
     Returns:
         The files, `count` of them.
@@ -79,14 +77,19 @@ def generate(
     _claim(folder, recipe)
     files = [folder / f"{number:04d}.png" for number in range(count)]
     missing = [number for number, file in enumerate(files) if not file.is_file()]
-    if advance is not None:
-        advance(count - len(missing))
+    if progress is not None:
+        progress(count - len(missing), count)
+    if not missing:
+        return files
+    maker = TextToImage(pipe, steps=recipe.steps, guidance=recipe.guidance, height=recipe.height, width=recipe.width)
     for start in range(0, len(missing), per_call):
         numbers = missing[start : start + per_call]
-        for number, image in zip(numbers, _sampled(pipe, recipe, numbers), strict=True):
+        seeds = [recipe.noise_seed(number) for number in numbers]
+        images = as_bytes(maker.images([recipe.prompt] * len(numbers), seeds))
+        for number, image in zip(numbers, images, strict=True):
             write_atomically(files[number], _png(image))
-        if advance is not None:
-            advance(len(numbers))
+        if progress is not None:
+            progress(count - len(missing) + start + len(numbers), count)
     return files
 
 
@@ -102,36 +105,6 @@ def _claim(folder: Path, recipe: Recipe) -> None:
         write_atomically(record, (json.dumps(wanted, indent=1) + "\n").encode())
     elif found != wanted:
         raise InputError(f"{folder} holds images that were made otherwise: remove it, or give another folder")
-
-
-def _sampled(pipe: Any, recipe: Recipe, numbers: list[int]) -> Iterator[Any]:
-    """(H, W, 3) uint8 each."""
-    import numpy as np
-    import torch
-
-    arguments = _arguments(pipe, recipe, len(numbers))
-    arguments["generator"] = [torch.Generator().manual_seed(recipe.noise_seed(number)) for number in numbers]
-    pipe.set_progress_bar_config(disable=True)
-    try:
-        with memory_needed(f"the device has no memory for {len(numbers)} images in one call: make fewer"):
-            made = pipe([recipe.prompt] * len(numbers), output_type="np", **arguments).images
-    except ValueError as error:
-        raise InputError(f"{type(pipe).__name__} refuses to sample: {error}") from error
-    if not np.isfinite(made).all():
-        raise NonFiniteError("the model made an image with NaN or infinity: use another dtype")
-    yield from (made * 255).round().astype(np.uint8)
-
-
-def _arguments(pipe: Any, recipe: Recipe, count: int) -> dict[str, Any]:
-    """What this pipeline calls the recipe's settings; what is None is left to it."""
-    known = inspect.signature(type(pipe).__call__).parameters
-    if "strength" in known:
-        raise InputError(f"{type(pipe).__name__} starts from an image: give a text-to-image pipeline")
-    settings = {"num_inference_steps": recipe.steps, "height": recipe.height, "width": recipe.width}
-    given: dict[str, Any] = {name: value for name, value in settings.items() if value is not None}
-    if "use_resolution_binning" in known and (recipe.height or recipe.width):
-        given["use_resolution_binning"] = False  # the size that was asked for, and no other
-    return given | guidance_arguments(pipe, known, recipe.guidance, prompts=count)
 
 
 def _png(image: Any) -> bytes:

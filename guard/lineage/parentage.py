@@ -155,7 +155,7 @@ def find_parent(
     tau: float = TAU,
     draws: int = DRAWS,
     seed: int = 0,
-    progress: Callable[[int], None] | None = None,
+    progress: Callable[[int, int], None] | None = None,
 ) -> Parentage:
     """Which model of a pool do the target's images point to as its parent, or none of them?
 
@@ -168,7 +168,7 @@ def find_parent(
         dimension, tau: See `signals.lineage.lineage`.
         draws: Of the bootstrap.
         seed: Of the bootstrap.
-        progress: Called with the number of images looked at since the last call.
+        progress: progress(done, total), in images that were looked at.
 
     Raises:
         InputError: No images, unusable ones, one that is given as two models', prompts that only some models have or
@@ -183,8 +183,16 @@ def find_parent(
     prompts, told = common(sources, dimension), prompts_told(sources)
     eyes, distinct = MultiScale(open_encoder(encoder), scales), Distinct()
     tables, again, random = {}, [], np.random.default_rng(seed)
+    total, done = sum(len(own[prompt]) for own in sources.values() for prompt in prompts), 0
+
+    def looked(count: int) -> None:
+        nonlocal done
+        done += count
+        if progress is not None:
+            progress(done, total)
+
     for prompt in prompts:
-        seen = [_embedded(name, prompt, own[prompt], eyes, distinct, progress) for name, own in sources.items()]
+        seen = [_embedded(name, prompt, own[prompt], eyes, distinct, looked) for name, own in sources.items()]
         distinct.check(max(map(len, seen)))
         points = unrolled(seen, list(pool), dimension)
         tables[prompt] = distances(points)
@@ -259,7 +267,7 @@ def _embedded(
     images: Sequence[Any],
     encoder: Encoder,
     distinct: Distinct,
-    progress: Callable[[int], None] | None,
+    looked: Callable[[int], None],
 ) -> Embeddings:
     parts = []
     for start in range(0, len(images), PER_CALL):
@@ -267,8 +275,7 @@ def _embedded(
         some = [read_picture(image, f"an image by {name}") for image in given]
         distinct.add(name, prompt, some, given)
         parts.append(encoder.encode(some))
-        if progress is not None:
-            progress(len(some))
+        looked(len(some))
     return np.concatenate(parts)
 
 

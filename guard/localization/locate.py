@@ -47,7 +47,7 @@ def locate(
         height, width: Of the image in pixels, by default the model's own.
         baseline: What has not memorized the image, by default the empty prompt; see `curvature_map`.
         probes: Random probes of the map.
-        progress: Called with the calls of the network so far, and the number of steps.
+        progress: progress(done, total), in sampling steps.
 
     Returns:
         The image with its map, its mask and the report.
@@ -63,15 +63,7 @@ def locate(
         denoiser.require_guidance()
     shape = denoiser.latent_shape(height, width)
     sampling = Sampling(denoiser, seed=seed, steps=steps, guidance=guidance, shape=shape)
-    done = 0
-
-    def advance(count: int) -> None:
-        nonlocal done
-        done += count
-        if progress is not None:
-            progress(done, steps)
-
-    image, late = sampling.run(prompt, advance)
+    image, late = sampling.run(prompt, progress)
     return locate_late(
         denoiser,
         late,

@@ -1,28 +1,21 @@
 """A pipeline's own call, with one late latent of its trajectory kept; the image is that of an unwatched call."""
 
-import copy
-import inspect
-import threading
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from ..adapters.guidance import guidance_arguments, own_guidance
-from ..attached.attach import original_call
-from ..attached.first_step import is_empty, own_copy, without_extras
-from ..denoiser import Condition, Denoiser, Prediction
-from ..errors import InputError, NonFiniteError, NotApplicable
+from ..adapters.network_calls import read_call, watched
+from ..adapters.pipeline_call import original_call, starts_from_image
+from ..adapters.sampling import Progress, TextToImage
+from ..condition import Condition, is_empty, own_copy, without_extras
+from ..denoiser import Denoiser, Prediction
+from ..errors import NotApplicable
 from ..levels import NoiseLevel
-from ..memory import memory_needed
-from ..own_calls import own_calls
 from ..protocols import PipelineDenoiser, pipeline_of
 
 STEPS = 50
-NO_MEMORY = "the device has no memory for one image: give a smaller height and width"
 FROM_THE_END = 3  # of 50 steps: at the very last, what the autoencoder left in training latents drowns the rest
 
 
@@ -61,9 +54,7 @@ class Late:
 
 
 class Sampling:
-    """One image of a pipeline, made by the pipeline's own call from a private generator.
-
-    Its scheduler is replaced by a copy for the time of the call, so that the pipeline is as before afterwards.
+    """One image of a pipeline, as `TextToImage` makes it.
 
     Args:
         denoiser: Of a pipeline.
@@ -73,7 +64,7 @@ class Sampling:
         shape: (C, h, w) of the latent.
 
     Raises:
-        InputError: There is no pipeline.
+        InputError: There is no pipeline, or it can be told no guidance.
         NotApplicable: The pipeline starts from an image.
     """
 
@@ -81,81 +72,39 @@ class Sampling:
         self, denoiser: Denoiser, *, seed: int, steps: int, guidance: float | None, shape: tuple[int, int, int]
     ):
         host = pipeline_of(denoiser, instead="give one, or call locate_late with a latent of your own")
-        pipe = host.pipe
-        self.denoiser, self.host, self.pipe, self.call = denoiser, host, pipe, original_call(pipe)
-        known = inspect.signature(self.call).parameters
-        if "strength" in known:
+        if starts_from_image(original_call(host.pipe)):
             raise NotApplicable("this pipeline starts from an image, not from pure noise: give a text-to-image one")
-        self.steps, self.guidance = steps, own_guidance(pipe, known) if guidance is None else guidance
-        factor = pipe.vae_scale_factor
-        self._arguments: dict[str, Any] = {
-            "height": shape[1] * factor,
-            "width": shape[2] * factor,
-            "num_inference_steps": steps,
-            "generator": torch.Generator().manual_seed(seed),
-            "output_type": "np",
-            **guidance_arguments(pipe, known, self.guidance),
-        }
-        if "use_resolution_binning" in known:
-            self._arguments["use_resolution_binning"] = False  # the size that was asked for, and no other
+        height, width = denoiser.pixels(shape) or (None, None)
+        self.denoiser, self.host, self.seed = denoiser, host, seed
+        self.maker = TextToImage(host.pipe, steps=steps, guidance=guidance, height=height, width=width)
+        self.guidance = self.maker.guidance
 
-    def run(self, prompt: str, advance: Callable[[int], None] | None = None) -> tuple[Tensor, Late]:
+    def run(self, prompt: str, progress: Progress | None = None) -> tuple[Tensor, Late]:
         """The image (3, H, W) float32 in [0, 1], and the late latent.
 
         Raises:
-            InputError: The pipeline refuses the settings.
+            InputError, NonFiniteError, OutOfMemory: As `TextToImage.images` says.
             NotApplicable: The pipeline's calls of its network cannot be read.
-            NonFiniteError, OutOfMemory: As they say.
         """
-        watch = _Watch(self.denoiser, self.host, advance)
-        scheduler = self.pipe.scheduler
-        try:
-            self.pipe.scheduler = copy.deepcopy(scheduler)
-            with own_calls(), memory_needed(NO_MEMORY), watch.watching():
-                made = self.call(self.pipe, prompt, **self._arguments).images
-        except ValueError as error:
-            raise InputError(f"{type(self.pipe).__name__} refuses to sample: {error}") from error
-        finally:
-            self.pipe.scheduler = scheduler
-        image = torch.from_numpy(made[0]).permute(2, 0, 1).float()
-        if not torch.isfinite(image).all():
-            raise NonFiniteError("the model made an image with NaN or infinity: use another dtype")
-        return image, watch.late()
+        watch = _Watch(self.denoiser, self.host)
+        with watched(self.host, watch.see):
+            made = self.maker.images([prompt], [self.seed], progress=progress)
+        return torch.from_numpy(made[0]).permute(2, 0, 1).float(), watch.late()
 
 
 class _Watch:
     """Keeps the call of the network that comes closest to the wanted level."""
 
-    def __init__(self, denoiser: Denoiser, host: PipelineDenoiser, advance: Callable[[int], None] | None):
-        self.denoiser, self.host, self.advance = denoiser, host, advance
+    def __init__(self, denoiser: Denoiser, host: PipelineDenoiser):
+        self.denoiser, self.host = denoiser, host
         self._wanted = _log_ratio(late_level(denoiser))
         self._nearest, self._kept = float("inf"), None
         self._problem: NotApplicable | None = None
 
-    @contextmanager
-    def watching(self) -> Iterator[None]:
-        """While this lasts, calls that this thread makes of the network are seen."""
-        network, own, text = self.host.network, threading.get_ident(), ExitStack()
-        forward = inspect.signature(type(getattr(network, "_orig_mod", network)).forward)
-
-        def seen(module: Any, args: Any, kwargs: Any, output: Any) -> None:
-            if threading.get_ident() == own:
-                text.close()  # prompts are encoded before the first call
-                self._see(forward.bind(module, *args, **kwargs).arguments, output)
-
-        handle = network.register_forward_hook(seen, with_kwargs=True)
-        text.enter_context(self.host.text_lock)
+    def see(self, arguments: dict[str, Any], output: Any) -> None:
+        """One call of the network and its answer."""
         try:
-            yield
-        finally:
-            handle.remove()
-            text.close()
-
-    def _see(self, arguments: dict[str, Any], output: Any) -> None:
-        if self.advance is not None:
-            self.advance(1)
-        try:
-            x, time, condition, raw = self.host.read_call(arguments, output)
+            x, time, condition, raw = read_call(self.host, arguments, output)
         except NotApplicable as problem:  # the image is made all the same
             self._problem = problem
             return

@@ -6,8 +6,9 @@ import pytest
 import torch
 
 from cryptomnesia.adapters import to_denoiser
+from cryptomnesia.adapters.placement import place, stored_dtype
 from cryptomnesia.commands import devices
-from cryptomnesia.commands.devices import choose_device, choose_dtype, place, stored_dtype
+from cryptomnesia.commands.devices import choose_device, choose_dtype
 from cryptomnesia.commands.models import open_model
 from cryptomnesia.errors import InputError, OutOfMemory
 

@@ -8,7 +8,7 @@ from diffusers import EulerAncestralDiscreteScheduler
 
 import cryptomnesia.attached.mending
 from cryptomnesia import Guard, load_demo
-from cryptomnesia.attached.request import Request
+from cryptomnesia.adapters.request import Request
 from cryptomnesia.demo import demo_calibration
 from cryptomnesia.demo.captions import select
 from cryptomnesia.errors import MemorizationBlocked, MemorizationWarning, NotApplicable

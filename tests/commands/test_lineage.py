@@ -46,8 +46,8 @@ def test_an_interrupted_run_goes_on_where_it_was(tmp_path):
         generate(Painter(error=KeyboardInterrupt()), RECIPE, tmp_path / "torn", count=10, per_call=4)
     assert len(list((tmp_path / "torn").glob("*.png"))) == 4
     painter, done = Painter(), []
-    rest = generate(painter, RECIPE, tmp_path / "torn", count=10, per_call=4, advance=done.append)
-    assert painter.asked == [4, 2] and done == [4, 4, 2]
+    rest = generate(painter, RECIPE, tmp_path / "torn", count=10, per_call=4, progress=lambda *told: done.append(told))
+    assert painter.asked == [4, 2] and done == [(4, 10), (8, 10), (10, 10)]
     assert [file.read_bytes() for file in rest] == [file.read_bytes() for file in whole]
     assert not list((tmp_path / "torn").glob(".*"))
     again = Painter()

@@ -54,14 +54,14 @@ def test_sampler_and_trajectory(pipe):
     denoiser = to_denoiser(pipe)
     shape = denoiser.latent_shape(16, 16)
     made = [
-        Sampler(denoiser, shape, count=1, seed=3, steps=2, guidance=guidance).before("a cat", lambda n: None).images
+        Sampler(denoiser, shape, count=1, seed=3, steps=2, guidance=guidance).before("a cat").images
         for guidance in (1.0, 9.0)
     ]
     assert told_apart(made)
     sampling = [Sampling(denoiser, seed=3, steps=2, guidance=g, shape=shape) for g in (1.0, 9.0)]
     if denoiser.family == "flux":  # whose calls cannot be read while it samples
-        wanted = guidance_arguments(pipe, parameters(pipe), 9.0)
-        assert wanted.items() <= sampling[1]._arguments.items()
+        wanted = guidance_arguments(pipe, parameters(pipe), 9.0, prompts=1)
+        assert wanted.items() <= sampling[1].maker.arguments(1).items()
         return
     watched = [one.run("a cat") for one in sampling]
     assert told_apart([image for image, _ in watched])

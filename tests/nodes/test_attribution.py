@@ -175,9 +175,9 @@ def test_the_autoencoder_scales_latents_as_the_model_takes_them(comfy: Comfy):
         torch.testing.assert_close(latents, (plain - 0.0609) * 1.5305)  # SD3's scale and shift
         torch.testing.assert_close(coder.decode(latents), vae.decode(plain).movedim(-1, 1), rtol=1e-3, atol=1e-3)
     assert coder.factor == 8
-    assert coder.identity == wrap(models.vae("sd3"), model).identity
-    assert coder.identity != wrap(models.vae("sd3", 1), model).identity
-    assert coder.identity != wrap(vae, models.model("flux")).identity  # another scale
+    assert coder.autoencoder_identity == wrap(models.vae("sd3"), model).autoencoder_identity
+    assert coder.autoencoder_identity != wrap(models.vae("sd3", 1), model).autoencoder_identity
+    assert coder.autoencoder_identity != wrap(vae, models.model("flux")).autoencoder_identity  # another scale
     vae.first_stage_model = None
     with pytest.raises(Exception, match="this VAE is empty"):
         wrap(vae, model)

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from ..denoiser import Condition
 from ..errors import NotApplicable
+from .pipeline_call import starts_from_image
 
 # names of a condition's tensors -> what pipelines call them, behind an optional "negative_"
 _ARGUMENTS = {"text": "prompt_embeds", "pooled": "pooled_prompt_embeds", "mask": "prompt_attention_mask"}
@@ -61,7 +62,7 @@ class Request:
 
     def require_pure_noise(self, call: Callable[..., Any]) -> None:
         """Raises NotApplicable, saying why, where the call cannot be judged from pure noise and prompts alone."""
-        if "strength" in inspect.signature(call).parameters:
+        if starts_from_image(call):
             raise NotApplicable("this pipeline starts from an image, not from pure noise: a check says nothing there")
         if any(self.arguments.get(name) is not None for name in ("ip_adapter_image", "ip_adapter_image_embeds")):
             raise NotApplicable("an image prompt (IP-Adapter) takes part: the check knows text prompts only")
@@ -83,20 +84,25 @@ class Request:
 
     def with_conditions(self, positive: Condition, negative: Condition) -> dict[str, Any]:
         """The arguments with embeddings, one row per image, in place of all texts."""
-        texts = ("prompt", "prompt_2", "prompt_3")
-        without = {*texts, *(f"negative_{name}" for name in texts)}
-        changed = {name: value for name, value in self.arguments.items() if name not in without}
-        # PixArt's own default, "", would clash with the embeddings
-        changed |= {"num_images_per_prompt": 1, "negative_prompt": None}
-        for name, argument in _ARGUMENTS.items():
-            if name in positive.tensors:
-                changed[argument] = positive.tensors[name]
-                changed[f"negative_{argument}"] = negative.tensors[name]
-        return changed
+        return embedded(self.arguments, positive, negative)
 
     def with_noise(self, noise: Tensor) -> dict[str, Any]:
         """The arguments with the initial noise (B, C, H, W) given."""
         return self.arguments | {"latents": noise}
+
+
+def embedded(arguments: Mapping[str, Any], positive: Condition, negative: Condition) -> dict[str, Any]:
+    """Arguments of a pipeline's call with embeddings, one row per image, in place of all texts."""
+    texts = ("prompt", "prompt_2", "prompt_3")
+    without = {*texts, *(f"negative_{name}" for name in texts)}
+    changed = {name: value for name, value in arguments.items() if name not in without}
+    # PixArt's own default, "", would clash with the embeddings
+    changed |= {"num_images_per_prompt": 1, "negative_prompt": None}
+    for name, argument in _ARGUMENTS.items():
+        if name in positive.tensors:
+            changed[argument] = positive.tensors[name]
+            changed[f"negative_{argument}"] = negative.tensors[name]
+    return changed
 
 
 class RandomState:

@@ -1,0 +1,101 @@
+"""The calls that a pipeline makes of its network while it samples: seen as they come, and read."""
+
+import inspect
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from typing import Any
+
+from torch import Tensor
+
+from ..denoiser import Condition
+from ..errors import NotApplicable
+from ..protocols import PipelineDenoiser
+
+Seen = Callable[[dict[str, Any], Any], None]
+
+# what a network may be told without becoming another one; the rest conditions it on more than the prompt
+_KNOWN = {
+    "sample",
+    "hidden_states",
+    "timestep",
+    "encoder_hidden_states",
+    "encoder_attention_mask",
+    "pooled_projections",
+    "text_embeds",
+    "time_ids",
+    "resolution",
+    "aspect_ratio",
+    "timestep_cond",
+    "skip_layers",  # an extra call of Stable Diffusion 3's, beside the ordinary ones
+    "return_dict",
+}
+
+
+@contextmanager
+def watched(denoiser: PipelineDenoiser, seen: Seen, ours: Callable[[], bool] | None = None) -> Iterator[None]:
+    """While this lasts, the calls that a pipeline makes of its network are seen as they are answered.
+
+    Until the first of them, prompts are being encoded: so long, no other thread encodes any.
+
+    Args:
+        denoiser: Of the pipeline.
+        seen: seen(arguments by name, output), after each call; what it raises ends the sampling.
+        ours: Whether the call that is being made is one of the pipeline's; by default all of this thread are.
+    """
+    network, thread, text = denoiser.network, threading.get_ident(), ExitStack()
+    forward = inspect.signature(type(getattr(network, "_orig_mod", network)).forward)
+    ours = ours or (lambda: threading.get_ident() == thread)
+
+    def answered(module: Any, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:
+        if ours():
+            text.close()
+            seen(_by_name(forward, (module, *args), kwargs), output)
+
+    handle = network.register_forward_hook(answered, with_kwargs=True)
+    text.enter_context(denoiser.text_lock)
+    try:
+        yield
+    finally:
+        handle.remove()
+        text.close()
+
+
+def read_call(
+    denoiser: PipelineDenoiser, arguments: dict[str, Any], output: Any
+) -> tuple[Tensor, Tensor, Condition, Tensor]:
+    """A call that a pipeline made of its network, as `PipelineDenoiser.read_call` gives it: (x, time, condition, raw).
+
+    Raises:
+        NotApplicable: It cannot be read, or the network is told something besides prompts.
+    """
+    try:
+        found = denoiser.read_call(arguments, output)
+    except (LookupError, TypeError, AttributeError) as error:
+        name = type(denoiser.network).__name__
+        raise NotApplicable(f"the calls of {name} cannot be read: give the pipeline its own network") from error
+    given = arguments | (arguments.get("added_cond_kwargs") or {})
+    given.pop("added_cond_kwargs", None)
+    odd = [name for name, value in given.items() if name not in _KNOWN and _says_something(value)]
+    if odd:
+        raise NotApplicable(
+            f"the network is also told {', '.join(sorted(odd))}, and the check knows text prompts only: leave that out"
+        )
+    return found
+
+
+def _says_something(value: Any) -> bool:
+    return value is not None and (isinstance(value, Tensor) or bool(value))
+
+
+def _by_name(forward: inspect.Signature, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
+    """A call's arguments by name; what a wrapper only passes on, too."""
+    try:
+        found = dict(forward.bind(*args, **kwargs).arguments)
+    except TypeError:  # the network's own forward is not its class's
+        return kwargs
+    for name, parameter in forward.parameters.items():
+        if parameter.kind is inspect.Parameter.VAR_KEYWORD:
+            found |= found.pop(name, {})
+    found.pop(next(iter(forward.parameters)), None)
+    return found

@@ -1,0 +1,42 @@
+"""A pipeline's own call, whether or not a guard stands before it, and what may be asked of it."""
+
+import copy
+import inspect
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+
+ORIGINAL = "_cryptomnesia_original"  # where the class of a guarded pipeline keeps the one that it was made from
+
+
+def original_call(pipe: Any) -> Callable[..., Any]:
+    """The class's own `__call__`, which no attached guard sees."""
+    return vars(type(pipe)).get(ORIGINAL, type(pipe)).__call__
+
+
+def parameters(call: Callable[..., Any]) -> Mapping[str, inspect.Parameter]:
+    """Of a pipeline's call, by name."""
+    return inspect.signature(call).parameters
+
+
+def starts_from_image(call: Callable[..., Any]) -> bool:
+    """Whether images are changed by a pipeline's call, rather than made of noise."""
+    return "strength" in parameters(call)
+
+
+def offload_again(pipe: Any) -> None:
+    """After a call that was left before its end: what is kept off the device goes there again."""
+    free = getattr(pipe, "maybe_free_model_hooks", None)
+    if free is not None:
+        free()
+
+
+def initial_noise(pipe: Any, first: Tensor) -> Tensor:
+    """Noise (B, C, H, W) as a pipeline drew it, of what its network got first: some schedulers scale it on its way."""
+    scheduler = copy.deepcopy(pipe.scheduler)
+    scale = torch.ones(1) * float(getattr(scheduler, "init_noise_sigma", 1.0))
+    if hasattr(scheduler, "scale_model_input"):
+        scale = scheduler.scale_model_input(scale, scheduler.timesteps[0])
+    return first / scale.to(first)
