@@ -20,6 +20,7 @@ from .prompts import benign
 
 HOME = "CRYPTOMNESIA_HOME"
 ENDING = ".calibration.json"
+BUILT_IN = Path(__file__).parent / "demo" / "weights" / "demo.calibration.json"
 
 
 def folder() -> Path:
@@ -146,9 +147,7 @@ def kept() -> Iterator[Calibration]:
             yield Calibration.load(path)
         except CalibrationError as error:
             warnings.warn(f"a kept calibration was left out: {printable(error, 400)}", UserWarning, stacklevel=2)
-    from .demo import demo_calibration
-
-    yield demo_calibration()
+    yield Calibration.load(BUILT_IN)
 
 
 def _files() -> list[Path]:
