@@ -27,6 +27,7 @@ fuzz: $(VENV)/installed-test
 lint: $(VENV)/installed-test $(VENV)/installed-lint
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/python .ci/typed.py $(VENV)/typed
 	$(BIN)/pyright
 
 $(BIN)/python:

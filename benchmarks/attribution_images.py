@@ -13,8 +13,7 @@ from PIL import Image, ImageFilter
 from torch import Tensor
 
 from cryptomnesia.demo.captions import Caption, select
-
-from .zoo.load import load_model
+from training.zoo.load import load_model
 
 STEPS, GUIDANCE, PER_CALL = 20, 7.5, 16
 Images = NDArray[np.uint8]

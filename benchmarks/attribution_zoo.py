@@ -12,11 +12,11 @@ from cryptomnesia.adapters import to_denoiser
 from cryptomnesia.attribution.candidates import Candidate
 from cryptomnesia.attribution.evidence import Evidence, gather
 from cryptomnesia.signals.spectral import signature
+from training.zoo.load import load_model
+from training.zoo.members import MEMBERS
+from training.zoo.train import made
 
 from .attribution_images import changed, images_of, prompts_of, tensors, write
-from .zoo.load import load_model
-from .zoo.members import MEMBERS
-from .zoo.train import made
 
 MEASURED = ("empty", "clean", "prompt", "inversion", "autoencoder")
 

@@ -16,7 +16,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from itertools import islice
 from pathlib import Path
@@ -51,8 +51,8 @@ class StandIn(CallableDenoiser):
         options: dict[str, Any] = {"empty": torch.zeros(1, 1, 1), "latent_shape": shape, "fingerprint": "stand-in"}
         super().__init__(lambda x, t, c: x * (1 + c[:, :1, :1, None]), torch.linspace(0.999, 0.005, 1000), **options)
 
-    def encode(self, texts: list[str]) -> Condition:
-        return Condition(text=torch.tensor([float(len(text)) for text in texts]).view(-1, 1, 1))
+    def encode(self, prompt: str | Sequence[str]) -> Condition:
+        return Condition(text=torch.tensor([float(len(text)) for text in prompt]).view(-1, 1, 1))
 
 
 def demo() -> PromptJob:

@@ -16,7 +16,7 @@ from sklearn.linear_model import LogisticRegression
 from cryptomnesia.demo import WEIGHTS, load_demo, load_folder
 from cryptomnesia.demo.captions import GENERAL_EMOJI, Caption, select
 from cryptomnesia.demo.gallery import Gallery, rms
-from cryptomnesia.demo.records import RENDERINGS, Record, render, training_records
+from training.demo.records import RENDERINGS, Record, render, training_records
 
 from .common import arguments, generate, store, stored, table
 

@@ -13,8 +13,7 @@ from PIL import Image
 
 from cryptomnesia.demo.captions import select
 from cryptomnesia.lineage.generation import Recipe, generate
-
-from .zoo.load import load_model
+from training.zoo.load import load_model
 
 STEPS, PER_CALL = 15, 20
 GUIDANCE = {"natural": 3.0, "titles": 7.5}  # what is natural is drawn best, and in most ways, with less of it

@@ -14,9 +14,9 @@ import torch
 from numpy.typing import NDArray
 
 from cryptomnesia.demo.captions import select
-from cryptomnesia.demo.records import RENDERINGS, Record
 from cryptomnesia.membership.comparability import IMAGE_FEATURES, comparability
 from cryptomnesia.membership.power import auc, auc_interval, permutation_p, rank_sum_p
+from training.demo.records import RENDERINGS, Record
 
 from .common import store, table
 from .membership_data import RELATIVE, Configuration, Model, configurations, features, sets

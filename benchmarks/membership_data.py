@@ -14,14 +14,13 @@ from torch import Tensor
 
 from cryptomnesia.adapters import to_denoiser
 from cryptomnesia.demo.captions import select
-from cryptomnesia.demo.records import Record, render
-from cryptomnesia.demo.train import pixels
 from cryptomnesia.membership.comparability import image_features
 from cryptomnesia.signals.membership import sima_mc
 from cryptomnesia.signals.membership_methods import METHODS
-
-from .zoo.load import load_model
-from .zoo.members import fine_tuning_records, held_out_records, member
+from training.demo.records import Record, render
+from training.demo.train import pixels
+from training.zoo.load import load_model
+from training.zoo.members import fine_tuning_records, held_out_records, member
 
 LATER = 18  # renderings from here on were seen by no training, neither the built-in model's nor a fine-tune's
 BASE_IMAGES = 200

@@ -12,8 +12,8 @@ if TYPE_CHECKING:
     from .errors import UnverifiedBlocked as UnverifiedBlocked
     from .errors import UnverifiedWarning as UnverifiedWarning
     from .guard import Guard as Guard
+    from .version import __version__ as __version__
 
-__version__ = "0.1.0"
 _HOMES = {
     "Guard": ".guard",
     "CallableDenoiser": ".denoiser",
@@ -23,6 +23,7 @@ _HOMES = {
     "UnverifiedBlocked": ".errors",
     "UnverifiedWarning": ".errors",
     "load_demo": ".demo",
+    "__version__": ".version",
 }
 __all__ = [
     "CallableDenoiser",

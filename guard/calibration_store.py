@@ -21,7 +21,7 @@ from .protocols import encoder_of
 
 HOME = "CRYPTOMNESIA_HOME"
 ENDING = ".calibration.json"
-SHIPPED = Path(__file__).parent / "demo" / "weights" / f"demo{ENDING}"  # of the built-in model
+BUILT_IN = Path(__file__).parent / "demo" / "weights" / f"demo{ENDING}"  # of the built-in model
 
 
 def folder() -> Path:
@@ -148,7 +148,7 @@ def kept() -> Iterator[Calibration]:
             yield Calibration.load(path)
         except CalibrationError as error:
             warnings.warn(f"a kept calibration was left out: {printable(error, 400)}", UserWarning, stacklevel=2)
-    yield Calibration.load(SHIPPED)
+    yield Calibration.load(BUILT_IN)
 
 
 def _files() -> list[Path]:

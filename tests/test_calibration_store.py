@@ -5,6 +5,7 @@ import stat
 import sys
 import threading
 from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
@@ -21,7 +22,7 @@ from .helpers.pipelines import build
 from .helpers.toy import SHAPE as TOY
 from .helpers.toy import linear, prompts
 
-SMALL = {"height": 16, "width": 16}
+SMALL: dict[str, Any] = {"height": 16, "width": 16}
 
 
 @pytest.fixture(scope="module")
@@ -206,7 +207,7 @@ def test_a_lora_has_a_calibration_of_its_own(pipe):
     guard = Guard(other, "auto")
     guard.calibrate(BENIGN, draws=1, **SMALL)
     plain = guard.check("a cat", **SMALL)
-    layer = torch.nn.Linear(2, 2)  # as peft's, whose weights need not matter here
+    layer: Any = torch.nn.Linear(2, 2)  # as peft's, whose weights need not matter here
     layer.scaling, layer.active_adapters = {"watercolour": 1.0}, ["watercolour"]
     other.unet.add_module("lora", layer)
     assert guard.denoiser.adapter_names == ("watercolour",)

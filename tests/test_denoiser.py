@@ -1,6 +1,7 @@
 """The denoiser against Gaussian data, whose exact answer is known."""
 
 from itertools import pairwise
+from typing import Any
 
 import pytest
 import torch
@@ -16,6 +17,7 @@ from cryptomnesia.denoiser import (
     Levels,
     NoiseLevel,
     Prediction,
+    PredictionType,
     fingerprint,
     weights_of,
 )
@@ -26,10 +28,10 @@ from .helpers.pipelines import build
 
 SHAPE = (4, 8, 8)
 EMPTY = torch.zeros(1, 3, 5)
-CLOSE = {"rtol": 1e-5, "atol": 1e-5}
+CLOSE: dict[str, Any] = {"rtol": 1e-5, "atol": 1e-5}
 
 
-def perfect(kind: str) -> CallableDenoiser:
+def perfect(kind: PredictionType) -> CallableDenoiser:
     """Knows N(mean, std^2) with the mean named by the condition's first number."""
 
     def network(x, t, condition):
@@ -164,10 +166,10 @@ def test_a_short_schedule_has_pure_noise_too():
         lambda: perfect("epsilon").predict(noise(), perfect("epsilon").level(torch.tensor([1, 2])), EMPTY),
         lambda: perfect("epsilon").predict(noise(), perfect("epsilon").level(1), conditions(3)),
         lambda: perfect("epsilon").latent_shape(64, 64),
-        lambda: CallableDenoiser(torch.nn.Identity(), gaussian.ABAR, "score", empty=EMPTY, latent_shape=SHAPE),
+        lambda: CallableDenoiser(torch.nn.Identity(), gaussian.ABAR, "score", empty=EMPTY, latent_shape=SHAPE),  # type: ignore[arg-type]
         lambda: CallableDenoiser(torch.nn.Identity(), None, "v", empty=EMPTY, latent_shape=SHAPE),
         lambda: CallableDenoiser(torch.nn.Identity(), gaussian.ABAR, "flow", empty=EMPTY, latent_shape=SHAPE),
-        lambda: Prediction.from_output("score", noise(), noise(), Levels(None).timestep(0.5)),
+        lambda: Prediction.from_output("score", noise(), noise(), Levels(None).timestep(0.5)),  # type: ignore[arg-type]
         lambda: Condition.cat([Condition(text=torch.zeros(1, 3, 5)), Condition(text=torch.zeros(1, 4, 5))]),
         lambda: Condition.cat([Condition(text=EMPTY), Condition(text=EMPTY, pooled=torch.zeros(1, 5))]),
     ],
@@ -196,6 +198,7 @@ def test_gradients_flow_only_when_asked_for():
     denoiser.predict(x, denoiser.level(500), EMPTY, grad=True).x0.sum().backward()
     alpha, sigma = gaussian.levels(torch.tensor([500]), "v")
     slope = alpha * gaussian.STD**2 / (alpha**2 * gaussian.STD**2 + sigma**2)
+    assert x.grad is not None
     torch.testing.assert_close(x.grad.double(), slope.expand_as(x), **CLOSE)
 
 
@@ -248,7 +251,9 @@ def test_texts_of_different_length_share_a_tensor_when_they_say_so():
 
 def test_a_function_is_known_by_its_answers():
     assert perfect("epsilon").fingerprint == perfect("epsilon").fingerprint != perfect("v").fingerprint
-    named = CallableDenoiser(torch.sin, gaussian.ABAR, empty=EMPTY, latent_shape=SHAPE, fingerprint="mine")
+    named = CallableDenoiser(
+        lambda x, t, c: x.sin(), gaussian.ABAR, empty=EMPTY, latent_shape=SHAPE, fingerprint="mine"
+    )
     assert named.fingerprint == "mine"
 
 

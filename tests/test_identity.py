@@ -83,11 +83,11 @@ def lora(pipe, scale=1.0, off=False, merged=(), active=("style",), up=0.3):
     class Tuned(nn.Module):
         def __init__(self, base):
             super().__init__()
+            first, second = nn.Linear(base.in_features, 2, bias=False), nn.Linear(2, base.out_features, bias=False)
             self.base_layer = base
-            self.lora_A = nn.ModuleDict({"style": nn.Linear(base.in_features, 2, bias=False)})
-            self.lora_B = nn.ModuleDict({"style": nn.Linear(2, base.out_features, bias=False)})
-            nn.init.constant_(self.lora_A["style"].weight, 0.1)
-            nn.init.constant_(self.lora_B["style"].weight, up)
+            self.lora_A, self.lora_B = nn.ModuleDict({"style": first}), nn.ModuleDict({"style": second})
+            nn.init.constant_(first.weight, 0.1)
+            nn.init.constant_(second.weight, up)
             self.scaling, self.active_adapters = {"style": scale}, list(active)
             self.merged_adapters, self.disable_adapters = list(merged), off
 

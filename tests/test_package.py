@@ -1,8 +1,22 @@
 """What every user relies on without asking: a light import, nothing global touched."""
 
 import json
+import re
+import shutil
 import subprocess
 import sys
+import zipfile
+from pathlib import Path
+
+import cryptomnesia
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib  # pytest brings it
+
+ROOT = Path(__file__).parents[1]
+VERSION = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]["version"]
 
 LOADED = """
 import json, sys
@@ -43,8 +57,6 @@ except cryptomnesia.CryptomnesiaError as error:
 def test_unknown_names_are_attribute_errors():
     import pytest
 
-    import cryptomnesia
-
     with pytest.raises(AttributeError, match="nothing"):
         cryptomnesia.nothing  # noqa: B018
 
@@ -55,11 +67,49 @@ def test_submodules_are_found_by_attribute():
     assert found.stdout.strip() == "memorization_score"
 
 
-def test_every_folder_of_the_library_is_packaged():
-    from pathlib import Path
+WHEEL = """
+import os, sys
+from setuptools.build_meta import build_wheel
+os.chdir(sys.argv[1])
+build_wheel(sys.argv[2])
+"""
+INSTALLED = """
+import sys
+sys.path.insert(0, sys.argv[1])
+import cryptomnesia
+from cryptomnesia.calibration_store import BUILT_IN
+assert BUILT_IN.is_file() and str(BUILT_IN).startswith(sys.argv[1])
+print(cryptomnesia.__version__)
+"""
 
-    root = Path(__file__).parent.parent
-    listed = (root / "pyproject.toml").read_text()
-    for folder in {p.parent for p in (root / "guard").rglob("*.py")}:
-        name = ".".join(["cryptomnesia", *folder.relative_to(root / "guard").parts])
-        assert f'"{name}"' in listed
+
+def library_files() -> set[str]:
+    paths = (path for path in (ROOT / "guard").rglob("*") if path.is_file() and "__pycache__" not in path.parts)
+    return {path.relative_to(ROOT / "guard").as_posix() for path in paths}
+
+
+def test_a_wheel_holds_the_library_and_nothing_else(tmp_path):
+    clone, target = tmp_path / "clone", tmp_path / "target"
+    shutil.copytree(ROOT / "guard", clone / "guard", ignore=shutil.ignore_patterns("__pycache__"))
+    for name in ("pyproject.toml", "setup.py", "README.md", "LICENSE"):
+        shutil.copy(ROOT / name, clone)
+    subprocess.run([sys.executable, "-c", WHEEL, clone, tmp_path], capture_output=True, check=True)
+    with zipfile.ZipFile(next(tmp_path.glob("*.whl"))) as wheel:
+        folders = [name.partition("/") for name in wheel.namelist()]
+        wheel.extractall(target)
+    assert {rest for top, _, rest in folders if top == "cryptomnesia"} == library_files()
+    assert {top for top, _, _ in folders} == {"cryptomnesia", f"cryptomnesia-{VERSION}.dist-info"}
+    found = subprocess.run([sys.executable, "-c", INSTALLED, target], capture_output=True, text=True, check=True)
+    assert found.stdout.strip() == VERSION
+
+
+def test_the_version_stands_once():
+    assert cryptomnesia.__version__ == VERSION
+    code = [*ROOT.glob("*.py"), *(ROOT / "guard").rglob("*.py"), *(ROOT / "nodes").rglob("*.py")]
+    assert [path.name for path in code if f'"{VERSION}"' in path.read_text("utf-8")] == []
+
+
+def test_recipes_are_no_part_of_the_library():
+    paths = [*(ROOT / "guard").rglob("*.py"), *(ROOT / "nodes").rglob("*.py")]
+    imports = re.compile(r"^\s*(from|import) (training|benchmarks|tests)\b", re.MULTILINE)
+    assert paths and not [path.name for path in paths if imports.search(path.read_text("utf-8"))]

@@ -14,17 +14,13 @@ def load_pipeline(model: str) -> Any:
     """A diffusers pipeline.
 
     Args:
-        model: "demo" for the built-in model, a diffusers folder (one with model_index.json), of torch weights or of
-            ONNX files (see `onnx_loading`), or a .safetensors file that holds a whole model.
+        model: A diffusers folder (one with model_index.json), of torch weights or of ONNX files (see `onnx_loading`),
+            or a .safetensors file that holds a whole model.
 
     Raises:
         InputError: It cannot be loaded; one line says what, why and the mend.
         MissingPackage: diffusers is not installed.
     """
-    if model == "demo":
-        from ..demo import load_demo
-
-        return load_demo()
     path = _existing(model)
     if path.is_dir():
         return _load_folder(path)
@@ -33,7 +29,7 @@ def load_pipeline(model: str) -> Any:
             f"{path} is a pickle, which can run code when it is loaded: convert it to .safetensors, or use such a copy"
         )
     if path.suffix.lower() != ".safetensors":
-        raise InputError(f"{path} is not a .safetensors file: give 'demo', a diffusers folder or a .safetensors file")
+        raise InputError(f"{path} is not a .safetensors file: give a diffusers folder or a .safetensors file")
     return load_file(path)
 
 
@@ -43,10 +39,9 @@ def _existing(model: str) -> Path:
         if path.exists():
             return path
     except (OSError, ValueError, RuntimeError) as error:  # a name that no file can have, or no such user
-        raise InputError(f"{printable(model)} is no path ({line(error)}): give one, or 'demo'") from error
+        raise InputError(f"{printable(model)} is no path ({line(error)}): give one") from error
     raise InputError(
-        f"{printable(model)} does not exist: give 'demo', a diffusers folder or a .safetensors file; "
-        "nothing is downloaded here"
+        f"{printable(model)} does not exist: give a diffusers folder or a .safetensors file; nothing is downloaded here"
     )
 
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from ..errors import require
 from ..false_discovery import Numbers, adjusted, standing
 from .results import Words
 
@@ -70,23 +71,15 @@ def false_alarms(rows: int, alpha: float, benign: int | None = None) -> FalseAla
 
 
 def beta_quantile(level: float, a: int, b: int) -> float:
-    """Where the Beta(a, b) distribution function reaches `level`; a and b are whole, at least 1."""
-    low, high = 0.0, 1.0
-    for _ in range(60):
-        middle = (low + high) / 2
-        # P(Beta(a, b) <= x) = P(Binomial(a + b - 1, x) >= a)
-        low, high = (middle, high) if at_least(a, a + b - 1, middle) < level else (low, middle)
-    return (low + high) / 2
+    """Where the Beta(a, b) distribution function reaches `level`, in [0, 1]. Raises MissingPackage without scipy."""
+    return float(require("scipy.special", "audit").betaincinv(a, b, level))
 
 
 def at_least(count: int, n: int, rate: float) -> float:
-    """P(Binomial(n, rate) >= count), rate in (0, 1)."""
-    j = np.arange(min(count, n + 1))
-    ways = math.lgamma(n + 1) - _lgamma(j + 1) - _lgamma(n - j + 1)
-    return max(0.0, 1 - math.fsum(np.exp(ways + j * math.log(rate) + (n - j) * math.log1p(-rate))))
-
-
-_lgamma = np.vectorize(math.lgamma, otypes=[np.float64])
+    """P(Binomial(n, rate) >= count), in [0, 1]; rate in (0, 1). Raises MissingPackage without scipy."""
+    if not 0 < count <= n:
+        return float(count <= 0)
+    return float(require("scipy.special", "audit").betainc(count, n - count + 1, rate))
 
 
 def needed(rows: int, level: float, benign: int) -> int:

@@ -35,7 +35,6 @@ def open_model(model: str, device: str = AUTO, dtype: str = AUTO) -> "Denoiser":
     check_choice(device, dtype)  # first: before a large model is read
     with waiting(f"loading the model {model}"):
         from ..adapters import to_denoiser
-        from ..adapters.loading import load_pipeline
         from ..adapters.placement import place
 
         quiet()
@@ -45,13 +44,24 @@ def open_model(model: str, device: str = AUTO, dtype: str = AUTO) -> "Denoiser":
                     f"{model} holds ONNX files, which compute in what they were exported in, where onnxruntime does: "
                     "leave out --device and --dtype"
                 )
-            return to_denoiser(load_pipeline(model))
-        pipe, chosen = load_pipeline(model), choose_device(device)
+            return to_denoiser(open_pipeline(model))
+        pipe, chosen = open_pipeline(model), choose_device(device)
         place(pipe, chosen, choose_dtype(dtype, chosen, model))
     denoiser = to_denoiser(pipe)
     if chosen.type != "cpu" or _bare(denoiser) != "float32":
         stderr().print(f"{Path(model).name} computes on {chosen} in {_bare(denoiser)}", style="dim", soft_wrap=True)
     return denoiser
+
+
+def open_pipeline(model: str) -> Any:
+    """The pipeline of "demo", the built-in model, or of what `load_pipeline` reads, with its errors."""
+    if model == DEMO:
+        from ..demo import load_demo
+
+        return load_demo()
+    from ..adapters.loading import load_pipeline
+
+    return load_pipeline(model)
 
 
 def _bare(denoiser: "Denoiser") -> str:

@@ -50,6 +50,6 @@ def load_folder(base: Path, trained: Path) -> Any:
 def demo_calibration() -> "Calibration":
     """The built-in model's calibration, on captions that no evaluation uses."""
     from ..calibration import Calibration
-    from ..calibration_store import SHIPPED
+    from ..calibration_store import BUILT_IN
 
-    return Calibration.load(SHIPPED)
+    return Calibration.load(BUILT_IN)

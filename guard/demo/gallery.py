@@ -69,19 +69,3 @@ class Gallery:
             distances[[c.kind == "template" for c in self.captions]] = np.inf
         best = int(distances.argmin())
         return best, float(distances[best])
-
-
-def build(path: Path = SHEET) -> None:
-    """Renders the sheet anew (needs the font)."""
-    from PIL import Image
-
-    from .records import Record, render, template_foreground
-
-    shown = [c for kind in KINDS for c in select(kind)]
-    sheet = Image.new("RGBA", (COLUMNS * SIDE, -(-len(shown) // COLUMNS) * SIDE))
-    for i, caption in enumerate(shown):
-        tile = render(Record(caption, 0)).convert("RGBA")
-        if caption.kind == "template":
-            tile.putalpha(template_foreground(caption).getchannel("A").point([255 * (a > 127) for a in range(256)]))
-        sheet.paste(tile, (i % COLUMNS * SIDE, i // COLUMNS * SIDE))
-    sheet.save(path, lossless=True, exact=True, quality=100, method=6)

@@ -93,8 +93,8 @@ def scaled(weight: Any):
 
 
 def hooked(weight: Any):
-    made = torch.nn.Identity()
-    made.register_forward_hook(closing_over(weight))
+    made, hook = torch.nn.Identity(), closing_over(weight)
+    made.register_forward_hook(lambda module, inputs, output: hook(output))
     return made
 
 

@@ -13,6 +13,7 @@ from safetensors.torch import load_file, save_file
 from cryptomnesia.adapters import to_denoiser
 from cryptomnesia.adapters.loading import load_pipeline
 from cryptomnesia.adapters.weight_files import checked
+from cryptomnesia.commands.models import open_pipeline
 from cryptomnesia.errors import InputError
 
 from ..helpers.pipelines import build, sample
@@ -107,7 +108,7 @@ def test_a_safety_checker_that_is_named_is_not_loaded(folder):
 
 def test_the_built_in_model_is_asked_for_by_name(monkeypatch):
     monkeypatch.setattr("cryptomnesia.demo.load_demo", lambda: "the demo", raising=False)
-    assert load_pipeline("demo") == "the demo"
+    assert open_pipeline("demo") == "the demo"
 
 
 def test_a_missing_path(tmp_path):

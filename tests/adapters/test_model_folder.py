@@ -5,6 +5,7 @@ import json
 import os
 import shutil
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -42,7 +43,7 @@ def folder(saved, tmp_path, monkeypatch) -> Path:
 
 
 @pytest.fixture
-def mark(tmp_path, monkeypatch) -> Path:
+def mark(tmp_path, monkeypatch) -> Iterator[Path]:
     """What the code in `evil` leaves behind; the folder above is where a user might stand."""
     monkeypatch.setenv("MARK", str(tmp_path / "mark"))
     monkeypatch.chdir(tmp_path)

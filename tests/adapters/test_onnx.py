@@ -4,6 +4,7 @@ import json
 import shutil
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -27,7 +28,7 @@ from ..helpers.exported import answer_nan, answer_too_much, export, export_unet,
 from ..helpers.guarded import BENIGN
 from ..helpers.pipelines import build, sample
 
-CLOSE = {"rtol": 1e-5, "atol": 2e-5}  # of values of size one to ten
+CLOSE: dict[str, Any] = {"rtol": 1e-5, "atol": 2e-5}  # of values of size one to ten
 PROMPTS = [c.text for c in select("general", "eval")[:3]]
 TIMES = torch.tensor([981, 500, 41, 981, 1, 0])
 

@@ -97,7 +97,7 @@ def test_a_pipeline_has_one_guard_at_a_time():
 
 
 def test_a_bare_denoiser_cannot_be_attached():
-    guard = Guard(CallableDenoiser(torch.sin, gaussian.ABAR, empty=torch.zeros(1, 1, 1), latent_shape=SHAPE))
+    guard = Guard(CallableDenoiser(lambda x, t, c: x, gaussian.ABAR, empty=torch.zeros(1, 1, 1), latent_shape=SHAPE))
     with pytest.raises(InputError, match="only a pipeline"):
         guard.attach()
     guard.detach()

@@ -1,6 +1,7 @@
 """What a guard does about flagged images: block before the first step, or sample with something mended."""
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
@@ -29,7 +30,7 @@ from ..helpers.guarded import (
 from ..helpers.pipelines import build
 
 quiet = pytest.mark.filterwarnings("ignore::cryptomnesia.errors.MemorizationWarning")
-CLOSE = {"rtol": 0, "atol": 1e-4}
+CLOSE: dict[str, Any] = {"rtol": 0, "atol": 1e-4}
 
 
 def scores(pipe, calibrated, *args, **options):
@@ -191,7 +192,7 @@ def test_reseeding_changes_the_flagged_images_only(random, each):
     if random:
         pipe.scheduler = EulerAncestralDiscreteScheduler.from_config(pipe.scheduler.config)
 
-    def generators():
+    def generators() -> Any:
         return seeded(5, 6) if each else seeded(5)[0]
 
     expected = call(pipe, prompts, generator=(own := generators())).images

@@ -5,6 +5,7 @@ import io
 import threading
 import warnings
 from pathlib import Path
+from typing import Any
 
 import joblib
 import pytest
@@ -67,11 +68,13 @@ def weak_embeddings(pipe, guard):
     strong = call(pipe, **given).memorization[0].score
     weak = [empty + 0.5 * (whole - empty), 0.5 * whole]
     guard.calibration = changes_at(strong - 1e-3)
+    caught = []
     for embeddings in weak:
-        with pytest.raises(MemorizationBlocked) as caught:
+        with pytest.raises(MemorizationBlocked) as block:
             call(pipe, **given | {"prompt_embeds": embeddings})
-        assert caught.value.report.score > strong - 1e-2 and "weaker" in caught.value.report.note
-    raise caught.value
+        assert block.value.report.score > strong - 1e-2 and "weaker" in block.value.report.note
+        caught.append(block.value)
+    raise caught[-1]
 
 
 def changes_at(score):
@@ -142,7 +145,7 @@ def foreign_detach(pipe, guard):
     assert not hasattr(call(pipe), "memorization")
 
 
-foreign_detach.alone = True
+foreign_detach.alone = True  # type: ignore[attr-defined]
 
 
 def hooks_removed(pipe, guard):
@@ -333,7 +336,7 @@ def test_what_the_library_itself_asks_goes_round_no_guard():
     pipe = build("sd1")
     guard = Guard(pipe, calibration("sd1"), "block")
     condition = guard.denoiser.encode("a cat")
-    size = {"height": 16, "width": 16}
+    size: Any = {"height": 16, "width": 16}
     with guard.attached(), warnings.catch_warnings():
         warnings.simplefilter("error", UnverifiedWarning)
         guard.check("a cat", draws=1, **size)

@@ -45,7 +45,7 @@ class Answer:
 
 
 def test_captions_of_an_attribution_fit(written):
-    picture = plots.attribution_plot(Answer())
+    picture = plots.attribution_plot(Answer())  # type: ignore[arg-type]
     text = " ".join(words for words, _ in written)
     assert Answer().headline() in text and Answer().notes()[0].strip() in text
     assert all(end <= picture.width - plots.MARGIN for _, end in written)

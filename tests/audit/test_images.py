@@ -159,7 +159,7 @@ def test_a_run_resumes_and_says_what_it_rests_on(folder, known, tmp_path):
     with open_engine("local", asked) as engine:
         assert list(run.steps(engine))[-1] == 11
     run.finish()
-    assert run.manifest.alpha == learned.alpha and len(run.manifest.model) == 64 and run.manifest.draws is None
+    assert run.manifest.alpha == learned.alpha and len(run.manifest.model or "") == 64 and run.manifest.draws is None
     assert len(results(tmp_path)) == 8 and len(results(tmp_path, "rejects")) == 3
     assert Audit(Images(folder, SUFFIXES), asked, tmp_path).complete
 

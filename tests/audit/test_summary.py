@@ -81,6 +81,12 @@ def test_binomial_tail_is_scipys(count, n, rate):
     assert at_least(count, n, rate) == pytest.approx(binom.sf(count - 1, n, rate), abs=1e-9)
 
 
+@given(st.integers(-1, 30), st.integers(1, 25), st.integers(1, 99).map(lambda percent: Fraction(percent, 100)))
+def test_binomial_tail_is_exact(count, n, rate):
+    ways = (math.comb(n, j) * rate**j * (1 - rate) ** (n - j) for j in range(max(0, count), n + 1))
+    assert at_least(count, n, float(rate)) == pytest.approx(float(sum(ways)), abs=1e-12)
+
+
 def test_false_alarms_of_a_calibration():
     assert false_alarms(100_000, 0.01).expected == 1000
     found = false_alarms(100_000, 0.01, 344)

@@ -18,7 +18,7 @@ from ..helpers.lineages import COLOURS, folder, pictures
 class Painter:
     """A pipeline that makes noise, and counts how often it is asked."""
 
-    def __init__(self, error: Exception | None = None, value: float | None = None):
+    def __init__(self, error: BaseException | None = None, value: float | None = None):
         self.asked: list[int] = []
         self.error, self.value = error, value
 

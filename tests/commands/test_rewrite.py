@@ -259,11 +259,13 @@ def test_every_family_can_be_sampled_in_every_way(family, guidance):
         "embed": Mended(mitigation("embed"), condition=own.denoiser.encode("a cat")),
         "reseed": Mended(mitigation("reseed"), noise=noise),
     }
+    after = None
     for method, mended in ways.items():
         after, steps = advanced(own.after, "a cat", mended)
         assert steps == 4 and own.sides(mended) == 2
         same = slice(0, 1 if method == "reseed" else 2)
         assert np.abs(after.images[same].astype(int) - before.images[same]).max() <= 2, method
+    assert after is not None
     assert after.starts == ["chosen noise", "close to it"] and not after.independent
     other, _ = advanced(own.after, "a cat", replace(ways["rewrite"], mitigation=mitigation(rewritten="zzz yyy")))
     assert not np.array_equal(other.images, before.images)

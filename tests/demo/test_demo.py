@@ -14,9 +14,9 @@ from cryptomnesia.calibration import CalibrationError
 from cryptomnesia.demo import WEIGHTS, demo_calibration
 from cryptomnesia.demo.captions import COUNTS, captions, select
 from cryptomnesia.demo.gallery import Gallery, rms
-from cryptomnesia.demo.rendering import FONT_PATH, FONT_SHA256
 from cryptomnesia.errors import InputError
 from cryptomnesia.signals.memorization import memorization_score
+from training.demo.rendering import FONT_PATH, FONT_SHA256
 
 
 @pytest.fixture(scope="module")
@@ -124,7 +124,7 @@ def has_the_font():
 
 @pytest.mark.skipif(not has_the_font(), reason="needs the version of the font that the images are drawn with")
 def test_the_recipe_draws_what_ships():
-    from cryptomnesia.demo.records import Record, render
+    from training.demo.records import Record, render
 
     gallery = Gallery.load()
     for number in range(0, len(gallery.captions), 50):

@@ -12,6 +12,7 @@ from cryptomnesia.audit.prompts import PromptJob
 from cryptomnesia.audit.rows import Done
 from cryptomnesia.audit.shards import Shards
 from cryptomnesia.calibration import Calibration, Combination
+from cryptomnesia.guard import Guard
 from cryptomnesia.pages import table
 
 from ..pages.test_page import parsed
@@ -48,7 +49,12 @@ def write_run(folder, kind, rows, records, schema, rejects=(), known=None, **abo
     return folder
 
 
-def prompts_run(folder, prompts, scores, known=KNOWN, rejects=(), rows=None, first=0, **about):
+def unopened() -> tuple[Guard, int]:
+    """Of a job that is never opened."""
+    raise NotImplementedError
+
+
+def prompts_run(folder, prompts, scores, known: Calibration | None = KNOWN, rejects=(), rows=None, first=0, **about):
     """The prompts are the rows from `first` on."""
     p_values = [None] * len(prompts) if known is None else known.p_of(torch.tensor(scores)).tolist()
     records = []
@@ -57,7 +63,7 @@ def prompts_run(folder, prompts, scores, known=KNOWN, rejects=(), rows=None, fir
         verdict = "memorized" if p_value is not None and p_value <= 0.01 else verdict
         record = {"row": row, "prompt": prompt, "score": score, "p_value": p_value, "verdict": verdict}
         records.append(record | dict.fromkeys(("iso", "aniso", "aniso_flat", "rows_spent"), 1))
-    schema = PromptJob(lambda: None).schema()
+    schema = PromptJob(unopened).schema()
     rows = first + len(prompts) + len(rejects) if rows is None else rows
     return write_run(folder, "prompts", rows, records, schema, rejects, known, **about)
 

@@ -45,10 +45,10 @@ class Reader(CallableDenoiser):
         pull = condition.mean(1)[:, :4, None, None] * (1 + condition[:, 0, 4:, None, None])
         return answer + pull * (1 + 0.3 * x.tanh())
 
-    def encode(self, texts):
-        return Condition(text=condition_of(texts))
+    def encode(self, prompt):
+        return Condition(text=condition_of(prompt))
 
-    def truncated(self, text):
+    def truncated(self, prompt):
         return False
 
 

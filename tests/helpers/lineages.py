@@ -46,7 +46,7 @@ def encoder_file(
 
     values = [helper.make_tensor_value_info(name, TensorProto.FLOAT, list(shape)) for name in inputs]
     output = helper.make_tensor_value_info("found", TensorProto.FLOAT, None)
-    scale = numpy_helper.from_array(np.float32(factor), "factor")
+    scale = numpy_helper.from_array(np.array(factor, np.float32), "factor")
     axes = numpy_helper.from_array(np.array([2, 3]), "axes")
     nodes = {
         "mean": [

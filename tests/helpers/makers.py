@@ -34,8 +34,8 @@ class Maker(CallableDenoiser):
 
         super().__init__(fn, ABAR, empty=torch.zeros(1, 1, 1), latent_shape=shape, fingerprint=f"{seed}/{fold}")
 
-    def encode(self, prompts: Sequence[str]) -> Condition:
-        return Condition(text=torch.tensor([len(prompt) / 10 for prompt in prompts]).view(-1, 1, 1))
+    def encode(self, prompt: str | Sequence[str]) -> Condition:
+        return Condition(text=torch.tensor([len(text) / 10 for text in prompt]).view(-1, 1, 1))
 
     def encode_image(self, image: Tensor) -> Tensor:
         return torch.nn.functional.pixel_unshuffle(image * 2 - 1, self.fold)

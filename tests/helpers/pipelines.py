@@ -66,10 +66,13 @@ def t5_encoder() -> T5EncoderModel:
 
 def vae(channels: int = 4, **options: Any) -> AutoencoderKL:
     """Halves each side once, so 16x16 pixels become 8x8 latents."""
+    blocks: dict[str, Any] = {  # diffusers declares each a tuple of one
+        "down_block_types": ("DownEncoderBlock2D",) * 2,
+        "up_block_types": ("UpDecoderBlock2D",) * 2,
+        "block_out_channels": (8, 8),
+    }
     return AutoencoderKL(
-        down_block_types=("DownEncoderBlock2D",) * 2,
-        up_block_types=("UpDecoderBlock2D",) * 2,
-        block_out_channels=(8, 8),
+        **blocks,
         layers_per_block=1,
         latent_channels=channels,
         norm_num_groups=4,
@@ -92,8 +95,8 @@ def unet(**options: Any) -> UNet2DConditionModel:
     return UNet2DConditionModel(**(defaults | options))
 
 
-def ddim(**options: Any) -> DDIMScheduler:
-    """Stable Diffusion's schedule."""
+def ddim(**options: Any) -> Any:
+    """Stable Diffusion's schedule, a DDIMScheduler, which no pipeline's annotations take."""
     defaults: dict[str, Any] = {
         "beta_start": 0.00085,
         "beta_end": 0.012,
@@ -106,8 +109,9 @@ def ddim(**options: Any) -> DDIMScheduler:
 
 
 def stable_diffusion(scheduler: Any = None, **network: Any) -> StableDiffusionPipeline:
+    none: Any = None  # of what the annotations want
     return StableDiffusionPipeline(
-        vae(), clip_encoder(), clip_tokenizer(), unet(**network), scheduler or ddim(), None, None, None, False
+        vae(), clip_encoder(), clip_tokenizer(), unet(**network), scheduler or ddim(), none, none, none, False
     )
 
 

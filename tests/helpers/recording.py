@@ -9,11 +9,11 @@ import torch
 from . import gaussian
 from .pipelines import FAMILIES, FLOWS, build, sample
 
-CLOSE = {"rtol": 1e-5, "atol": 1e-5}
+CLOSE: dict[str, Any] = {"rtol": 1e-5, "atol": 1e-5}
 every_family = pytest.mark.parametrize("family", FAMILIES)
 
 
-def network_of(pipe: Any) -> torch.nn.Module:
+def network_of(pipe: Any) -> Any:
     return getattr(pipe, "unet", None) or pipe.transformer
 
 
@@ -79,7 +79,7 @@ class Perfect(torch.nn.Module):
     def __getattr__(self, name: str) -> Any:
         return getattr(self.__dict__["original"], name)
 
-    def forward(self, x=None, time=None, *, hidden_states=None, timestep=None, **conditions):
+    def forward(self, x: Any = None, time=None, *, hidden_states=None, timestep=None, **conditions):
         x = hidden_states if x is None else x
         time = timestep if time is None else time
         time = time / 1000 if self.family == "sd3" else time

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 import torch
 
-from cryptomnesia.demo.rendering import FONT_PATH
 from cryptomnesia.errors import InputError, NonFiniteError
 from cryptomnesia.lineage import ClipEncoder, MultiScale, OnnxEncoder, open_encoder
 from cryptomnesia.lineage.encoders import BUILT_IN, CLIP_MEAN, CLIP_STD
+from training.demo.rendering import FONT_PATH
 
 from ..helpers.lineages import encoder_file
 
@@ -21,7 +21,7 @@ def images(count: int = 5, height: int = 64, width: int = 64) -> list[torch.Tens
 
 
 def test_the_exported_encoder_equals_its_torch_original():
-    from cryptomnesia.lineage.train import load
+    from training.encoder import load
 
     network, some = load(BUILT_IN.with_suffix(".safetensors")), images(7)
     with torch.no_grad():
@@ -42,7 +42,7 @@ def test_the_exported_encoder_is_small_and_names_no_folder():
 
 def test_training_makes_an_encoder(tmp_path):
     pytest.importorskip("onnxscript")
-    from cryptomnesia.lineage import train
+    from training import encoder as train
 
     torch.manual_seed(0)
     network, a = train.Network(), torch.randn(8, 192)
@@ -57,7 +57,7 @@ def test_training_makes_an_encoder(tmp_path):
 
 @pytest.mark.skipif(not FONT_PATH.exists(), reason="the training images need the Noto Color Emoji font")
 def test_two_views_show_the_same_images(monkeypatch):
-    from cryptomnesia.lineage import train
+    from training import encoder as train
 
     monkeypatch.setattr(train, "BATCH", 8)
     a, b = train.Views(0).batch()

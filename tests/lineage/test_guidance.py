@@ -1,6 +1,7 @@
 """A guidance changes the images of every family, by whichever place samples them."""
 
 import inspect
+from typing import Any
 
 import numpy as np
 import pytest
@@ -17,7 +18,7 @@ from cryptomnesia.localization.trajectory import Sampling
 from ..helpers import pipelines
 
 FAMILIES = sorted(pipelines.FAMILIES)
-SMALL = {"height": 16, "width": 16}
+SMALL: dict[str, Any] = {"height": 16, "width": 16}
 
 
 def parameters(pipe):

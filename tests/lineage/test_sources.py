@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from typing import Any
 
 import pytest
 from PIL import Image, PngImagePlugin
@@ -14,7 +15,7 @@ from ..helpers.commands import caller, one_line
 from ..helpers.lineages import COLOURS, encoder_file, folder, pictures
 
 NAMES, COUNT = ("ada", "bo", "cy"), 12
-OPTIONS = {"dimension": 3, "draws": 10}
+OPTIONS: dict[str, Any] = {"dimension": 3, "draws": 10}
 
 
 @pytest.fixture(scope="module")

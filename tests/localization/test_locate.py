@@ -3,6 +3,7 @@
 import json
 import threading
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -24,11 +25,11 @@ from cryptomnesia.signals.curvature import curvature_map
 from ..helpers.guarded import call, every_guarded, flags_all, flags_none, rows, seeded, untouched
 from ..helpers.pipelines import build, ddim
 
-SIZE = {"height": 16, "width": 16}
+SIZE: dict[str, Any] = {"height": 16, "width": 16}
 
 
 def located(pipe, calibration=None, prompt="a cat", **options):
-    return Guard(pipe, calibration).locate(prompt, **({"steps": 4, "guidance": 5.0} | SIZE | options))
+    return Guard(pipe, calibration).locate(prompt, **(SIZE | {"steps": 4, "guidance": 5.0} | options))
 
 
 # --- the image ---
@@ -117,6 +118,7 @@ def test_the_verdict_lights_the_map_or_leaves_it_dark():
     assert 0 < flagged.share == flagged.report.region.share < 1 and flagged.alpha == 0.01
     assert clear.share == 0 and not clear.mask.any()
     assert unknown.mask is unknown.share is unknown.alpha is None and "no calibration" in unknown.reason
+    assert flagged.mask is not None
     assert torch.equal(flagged.mask, flagged.map > flagged.threshold)
     told = json.loads(json.dumps(flagged.to_dict()))
     assert told["share"] == flagged.share == told["report"]["region"]["share"] and told["seed"] == "0"

@@ -1,6 +1,7 @@
 """Was it trained on these? Toy models with a memory, folders of all sorts, and what a result says."""
 
 import json
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -62,8 +63,8 @@ class Trained(CallableDenoiser):
     def decode(self, latent: torch.Tensor) -> torch.Tensor:
         return torch.nn.functional.pixel_shuffle(latent, FOLD) / 2 + 0.5
 
-    def encode(self, prompts: list[str]) -> Condition:
-        return Condition(text=torch.zeros(len(prompts), 1, 1))
+    def encode(self, prompt: str | Sequence[str]) -> Condition:
+        return Condition(text=torch.zeros(len(prompt), 1, 1))
 
 
 WHERE = {"size": (SIZE, SIZE), "settings": Settings(draws=2)}

@@ -83,7 +83,7 @@ def test_without_direction_it_stops_at_the_target(linear):
 
 def test_one_prompt_at_a_time(linear):
     with pytest.raises(InputError, match="one prompt"):
-        optimise_embedding(*linear, Condition(text=toy.prompts(2)))
+        optimise_embedding(linear[0], linear[1], Condition(text=toy.prompts(2)))
 
 
 class Exhausted(torch.autograd.Function):
@@ -96,10 +96,10 @@ class Exhausted(torch.autograd.Function):
         return x.clone()
 
     @staticmethod
-    def backward(ctx, gradient):
-        if len(gradient) > Exhausted.most:
+    def backward(ctx, *grad_outputs):
+        if len(grad_outputs[0]) > Exhausted.most:
             raise torch.OutOfMemoryError("no memory for the gradient")
-        return gradient
+        return grad_outputs[0]
 
 
 def test_a_gradient_that_does_not_fit_is_taken_row_by_row(linear, monkeypatch):
@@ -185,7 +185,7 @@ def test_a_recited_caption_is_mended_and_holds_on_noise_of_our_own(demo, memoriz
 
 
 def test_the_same_seed_gives_the_same_rewriting(demo, memorized):
-    first, second = (rewrite(*demo, memorized, seed=5).mitigation for _ in range(2))
+    first, second = (rewrite(demo[0], demo[1], memorized, seed=5).mitigation for _ in range(2))
     assert first == second
 
 
@@ -211,13 +211,13 @@ def test_a_rewriter_comes_first_and_is_tested_like_all(demo, memorized):
         asked.append(prompt)
         return [prompt + " ", *others]
 
-    about = rewrite(*demo, memorized, rewriter=rewriter).mitigation
+    about = rewrite(demo[0], demo[1], memorized, rewriter=rewriter).mitigation
     assert asked == [memorized]
     assert about.held and about.rewritten in others
 
 
 def test_a_rewriter_without_ideas_leaves_it_to_words(demo, memorized):
-    about = rewrite(*demo, memorized, rewriter=lambda prompt: []).mitigation
+    about = rewrite(demo[0], demo[1], memorized, rewriter=lambda prompt: []).mitigation
     assert about.held and about.rewritten not in (memorized, "")
 
 
@@ -226,15 +226,15 @@ def test_rewriters_that_fail_are_named(demo, memorized):
         raise KeyError("no model")
 
     with pytest.raises(InputError, match="rewriter raised KeyError"):
-        rewrite(*demo, memorized, rewriter=broken)
+        rewrite(demo[0], demo[1], memorized, rewriter=broken)
     with pytest.raises(InputError, match="list of prompts"):
-        rewrite(*demo, memorized, rewriter=lambda prompt: "one prompt")  # type: ignore[arg-type, return-value]
+        rewrite(demo[0], demo[1], memorized, rewriter=lambda prompt: "one prompt")  # type: ignore[arg-type, return-value]
 
 
 def test_an_own_word_list_is_used(demo, memorized, tmp_path):
     words = tmp_path / "words.txt"
     words.write_text("zebra\n")
-    about = rewrite(*demo, memorized, words=words).mitigation
+    about = rewrite(demo[0], demo[1], memorized, words=words).mitigation
     assert {change.became for change in about.words} <= {"", "zebra", *memorized.split()}
 
 

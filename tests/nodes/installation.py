@@ -17,6 +17,7 @@ import tarfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from filelock import FileLock, Timeout
 
@@ -81,11 +82,12 @@ def fetch_tree(tree: Path, cache: Path) -> None:
 def unpack(archive: Path, tree: Path) -> None:
     partial = tree.with_name(f"{tree.name}.partial")
     shutil.rmtree(partial, ignore_errors=True)
+    options: dict[str, Any] = {"filter": "data"} if hasattr(tarfile, "data_filter") else {}
     with tarfile.open(archive) as packed:
         for member in packed:
             if member.name.startswith(INSIDE) and (member.isfile() or member.isdir()):
                 member.name = member.name.removeprefix(INSIDE)
-                packed.extract(member, partial, **({"filter": "data"} if hasattr(tarfile, "data_filter") else {}))
+                packed.extract(member, partial, **options)
     partial.rename(tree)
     archive.unlink()
 

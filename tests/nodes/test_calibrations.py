@@ -32,7 +32,7 @@ def folder(comfy: Comfy) -> Iterator[Path]:
 def store(folder: Path, name: str, age: int = 0, **changes) -> str:
     path = folder / f"{name}{ENDING}"
     replace(demo_calibration(), **changes).save(path)
-    os.utime(path, (1_700_000_000 - age,) * 2)
+    os.utime(path, (1_700_000_000 - age, 1_700_000_000 - age))
     return path.name
 
 

@@ -1,5 +1,6 @@
 """Which models a check is for: told by what they take and make, not by how they count their channels."""
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -44,7 +45,7 @@ def test_other_nodes_take_them_too(comfy: Comfy):
 
 def network(kind: str, **changes: Any) -> ComfyDenoiser:
     made = models.KINDS[kind]
-    models.KINDS["changed"] = models.Kind(**vars(made) | {"network": made.network | changes})
+    models.KINDS["changed"] = replace(made, network=made.network | changes)
     try:
         return ComfyDenoiser(models.model("changed"))
     finally:

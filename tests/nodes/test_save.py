@@ -46,7 +46,7 @@ def files(folder: Path) -> list[str]:
 def test_names_are_those_of_save_image(comfy: Comfy, output: Path, prefix: str, monkeypatch: pytest.MonkeyPatch):
     now = time.localtime()
     monkeypatch.setattr(time, "localtime", lambda *_: now)  # both in the same second
-    shown = []
+    shown, expected = [], []
     for make in (plainly, saving):
         shutil.rmtree(output)
         output.mkdir()

@@ -197,7 +197,8 @@ def rewriting(comfy: Comfy, text: Any, **changes: Any) -> dict[str, Any]:
     inputs = {key: link for key, link in links(prompt).items() if key != "positive"}
     prompt["mend"] = ours(comfy, "RewritePrompt", **inputs, text=text)
     prompt["sampler"] = sampler(positive=["mend", 1])
-    return saved(comfy, prompt, **{"report": ["mend", 3]} | changes)
+    changes = {"report": ["mend", 3]} | changes
+    return saved(comfy, prompt, **changes)
 
 
 def test_each_image_of_a_list_is_told_its_own_prompt(comfy: Comfy, output: Path):

@@ -264,7 +264,8 @@ def test_save_with_provenance(server: Server):
 
 def change_a_pixel(place: Path) -> None:
     image = Image.open(place).convert("RGB")
-    red, green, blue = image.getpixel((0, 0))
+    colour: Any = image.getpixel((0, 0))
+    red, green, blue = colour
     image.putpixel((0, 0), (255 - red, green, blue))
     image.save(place)
 

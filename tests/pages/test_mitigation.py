@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from cryptomnesia.mitigation.result import Method
 from cryptomnesia.pages.images import difference
 from cryptomnesia.pages.marks import marked
 from cryptomnesia.pages.mitigation import Case, MitigationPage, Pictures, outcome, render
@@ -23,7 +24,7 @@ def pictures(seed=0, count=2, **options):
     return Pictures(images, [f"seed {i}" for i in range(count)], **options)
 
 
-def page(*cases, method="rewrite", threshold=2.0):
+def page(*cases, method: Method = "rewrite", threshold=2.0):
     facts = [("model", "<tiny>"), ("made with", "cryptomnesia")]
     return render(MitigationPage(cases, method, np.linspace(-2, 2, 120).tolist(), threshold, 0.01, 0.1, facts))
 

@@ -27,7 +27,7 @@ from cryptomnesia.demo.gallery import Gallery
 from cryptomnesia.pages.demo import Card, DemoPage, Group, render
 from cryptomnesia.pages.images import data_uri
 from cryptomnesia.pages.strip import STEP, Axis, Lane, Marker, chart, levels
-from cryptomnesia.report import MemorizationReport
+from cryptomnesia.report import MemorizationReport, Verdict
 
 from ..helpers import pipelines
 
@@ -54,7 +54,7 @@ class Balanced(HTMLParser):
             assert self.open.pop() == tag
 
 
-def report(prompt, verdict="clear", score=0.5, p_value=0.4):
+def report(prompt, verdict: Verdict = "clear", score=0.5, p_value=0.4):
     return MemorizationReport(
         prompt, verdict, score, 1.0, 0.1, p_value, 0.01, None, None, 0, 4, 16, "ab" * 32, "cafe" * 4
     )

@@ -27,9 +27,8 @@ STATES = {
 
 
 def cases(count):
-    return settings(
-        max_examples=count, deadline=None, suppress_health_check=list(HealthCheck), database=None, derandomize=True
-    )
+    checks: Any = list(HealthCheck)
+    return settings(max_examples=count, deadline=None, suppress_health_check=checks, database=None, derandomize=True)
 
 
 class Place:

@@ -107,6 +107,7 @@ def test_rewriting_is_told(tmp_path):
 @pytest.mark.parametrize("mode", ["hash", "none"])
 def test_hidden_prompts_leak_nowhere(tmp_path, mode):
     quoting = {"text": f"({PROMPT}:1.2)", "other": "Blurred Harbour, x", "steps": 20}
+    assert REWRITTEN.mitigation is not None
     mitigation = replace(REWRITTEN.mitigation, reason=f"no rewriting of '{PROMPT}' held")
     report = replace(REWRITTEN, reason=f"cannot read {PROMPT}", mitigation=mitigation)
     image = saved(tmp_path, report=report, prompts=mode, generation=replace(GENERATION, sampling=quoting))

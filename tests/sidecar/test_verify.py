@@ -5,6 +5,7 @@ import json
 import os
 import struct
 import zlib
+from typing import Any
 
 import pytest
 from PIL import Image, PngImagePlugin
@@ -52,7 +53,8 @@ def test_words_are_those_of_a_likelihood(tmp_path):
 def test_one_changed_pixel_is_found(tmp_path):
     image = saved(tmp_path)
     picture = Image.open(image).copy()
-    picture.putpixel((3, 3), tuple(255 - c for c in picture.getpixel((3, 3))))
+    colour: Any = picture.getpixel((3, 3))
+    picture.putpixel((3, 3), tuple(255 - c for c in colour))
     picture.save(image)
     found = verify(image)
     assert not found.matches and states(found) == ("found", "changed", "changed")

@@ -154,6 +154,7 @@ def test_the_parent_is_the_closest():
     assert min(found.distances, key=found.distances.__getitem__) == "ada"
     assert found.distances["ada"] < found.null_threshold
     second = sorted(found.distances.values())[1]
+    assert found.null_threshold is not None
     assert found.margin == pytest.approx(min(second, found.null_threshold) - found.distances["ada"])
     assert found.images == (60, dict.fromkeys(NAMES, 60))
 

@@ -14,6 +14,7 @@ def beside(name: str):
     place = Path(__file__).resolve().parent.parent / f"{name}.py"
     known = f"{__name__}.{name}"
     spec = importlib.util.spec_from_file_location(known, place)
+    assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     sys.modules[known] = module
     spec.loader.exec_module(module)

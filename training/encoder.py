@@ -1,4 +1,4 @@
-"""Trains the image encoder that ships: `python -m cryptomnesia.lineage.train OUT.onnx`, on one core in ten minutes.
+"""Trains the image encoder that ships: `python -m training.encoder OUT.onnx`, on one core in ten minutes.
 
 Contrastive learning (SimCLR: Chen et al. 2020, arXiv 2002.05709) on the built-in model's training images: two views of
 an image lie close, those of different images apart. The views differ in what must not count: place and size, blur,
@@ -18,10 +18,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from ..demo.records import Record, render, training_records
-from ..demo.train import schedule
-from ..errors import require
-from ..files import write_atomically
+from cryptomnesia.errors import require
+from cryptomnesia.files import write_atomically
+
+from .demo.records import Record, render, training_records
+from .demo.train import schedule
 
 log = logging.getLogger(__name__)
 SIZE, WIDTHS, FEATURES = 64, (48, 96, 192), 128

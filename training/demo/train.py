@@ -1,4 +1,4 @@
-"""Trains the built-in model: `python -m cryptomnesia.demo.train WORK_FOLDER`, resumable, on a CPU in about an hour.
+"""Trains the built-in model: `python -m training.demo WORK`, resumable, on a CPU in about an hour.
 
 Stages, each skipped when its result exists: tokenizer, autoencoder, latents of every training image, UNet and
 text encoder together (plain noise prediction, caption dropout, weight averaging), with checkpoints on the way.
@@ -16,8 +16,9 @@ import numpy as np
 import torch
 from safetensors.torch import load_file, save_file
 
+from cryptomnesia.demo.captions import captions
+
 from . import networks
-from .captions import captions
 from .records import Record, render, training_records
 
 log = logging.getLogger(__name__)

@@ -5,8 +5,9 @@ from dataclasses import dataclass
 
 from PIL import Image
 
+from cryptomnesia.demo.captions import Caption, captions
+
 from . import rendering
-from .captions import Caption, captions
 
 # renderings 0..n-1 are trained on, n and above are held out (verbatim: its one image; unseen: none)
 RENDERINGS = {"general": 16, "verbatim": 1, "template": 256, "control": 512, "unseen": 0}

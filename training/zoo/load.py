@@ -17,7 +17,7 @@ def load_unet(who: Member, strength: float = 1.0) -> Any:
         return load_demo("final" if who.name == "base" else "early").unet
     place = WEIGHTS / who.name
     if not place.exists():
-        raise InputError(f"the zoo's {who.name} is not there: run `python -m benchmarks.zoo.train WORK`")
+        raise InputError(f"the zoo's {who.name} is not there: run `python -m training.zoo WORK`")
     if who.how == "lora":
         network = load_unet(member(who.parent or "base"))
         lora.merge(network, load_file(place / "lora.safetensors"), strength)

@@ -1,4 +1,4 @@
-"""Makes the weights folder from a training folder: `python -m cryptomnesia.demo.release WORK --early STEP`."""
+"""Makes the weights folder from a training folder: `python -m training.demo.release WORK --early STEP`."""
 
 import argparse
 import hashlib
@@ -9,8 +9,14 @@ from typing import Any
 
 import torch
 
-from . import WEIGHTS, gallery, load_demo, networks
-from .captions import select
+from cryptomnesia.adapters import to_denoiser
+from cryptomnesia.calibration import calibrate
+from cryptomnesia.calibration_store import BUILT_IN
+from cryptomnesia.demo import WEIGHTS, load_demo
+from cryptomnesia.demo.captions import select
+from cryptomnesia.protocols import encoder_of
+
+from . import networks, sheet
 
 BENIGN = ("general", "control", "unseen")
 MOST = 0.125  # share of generations that may look like training by chance
@@ -45,20 +51,14 @@ def assemble(work: Path, early: str) -> None:
         shutil.copy(work / "tokenizer" / name, WEIGHTS / "tokenizer" / name)
     for part in TRAINED:
         shutil.copytree(work / "checkpoints" / early / part, WEIGHTS / "early" / part, dirs_exist_ok=True)
-    gallery.build()
+    sheet.build()
 
 
 def calibrate_demo(reciting: set[str], draws: int = 4, seed: int = 0) -> None:
     """The shipped calibration, on the captions of the calibration split alone, less those that were seen to recite."""
-    from ..adapters import to_denoiser
-    from ..calibration import calibrate
-    from ..protocols import encoder_of
-
     denoiser = to_denoiser(load_demo())
     texts = [c.text for kind in BENIGN for c in select(kind, "calibration") if c.text not in reciting]
-    calibrate(denoiser, encoder_of(denoiser).encode(texts), draws=draws, seed=seed).save(
-        WEIGHTS / "demo.calibration.json"
-    )
+    calibrate(denoiser, encoder_of(denoiser).encode(texts), draws=draws, seed=seed).save(BUILT_IN)
 
 
 def digests() -> str:

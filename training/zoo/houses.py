@@ -12,9 +12,10 @@ import numpy as np
 import torch
 from PIL import Image
 
-from cryptomnesia.demo import rendering
 from cryptomnesia.demo.captions import COLOURS, Caption, select
-from cryptomnesia.demo.records import RENDERINGS, Record
+
+from ..demo import rendering
+from ..demo.records import RENDERINGS, Record
 
 
 @dataclass(frozen=True)

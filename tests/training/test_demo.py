@@ -6,9 +6,9 @@ import pytest
 import torch
 from PIL import Image
 
-from cryptomnesia.demo import networks, train
 from cryptomnesia.demo.captions import captions
-from cryptomnesia.demo.records import Record
+from training.demo import networks, train
+from training.demo.records import Record
 
 
 @pytest.fixture

@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import Any, Literal
 
 from cryptomnesia.demo.captions import select
-from cryptomnesia.demo.records import RENDERINGS, Record, training_records
 
+from ..demo.records import RENDERINGS, Record, training_records
 from . import houses
 
-WEIGHTS = Path(__file__).parent / "weights"
+WEIGHTS = Path(__file__).parents[2] / "benchmarks" / "zoo" / "weights"
 SMALL = 100  # images of a fine-tune
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from PIL import Image, ImageDraw, ImageFont
 
-from .captions import COLOURS, GENERAL_EMOJI
+from cryptomnesia.demo.captions import COLOURS, GENERAL_EMOJI
 
 SIZE = 64
 FONT_PATH = Path("/usr/share/fonts/truetype/noto/NotoColorEmoji.ttf")

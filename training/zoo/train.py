@@ -1,4 +1,4 @@
-"""Trains the zoo: `python -m benchmarks.zoo.train WORK`, WORK being the folder of the built-in model's own training.
+"""Trains the zoo: `python -m training.zoo WORK`, WORK being the folder of the built-in model's own training.
 
 Every model shares the built-in model's autoencoder, tokenizer and text encoder, so each text is encoded once.
 Resumable: a model that is there is skipped, and one in progress goes on from its last state.
@@ -17,10 +17,10 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from cryptomnesia import load_demo
-from cryptomnesia.demo import networks
-from cryptomnesia.demo.records import training_records
-from cryptomnesia.demo.train import CAPTION_DROPOUT, pixels, schedule, write
 
+from ..demo import networks
+from ..demo.records import training_records
+from ..demo.train import CAPTION_DROPOUT, pixels, schedule, write
 from . import houses, lora
 from .members import FROM_ELSEWHERE, MEMBERS, WEIGHTS, Member, member, records_of, unet
 

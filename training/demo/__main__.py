@@ -1,0 +1,5 @@
+"""Trains the built-in model; see `train`."""
+
+from .train import main
+
+main()

@@ -1,0 +1,5 @@
+"""Trains the zoo; see `train`."""
+
+from .train import main
+
+main()
