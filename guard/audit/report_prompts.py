@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from ..calibration import Calibration
 from ..false_discovery import Numbers, adjusted
-from ..pages.wording import BADGES, look, p_text
+from ..pages.wording import badge, look, p_text
 from ..report import MemorizationReport
 from .clusters import first_alike
 from .facts import facts
@@ -180,7 +180,7 @@ def _table(ranked: Ranked, calibrated: bool) -> Table:
             "verdict",
             codes,
             "u8",
-            words=[BADGES.get(word, word) for word in words],
+            words=[badge(word) for word in words],
             looks=[look(word) for word in words],
         ),
         Column("alike", "alike", ranked.alike, "u32", "whole", spare=True),
