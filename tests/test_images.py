@@ -12,10 +12,10 @@ from PIL import Image, PngImagePlugin, features
 from cryptomnesia import containers
 from cryptomnesia.audit.gallery import from_disk
 from cryptomnesia.audit.images import _decoded
+from cryptomnesia.audit.page import Exhibit
 from cryptomnesia.containers import holds_more, one_picture
 from cryptomnesia.errors import InputError
 from cryptomnesia.images import decode_image, open_image
-from cryptomnesia.pages.audit import Exhibit
 
 LOSSY = ("JPEG", "GIF", "WEBP", "AVIF")
 avif = pytest.param("AVIF", marks=pytest.mark.skipif(not features.check("avif"), reason="this Pillow has no AVIF"))

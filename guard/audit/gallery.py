@@ -17,7 +17,7 @@ from ..report import MemorizationReport
 
 if TYPE_CHECKING:
     from ..localization import Location
-    from ..pages.audit import Exhibit
+    from .page import Exhibit
 
 SEED = 0
 LARGEST = 320  # pixels of a side in the report

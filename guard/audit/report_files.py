@@ -11,8 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..files import create, write_atomically
-from ..pages import table
-from ..pages.audit import AuditPage, render
+from . import table
+from .page import AuditPage, render
 from .results import Spool
 from .shards import unwritable
 

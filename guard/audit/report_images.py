@@ -8,13 +8,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..attribution.candidates import NONE
-from ..pages.audit import AuditPage, Exhibit, Rejects
-from ..pages.frame import p_text
-from ..pages.table import Column, Table
+from ..pages.wording import p_text
 from .facts import facts
 from .gallery import from_disk
+from .page import AuditPage, Exhibit, Rejects
 from .results import Results, Spool, Words, reasons
 from .summary import LEVEL, Summary
+from .table import Column, Table
 
 EXAMPLES = 20
 MOST_ANSWERS = 12  # that are counted one by one

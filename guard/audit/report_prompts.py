@@ -10,15 +10,15 @@ from numpy.typing import NDArray
 
 from ..calibration import Calibration
 from ..false_discovery import Numbers, adjusted
-from ..pages.audit import AuditPage, Cluster, Exhibit, Rejects, Scores
-from ..pages.frame import BADGES, look, p_text
-from ..pages.table import Column, Table
+from ..pages.wording import badge, look, p_text
 from ..report import MemorizationReport
 from .clusters import first_alike
 from .facts import facts
 from .gallery import SEED, generated
+from .page import AuditPage, Cluster, Exhibit, Rejects, Scores
 from .results import Results, Spool, Words, reasons
 from .summary import LEVEL, summarize
+from .table import Column, Table
 
 CLUSTERS, EXAMPLES = 20, 20
 
@@ -180,7 +180,7 @@ def _table(ranked: Ranked, calibrated: bool) -> Table:
             "verdict",
             codes,
             "u8",
-            words=[BADGES.get(word, word) for word in words],
+            words=[badge(word) for word in words],
             looks=[look(word) for word in words],
         ),
         Column("alike", "alike", ranked.alike, "u32", "whole", spare=True),

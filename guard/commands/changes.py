@@ -13,7 +13,7 @@ from .console import p_text, verdict_text
 if TYPE_CHECKING:
     from ..mitigation.result import Mitigation
     from ..pages.marks import Piece
-    from ..pages.mitigation import Case
+    from .rewrite_cases import Case
 
 REMOVED, ADDED = "bold red strike", "bold green underline"
 
@@ -50,9 +50,7 @@ def _verdict(case: "Case") -> Text:
 
 
 def _outcome(case: "Case", style: str) -> Text:
-    from ..pages.mitigation import outcome
-
-    title, sentence = outcome(case)
+    title, sentence = case.outcome
     return Text.assemble((f"{title}: ", style), sentence[:1].lower() + sentence[1:])
 
 
@@ -77,7 +75,7 @@ def _marked(pieces: Sequence["Piece"], style: str) -> Text:
 
 
 def _words(about: "Mitigation") -> Table:
-    from ..pages.mitigation import CHANGES
+    from .rewrite_cases import CHANGES
 
     table = _table("word", "became", "change", "significance")
     for change in about.words:

@@ -21,8 +21,8 @@ from .models import DEMO, open_model
 if TYPE_CHECKING:
     from ..calibration import Calibration
     from ..demo.captions import Caption
+    from ..demo.page import Card, DemoPage
     from ..guard import Guard
-    from ..pages.demo import Card, DemoPage
     from ..report import MemorizationReport
 
 # (key, heading, what it is, label of the chart's lane, whether training images are expected to return)
@@ -80,9 +80,9 @@ def demo(
     with waiting("loading what it was trained on"):
         from ..demo import demo_calibration
         from ..demo.gallery import Gallery
+        from ..demo.page import MISSED
         from ..demo.showcase import prompts, sample
         from ..guard import Guard
-        from ..pages.demo import MISSED
 
         calibration, gallery = demo_calibration(), Gallery.load()
         guard = Guard(pipe, calibration)
@@ -143,8 +143,8 @@ def _show(captions: list["Caption"], reports: list["MemorizationReport"]) -> Non
 
 
 def _cards(captions: list["Caption"], reports: list["MemorizationReport"], images: Any, gallery: Any) -> list["Card"]:
+    from ..demo.page import Card
     from ..demo.showcase import compare, cutout
-    from ..pages.demo import Card
 
     cards, fed = [], {key for key, *_, recited in GROUPS if recited}
     for caption, report, made in zip(captions, reports, images, strict=True):
@@ -174,7 +174,7 @@ def _page(
     sampling: float,
     facts: list[tuple[str, str]],
 ) -> "DemoPage":
-    from ..pages.demo import DemoPage, Group
+    from ..demo.page import DemoPage, Group
 
     return DemoPage(
         groups=[Group(*values) for values in GROUPS],
@@ -226,7 +226,7 @@ def _report(page: "DemoPage", calibration: "Calibration") -> dict[str, Any]:
 
 
 def _write(out: Path, page: "DemoPage", report: dict[str, Any]) -> None:
-    from ..pages.demo import render
+    from ..demo.page import render
 
     write_text(out / "report.json", json.dumps(report, indent=1) + "\n")
     write_text(out / "index.html", render(page))

@@ -177,7 +177,7 @@ def _write(
 
     from ..files import write_atomically
     from ..lineage.parentage import TARGET
-    from ..pages.lineage import LineagePage, render
+    from .lineage_page import LineagePage, render
 
     facts = [(name or TARGET, Path(place).name) for name, place in places.items()]
     facts += [("encoder", Path(answer.encoder).name), ("version", f"cryptomnesia {__version__}")]

@@ -24,8 +24,8 @@ if TYPE_CHECKING:
     from ..calibration import Calibration
     from ..guard import Guard
     from ..mitigation.result import Mended
-    from ..pages.mitigation import Case, Pictures
     from ..report import MemorizationReport
+    from .rewrite_cases import Case, Pictures
     from .sampling import Sampler, Side
 
 IMAGES = 4
@@ -104,7 +104,7 @@ def rewrite(
         steps = steps or (STEPS if model == DEMO else None)
         shape = guard.denoiser.latent_shape(height, width)
         sampler = Sampler(guard.denoiser, shape, count=images or IMAGES, seed=seed, steps=steps, guidance=guidance)
-    from ..pages.mitigation import Case
+    from .rewrite_cases import Case
 
     results = []
     for text in texts:
@@ -180,7 +180,7 @@ def _mend(
 
 
 def _cases(results: list[tuple["MemorizationReport", "Mended | None"]], sampler: "Sampler | None") -> list["Case"]:
-    from ..pages.mitigation import Case
+    from .rewrite_cases import Case
 
     total = 0
     if sampler is not None:
@@ -213,7 +213,7 @@ def _pictures(
 
 
 def _side(side: "Side | None") -> "Pictures | None":
-    from ..pages.mitigation import Pictures
+    from .rewrite_cases import Pictures
 
     return None if side is None else Pictures(side.images, side.starts, side.independent)
 
@@ -264,7 +264,7 @@ def _about_images(side: "Pictures | None") -> dict[str, Any] | None:
 
 def _write(out: Path, cases: list["Case"], document: dict[str, Any], calibration: "Calibration") -> None:
     from ..mitigation.objective import LIMIT
-    from ..pages.mitigation import MitigationPage, render
+    from .rewrite_page import MitigationPage, render
 
     page = MitigationPage(
         cases=cases,

@@ -1,16 +1,16 @@
-"""The score chart as inline SVG: benign scores as a histogram, the checked prompts above it in lanes."""
+"""The score chart of a few prompts: benign scores as a histogram, the checked prompts above it in lanes.
+
+Laid out here, and drawn by charts.html.
+"""
 
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from .escape import escape
+from .axis import Axis, Bar
 
-WIDTH, LEFT, RIGHT, TOP = 960, 176, 24, 46
-RADIUS, STEP, PADDING = 11, 25, 12
-BARS, BAR_HEIGHT, FOOT = 44, 120, 56
-LEAST, MOST = 1e-12, 1e100  # differences of scores, next to 1 or to the scores, and scores that can be drawn
-FAR = 8  # scores this many times farther out than benign ones bend the axis
+TOP, RADIUS, STEP, PADDING = 46, 11, 25, 12
+BARS, BAR_HEIGHT = 44, 120
 
 
 @dataclass(frozen=True)
@@ -31,81 +31,64 @@ class Lane:
     markers: Sequence[Marker]
 
 
-class Axis:
-    """Places scores on the page: evenly, or bent (asinh) where a few lie far out.
+@dataclass(frozen=True)
+class Placed:
+    """A lane on the chart: the heights of its foot and of each line of its name, and the centre of each marker."""
 
-    Scores that differ by less than anybody could read are drawn as equal, in the middle; those beyond MOST, at its end.
+    bottom: float
+    names: Sequence[tuple[str, float]]
+    markers: Sequence[tuple[Marker, float, float]]
+
+
+@dataclass(frozen=True)
+class Strip:
+    """The chart, in pixels from the top left.
+
+    Attributes:
+        benign: Number of benign scores.
+        floor: Height of the axis, on which the bars stand.
+        threshold: Where the verdict changes; may be infinite; then no line is drawn.
+        alpha: The false-alarm rate that goes with it.
     """
 
-    def __init__(self, values: Sequence[float], benign: Sequence[float]):
-        values, benign = [_clipped(v) for v in values], sorted(map(_clipped, benign))
-        self.middle = benign[len(benign) // 2]
-        self.reach = max(abs(v - self.middle) for v in values)
-        self.scale = None
-        if self.reach <= LEAST * max(1.0, abs(self.middle)):
-            self.reach = max(1.0, abs(self.middle))
-            self.low, self.high = self.middle - self.reach, self.middle + self.reach
-            return
-        # never so narrow that the rest would be infinitely far out
-        spread = max((benign[-1] - benign[0]) / 2, 1e-6 * self.reach)
-        if self.reach > FAR * spread:
-            self.scale = spread / 2
-        low, high = self._bend(min(values)), self._bend(max(values))
-        margin = 0.04 * (high - low)
-        self.low, self.high = low - margin, high + margin
+    axis: Axis
+    lanes: Sequence[Placed]
+    bars: Sequence[Bar]
+    benign: int
+    floor: float
+    threshold: float
+    alpha: float
+    top: int = TOP
+    radius: int = RADIUS
 
     @property
-    def bent(self) -> bool:
-        """Whether distances shrink towards the ends."""
-        return self.scale is not None
+    def middle(self) -> float:
+        """Height of the bars' middle."""
+        return self.floor - BAR_HEIGHT / 2
 
-    def _bend(self, score: float) -> float:
-        return math.asinh((score - self.middle) / self.scale) if self.scale else score
+    @property
+    def bounded(self) -> bool:
+        """Whether there is a threshold to draw."""
+        return math.isfinite(self.threshold)
 
-    def x(self, score: float) -> float:
-        """Where a score lies, in pixels."""
-        return LEFT + (self._bend(_clipped(score)) - self.low) / (self.high - self.low) * (WIDTH - LEFT - RIGHT)
-
-    def ticks(self) -> list[float]:
-        """Round scores, at least 60 pixels apart."""
-        span = self.reach if self.scale else self.high - self.low
-        powers = range(math.floor(math.log10(span)) - 3, math.ceil(math.log10(span)) + 1)
-        if self.scale:
-            sizes = [digit * 10.0**power for power in reversed(powers) for digit in (5, 2, 1)]
-            wanted = [0.0, *(sign * size for size in sizes for sign in (1, -1))]
-        else:
-            step = next(d * 10.0**p for p in powers for d in (1, 2, 5) if d * 10.0**p >= span / 10)
-            wanted = [i * step for i in range(math.ceil(self.low / step), math.floor(self.high / step) + 1)]
-        kept: list[float] = []
-        for tick in wanted:
-            if LEFT <= self.x(tick) <= WIDTH - RIGHT and all(abs(self.x(tick) - self.x(k)) >= 60 for k in kept):
-                kept.append(tick)
-        return sorted(kept)
+    @property
+    def prompts(self) -> int:
+        """How many are marked."""
+        return sum(len(lane.markers) for lane in self.lanes)
 
 
-def _clipped(score: float) -> float:
-    return max(-MOST, min(MOST, score))
-
-
-def chart(benign: Sequence[float], lanes: Sequence[Lane], threshold: float, alpha: float) -> str:
-    """The chart as an <svg> element. `threshold` may be infinite; then no line is drawn."""
+def chart(benign: Sequence[float], lanes: Sequence[Lane], threshold: float, alpha: float) -> Strip:
+    """The chart of these scores; see `Strip`. There is at least one benign score."""
     scores = [marker.score for lane in lanes for marker in lane.markers]
     line = [threshold] if math.isfinite(threshold) else []
     axis = Axis([*benign, *scores, *line], benign)
-    parts: list[str] = []
-    y = float(TOP)
+    placed: list[Placed] = []
+    bottom = float(TOP)
     for lane in lanes:
-        height = _lane(parts, lane, axis, y)
-        y += height
-    floor = y + BAR_HEIGHT + 18
-    _histogram(parts, benign, axis, floor)
-    _scale(parts, axis, floor)
-    back = _threshold(axis, threshold, alpha, floor) if line else ""
-    label = f"Scores of {len(scores)} prompts above a histogram of {len(benign)} benign scores"
-    return (
-        f'<svg class="chart" viewBox="0 0 {WIDTH} {floor + FOOT:.0f}" role="img" aria-label="{escape(label)}">'
-        f"{back}{''.join(parts)}</svg>"
-    )
+        placed.append(_placed(lane, axis, bottom))
+        bottom = placed[-1].bottom
+    floor = bottom + BAR_HEIGHT + 18
+    return Strip(axis, placed, _bars(benign, axis, floor), len(benign), floor, threshold, alpha)
 
 
 def levels(places: Sequence[float]) -> list[int]:
@@ -119,73 +102,31 @@ def levels(places: Sequence[float]) -> list[int]:
     return result
 
 
-def _lane(parts: list[str], lane: Lane, axis: Axis, top: float) -> float:
-    """Adds a lane; returns its height."""
+def _placed(lane: Lane, axis: Axis, top: float) -> Placed:
     ordered = sorted(lane.markers, key=lambda marker: marker.score)
     places = [axis.x(marker.score) for marker in ordered]
     stacked = levels(places)
     height = (max(stacked, default=0) + 1) * STEP + PADDING
     bottom = top + height
-    parts.append(f'<line class="rule" x1="0" x2="{WIDTH}" y1="{bottom:.1f}" y2="{bottom:.1f}"/>')
-    names = lane.name.split("\n")
-    for i, name in enumerate(names):
-        y = top + height / 2 + 4 + (i - (len(names) - 1) / 2) * 16
-        parts.append(f'<text class="{"lane" if i == 0 else "note"}" x="0" y="{y:.1f}">{escape(name)}</text>')
-    for marker, x, level in zip(ordered, places, stacked, strict=True):
-        y = bottom - PADDING / 2 - STEP / 2 - level * STEP
-        kind = "flagged" if marker.flagged else "passed"
-        verdict = "likely memorized" if marker.flagged else "clear"
-        # flagged prompts are squares, so that colour is not all that tells
-        shape = (
-            f'<rect x="{x - RADIUS:.1f}" y="{y - RADIUS:.1f}" width="{2 * RADIUS}" height="{2 * RADIUS}" rx="4"/>'
-            if marker.flagged
-            else f'<circle cx="{x:.1f}" cy="{y:.1f}" r="{RADIUS}"/>'
-        )
-        parts.append(
-            f'<a href="#prompt-{marker.number}"><g class="marker {kind}">'
-            f"<title>{marker.number}. {escape(marker.text)}: {marker.score:.2f}, {verdict}</title>"
-            f'{shape}<text x="{x:.1f}" y="{y + 4:.1f}">{marker.number}</text></g></a>'
-        )
-    return height
+    lines = lane.name.split("\n")
+    return Placed(
+        bottom,
+        [(line, top + height / 2 + 4 + (i - (len(lines) - 1) / 2) * 16) for i, line in enumerate(lines)],
+        [
+            (marker, x, bottom - PADDING / 2 - STEP / 2 - level * STEP)
+            for marker, x, level in zip(ordered, places, stacked, strict=True)
+        ],
+    )
 
 
-def _histogram(parts: list[str], benign: Sequence[float], axis: Axis, floor: float) -> None:
-    width = (WIDTH - LEFT - RIGHT) / BARS
+def _bars(benign: Sequence[float], axis: Axis, floor: float) -> list[Bar]:
+    width = (axis.right - axis.left) / BARS
     counts = [0] * BARS
     for score in benign:
-        counts[min(BARS - 1, max(0, int((axis.x(score) - LEFT) / width)))] += 1
-    for i, count in enumerate(counts):
-        if count:
-            height = max(2.0, BAR_HEIGHT * count / max(counts))
-            parts.append(
-                f'<rect class="bar" x="{LEFT + i * width + 0.75:.1f}" y="{floor - height:.1f}" '
-                f'width="{width - 1.5:.1f}" height="{height:.1f}" rx="1.5"><title>{count} benign prompts</title></rect>'
-            )
-    middle = floor - BAR_HEIGHT / 2
-    parts.append(f'<text class="lane" x="0" y="{middle:.1f}">Benign prompts</text>')
-    parts.append(f'<text class="note" x="0" y="{middle + 16:.1f}">{len(benign)}, for calibration</text>')
-
-
-def _scale(parts: list[str], axis: Axis, floor: float) -> None:
-    parts.append(f'<line class="axis" x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{floor:.1f}" y2="{floor:.1f}"/>')
-    for tick in axis.ticks():
-        x = axis.x(tick)
-        parts.append(f'<line class="axis" x1="{x:.1f}" x2="{x:.1f}" y1="{floor:.1f}" y2="{floor + 5:.1f}"/>')
-        parts.append(f'<text class="tick" x="{x:.1f}" y="{floor + 20:.1f}">{tick:g}</text>'.replace("-0<", "0<"))
-    words = "score before sampling (higher = more likely memorized)" + (
-        "; the axis is bent at its ends" if axis.bent else ""
-    )
-    parts.append(f'<text class="tick title" x="{(LEFT + WIDTH - RIGHT) / 2}" y="{floor + 44:.1f}">{words}</text>')
-
-
-def _threshold(axis: Axis, threshold: float, alpha: float, floor: float) -> str:
-    x = axis.x(threshold)
-    words = f"threshold {threshold:.2f}, false-alarm rate {100 * alpha:g} %"
-    # the words stand on the side that has room
-    left = x > (LEFT + WIDTH) / 2
-    place = f'x="{x - 8:.1f}" text-anchor="end"' if left else f'x="{x + 8:.1f}"'
-    return (
-        f'<rect class="zone" x="{x:.1f}" y="{TOP - 22}" width="{WIDTH - x:.1f}" height="{floor - TOP + 22:.1f}"/>'
-        f'<line class="threshold" x1="{x:.1f}" x2="{x:.1f}" y1="{TOP - 34}" y2="{floor:.1f}"/>'
-        f'<text class="limit" {place} y="{TOP - 26}">{words}</text>'
-    )
+        counts[min(BARS - 1, max(0, int((axis.x(score) - axis.left) / width)))] += 1
+    heights = [max(2.0, BAR_HEIGHT * count / max(counts)) for count in counts]
+    return [
+        Bar(axis.left + i * width + 0.75, floor - height, width - 1.5, height, count)
+        for i, (count, height) in enumerate(zip(counts, heights, strict=True))
+        if count
+    ]

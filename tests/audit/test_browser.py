@@ -3,9 +3,8 @@
 import pytest
 import torch
 
-from cryptomnesia.audit import report_files
+from cryptomnesia.audit import report_files, table
 from cryptomnesia.audit.report import write_report
-from cryptomnesia.pages import table
 
 from ..helpers.audited import HOSTILE, KNOWN, many, prompts_run
 

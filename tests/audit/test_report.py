@@ -7,15 +7,15 @@ import pytest
 import torch
 from PIL import Image
 
-from cryptomnesia.audit import report_files
+from cryptomnesia.audit import report_files, table
 from cryptomnesia.audit.images import ImageJob
 from cryptomnesia.audit.report import write_report
 from cryptomnesia.audit.rows import PART, Reject
 from cryptomnesia.calibration import Calibration
 from cryptomnesia.errors import InputError
-from cryptomnesia.pages import table
 
-from ..helpers.audited import HOSTILE, KNOWN, data_of, elements, many, prompts_run, words_of, write_run
+from ..helpers.audited import HOSTILE, KNOWN, data_of, many, prompts_run, words_of, write_run
+from ..helpers.markup import parsed
 
 # --- the data ---
 
@@ -102,7 +102,7 @@ def test_too_few_benign_prompts_for_any_to_stand_are_told(tmp_path):
 def test_hostile_texts_stand_in_the_page_as_text(tmp_path):
     rejects = [Reject(6, "is <b>odd</b>", HOSTILE[0])]
     html = write_report(prompts_run(tmp_path, HOSTILE, [3.0] * 6, rejects=rejects)).read_text("utf-8")
-    found = elements(html)
+    found = parsed(html)
     assert found.seen.count("script") == 2 and "img" not in found.seen and found.links == []
     assert all(mark not in html.split('id="audit-data">')[1].split("</script>")[0] for mark in "<>&\u2028\u2029")
     texts = data_of(tmp_path / "report.html")[1]
@@ -122,7 +122,7 @@ def test_without_calibration_there_is_no_verdict(tmp_path):
 def test_no_row_at_all(tmp_path):
     page = write_report(prompts_run(tmp_path, [], []))
     assert "No row of the input has a result" in words_of(page)
-    assert "script" not in elements(page.read_text("utf-8")).seen
+    assert "script" not in parsed(page.read_text("utf-8")).seen
 
 
 def test_rejects_only(tmp_path):
@@ -170,7 +170,7 @@ def test_the_gallery_shows_what_the_model_makes(tmp_path):
     run = prompts_run(tmp_path, [*prompts, prompts[0].upper()], [4.0, 0.0, 3.0])
     page = write_report(run, pipe=load_demo(), gallery=1, calibration=KNOWN, progress=lambda *told: done.append(told))
     html = page.read_text("utf-8")
-    assert done == [(1, 1)] and elements(html).seen.count("img") == 2
+    assert done == [(1, 1)] and parsed(html).seen.count("img") == 2
     assert "of the image likely recited" in html and "2 near-identical" in html
 
 
@@ -179,7 +179,7 @@ def test_a_gallery_without_maps_says_why(tmp_path):
 
     distilled = stable_diffusion(time_cond_proj_dim=8)  # without an unconditional branch there is no map
     html = write_report(prompts_run(tmp_path, ["a cat"], [4.0]), pipe=distilled).read_text("utf-8")
-    assert elements(html).seen.count("img") == 1 and "no map: " in html
+    assert parsed(html).seen.count("img") == 1 and "no map: " in html
 
 
 def image_record(row, path, **answers):
@@ -211,7 +211,7 @@ def test_images_are_shown_oddest_first(tmp_path):
     columns, texts = data_of(page)
     html, words = page.read_text("utf-8"), re.sub(r"\s+", " ", words_of(page))
     assert columns["row"].tolist() == [2, 3, 1, 0] and texts[0] == "set <1>/a.png"
-    assert elements(html).seen.count("img") == 1 and "400x600 pixels" in html
+    assert parsed(html).seen.count("img") == 1 and "400x600 pixels" in html
     assert "the image cannot be read any more" in words and "<1>" not in html
     assert "4 images were examined" in words and "1 do not fit their sidecar" in words
     assert "Membership: no evidence" in words and "p = 0.4 &lt;at most&gt;" in words

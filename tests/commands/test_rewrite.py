@@ -13,17 +13,17 @@ from cryptomnesia import demo
 from cryptomnesia.adapters import to_denoiser
 from cryptomnesia.cli import run
 from cryptomnesia.commands.changes import show
+from cryptomnesia.commands.rewrite_cases import Case
 from cryptomnesia.commands.sampling import Sampler
 from cryptomnesia.demo.captions import select
 from cryptomnesia.errors import InputError, NonFiniteError
 from cryptomnesia.guard import Guard
 from cryptomnesia.mitigation.result import Mended
-from cryptomnesia.pages.mitigation import Case
 
 from ..helpers import pipelines
 from ..helpers.commands import caller
+from ..helpers.markup import parsed
 from ..helpers.mended import mitigation, report
-from ..pages.test_page import parsed
 
 BENIGN = [f"{a}{b} {b}{c}" for a in "abcde" for b in "fghij" for c in "klmno"]
 TINY = ("-m", "model", "-c", "model.calibration.json")

@@ -7,15 +7,15 @@ import re
 import numpy as np
 import torch
 
+from cryptomnesia.audit import table
 from cryptomnesia.audit.manifest import Manifest
 from cryptomnesia.audit.prompts import PromptJob
 from cryptomnesia.audit.rows import Done
 from cryptomnesia.audit.shards import Shards
 from cryptomnesia.calibration import Calibration, Combination
 from cryptomnesia.guard import Guard
-from cryptomnesia.pages import table
 
-from ..pages.test_page import parsed
+from .markup import words
 
 HOSTILE = [
     '</script><script>document.title="hacked"</script>',
@@ -95,10 +95,6 @@ def data_of(page):
     return columns, texts
 
 
-def elements(html):
-    """What the page is made of; raises unless it is well-formed."""
-    return parsed(html.replace("<input", "<br"))
-
-
 def words_of(page):
-    return re.sub(r"<style>.*?</style>|<script.*?</script>|<[^>]+>", " ", page.read_text("utf-8"), flags=re.S)
+    """What is to be read on the page of that path."""
+    return words(page.read_text("utf-8"))

@@ -1,5 +1,6 @@
 """All pages with text that means harm: it stays text, nothing but a page's own runs, and all of it fits on a phone."""
 
+import ast
 import dataclasses
 import re
 from html.parser import HTMLParser
@@ -10,13 +11,17 @@ import pytest
 from cryptomnesia.audit.images import ImageJob
 from cryptomnesia.audit.report import write_report
 from cryptomnesia.audit.rows import Reject
+from cryptomnesia.commands import lineage_page as lineage
+from cryptomnesia.commands import rewrite_page as rewrite
+from cryptomnesia.commands.rewrite_cases import Case, Pictures
+from cryptomnesia.demo import page as demo
 from cryptomnesia.lineage.parentage import Parentage
-from cryptomnesia.pages import audit, demo, lineage, mitigation
-from cryptomnesia.pages.escape import escape
+from cryptomnesia.pages.frame import LIBRARY, templates
 from cryptomnesia.signals.lineage import Lineage
 
 from ..audit.test_report import image_record
-from ..helpers.audited import KNOWN, elements, prompts_run, write_run
+from ..helpers.audited import KNOWN, prompts_run, write_run
+from ..helpers.markup import parsed
 from ..helpers.mended import mitigation as mended
 from ..helpers.mended import report
 
@@ -45,17 +50,17 @@ def demo_page(text):
 
 
 def rewrite_page(text):
-    sides = mitigation.Pictures(np.stack([PICTURE] * 2), [text, "seed 1"])
+    sides = Pictures(np.stack([PICTURE] * 2), [text, "seed 1"])
     words = [dataclasses.replace(word, word=text, became=text) for word in mended().words]
     cases = [
-        mitigation.Case(report(text), mended(original=text, rewritten=f"{text} {text}", words=words), sides, sides),
-        mitigation.Case(report(text), mended(held=False, original=text, reason=text), sides),
+        Case(report(text), mended(original=text, rewritten=f"{text} {text}", words=words), sides, sides),
+        Case(report(text), mended(held=False, original=text, reason=text), sides),
     ]
-    page = mitigation.MitigationPage(cases, "rewrite", [-1.0, 0.0, 1.0], 2.0, 0.01, 0.1, [(text, text)])
-    return mitigation.render(page)
+    page = rewrite.MitigationPage(cases, "rewrite", [-1.0, 0.0, 1.0], 2.0, 0.01, 0.1, [(text, text)])
+    return rewrite.render(page)
 
 
-def lineage_page(text):
+def parentage_page(text):
     names = [text, f"{text}2", "c"]
     distances = dict(zip(names, (0.2, 0.9, 1.1), strict=True))
     one = Lineage(text, text, distances, 0.7, 0.4, {(text, "c"): 1.0}, {"twin": text}, (30, dict.fromkeys(names, 30)))
@@ -80,7 +85,7 @@ def audit_page(text, folder, kind):
 def made(kind, text, folder):
     if kind.startswith("audit"):
         return audit_page(text, folder, kind)
-    return {"demo": demo_page, "rewrite": rewrite_page, "lineage": lineage_page}[kind](text)
+    return {"demo": demo_page, "rewrite": rewrite_page, "lineage": parentage_page}[kind](text)
 
 
 class Attributes(HTMLParser):
@@ -104,7 +109,7 @@ def test_hostile_text_stays_text_on_every_page(tmp_path, kind, text):
     html.encode()
     # the same elements and attributes as with an ordinary text, but for words that are marked and texts that fold
     extra = {"del", "ins", "tr", "td", "details", "summary"}
-    assert set(elements(html).seen) - extra == set(elements(plain).seen) - extra
+    assert set(parsed(html).seen) - extra == set(parsed(plain).seen) - extra
     found, usual = Attributes(html), Attributes(plain)
     assert found.names <= usual.names and not any(name.startswith("on") or name == "style" for name in found.names)
     outside = re.sub(r'<script type="application/json".*?</script>', "", html, flags=re.S)
@@ -120,21 +125,72 @@ def test_every_page_forbids_what_is_not_its_own(tmp_path, kind):
     assert ("script-src" in parts) == kind.startswith("audit") and "unsafe" not in policy
 
 
-def test_there_is_no_other_page():
-    """Whoever adds one adds it here: every module that makes a document is among those above."""
-    from pathlib import Path
+# --- the one way into a page ---
 
-    folder = Path(audit.__file__).parent
-    makers = {file.stem for file in folder.glob("*.py") if re.search(r"\bdocument\(", file.read_text("utf-8"))}
-    assert makers == {"frame", "audit", "demo", "lineage", "mitigation"}
-    for file in folder.glob("*.py"):
-        assert file.name == "escape.py" or "html import escape" not in file.read_text("utf-8")
+TEMPLATES = sorted(path.relative_to(LIBRARY).as_posix() for path in LIBRARY.rglob("*.html"))
+MODULES = sorted(LIBRARY.rglob("*.py"))
+# files of the library (a style sheet, a script), and JSON without letters that HTML minds
+UNESCAPED = {"pages/frame.py": 2, "audit/table.py": 1}
+
+
+def named(path):
+    return path.relative_to(LIBRARY).as_posix()
+
+
+def test_there_is_no_other_page():
+    """Whoever adds one adds it here: every template of a page is among those above."""
+    pages = {name for name in TEMPLATES if '{% extends "pages/frame.html" %}' in (LIBRARY / name).read_text("utf-8")}
+    assert pages == {"audit/page.html", "demo/page.html", "commands/lineage_page.html", "commands/rewrite_page.html"}
+    for name in TEMPLATES:
+        assert ("<html" in (LIBRARY / name).read_text("utf-8")) == (name == "pages/frame.html")
+
+
+def test_every_template_is_rendered_by_the_one_environment_that_escapes():
+    assert templates() is templates() and templates().autoescape is True
+    for name in TEMPLATES:
+        templates().get_template(name)
+    makers = {named(file) for file in MODULES if re.search(r"^\s*(from|import) jinja2", file.read_text("utf-8"), re.M)}
+    assert makers == {"pages/frame.py"}
+
+
+def test_nothing_is_left_unescaped_but_what_is_listed():
+    found = {named(file): len(re.findall(r"\bMarkup\(", file.read_text("utf-8"))) for file in MODULES}
+    assert {name: count for name, count in found.items() if count} == UNESCAPED
+
+
+@pytest.mark.parametrize("name", TEMPLATES)
+def test_no_template_evades_the_escaping(name):
+    text = (LIBRARY / name).read_text("utf-8")
+    # what ends or forestalls it, filters that make markup of text, attributes without quotes, and those that run
+    assert not re.search(r"\|\s*(safe|e|escape|forceescape|urlize|xmlattr|tojson)\b|autoescape|__html__", text)
+    assert not re.search(r"=\s*{{|<{{|\s(on\w+|style)=", text)
+
+
+def test_html_stands_in_templates_only():
+    elements = {tag for name in TEMPLATES for tag in re.findall(r"<([a-z]\w*)", (LIBRARY / name).read_text("utf-8"))}
+    tag = re.compile(rf"</?({'|'.join(sorted(elements))})(?![\w-])[^<]*>")
+    for file in MODULES:
+        source = file.read_text("utf-8")
+        assert not re.search(r"^\s*(from|import) html\b", source, re.M), file
+        nodes = list(ast.walk(ast.parse(source)))
+        docstrings = {id(node.value) for node in nodes if isinstance(node, ast.Expr)}  # may speak of elements
+        for node in nodes:
+            if isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in docstrings:
+                assert not tag.search(node.value), (file, node.value)
+
+
+def test_text_is_escaped_and_unfit_letters_are_replaced():
+    shown = templates().from_string(
+        "{% macro m(a) %}<b title='{{ a }}'>{{ a }}</b>{% endmacro %}{{ m(text) }}{{ text }}"
+    )
+    assert shown.render(text="\u202e<\x1b'\ud800") == (
+        "<b title='\ufffd&lt;\ufffd&#39;\ufffd'>\ufffd&lt;\ufffd&#39;\ufffd</b>\ufffd&lt;\ufffd&#39;\ufffd"
+    )
 
 
 def test_letters_that_belong_to_words_stay():
     for text in ("👩‍🎨 می‌خواهم שלום", "tab\tline\n", "e\u0301"):
-        assert escape(text) == text
-    assert escape("\u202e<\x1b'\ud800") == "\ufffd&lt;\ufffd&#x27;\ufffd"
+        assert templates().from_string("{{ text }}").render(text=text) == text
 
 
 # --- on screens ---

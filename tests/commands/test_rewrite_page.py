@@ -5,18 +5,13 @@ import re
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
-from cryptomnesia.mitigation.result import Method
-from cryptomnesia.pages.images import difference
-from cryptomnesia.pages.marks import marked
-from cryptomnesia.pages.mitigation import Case, MitigationPage, Pictures, outcome, render
+from cryptomnesia.commands.rewrite_cases import Case, Pictures
+from cryptomnesia.commands.rewrite_page import MitigationPage, render
+from cryptomnesia.report import Method
 
+from ..helpers.markup import parsed
 from ..helpers.mended import mitigation, report
-from ..pages.test_page import parsed
-
-prompts = st.lists(st.sampled_from(["a", "red", "cat,", "<b>", "&", "猫", "(x:1.2)", "🎉"]), max_size=6).map(" ".join)
 
 
 def pictures(seed=0, count=2, **options):
@@ -93,31 +88,7 @@ def test_large_images_get_more_room():
 
 
 def test_outcome_says_why():
-    assert outcome(Case(report(), mitigation(held=False, reason="no PixArt edit passed"))) == (
+    assert Case(report(), mitigation(held=False, reason="no PixArt edit passed")).outcome == (
         "Not mended",
         "No PixArt edit passed. The prompt stays as it was.",
     )
-
-
-@given(prompts, prompts)
-def test_marks_join_up_to_the_prompts(before, after):
-    for text, pieces in zip((before, after), marked(before, after), strict=True):
-        assert "".join(piece.text for piece in pieces) == text and all(piece.text for piece in pieces)
-
-
-@given(prompts)
-def test_equal_prompts_have_no_marks(prompt):
-    assert not any(piece.changed for pieces in marked(prompt, prompt) for piece in pieces)
-
-
-def test_marks_show_what_was_put_in_left_out_and_swapped():
-    old, new = marked("the old red cat", "the red dog now")
-    assert [piece.text for piece in old if piece.changed] == ["old", "cat"]
-    assert [piece.text for piece in new if piece.changed] == ["dog", "now"]
-
-
-def test_difference_of_images():
-    images = np.zeros((3, 4, 4, 3), np.uint8)
-    assert difference(images) == 0 and difference(images[:1]) is None
-    images[2] = 255
-    assert difference(images) == pytest.approx(2 / 3)

@@ -1,0 +1,129 @@
+"""A table of very many rows inside a page: the data that table.js fills table.html with.
+
+Numbers stand in the page as arrays in base64. Texts stand there as well, or in scripts beside it where they are many.
+"""
+
+import base64
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+from markupsafe import Markup
+from numpy.typing import NDArray
+
+CHUNK = 1_000  # texts in one script
+CUT = 1_000  # characters of a text that are shown
+KINDS = {"f32": "<f4", "u32": "<u4", "u8": "u1"}
+
+
+@dataclass(frozen=True)
+class Column:
+    """One column.
+
+    Attributes:
+        key, label: Its name in the data, and above it; without a label it is not shown.
+        values: (N,) in the order of the rows; NaN = missing; numbers of words where it has words.
+        kind: What it is sent as: "f32", "u32" or "u8".
+        shown: How numbers are written: "p" as p-values, "whole", with two ("score") or three ("fine") decimals.
+        words: What it holds, if it is of words.
+        looks: Class that colours each word: "memorized", "clear", "other" or "plain".
+        upwards: Whether the first click on it puts the smallest on top.
+        spare: Whether small screens leave it out.
+    """
+
+    key: str
+    label: str
+    values: NDArray[Any]
+    kind: Literal["f32", "u32", "u8"]
+    shown: Literal["p", "whole", "score", "fine"] = "score"
+    words: Sequence[str] = ()
+    looks: Sequence[str] = ()
+    upwards: bool = False
+    spare: bool = False
+
+    @property
+    def counts(self) -> list[tuple[str, int]]:
+        """Each word, and how many rows have it."""
+        known = self.values[self.values < len(self.words)].astype(int)
+        return list(zip(self.words, np.bincount(known, minlength=len(self.words)).tolist(), strict=True))
+
+    @property
+    def data(self) -> dict[str, Any]:
+        """What table.js reads."""
+        return {
+            "key": self.key,
+            "kind": self.kind,
+            "shown": self.shown,
+            "words": list(self.words) or None,
+            "looks": list(self.looks) or None,
+            "data": base64.b64encode(np.asarray(self.values).astype(KINDS[self.kind]).tobytes()).decode("ascii"),
+        }
+
+
+@dataclass(frozen=True)
+class Table:
+    """Rows in the order in which they are shown first.
+
+    Attributes:
+        name: Above the texts: "prompt" or "file".
+        rows: How many, N.
+        columns: What is known of each. "cluster" holds the number of the row that stands for each, "adjusted" its
+            adjusted p-value; both may be missing.
+        before: How many of the shown columns stand before the texts.
+        level: False discovery rate at which a row stands.
+        texts: (N), where they stand in the page.
+        folder: Where the scripts with the texts lie, relative to the page; otherwise.
+    """
+
+    name: str
+    rows: int
+    columns: Sequence[Column]
+    level: float
+    before: int = 1
+    texts: Sequence[str] | None = None
+    folder: str | None = None
+
+    def has(self, key: str) -> bool:
+        """Whether there is a column of that name."""
+        return any(column.key == key for column in self.columns)
+
+    @property
+    def shown(self) -> list[Column]:
+        """Those that are shown."""
+        return [column for column in self.columns if column.label]
+
+    @property
+    def data(self) -> Markup:
+        """What table.js reads, as JSON that is safe inside a script element."""
+        value = {
+            "rows": self.rows,
+            "columns": [column.data for column in self.columns],
+            "level": self.level * (1 + 1e-6),  # adjusted p-values are sent with seven digits
+            "chunk": CHUNK,
+            "folder": self.folder,
+            "texts": None if self.texts is None else [cut(text) for text in self.texts],
+        }
+        return Markup(literal(value))
+
+
+def cut(text: str) -> str:
+    """A text as the table shows it."""
+    return text if len(text) <= CUT else f"{text[:CUT]}… [{len(text):,} characters]"
+
+
+def literal(value: Any) -> str:
+    """JSON that is safe inside a script element and as JavaScript: ASCII, and no character that HTML minds."""
+    text = json.dumps(value, allow_nan=False, separators=(",", ":"))
+    return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
+
+
+def script_name(number: int) -> str:
+    """Of the script with texts number * CHUNK and on."""
+    return f"texts-{number:05d}.js"
+
+
+def script(first: int, texts: Sequence[str]) -> str:
+    """A script that hands over the texts of the rows from `first` on."""
+    return f"auditTexts({first},{literal([cut(text) for text in texts])});\n"

@@ -1,0 +1,43 @@
+"""The page of `cryptomnesia lineage`: how far a model's images are from those of each model of a pool."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..attribution.candidates import NONE
+from ..lineage.parentage import TARGET, UNTESTED, Parentage
+from ..pages.frame import render as render_page
+from ..signals.lineage import Lineage
+
+
+@dataclass(frozen=True)
+class LineagePage:
+    """Everything on the page.
+
+    Attributes:
+        found: What the images say.
+        examples: By prompt and by model, the target first: a few images, (H, W, 3) uint8 each.
+        facts: The footer's lines (name, value).
+    """
+
+    found: Parentage
+    examples: Mapping[str, Mapping[str, Sequence[NDArray[np.uint8]]]]
+    facts: Sequence[tuple[str, str]]
+    target: ClassVar = TARGET
+
+    @property
+    def widest(self) -> float:
+        """The distance that a bar as long as its room stands for."""
+        return 1.05 * max(*self.found.distances.values(), self.found.null_threshold or 0.0) or 1.0
+
+    def says(self, one: Lineage) -> str:
+        """What a single prompt says about the parent."""
+        return (one.parent or NONE) if one.tested else UNTESTED
+
+
+def render(page: LineagePage) -> str:
+    """A whole HTML document."""
+    return render_page("commands/lineage_page.html", page)
