@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ..drawing import colours
 from ..errors import CryptomnesiaError, InputError, require
 from ..images import UNREADABLE, open_image
 from ..report import MemorizationReport
@@ -85,8 +86,6 @@ def _plain(guard: Any, exhibit: "Exhibit", why: str) -> "Exhibit":
 
 def heat(found: "Location", image: Pixels) -> Pixels:
     """The map in colours, brightest where it is recited, in the light and shade of the image (H, W, 3)."""
-    from ..localization.overlay import colours
-
     height, width = image.shape[:2]
     pillow = require("PIL.Image", "diffusers")
     values = np.asarray(pillow.fromarray(found.map.numpy()).resize((width, height), pillow.Resampling.BICUBIC))
