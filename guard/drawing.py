@@ -83,7 +83,15 @@ def wrapped(words: str, room: int, size: int) -> list[str]:
 
 
 def draw_bar(
-    draw: Any, place: tuple[int, int], room: int, filled: int | None, name: str, value: str, *, colour: Any, chosen: bool
+    draw: Any,
+    place: tuple[int, int],
+    room: int,
+    filled: int | None,
+    name: str,
+    value: str,
+    *,
+    colour: Any,
+    chosen: bool,
 ) -> None:
     """Draws a row of a bar chart: a name that ends left of the place, a bar, and its value.
 

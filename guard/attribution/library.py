@@ -15,7 +15,7 @@ from ..denoiser import Denoiser
 from ..errors import InputError
 from ..signals.spectral import RINGS, SEED, Plan, check_plan, cosine_distance, length, signature
 from ..strict_json import parse_json
-from .files import read_tensors, write_tensors
+from ..tensors import read_tensors, write_tensors
 
 SCHEMA = "cryptomnesia/signature/1"
 SUFFIX = ".signature.safetensors"
@@ -121,7 +121,7 @@ class Signatures:
             "author_compat": json.dumps(self.author_compat),
             "n": str(self.n),
         }
-        write_tensors(path, {"signatures": self.values, "latents": self.latents}, header)
+        write_tensors(path, {"signatures": self.values, "latents": self.latents}, header, "signature file")
 
     @staticmethod
     def load(path: str | Path) -> "Signatures":

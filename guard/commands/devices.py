@@ -5,7 +5,7 @@ from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..errors import InputError, require
+from ..errors import InputError
 from ..printable import printable
 
 if TYPE_CHECKING:
@@ -54,8 +54,10 @@ def stored_dtype(model: str) -> str:
     path, found = Path(model).expanduser(), Counter[str]()
     files = [path] if path.is_file() else [f for n in ("unet", "transformer") for f in path.glob(f"{n}/*.safetensors")]
     plain = [file for file in files if file.name.count(".") == 1]  # a variant is loaded where there is nothing else
+    from ..tensors import open_tensors
+
     for file in plain or files:
-        with require("safetensors", "diffusers").safe_open(file, framework="pt") as weights:
+        with open_tensors(file, "model", "get the file again") as weights:
             names = list(weights.keys())
             own = [name for name in names if "diffusion_model" in name]  # of the network, in a file of a whole model
             found.update(weights.get_slice(name).get_dtype() for name in own or names)

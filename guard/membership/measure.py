@@ -16,8 +16,8 @@ from ..attribution.likeness import digest_of
 from ..attribution.pictures import fitted, read_picture
 from ..denoiser import Denoiser
 from ..errors import InputError, NonFiniteError
-from ..images import SUFFIXES
-from ..prompts.captions import BESIDE, caption_of
+from ..images import CAPTION, SUFFIXES, images_among
+from ..prompts.captions import caption_of
 from ..signals.batching import default_rows
 from ..signals.membership_methods import method_named
 from .comparability import IMAGE_FEATURES, PROMPT_FEATURES, image_features, prompt_features
@@ -135,8 +135,8 @@ def gather_images(
         if not folder.is_dir():
             raise InputError(f"there is no folder {given}: check the name")
         files = sorted(file for file in folder.iterdir() if file.is_file() and not file.name.startswith("."))
-        images: list[Any] = [file for file in files if file.suffix.lower() in SUFFIXES]
-        odd = (file for file in files if file.suffix.lower() not in (*SUFFIXES, BESIDE))
+        images: list[Any] = images_among(files)
+        odd = (file for file in files if file.suffix.lower() not in (*SUFFIXES, CAPTION))
         skipped = {str(file): f"no image ({', '.join(SUFFIXES)})" for file in odd}
     else:
         images = list(given)
