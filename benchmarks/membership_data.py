@@ -13,10 +13,10 @@ from PIL import Image
 from torch import Tensor
 
 from cryptomnesia.adapters import to_denoiser
+from cryptomnesia.comparability import image_features
 from cryptomnesia.demo.captions import select
 from cryptomnesia.demo.records import Record, render
 from cryptomnesia.demo.train import pixels
-from cryptomnesia.membership.comparability import image_features
 from cryptomnesia.signals.membership import sima_mc
 from cryptomnesia.signals.membership_methods import METHODS
 

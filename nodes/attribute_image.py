@@ -7,8 +7,8 @@ from comfy_api.latest import io
 
 from ..guard.attribution import Attribution, attribute
 from ..guard.attribution.combination import ALPHA
-from ..guard.attribution.pictures import read_picture
 from ..guard.attribution.plots import percent
+from ..guard.pixels import read_picture
 from .attribution_learning import Known, few, learned
 from .images import arrays, pictures
 from .values import CATEGORY, Candidate, Finding

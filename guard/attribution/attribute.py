@@ -7,11 +7,11 @@ from typing import Any
 from torch import Tensor
 
 from ..errors import InputError
+from ..pixels import read_picture
 from .candidates import NONE, Candidate, check_candidates
 from .combination import AttributionCalibration
 from .confounding import about
 from .evidence import Evidence, gather
-from .pictures import read_picture
 
 UNCALIBRATED, CONFOUNDED, LEARNED = "uncalibrated", "confounded", "learned from"
 _NO_VERDICT = {

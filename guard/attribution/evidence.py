@@ -25,12 +25,12 @@ from torch import Tensor
 from ..denoiser import Condition, Denoiser, NoiseLevel
 from ..errors import InputError
 from ..finite import require_finite
+from ..pixels import fitted
 from ..signals.batching import default_rows, in_batches
 from ..signals.spectral import cosine_distance, signature
-from .candidates import Candidate, encode_prompts
+from .candidates import Candidate
 from .inversion import Inversion, invert, mean_square
 from .library import check_settings
-from .pictures import fitted
 
 GROUPS = ("empty", "prompt", "clean", "inversion", "autoencoder", "signature")
 DEFAULT = ("empty", "clean", "autoencoder")
@@ -115,7 +115,7 @@ def gather(
         if key not in inversions:
             inversions[key] = _inverted(images, candidate)
         found = inversions[key]
-        condition = None if "prompt" not in groups else encode_prompts(candidate, prompts or ())
+        condition = None if "prompt" not in groups else candidate.encode(prompts or ())
         parts.append(_measure(candidate, found, condition, groups))
         if progress:
             progress(number + 1)

@@ -8,28 +8,16 @@ idea of LatentTracer (Wang et al. 2024, arXiv 2405.19673), which descends the de
 
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Protocol
 
 import torch
 from torch import Tensor
 
 from ..errors import InputError
+from ..image_model import Autoencoder
 
 ITERATIONS = 12
 MEMORY = 5
 TINY = 1e-12
-
-
-class Autoencoder(Protocol):
-    """What images are read with; denoisers of pipelines are one."""
-
-    def encode_image(self, image: Tensor) -> Tensor:
-        """Latents (B, C, h, w), the posterior mean scaled, of images in [0, 1], (B, 3, H, W)."""
-        ...
-
-    def decode(self, latent: Tensor) -> Tensor:
-        """Images in [0, 1], (B, 3, H, W), of latents (B, C, h, w)."""
-        ...
 
 
 @dataclass(frozen=True)

@@ -8,13 +8,13 @@ import torch
 from torch import Tensor
 
 from ..errors import InputError, require
+from ..pixels import digest_of, read_picture
+from ..prompts.recorded import known_prompts
 from .candidates import Candidate, check_candidates
 from .combination import ALPHA, AttributionCalibration, check_counts, learn
 from .confounding import confounded, unchecked
 from .evidence import gather
-from .likeness import Seen, digest_of
-from .pictures import read_picture
-from .recorded_prompts import known_prompts
+from .likeness import Seen
 
 
 def calibrate_attribution(

@@ -193,7 +193,7 @@ def _examples(files: Any) -> list[Any]:
     """The first few, small enough for a page."""
     import numpy as np
 
-    from ..attribution.pictures import fitted, read_picture
+    from ..pixels import fitted, read_picture
 
     shown = []
     for file in files[:EXAMPLES]:

@@ -95,10 +95,10 @@ def read_latents(denoiser: Any, files: list[Path], bar: Any, task: Any) -> "Tens
     """The latents of image files, at the model's own size."""
     import torch
 
-    from ..attribution.candidates import Candidate
-    from ..attribution.pictures import fitted, read_picture
+    from ..image_model import ImageModel
+    from ..pixels import fitted, read_picture
 
-    who, found = Candidate("the model", denoiser), []
+    who, found = ImageModel("the model", denoiser), []
     for file in files:
         found.append(who.coder.encode_image(fitted(read_picture(file), who.pixels)).cpu())
         bar.advance(task)

@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ..adapters.onnx_session import PROVIDERS
-from ..attribution.pictures import fitted
 from ..errors import InputError, NonFiniteError, require
+from ..pixels import fitted
 from ..printable import first_line
 from ..strict_json import read_object
 

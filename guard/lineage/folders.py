@@ -4,13 +4,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from ..attribution.recorded_prompts import RECORD, recorded_for_folder
 from ..errors import InputError
 from ..images import images_among, no_images
+from ..prompts.recorded import RECORD, recorded_for_folder
 
 ONE_PROMPT = ""
 Images = Mapping[str, Sequence[Any]]
-"""Images by prompt; see `attribution.pictures.read_picture` for what an image may be."""
+"""Images by prompt; see `pixels.read_picture` for what an image may be."""
 
 
 def images_in(folder: str | Path) -> Images:

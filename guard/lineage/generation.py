@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from ..adapters.guidance import guidance_arguments
-from ..attribution.recorded_prompts import LARGEST, RECORD
 from ..errors import InputError, NonFiniteError, require
 from ..files import write_atomically
 from ..memory import memory_needed
+from ..prompts.recorded import LARGEST, RECORD
 from ..strict_json import read_json
 
 IMAGES = 100

@@ -8,9 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from ..attribution.candidates import NONE
-from ..attribution.pictures import read_picture
 from ..errors import InputError, require
+from ..pixels import read_picture
 from ..signals.lineage import DIMENSION, TAU, Array, Lineage, distances, judged, unrolled
 from .encoders import Embeddings, Encoder, open_encoder
 from .folders import as_images
@@ -21,6 +20,7 @@ DRAWS = 200
 FEW, ENOUGH = 30, 8  # images, prompts; with fewer the answer hangs on single ones
 PER_CALL = 16  # images in memory
 FINEST = 0.01  # of a distance
+NONE = "none of these"
 UNTESTED, UNDECIDED, TARGET = "not tested", "no majority", "the target"
 UNTOLD = "Nothing tells whether all models were asked for the same prompts; if not, the answer means nothing."
 _TAKEN = (NONE, UNTESTED, UNDECIDED, TARGET)

@@ -11,16 +11,15 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ..attribution.candidates import Candidate, encode_prompts
-from ..attribution.likeness import digest_of
-from ..attribution.pictures import fitted, read_picture
+from ..comparability import IMAGE_FEATURES, PROMPT_FEATURES, image_features, prompt_features
 from ..denoiser import Denoiser
 from ..errors import InputError, NonFiniteError
+from ..image_model import ImageModel
 from ..images import CAPTION, SUFFIXES, images_among
+from ..pixels import digest_of, fitted, read_picture
 from ..prompts.captions import caption_of
 from ..signals.batching import default_rows
 from ..signals.membership_methods import method_named
-from .comparability import IMAGE_FEATURES, PROMPT_FEATURES, image_features, prompt_features
 from .store import Store
 
 METHOD, METHOD_WITH_PROMPTS, DRAWS = "sima_mc", "sima_relative", 8
@@ -175,7 +174,7 @@ def measure(
         NonFiniteError, OutOfMemory: As they say.
     """
     settings = (settings or Settings()).complete(denoiser, bool(prompts))
-    who, store = Candidate("the model", denoiser, size=size), store or Store()
+    who, store = ImageModel("the model", denoiser, size=size), store or Store()
     found, texts, skipped = gather_images(images, prompts)
     setup = _digest(denoiser.fingerprint, settings.to_dict(), who.autoencoder_key)
     per_call = max(1, default_rows(torch.Size(denoiser.latent_shape()).numel(), denoiser.device) // settings.draws)
@@ -241,10 +240,10 @@ def _pictures(
             progress(number + 1, len(images))
 
 
-def _statistics(who: Candidate, some: dict[str, tuple[Tensor, str | None]], settings: Settings) -> dict[str, float]:
+def _statistics(who: ImageModel, some: dict[str, tuple[Tensor, str | None]], settings: Settings) -> dict[str, float]:
     latents = torch.cat([who.coder.encode_image(pixels) for pixels, _ in some.values()])
     texts = [text for _, text in some.values() if text is not None]
-    condition = encode_prompts(who, texts) if texts else None
+    condition = who.encode(texts) if texts else None
     method = method_named(settings.method or METHOD)
     values = method(who.denoiser, latents, settings.timesteps or (), condition, settings.draws, settings.seed).double()
     values = (values.clamp_min(1e-30).log() if method.positive else values).mean(0)

@@ -4,12 +4,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from ..comparability import Comparability, comparability
 from ..denoiser import Denoiser
 from ..errors import InputError, require
 from ..finite import require_finite
-from .comparability import Comparability, comparability
+from ..two_samples import auc, auc_interval, detectable_auc, images_needed, permutation_p, rank_sum_p
 from .measure import Measured, Settings, feature_names, measure
-from .power import auc, auc_interval, detectable_auc, images_needed, permutation_p, rank_sum_p
 from .store import Store
 
 ALPHA = 0.05

@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from ..attribution.candidates import NONE
-from ..lineage.parentage import TARGET, Parentage
+from ..lineage.parentage import NONE, TARGET, Parentage
 from .escape import escape
 from .frame import document, footer, meaning, tiles
 from .images import data_uri

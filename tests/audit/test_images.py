@@ -132,7 +132,7 @@ def test_prompts_lie_beside_images_where_the_calibration_needs_them(tmp_path):
 def test_the_nearest_signature(folder, library):
     records, _ = worked(job(folder, model="ada", library=library))
     maker, entries = MAKERS["ada"], [Signatures.load(path) for path in sorted(library.iterdir())]
-    from cryptomnesia.attribution.pictures import read_picture
+    from cryptomnesia.pixels import read_picture
 
     latents = maker.encode_image(read_picture(folder / "bo1.png"))
     values = spectral.signature(maker, latents, plan="1step")

@@ -206,7 +206,7 @@ class Memory(CallableDenoiser):
 # SecMI's error of a step is exactly zero where a denoiser is linear, as this one is near each image: no direction
 @pytest.mark.parametrize("name", sorted(set(METHODS) - {"secmi"}))
 def test_smaller_is_more_member_like(name):
-    from cryptomnesia.membership.power import auc
+    from cryptomnesia.two_samples import auc
 
     members = latents(12)
     denoiser = Memory(members)
