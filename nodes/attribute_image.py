@@ -73,13 +73,13 @@ class AttributeImage(io.ComfyNode):
         known: list[Known] = list(candidates.values())
         bar = comfy.utils.ProgressBar(2 * len(known))
         prompted = bool(prompt.strip())
-        calibration = learned(known, prompted, alpha, bar.update_absolute)
+        calibration = learned(known, prompted, alpha, lambda done, _: bar.update_absolute(done))
         found = attribute(
             asked,
             [one.candidate for one in known],
             calibration,
             prompts=prompt.strip() if prompted else None,
-            progress=lambda done: bar.update_absolute(len(known) + done),
+            progress=lambda done, _: bar.update_absolute(len(known) + done),
         )
         plots = pictures([answer.plot() for answer in found])
         text = "\n\n".join("\n".join(_told(answer)) for answer in found)

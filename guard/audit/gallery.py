@@ -1,6 +1,6 @@
 """Pictures for the rows that a report shows apart: made by the model, with a map of what is recited, or from disk."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from ..drawing import colours
 from ..errors import CryptomnesiaError, InputError, require
 from ..images import UNREADABLE, open_image
+from ..progress import Progress
 from ..report import MemorizationReport
 
 if TYPE_CHECKING:
@@ -28,7 +29,7 @@ def generated(
     exhibits: Sequence["Exhibit"],
     reports: Sequence[MemorizationReport],
     pipe: Any,
-    advance: Callable[[int], None] | None = None,
+    progress: Progress | None = None,
 ) -> list["Exhibit"]:
     """The exhibits with the image that the pipeline makes of each prompt, and where it is recited.
 
@@ -37,7 +38,7 @@ def generated(
     Args:
         exhibits, reports: Of the same prompts.
         pipe: A diffusers pipeline.
-        advance: Called with 1 after each exhibit.
+        progress: Called with the numbers of exhibits done and of all.
 
     Raises:
         InputError: The pipeline is of no supported family.
@@ -53,8 +54,8 @@ def generated(
     found = []
     for exhibit, report in zip(exhibits, reports, strict=True):
         found.append(_generated(guard, exhibit, report))
-        if advance is not None:
-            advance(1)
+        if progress is not None:
+            progress(len(found), len(exhibits))
     return found
 
 

@@ -1,7 +1,6 @@
 """The page on a run over prompts."""
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,6 +12,7 @@ from ..false_discovery import Numbers, adjusted
 from ..pages.audit import AuditPage, Cluster, Exhibit, Rejects, Scores
 from ..pages.frame import BADGES, look, p_text
 from ..pages.table import Column, Table
+from ..progress import Progress
 from ..report import MemorizationReport
 from .clusters import first_alike
 from .facts import facts
@@ -73,7 +73,7 @@ def prompts_page(
     *,
     pipe: Any,
     gallery: int,
-    advance: Callable[[int], None] | None,
+    progress: Progress | None,
 ) -> tuple[AuditPage, NDArray[np.int64]]:
     """The page, and the order of its rows. See `write_report`."""
     ranked = Ranked.of(results, texts)
@@ -84,7 +84,7 @@ def prompts_page(
     exhibits = [_exhibit(ranked, int(i), texts) for i in worst[:gallery]]
     if pipe is not None:
         reports = [_report(ranked, exhibit, results.run) for exhibit in exhibits]
-        exhibits = generated(exhibits, reports, pipe, advance)
+        exhibits = generated(exhibits, reports, pipe, progress)
     groups = sorted((i for i in leaders if ranked.alike[i] > 1), key=lambda i: (-ranked.alike[i], i))
     counts, examples = reasons(results.rejects(), EXAMPLES)
     page = AuditPage(

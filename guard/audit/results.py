@@ -71,6 +71,8 @@ class Results:
 
     def __init__(self, folder: Path):
         self.folder = folder
+        if not (folder / FILE).exists():
+            raise InputError(f"{folder} holds no audit ({FILE} is not there): give the --out of one")
         self.run = read_object(folder / FILE, LARGEST, "audit", "give the --out of one")
         if self.run.get("schema") != SCHEMA or self.run.get("kind") not in COLUMNS:
             raise InputError(

@@ -100,8 +100,8 @@ def prompts(
     if fresh or not report.exists():
         guard, _ = opened()
         pipe = getattr(guard.denoiser, "pipe", None) if gallery else None
-        with watch.making(min(gallery, run.total) if pipe else 0) as advance:
-            write_report(out, pipe=pipe, gallery=gallery, calibration=guard.calibration, advance=advance)
+        with watch.making(min(gallery, run.total) if pipe else 0) as told:
+            write_report(out, pipe=pipe, gallery=gallery, calibration=guard.calibration, progress=told)
     return watch.outcome(report)
 
 

@@ -6,11 +6,21 @@ from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 from rich.console import Console, ConsoleOptions, RenderableType
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TextColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    ProgressColumn,
+    Task,
+    TaskID,
+    TextColumn,
+    TimeRemainingColumn,
+)
 from rich.segment import Segment
 from rich.text import Text
 
 from ..printable import blanked, printable_line
+from ..progress import Progress as Told
 
 # the same in every command, and in README
 EXIT_CLEAR = 0  # asked, and clear; intact, and vouched for
@@ -111,6 +121,11 @@ def progress(unit: str) -> Progress:
         redirect_stdout=sys.stdout.isatty(),
         redirect_stderr=False,
     )
+
+
+def following(bar: Progress, task: TaskID) -> Told:
+    """What moves the bar of a task: a function to be called as `progress(done, total)`."""
+    return lambda done, total: bar.update(task, completed=done, total=total)
 
 
 def waiting(message: str) -> AbstractContextManager[object]:

@@ -14,7 +14,7 @@ from .. import __version__
 from ..errors import InputError, require
 from . import options
 from .attribute import pairs
-from .console import EXIT_CLEAR, EXIT_NO_VERDICT, progress, stderr, stdout
+from .console import EXIT_CLEAR, EXIT_NO_VERDICT, following, progress, stderr, stdout
 from .documents import write_document
 from .files import make_folder, write_text
 from .models import DEMO, open_model
@@ -94,7 +94,7 @@ def lineage(
         total = sum(len(some) for models in found.values() for some in models.values())
         task = bar.add_task("looking", total=total)
         own = found.pop("")
-        answer = find_parent(own, found, encoder=eyes, seed=seed, progress=lambda count: bar.advance(task, count))
+        answer = find_parent(own, found, encoder=eyes, seed=seed, progress=following(bar, task))
     _write(out, answer, {"": own, **found}, places, settings)
     _show(answer, out, as_json)
     return EXIT_CLEAR if answer.verdict else EXIT_NO_VERDICT

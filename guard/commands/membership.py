@@ -113,7 +113,7 @@ class _Bars:
         self.bar, self.names = bar, (["image"] if one else ["suspects"]) + ["references", "members"]
         self.task: Any = None
 
-    def __call__(self, done: int, total: int) -> None:
+    def __call__(self, done: int, total: int | None) -> None:
         if done == 1:
             self.task = self.bar.add_task(self.names.pop(0), total=total)
         self.bar.update(self.task, completed=done)

@@ -68,7 +68,7 @@ def signature(
         rows = rows_per_image(plan)  # type: ignore[arg-type]
         task = bar.add_task("measuring", total=len(latents))
         own = name or out.name.removesuffix(SUFFIX)
-        watch = {"progress": lambda done: bar.update(task, completed=done // rows)}
+        watch = {"progress": lambda done, _: bar.update(task, completed=done // rows)}
         found = Signatures.measure(denoiser, latents, own, plan=plan, author_compat=author_compat, **watch)  # type: ignore[arg-type]
     found.save(out)
     if plot is not None:

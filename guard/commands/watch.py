@@ -12,12 +12,14 @@ from typing import TYPE_CHECKING, Any
 
 from rich.text import Text
 
+from ..progress import Progress
 from .console import (
     EXIT_CHANGED,
     EXIT_CLEAR,
     EXIT_MEMORIZED,
     EXIT_NO_VERDICT,
     exit_code,
+    following,
     progress,
     stderr,
     stdout,
@@ -65,14 +67,14 @@ class Watch:
             yield lambda done: bar.update(task, completed=done)
 
     @contextmanager
-    def making(self, count: int) -> Iterator[Callable[[int], None] | None]:
-        """Gives a function to be called with 1 after each image of the report."""
+    def making(self, count: int) -> Iterator[Progress | None]:
+        """Gives a function to be called with the numbers of the report's images done and of all."""
         if self.quiet or self.as_json:
             yield None
             return
         with progress("images") as bar:
             task = bar.add_task("making the report", total=count)
-            yield lambda done: bar.advance(task, done)
+            yield following(bar, task)
 
     def stopping(self) -> None:
         """Says that it will stop."""

@@ -1,6 +1,6 @@
 """Twelve prompts of three sorts on the built-in model: judged first, sampled afterwards, compared with training."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import require
+from ..progress import Progress
 from .captions import Caption, select
 from .gallery import Gallery
 
@@ -36,7 +37,7 @@ def sample(
     *,
     steps: int = STEPS,
     first_seed: int = 0,
-    advance: Callable[[int], None] | None = None,
+    progress: Progress | None = None,
 ) -> NDArray[np.uint8]:
     """Images for each prompt with consecutive seeds; DDIM, guidance 7.5, generators of its own.
 
@@ -46,7 +47,7 @@ def sample(
         seeds: Images per prompt, S.
         steps: DDIM steps.
         first_seed: Of each prompt's first image.
-        advance: Called with the number of images finished since the last call.
+        progress: Called with the numbers of images finished and of all.
 
     Returns:
         (P, S, H, W, 3) uint8.
@@ -63,8 +64,8 @@ def sample(
         made = own(rows, num_inference_steps=steps, guidance_scale=GUIDANCE, generator=generators, output_type="np")
         images = made.images
         parts.append((images * 255).round().astype(np.uint8))
-        if advance is not None:
-            advance(len(rows))
+        if progress is not None:
+            progress(start * seeds + len(rows), len(texts) * seeds)
     joined = np.concatenate(parts)
     return joined.reshape(len(texts), seeds, *joined.shape[1:])
 

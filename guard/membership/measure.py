@@ -1,7 +1,7 @@
 """A number per image: how much a denoiser finds to correct in it. Smaller = more like what it was trained on."""
 
 import hashlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ from ..errors import InputError, NonFiniteError
 from ..image_model import ImageModel
 from ..images import CAPTION, SUFFIXES, images_among
 from ..pixels import digest_of, fitted, read_picture
+from ..progress import Progress
 from ..prompts.captions import caption_of
 from ..signals.batching import default_rows
 from ..signals.membership_methods import method_named
@@ -155,7 +156,7 @@ def measure(
     *,
     size: tuple[int, int] | None = None,
     store: Store | None = None,
-    progress: Callable[[int, int], None] | None = None,
+    progress: Progress | None = None,
 ) -> Measured:
     """Measures images, a few at a time. Unreadable ones are left out, equal ones count once; both are stated.
 
@@ -218,7 +219,7 @@ def _pictures(
     images: Sequence[Any],
     prompts: Sequence[str] | None,
     skipped: dict[str, str],
-    progress: Callable[[int, int], None] | None,
+    progress: Progress | None,
 ) -> Iterator[tuple[_Picture, Tensor]]:
     """Each picture once, with its pixels; adds what cannot be used to `skipped`."""
     names: dict[str, str] = {}

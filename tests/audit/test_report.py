@@ -168,9 +168,9 @@ def test_the_gallery_shows_what_the_model_makes(tmp_path):
     prompts = [select("verbatim", "eval")[0].text, select("general", "eval")[0].text]
     done = []
     run = prompts_run(tmp_path, [*prompts, prompts[0].upper()], [4.0, 0.0, 3.0])
-    page = write_report(run, pipe=load_demo(), gallery=1, calibration=KNOWN, advance=done.append)
+    page = write_report(run, pipe=load_demo(), gallery=1, calibration=KNOWN, progress=lambda *step: done.append(step))
     html = page.read_text("utf-8")
-    assert done == [1] and elements(html).seen.count("img") == 2
+    assert done == [(1, 1)] and elements(html).seen.count("img") == 2
     assert "of the image likely recited" in html and "2 near-identical" in html
 
 
