@@ -119,6 +119,19 @@ def decode_image(
     return image
 
 
+def png(image: Any, *, small: bool = False) -> bytes:
+    """The bytes of a PNG file.
+
+    Args:
+        image: A Pillow image, or an array (H, W, 3 or 4) uint8.
+        small: Whether size counts more than time.
+    """
+    picture = image if hasattr(image, "save") else require("PIL.Image", "provenance").fromarray(image)
+    buffer = io.BytesIO()
+    picture.save(buffer, "PNG", optimize=small)
+    return buffer.getvalue()
+
+
 def require_size(size: tuple[int, int], name: str, most_pixels: int = MOST_PIXELS) -> None:
     """Raises InputError for a (width, height) of more pixels."""
     if size[0] * size[1] > most_pixels:

@@ -12,6 +12,7 @@ from rich.text import Text
 
 from .. import __version__
 from ..errors import InputError, require
+from ..images import png
 from . import options
 from .attribute import pairs
 from .console import EXIT_CLEAR, EXIT_NO_VERDICT, following, progress, stderr, stdout
@@ -164,8 +165,6 @@ def _write(
     places: Mapping[str, str],
     settings: Mapping[str, Any],
 ) -> None:
-    import io
-
     from ..files import write_atomically
     from ..lineage.parentage import TARGET
     from ..pages.lineage import LineagePage, render
@@ -178,10 +177,8 @@ def _write(
         prompt: {name or TARGET: _examples(models[prompt]) for name, models in images.items()}
         for prompt in answer.prompts
     }
-    picture = io.BytesIO()
-    answer.plot().save(picture, "PNG")
     write_text(out / REPORT, json.dumps(_document(answer), indent=1) + "\n")
-    write_atomically(out / PLOT, picture.getvalue())
+    write_atomically(out / PLOT, png(answer.plot()))
     write_text(out / PAGE, render(LineagePage(answer, examples, facts)))
 
 
