@@ -36,7 +36,7 @@ def calibrate_attribution(
         prompts: Of the images, likewise; then prompts are needed for attribution, too.
         subjects: What the images were to show, likewise, e.g. their prompts where these shall be no evidence: only to
             see that it is the same for all. By default prompts, or else what the image files say; see
-            `recorded_prompts`.
+            `prompts.recorded`.
         groups: Which evidence; see `evidence`.
         alpha: Share of the candidates' own images that may be called "none of these".
         progress: Called with the numbers of candidates done and of all.
