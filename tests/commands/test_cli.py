@@ -134,7 +134,7 @@ CHECK = ("check", "-m", "model")
         ((*CHECK, "a", "--alpha", "0.1"), "--alpha needs a calibration"),
         ((*CHECK, "a", "-c", "missing.json"), "missing.json cannot be read"),
         ((*CHECK, "a", "-c", "benign.txt"), "benign.txt is no calibration that can be read (it is no valid JSON"),
-        ((*CHECK, "a", "-c", "other"), "other cannot be"),
+        ((*CHECK, "a", "-c", "other"), "other is no calibration that can be read"),
         ((*CHECK, "a", "-c", "model.calibration.json", "--draws", "4"), "another number of draws: 2, not 4"),
         ((*CHECK, "a", "-c", "model.calibration.json", "--height", "32"), "another latent size"),
         ((*CHECK, "a", "-c", "model.calibration.json", "--alpha", "0.001"), "out of reach"),
