@@ -13,9 +13,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from cryptomnesia.comparability import IMAGE_FEATURES, comparability
 from cryptomnesia.demo.captions import select
-from cryptomnesia.membership.comparability import IMAGE_FEATURES, comparability
-from cryptomnesia.membership.power import auc, auc_interval, permutation_p, rank_sum_p
+from cryptomnesia.two_samples import auc, auc_interval, permutation_p, rank_sum_p
 from training.demo.records import RENDERINGS, Record
 
 from .common import store, table

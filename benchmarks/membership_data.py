@@ -13,8 +13,8 @@ from PIL import Image
 from torch import Tensor
 
 from cryptomnesia.adapters import to_denoiser
+from cryptomnesia.comparability import image_features
 from cryptomnesia.demo.captions import select
-from cryptomnesia.membership.comparability import image_features
 from cryptomnesia.signals.membership import sima_mc
 from cryptomnesia.signals.membership_methods import METHODS
 from training.demo.records import Record, render

@@ -10,7 +10,7 @@ import torch
 from .errors import CalibrationError
 from .printable import printable
 from .signals.rings import RINGS
-from .strict_json import read_json
+from .strict_json import read_object
 
 SCHEMA = "cryptomnesia/calibration/1"
 LEAST = 100  # benign prompts
@@ -41,13 +41,8 @@ def read_values(path: Path) -> dict[str, Any]:
     Raises:
         CalibrationError: It cannot be read, is too large, or anything in it is missing, extra, odd or impossible.
     """
-    try:
-        document = read_json(path, LIMIT)
-    except OSError as error:
-        raise CalibrationError(f"the calibration {path} cannot be read: {error.strerror or error}") from error
-    except ValueError as error:
-        raise CalibrationError(f"the calibration {path} cannot be used: {error}; calibrate again") from error
-    if not isinstance(document, dict) or document.get("schema") != SCHEMA:
+    document = read_object(path, LIMIT, "calibration", "calibrate again", error=CalibrationError)
+    if document.get("schema") != SCHEMA:
         raise CalibrationError(f"{path} is no calibration of this version ({SCHEMA}): calibrate again")
     odd = sorted(set(document) - {"prompts"} ^ _NEEDED)
     if odd:

@@ -7,7 +7,7 @@ import hashlib
 import os
 import sys
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from .calibration import Calibration
@@ -16,6 +16,7 @@ from .calibration_run import CalibrationRun
 from .denoiser import Denoiser
 from .errors import CalibrationError, InputError
 from .printable import printable
+from .progress import Progress
 from .prompts import benign
 from .protocols import encoder_of
 
@@ -84,7 +85,7 @@ def make(
     seed: int,
     alpha: float,
     latent_shape: tuple[int, int, int],
-    progress: Callable[[int, int], None] | None = None,
+    progress: Progress | None = None,
 ) -> Calibration:
     """Calibrates a model and keeps the result; arguments and errors as in `Guard.calibrate`."""
     texts = benign() if prompts is None else _different(prompts)

@@ -1,5 +1,6 @@
 """Files: read whole, bounded and regular only; written so that they are the old one or the new one, never half."""
 
+import errno
 import os
 import re
 import secrets
@@ -9,6 +10,10 @@ from contextlib import suppress
 from pathlib import Path
 from typing import BinaryIO
 
+from .errors import CryptomnesiaError, InputError
+from .printable import printable_line
+
+ABSENT = (errno.ENOENT, errno.ENOTDIR, errno.ENAMETOOLONG)
 _TEMPORARY = re.compile(r"\.cryptomnesia-[0-9a-f]{16}\.tmp")
 _STALE = 24 * 3600  # seconds: no write takes so long
 _swept: set[str] = set()
@@ -62,6 +67,60 @@ def open_regular(path: str | Path) -> BinaryIO:
     except BaseException:
         os.close(handle)
         raise
+
+
+def read_file(path: Path, most: int, what: str, *, error: type[CryptomnesiaError] = InputError) -> bytes:
+    """All bytes of a regular file.
+
+    Args:
+        path: The file.
+        most: How many bytes it may have.
+        what: What messages call such a file, e.g. "image".
+        error: The error that is raised, InputError by default.
+
+    Raises:
+        CryptomnesiaError: It is missing, no regular file, larger, or cannot be read; of that kind.
+    """
+    data = read_if_there(path, most, what, error=error)
+    if data is None:
+        raise error(f"there is no {what} {printable_line(str(path))}: check the name")
+    return data
+
+
+def read_if_there(path: Path, most: int, what: str, *, error: type[CryptomnesiaError] = InputError) -> bytes | None:
+    """As `read_file`, but None where there is no such file."""
+    name = printable_line(str(path))
+    try:
+        return read_regular(path, most)
+    except OSError as why:
+        if why.errno in ABSENT:
+            return None
+        raise error(f"the {what} {name} cannot be read: {why.strerror}: check its permissions") from why
+    except ValueError as why:
+        raise error(f"{name} is no {what} that can be read: {why}") from why
+
+
+def write_file(path: Path, data: bytes, what: str, *, error: type[CryptomnesiaError] = InputError) -> None:
+    """Writes a file atomically; an older one of that name is untouched where that fails.
+
+    Args:
+        path: The file.
+        data: All of it.
+        what: What messages call such a file.
+        error: The error that is raised, InputError by default.
+
+    Raises:
+        CryptomnesiaError: It cannot be written; of that kind.
+    """
+    try:
+        write_atomically(path, data)
+    except OSError as why:
+        full = why.errno in (errno.ENOSPC, getattr(errno, "EDQUOT", None))
+        mend = "free some space and save it again" if full else "choose a folder that exists and that you may write to"
+        name = printable_line(str(path))
+        raise error(f"the {what} {name} cannot be written: {why.strerror}: {mend}") from why
+    except ValueError as why:
+        raise error(f"the name of the {what} cannot be used: {why}") from why
 
 
 def size_text(size: int) -> str:

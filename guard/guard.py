@@ -1,6 +1,6 @@
 """The two-line interface: a guard checks prompts on a model before anything is sampled, and mends them if asked to."""
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
@@ -18,6 +18,7 @@ from .localization import PROBES, STEPS, Baseline, Location, locate
 from .mitigation.mend import mend
 from .mitigation.result import Mended
 from .mitigation.rewrite import Rewriter
+from .progress import Progress
 from .protocols import encoder_of, pipeline_of
 from .report import MemorizationReport, Method
 
@@ -174,7 +175,7 @@ class Guard:
         alpha: float = 0.01,
         height: int | None = None,
         width: int | None = None,
-        progress: Callable[[int, int], None] | None = None,
+        progress: Progress | None = None,
     ) -> Calibration:
         """Learns what is normal on the pipeline as it stands: its device, dtype and LoRAs.
 
@@ -286,7 +287,7 @@ class Guard:
         baseline: Baseline = None,
         probes: int = PROBES,
         report: MemorizationReport | None = None,
-        progress: Callable[[int, int | None], None] | None = None,
+        progress: Progress | None = None,
     ) -> Location:
         """Samples one image with the pipeline's own call, and tells where it is recited.
 

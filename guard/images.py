@@ -1,4 +1,7 @@
-"""Image files from outside: one way in, bounded and in one line where they cannot be used."""
+"""Image files: how they are called, what lies beside them, and the one way in, bounded.
+
+Whatever cannot be used is an InputError of one line.
+"""
 
 import io
 import struct
@@ -10,9 +13,11 @@ from typing import Any
 
 from .containers import one_picture
 from .errors import InputError, require
-from .files import read_regular
+from .files import read_file
 from .printable import printable
 
+SIDECAR, C2PA = ".cryptomnesia.json", ".c2pa"  # appended to an image's whole file name
+CAPTION = ".txt"  # in place of its ending
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff")
 FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "TIFF", "GIF", "AVIF", "JPEG2000")  # never one that starts another program
 MOST_BYTES = 1 << 30
@@ -37,14 +42,32 @@ UNREADABLE = (
 
 def read_image(path: Path) -> bytes:
     """All bytes of an image file. Raises InputError where it is missing, no regular file or larger than 1 GiB."""
-    try:
-        return read_regular(path, MOST_BYTES)
-    except FileNotFoundError as error:
-        raise InputError(f"there is no image {printable(path)}: check the name") from error
-    except OSError as error:
-        raise InputError(f"the image {printable(path)} cannot be read: {error.strerror}: check the name") from error
-    except ValueError as error:
-        raise InputError(f"{printable(path)} is no image that can be read: {error}") from error
+    return read_file(path, MOST_BYTES, "image")
+
+
+def sidecar_path(image: str | Path) -> Path:
+    """Where the JSON sidecar of an image lies."""
+    return _appended(Path(image), SIDECAR)
+
+
+def c2pa_path(image: str | Path) -> Path:
+    """Where the C2PA sidecar of an image lies."""
+    return _appended(Path(image), C2PA)
+
+
+def caption_path(image: str | Path) -> Path:
+    """Where the text file lies that holds an image's prompt: IMAGE.txt beside IMAGE.png."""
+    return Path(image).with_suffix(CAPTION)
+
+
+def images_among(files: Iterable[Path]) -> list[Path]:
+    """Those of the files that are called like images, in order of their names."""
+    return sorted(file for file in files if file.suffix.lower() in SUFFIXES and file.is_file())
+
+
+def no_images(folder: Path) -> InputError:
+    """One line on a folder in which there is none."""
+    return InputError(f"the folder {folder} holds no images ({', '.join(SUFFIXES)}): give another")
 
 
 def open_image(path: str | Path, *, most_pixels: int = MOST_PIXELS) -> Any:
@@ -96,6 +119,19 @@ def decode_image(
     return image
 
 
+def png(image: Any, *, small: bool = False) -> bytes:
+    """The bytes of a PNG file.
+
+    Args:
+        image: A Pillow image, or an array (H, W, 3 or 4) uint8.
+        small: Whether size counts more than time.
+    """
+    picture = image if hasattr(image, "save") else require("PIL.Image", "provenance").fromarray(image)
+    buffer = io.BytesIO()
+    picture.save(buffer, "PNG", optimize=small)
+    return buffer.getvalue()
+
+
 def require_size(size: tuple[int, int], name: str, most_pixels: int = MOST_PIXELS) -> None:
     """Raises InputError for a (width, height) of more pixels."""
     if size[0] * size[1] > most_pixels:
@@ -108,3 +144,7 @@ def require_still(image: Any, name: str) -> None:
     """Raises InputError for a Pillow image that has frames or pages. A photo's second picture (MPO) is neither."""
     if image.format != "MPO" and getattr(image, "is_animated", False):
         raise InputError(f"{name} is animated, or has several pages: save one of them as PNG and give that")
+
+
+def _appended(image: Path, ending: str) -> Path:
+    return image.parent / f"{image.name}{ending}"

@@ -9,6 +9,11 @@ def printable(text: Any, most: int = 200) -> str:
     return line if len(line) <= most else line[: most - 3] + "..."
 
 
+def first_line(error: BaseException, most: int = 160) -> str:
+    """What an error says in its first line, at most so many characters; its kind where it says nothing."""
+    return printable((str(error).strip().splitlines() or [type(error).__name__])[0], most)
+
+
 def printable_line(text: str) -> str:
     """The whole text as one line: what is not printable, e.g. ESC, C1 or right-to-left marks, becomes a space."""
     return " ".join(blanked(text).split())

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from .errors import CryptomnesiaError, InputError
 from .files import read_regular
 from .printable import printable
 
@@ -25,6 +26,32 @@ def read_json(path: Path, limit: int, depth: int = DEPTH) -> Any:
         ValueError: It is larger, no regular file, or not what `parse_json` takes; one line says why.
     """
     return parse_json(read_regular(path, limit), depth)
+
+
+def read_object(
+    path: Path, limit: int, what: str, mend: str, *, error: type[CryptomnesiaError] = InputError
+) -> dict[str, Any]:
+    """The one object that a JSON file holds.
+
+    Args:
+        path: A regular file.
+        limit: Most bytes that are read.
+        what: What messages call such a file, e.g. "config".
+        mend: What to do where it cannot be used, e.g. "get the folder again".
+        error: The error that is raised, InputError by default.
+
+    Raises:
+        CryptomnesiaError: It cannot be read, `parse_json` refuses it, or it holds something else; of that kind.
+    """
+    try:
+        document = read_json(path, limit)
+        if not isinstance(document, dict):
+            raise ValueError("it holds no JSON object")
+    except OSError as why:
+        raise error(f"the {what} {path} cannot be read: {why.strerror or why}: {mend}") from why
+    except ValueError as why:
+        raise error(f"{path} is no {what} that can be read ({why}): {mend}") from why
+    return document
 
 
 def parse_json(data: bytes | str, depth: int = DEPTH) -> Any:

@@ -7,8 +7,8 @@ from comfy_api.latest import io
 
 from ..guard.attribution import Attribution, attribute
 from ..guard.attribution.combination import ALPHA
-from ..guard.attribution.pictures import read_picture
 from ..guard.attribution.plots import percent
+from ..guard.pixels import read_picture
 from .attribution_learning import Known, few, learned
 from .images import arrays, pictures
 from .values import CATEGORY, Candidate, Finding
@@ -73,13 +73,13 @@ class AttributeImage(io.ComfyNode):
         known: list[Known] = list(candidates.values())
         bar = comfy.utils.ProgressBar(2 * len(known))
         prompted = bool(prompt.strip())
-        calibration = learned(known, prompted, alpha, bar.update_absolute)
+        calibration = learned(known, prompted, alpha, lambda done, _: bar.update_absolute(done))
         found = attribute(
             asked,
             [one.candidate for one in known],
             calibration,
             prompts=prompt.strip() if prompted else None,
-            progress=lambda done: bar.update_absolute(len(known) + done),
+            progress=lambda done, _: bar.update_absolute(len(known) + done),
         )
         plots = pictures([answer.plot() for answer in found])
         text = "\n\n".join("\n".join(_told(answer)) for answer in found)

@@ -1,7 +1,7 @@
 """What candidates' own images teach, kept while ComfyUI runs: measuring them costs far more than the question."""
 
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -11,6 +11,7 @@ from ..guard.attribution import AttributionCalibration, Candidate, calibrate_att
 from ..guard.attribution.candidates import check_candidates
 from ..guard.attribution.combination import ENOUGH
 from ..guard.errors import InputError
+from ..guard.progress import Progress
 
 MOST = 32  # calibrations that are kept; each is small
 _learned: dict[str, AttributionCalibration] = {}
@@ -40,9 +41,7 @@ class Known:
         return digest.hexdigest()
 
 
-def learned(
-    known: Sequence[Known], prompted: bool, alpha: float, progress: Callable[[int], None]
-) -> AttributionCalibration:
+def learned(known: Sequence[Known], prompted: bool, alpha: float, progress: Progress) -> AttributionCalibration:
     """The calibration for these candidates, in this order; made only once.
 
     Raises:

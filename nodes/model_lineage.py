@@ -73,7 +73,7 @@ class ModelLineage(io.ComfyNode):
         target = by_prompt(images, prompts)
         bar = comfy.utils.ProgressBar(sum(len(some) for shown in (target, *models.values()) for some in shown.values()))
         encoder = ComfyVisionEncoder(clip_vision[0]) if clip_vision else None
-        found = find_parent(target, models, encoder=encoder, progress=bar.update)
+        found = find_parent(target, models, encoder=encoder, progress=bar.update_absolute)
         return io.NodeOutput(picture(found.plot()), found.decision, _told(found), [found.to_dict()])
 
 

@@ -138,11 +138,11 @@ def test_what_is_no_json_of_that_size_is_refused(path):
 
 
 def test_what_is_no_regular_file_does_not_hang(tmp_path):
-    with pytest.raises(CalibrationError, match="cannot be"):
+    with pytest.raises(CalibrationError, match="no calibration that can be read"):
         Calibration.load(tmp_path)
     if hasattr(os, "mkfifo"):
         os.mkfifo(tmp_path / "pipe")
-        with pytest.raises(CalibrationError, match="no regular file"):
+        with pytest.raises(CalibrationError, match="no calibration that can be read"):
             Calibration.load(tmp_path / "pipe")
-    with pytest.raises(CalibrationError, match="cannot be"):
+    with pytest.raises(CalibrationError, match="no calibration that can be read"):
         Calibration.load("a\0b")

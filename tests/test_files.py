@@ -11,10 +11,10 @@ from cryptomnesia.audit.manifest import _read as read_manifest
 from cryptomnesia.audit.results import Results
 from cryptomnesia.errors import InputError
 from cryptomnesia.files import require_file_name, write_atomically
-from cryptomnesia.lineage.encoders import _read as read_settings
 from cryptomnesia.lineage.folders import images_in
 from cryptomnesia.lineage.generation import Recipe, _claim
 from cryptomnesia.membership import Store
+from cryptomnesia.strict_json import read_object
 
 GOOD = ("a", "my-model", "SD 1.5 (fp16)", "日本語", "é", "console", "com10", "a.con", "nullable", "x" * 200)
 BAD = {
@@ -101,7 +101,7 @@ def readers(folder):
     yield lambda path: Store(path), folder / "statistics.json"
     yield lambda path: Results(path.parent), folder / "run.json"
     yield read_manifest, folder / "run.json"
-    yield read_settings, folder / "config.json"
+    yield lambda path: read_object(path, 1 << 20, "config", "get the folder again"), folder / "config.json"
     yield lambda path: images_in(path.parent.parent), folder / "images.json"
     yield lambda path: _claim(path.parent, Recipe("a cat", "demo")), folder / "images.json"
 

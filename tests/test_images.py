@@ -15,7 +15,15 @@ from cryptomnesia.audit.images import _decoded
 from cryptomnesia.audit.page import Exhibit
 from cryptomnesia.containers import holds_more, one_picture
 from cryptomnesia.errors import InputError
-from cryptomnesia.images import decode_image, open_image
+from cryptomnesia.images import (
+    c2pa_path,
+    caption_path,
+    decode_image,
+    images_among,
+    open_image,
+    png,
+    sidecar_path,
+)
 
 LOSSY = ("JPEG", "GIF", "WEBP", "AVIF")
 avif = pytest.param("AVIF", marks=pytest.mark.skipif(not features.check("avif"), reason="this Pillow has no AVIF"))
@@ -149,3 +157,19 @@ def test_too_large_pictures_are_not_unpacked():
             decode_image(data)
     with pytest.raises(InputError, match="would unpack to 40x40 pixels"):
         decode_image(PNG, most_pixels=1599)
+
+
+def test_what_lies_beside_an_image_and_what_is_called_like_one(tmp_path):
+    image = tmp_path / "a.b.PNG"
+    assert sidecar_path(image).name == "a.b.PNG.cryptomnesia.json" and c2pa_path(image).name == "a.b.PNG.c2pa"
+    assert caption_path(image) == tmp_path / "a.b.txt"
+    for name in ("b.webp", "a.b.PNG", "a.b.txt", "c.gif"):
+        (tmp_path / name).touch()
+    (tmp_path / "folder.png").mkdir()
+    assert [file.name for file in images_among(tmp_path.iterdir())] == ["a.b.PNG", "b.webp"]
+
+
+def test_png_bytes_hold_the_same_pixels():
+    for image in (PIXELS, Image.fromarray(PIXELS)):
+        for small in (False, True):
+            assert np.array_equal(np.asarray(decode_image(png(image, small=small))), PIXELS)

@@ -8,8 +8,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ..attribution.pictures import fitted
 from ..errors import NonFiniteError
+from ..pixels import fitted
 from .comfyui import ComfyDenoiser
 from .comfyui_autoencoder import ComfyAutoencoder, stop_if_asked
 

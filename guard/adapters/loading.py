@@ -4,8 +4,8 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import InputError, require
-from ..printable import printable
-from .model_folder import LOAD_ERRORS, components, line, pipeline_class, read_index, require_no_code
+from ..printable import first_line, printable
+from .model_folder import LOAD_ERRORS, components, pipeline_class, read_index, require_no_code
 from .single_file import load_file
 from .weight_files import PICKLES, check_weights, checked
 
@@ -39,7 +39,7 @@ def _existing(model: str) -> Path:
         if path.exists():
             return path
     except (OSError, ValueError, RuntimeError) as error:  # a name that no file can have, or no such user
-        raise InputError(f"{printable(model)} is no path ({line(error)}): give one") from error
+        raise InputError(f"{printable(model)} is no path ({first_line(error)}): give one") from error
     raise InputError(
         f"{printable(model)} does not exist: give a diffusers folder or a .safetensors file; nothing is downloaded here"
     )
@@ -65,7 +65,7 @@ def _load_folder(path: Path) -> Any:
         pipe = cls.from_pretrained(str(path), **options)
     except LOAD_ERRORS as error:
         raise InputError(
-            f"{path} cannot be loaded ({line(error)}): its weights and configs do not fit together or are incomplete; "
-            "get the folder again"
+            f"{path} cannot be loaded ({first_line(error)}): its weights and configs do not fit together or are "
+            "incomplete; get the folder again"
         ) from error
     return checked(pipe, path)

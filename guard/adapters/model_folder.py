@@ -12,7 +12,7 @@ from typing import Any
 
 from ..errors import InputError, require
 from ..printable import printable
-from ..strict_json import read_json
+from ..strict_json import read_object as json_object
 from . import factory_for, supported
 
 LIBRARIES = ("diffusers", "transformers")
@@ -24,12 +24,6 @@ _SEARCHES = re.compile("Auto[A-Z]")  # AutoModel looks for a class by what the f
 _LIMIT = 16 * 2**20
 # what diffusers, transformers and torch raise for files that do not fit together
 LOAD_ERRORS = (OSError, ValueError, LookupError, TypeError, AttributeError, RuntimeError, ImportError)
-
-
-def line(error: BaseException) -> str:
-    """The first line of an error, shortened, for a message of one line."""
-    lines = str(error).strip().splitlines() or [type(error).__name__]
-    return printable(lines[0], 160)
 
 
 def read_index(path: Path) -> dict[str, Any]:
@@ -46,13 +40,7 @@ def read_index(path: Path) -> dict[str, Any]:
 
 def read_object(file: Path) -> dict[str, Any]:
     """A config: one JSON object in a regular file. Raises InputError, with the mend, for anything else."""
-    try:
-        found = read_json(file, _LIMIT)
-    except (OSError, ValueError) as error:
-        raise InputError(f"{file} is no readable config ({line(error)}): get the folder again") from error
-    if not isinstance(found, dict):
-        raise InputError(f"{file} holds no JSON object: get the folder again")
-    return found
+    return json_object(file, _LIMIT, "config", "get the folder again")
 
 
 def components(index: dict[str, Any]) -> list[str]:

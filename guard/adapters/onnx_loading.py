@@ -5,8 +5,8 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import InputError, require
-from ..printable import printable
-from .model_folder import LIBRARIES, LOAD_ERRORS, line, read_index, read_object, require_no_code
+from ..printable import first_line, printable
+from .model_folder import LIBRARIES, LOAD_ERRORS, read_index, read_object, require_no_code
 from .onnx import OnnxAutoencoder, OnnxTextEncoder, OnnxUNet
 from .onnx_session import Session
 
@@ -69,7 +69,7 @@ def load_onnx(folder: str | Path, *, providers: Sequence[str] | None = None) -> 
         return pipe
     except LOAD_ERRORS as error:
         raise InputError(
-            f"{folder} cannot be loaded ({line(error)}): its configs do not fit its networks or are incomplete; "
+            f"{folder} cannot be loaded ({first_line(error)}): its configs do not fit its networks or are incomplete; "
             "get the folder again"
         ) from error
 

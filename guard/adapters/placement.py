@@ -7,8 +7,8 @@ from typing import Any
 
 import torch
 
-from ..errors import require
 from ..memory import memory_needed
+from ..tensors import open_tensors
 
 _STORED = {"F32": "float32", "F16": "float16", "BF16": "bfloat16"}
 
@@ -20,7 +20,7 @@ def stored_dtype(model: str) -> str:
     files = [path] if path.is_file() else [f for n in ("unet", "transformer") for f in path.glob(f"{n}/*.safetensors")]
     plain = [file for file in files if file.name.count(".") == 1]  # a variant is loaded where there is nothing else
     for file in plain or files:
-        with require("safetensors", "diffusers").safe_open(file, framework="pt") as weights:
+        with open_tensors(file, "model", "get the file again") as weights:
             names = list(weights.keys())
             own = [name for name in names if "diffusion_model" in name]  # of the network, in a file of a whole model
             found.update(weights.get_slice(name).get_dtype() for name in own or names)

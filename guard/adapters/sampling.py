@@ -4,7 +4,7 @@ The pipeline is as before afterwards, however the call ends: its scheduler, its 
 device. Every image has a generator of its own, so that nothing is drawn from global ones. No attached guard steps in.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from copy import deepcopy
 from typing import Any
@@ -18,12 +18,11 @@ from ..condition import Condition
 from ..errors import CryptomnesiaError, InputError, NonFiniteError, OutOfMemory, require
 from ..memory import memory_needed
 from ..own_calls import own_calls
+from ..progress import Progress
 from .about import scheduler_of
 from .guidance import guidance_arguments, own_guidance
 from .pipeline_call import offload_again, original_call, parameters, starts_from_image
 from .request import embedded
-
-Progress = Callable[[int, int], None]
 
 
 class TextToImage:

@@ -14,8 +14,9 @@ import torch
 from torch import Tensor
 
 from ..errors import InputError, require
-from ..printable import printable
-from .model_folder import LOAD_ERRORS, components, line, pipeline_class, read_index, require_no_code
+from ..printable import first_line, printable
+from ..tensors import open_tensors
+from .model_folder import LOAD_ERRORS, components, pipeline_class, read_index, require_no_code
 from .weight_files import check_safetensors, checked, require_no_pickles
 
 _LORA = re.compile(r"lora_|\.lora|(^|\.)(alpha|dora_scale)$|\.(hada|lokr|oft)_")
@@ -58,7 +59,7 @@ def load_file(path: Path) -> Any:
         pipe = cls.from_single_file(str(path), config=str(config), local_files_only=True, **options)
     except (*LOAD_ERRORS, utils.SingleFileComponentError) as error:
         raise InputError(
-            f"{path} cannot be loaded as a {cls.__name__} ({line(error)}): it may hold a part of a model only; "
+            f"{path} cannot be loaded as a {cls.__name__} ({first_line(error)}): it may hold a part of a model only; "
             "give a diffusers folder instead"
         ) from error
     _require_all_used(path, checked(pipe, path))
@@ -67,7 +68,7 @@ def load_file(path: Path) -> Any:
 
 def _shapes(path: Path) -> dict[str, Tensor]:
     """Every tensor of the file without its values: enough to tell what kind of model it is."""
-    with require("safetensors", "diffusers").safe_open(path, framework="pt") as weights:
+    with open_tensors(path, "model", "get the file again") as weights:
         names = weights.keys()
         return {name: torch.empty(weights.get_slice(name).get_shape(), device="meta") for name in names}
 
@@ -85,7 +86,8 @@ def _config_folder(path: Path, shapes: dict[str, Tensor]) -> Path:
     try:
         repository = utils.fetch_diffusers_config(shapes)["pretrained_model_name_or_path"]
     except LOAD_ERRORS as error:
-        raise InputError(f"{path} is of no known kind of model ({line(error)}): give a diffusers folder") from error
+        reason = first_line(error)
+        raise InputError(f"{path} is of no known kind of model ({reason}): give a diffusers folder") from error
     cause = None
     try:
         cached = Path(hub.snapshot_download(repository, local_files_only=True))
@@ -126,7 +128,7 @@ def _plays_no_part(name: str, pipe: Any) -> bool:
 
 def _sampled(path: Path) -> Iterator[tuple[str, bytes]]:
     """Every tensor of the file by its first values, few of which are read from disk."""
-    with require("safetensors", "diffusers").safe_open(path, framework="pt") as weights:
+    with open_tensors(path, "model", "get the file again") as weights:
         for name in weights.keys():  # noqa: SIM118  (a handle, not a dict)
             view = weights.get_slice(name)
             shape = view.get_shape()

@@ -4,15 +4,15 @@ from collections.abc import Iterable
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any
 
-from ..errors import InputError, require
+from ..errors import InputError
 from ..printable import printable
-from .model_folder import line, read_object
+from ..tensors import open_tensors
+from .model_folder import read_object
 
 PICKLES = {".bin", ".ckpt", ".pkl", ".pickle", ".pt", ".pth"}
 _WEIGHTLESS = ("scheduler", "tokenizer", "feature_extractor", "safety_checker", "image_processor")
 _UNUSED = ("safety_checker", "feature_extractor")
 _VOCABULARIES = ("tokenizer.json", "vocab.json", "spiece.model", "tokenizer.model")
-_LFS_POINTER = b"version https://git-lfs"
 _PLAIN = ""  # the variant of files without a tag
 _PREFERRED = ("fp16", "bf16", "fp32", "non_ema")
 
@@ -23,22 +23,9 @@ def check_safetensors(path: Path) -> None:
     Raises:
         InputError: The file is empty, cut off, a Git LFS pointer, no safetensors file or no regular file.
     """
-    safetensors = require("safetensors", "diffusers")
-
-    try:
-        if path.exists() and not path.is_file():
-            raise InputError(f"{path} is no regular file: give the file itself")
-        with path.open("rb") as file:
-            start = file.read(len(_LFS_POINTER))
-        if start == _LFS_POINTER:
-            raise InputError(f"{path} is a Git LFS pointer, not the weights: fetch them with `git lfs pull`")
-        with safetensors.safe_open(path, framework="pt") as weights:
-            if not weights.keys():
-                raise InputError(f"{path} holds no weights: get the file again")
-    except safetensors.SafetensorError as error:
-        raise InputError(f"{path} is no complete safetensors file ({line(error)}): get the file again") from error
-    except OSError as error:
-        raise InputError(f"{path} cannot be read ({line(error)}): check the file and its permissions") from error
+    with open_tensors(path, "weights file", "get the file again") as weights:
+        if not weights.keys():
+            raise InputError(f"{path} holds no weights: get the file again")
 
 
 def check_weights(path: Path, names: Iterable[str]) -> str | None:

@@ -1,17 +1,18 @@
 """Who made this image? Every candidate is probed, and the answer may be that it was none of them."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 from torch import Tensor
 
 from ..errors import InputError
+from ..pixels import read_picture
+from ..progress import Progress
 from .candidates import NONE, Candidate, check_candidates
 from .combination import AttributionCalibration
 from .confounding import about
 from .evidence import Evidence, gather
-from .pictures import read_picture
 
 UNCALIBRATED, CONFOUNDED, LEARNED = "uncalibrated", "confounded", "learned from"
 _NO_VERDICT = {
@@ -121,7 +122,7 @@ def attribute(
     calibration: AttributionCalibration | None = None,
     *,
     prompts: str | Sequence[str] | None = None,
-    progress: Callable[[int], None] | None = None,
+    progress: Progress | None = None,
 ) -> list[Attribution]:
     """Who made each of these images?
 
@@ -130,7 +131,7 @@ def attribute(
         candidates: The models that come into question, or pipelines or denoisers by name.
         calibration: What `calibrate_attribution` learned for these candidates. Without it there is no verdict.
         prompts: The images' prompts, if known; much stronger evidence than the images alone.
-        progress: Called with the number of candidates done so far.
+        progress: Called with the numbers of candidates done and of all.
 
     Returns:
         One answer per image.

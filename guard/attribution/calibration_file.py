@@ -11,10 +11,10 @@ from torch import Tensor
 from ..errors import CalibrationError, InputError
 from ..printable import printable
 from ..strict_json import parse_json
+from ..tensors import read_tensors, write_tensors
 from .combination import LEAST, AttributionCalibration
 from .confounding import Reasons
 from .evidence import GROUPS
-from .files import read_tensors, write_tensors
 from .gaussian import Gaussian
 from .likeness import SIDE, Seen
 from .verification import Verifier
@@ -40,7 +40,7 @@ def save_calibration(calibration: AttributionCalibration, path: str | Path) -> N
     tensors = {"spread": who.spread, "means": who.means, "precision": who.precision, "held_out": calibration.held_out}
     tensors |= {"own_means": own.means, "own_spread": own.spread, "weights": own.weights}
     tensors |= {"small_copies": calibration.seen.copies}
-    write_tensors(path, tensors, {"schema": SCHEMA, **header})
+    write_tensors(path, tensors, {"schema": SCHEMA, **header}, "calibration")
 
 
 def load_calibration(path: str | Path) -> AttributionCalibration:

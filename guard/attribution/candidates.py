@@ -1,18 +1,18 @@
 """Who may have made an image."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from itertools import combinations
-from typing import Any, Protocol, runtime_checkable
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from ..adapters import to_denoiser
-from ..denoiser import Condition, Denoiser
-from ..errors import InputError, NotApplicable
-from ..protocols import ImageDenoiser, PipelineDenoiser, PromptEncoder
-from .inversion import Autoencoder
+from ..denoiser import Denoiser
+from ..errors import InputError
+from ..image_model import ImageModel
+from ..protocols import PipelineDenoiser
 from .library import Signatures
 
 NONE = "none of these"
@@ -20,65 +20,18 @@ SAMPLES = 4096  # of each weight that are compared
 
 
 @dataclass(frozen=True)
-class Candidate:
-    """A model that may have made an image.
+class Candidate(ImageModel):
+    """A model that may have made an image; see `ImageModel`.
 
     Attributes:
-        name: What people call it.
-        denoiser: The model.
-        autoencoder: What encodes and decodes its images; the denoiser itself where its host has that.
-        size: Height and width in pixels of the images that it makes by default; known for pipelines.
         library: Its signatures on images of its own, only needed where signatures are evidence.
     """
 
-    name: str
-    denoiser: Denoiser
-    autoencoder: Autoencoder | None = None
-    size: tuple[int, int] | None = None
     library: Signatures | None = None
-    _key: list[str] = field(default_factory=list, repr=False, compare=False)
 
     @property
-    def coder(self) -> Autoencoder:
-        """Its autoencoder. Raises NotApplicable if there is none."""
-        coder = self.autoencoder or self.denoiser
-        if not isinstance(coder, ImageDenoiser):
-            raise NotApplicable(f"the candidate {self.name!r} has no autoencoder, so it cannot be shown an image")
-        return coder
-
-    @property
-    def pixels(self) -> tuple[int, int]:
-        """Height and width of its images. Raises InputError where that is not known."""
-        if self.size is not None:
-            return self.size
-        pixels = self.denoiser.pixels(self.denoiser.latent_shape())
-        if pixels is None:
-            raise InputError(f"the image size of the candidate {self.name!r} is not known: give size=(height, width)")
-        return pixels
-
-    @property
-    def autoencoder_key(self) -> str:
-        """Equal for candidates that share autoencoder and size, so that an image is encoded once for all of them."""
-        if not self._key:
-            self._key.append(f"{_identity(self.coder)} {self.pixels}")
-        return self._key[0]
-
-
-def _identity(coder: object) -> str:
-    """What the host says it is, a digest of a pipeline's, or else this very object."""
-    return _known_identity(coder) or str(id(coder))
-
-
-@runtime_checkable
-class _Identified(Protocol):
-    """An autoencoder whose host says what it is."""
-
-    @property
-    def autoencoder_identity(self) -> str | None: ...
-
-
-def _known_identity(coder: object) -> str | None:
-    return coder.autoencoder_identity if isinstance(coder, _Identified) else None
+    def _called(self) -> str:
+        return f"the candidate {self.name!r}"
 
 
 def check_candidates(candidates: Sequence[Candidate] | Mapping[str, Any]) -> list[Candidate]:
@@ -113,7 +66,7 @@ def _one_model(one: Candidate, other: Candidate) -> bool:
     """Whether both have the same network, in whatever precision, and no autoencoders that are known to differ."""
     if not (one.denoiser.fingerprint == other.denoiser.fingerprint or _equal_but_for_precision(one, other)):
         return False
-    keys = [_known_identity(candidate.autoencoder or candidate.denoiser) for candidate in (one, other)]
+    keys = [candidate.autoencoder_identity for candidate in (one, other)]
     same_precision = one.denoiser.dtype == other.denoiser.dtype
     return None in keys or keys[0] == keys[1] or not same_precision
 
@@ -138,13 +91,6 @@ def _close(a: Tensor, b: Tensor, precision: float) -> bool:
     step = max(1, a.numel() // SAMPLES)
     values = [weight.detach().flatten()[::step].float().cpu() for weight in (a, b)]
     return a.shape == b.shape and torch.allclose(values[0], values[1], rtol=precision, atol=1e-6)
-
-
-def encode_prompts(candidate: Candidate, prompts: Sequence[str]) -> Condition:
-    """The condition of prompts. Raises NotApplicable for a model that reads no text."""
-    if not isinstance(candidate.denoiser, PromptEncoder):
-        raise NotApplicable(f"the candidate {candidate.name!r} cannot read prompts: leave the prompt out")
-    return candidate.denoiser.encode(list(prompts))
 
 
 def check_images(images: Sequence[Tensor]) -> None:

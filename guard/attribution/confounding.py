@@ -3,24 +3,31 @@
 It can where candidates were asked for different things: then their images differ whoever made them. Prompts tell, if
 they are known; if not, pictures that plain features tell apart leave it open. And where the models' own answers do not
 tell two candidates' images apart while the pictures do, only the pictures can be what is learned. As in membership, a
-classifier that knows no model decides, see `membership.comparability`.
+classifier that knows no model decides, see `comparability`.
 """
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from importlib import import_module
 from itertools import combinations
-from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from ..comparability import (
+    ALPHA,
+    IMAGE_FEATURES,
+    PERMUTATIONS,
+    PROMPT_FEATURES,
+    comparability,
+    image_features,
+    prompt_features,
+)
 from ..errors import InputError
+from ..prompts.recorded import alike
 from .evidence import Evidence
 from .gaussian import RELATIVE
-from .recorded_prompts import alike
 
 SAME = 0.003  # share of the spread among images: half precision moves answers by 0.001, a hundredth of noise by 0.02
 MOST_WORDS = 200
@@ -90,14 +97,14 @@ def _answers(evidence: Evidence) -> Tensor:
 
 
 def _features(pictures: Sequence[Tensor]) -> NDArray[np.float64]:
-    return np.array([_blind().image_features(picture) for picture in pictures], dtype=np.float64)
+    return np.array([image_features(picture) for picture in pictures], dtype=np.float64)
 
 
 def _apart(values: NDArray[np.float64], maker: Tensor, pair: tuple[int, int], candidates: int) -> str | None:
     """The feature by which numbers (n, F) tell two makers' images apart most; None if they do not."""
-    names = _blind().IMAGE_FEATURES
+    names = IMAGE_FEATURES
     names = names if values.shape[1] == len(names) else tuple(map(str, range(values.shape[1])))
-    found = _blind().comparability(values[_rows(maker, pair[0])], values[_rows(maker, pair[1])], names)
+    found = comparability(values[_rows(maker, pair[0])], values[_rows(maker, pair[1])], names)
     return None if found.p_value > _level(candidates) else found.differs_most
 
 
@@ -109,22 +116,17 @@ def _differing_word(prompts: Sequence[Sequence[str]], candidates: int) -> str | 
     count = Counter(word for some in same for text in some for word in set(text.split()) if word != ",")
     words = tuple(word for word, _ in count.most_common(MOST_WORDS))
     rows = [
-        np.array([[*_blind().prompt_features(text), *(float(w in text.split()) for w in words)] for text in some])
+        np.array([[*prompt_features(text), *(float(w in text.split()) for w in words)] for text in some])
         for some in same
     ]
-    found = _blind().comparability(rows[0], rows[1], (*_blind().PROMPT_FEATURES, *words))
+    found = comparability(rows[0], rows[1], (*PROMPT_FEATURES, *words))
     return None if found.p_value > _level(candidates) else found.differs_most
 
 
 def _level(candidates: int) -> float:
     """A false alarm in any pair shall be as rare as ALPHA, as far as the number of permutations allows."""
     pairs = max(1, candidates * (candidates - 1) // 2)
-    return max(_blind().ALPHA / pairs, 1.5 / (_blind().PERMUTATIONS + 1))
-
-
-def _blind() -> Any:
-    """The classifier that knows no model; loaded late, since the rest of its package builds on this one."""
-    return import_module("..membership.comparability", __package__)
+    return max(ALPHA / pairs, 1.5 / (PERMUTATIONS + 1))
 
 
 def _rows(maker: Tensor, number: int) -> NDArray[np.int64]:

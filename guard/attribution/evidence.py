@@ -14,7 +14,7 @@ A model's own images are where its denoiser has least left to say: sampling ends
 smaller speaks for the candidate in the first four groups; `combination` learns how much.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
@@ -25,12 +25,13 @@ from torch import Tensor
 from ..denoiser import Condition, Denoiser, NoiseLevel
 from ..errors import InputError
 from ..finite import require_finite
+from ..pixels import fitted
+from ..progress import Progress
 from ..signals.batching import default_rows, in_batches
 from ..signals.spectral import cosine_distance, signature
-from .candidates import Candidate, encode_prompts
+from .candidates import Candidate
 from .inversion import Inversion, invert, mean_square
 from .library import check_settings
-from .pictures import fitted
 
 GROUPS = ("empty", "prompt", "clean", "inversion", "autoencoder", "signature")
 DEFAULT = ("empty", "clean", "autoencoder")
@@ -90,7 +91,7 @@ def gather(
     prompts: Sequence[str] | None = None,
     *,
     groups: Sequence[str] | None = None,
-    progress: Callable[[int], None] | None = None,
+    progress: Progress | None = None,
 ) -> Evidence:
     """Measures images under every candidate.
 
@@ -99,7 +100,7 @@ def gather(
         candidates: C models; they may have different autoencoders, latent spaces and sizes.
         prompts: One per image, if known.
         groups: Which evidence; by default DEFAULT, and "prompt" where prompts are given.
-        progress: Called with the number of candidates done so far.
+        progress: Called with the numbers of candidates done and of all.
 
     Raises:
         InputError: Unknown groups, "prompt" without prompts, "signature" without the candidates' libraries, or with
@@ -115,10 +116,10 @@ def gather(
         if key not in inversions:
             inversions[key] = _inverted(images, candidate)
         found = inversions[key]
-        condition = None if "prompt" not in groups else encode_prompts(candidate, prompts or ())
+        condition = None if "prompt" not in groups else candidate.encode(prompts or ())
         parts.append(_measure(candidate, found, condition, groups))
         if progress:
-            progress(number + 1)
+            progress(number + 1, len(candidates))
     names = tuple(candidate.name for candidate in candidates)
     found = Evidence(names, {name: torch.stack([part[name] for part in parts], 1) for name in groups})
     found.require_finite()

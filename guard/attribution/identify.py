@@ -1,6 +1,6 @@
 """Whose denoiser is this? Its signature beside those of known models."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -11,6 +11,7 @@ from ..calibration import conformal
 from ..denoiser import Denoiser
 from ..errors import InputError, require
 from ..finite import require_finite
+from ..progress import Progress
 from ..signals.spectral import cosine_distance, signature
 from .library import Signatures, check_library
 
@@ -77,7 +78,7 @@ def identify(
     alpha: float = ALPHA,
     svm: bool = False,
     probes: int = 2,
-    progress: Callable[[int, int], None] | None = None,
+    progress: Progress | None = None,
 ) -> Identification:
     """Which model of a library is this denoiser?
 
@@ -96,7 +97,7 @@ def identify(
         alpha: Share of known models' images that may be called unknown, with latents.
         svm: Also ask a linear support vector machine (C = 0.1, the authors'); needs latents and scikit-learn.
         probes: Latents per entry, without latents.
-        progress: Called with the number of comparisons done so far and of all.
+        progress: Called with the numbers of comparisons done and of all.
 
     Raises:
         InputError: A library that cannot be used, or latents that do not fit the denoiser.
@@ -110,9 +111,7 @@ def identify(
     return _by_prototypes(denoiser, entries, latents, alpha, svm, progress)
 
 
-def _paired(
-    denoiser: Denoiser, entries: list[Signatures], probes: int, progress: Callable[[int, int], None] | None
-) -> Identification:
+def _paired(denoiser: Denoiser, entries: list[Signatures], probes: int, progress: Progress | None) -> Identification:
     channels = denoiser.channels
     used = min([probes, *(len(entry.latents) for entry in entries)])
     if used < 1:
@@ -138,7 +137,7 @@ def _by_prototypes(
     latents: Tensor,
     alpha: float,
     svm: bool,
-    progress: Callable[[int, int], None] | None,
+    progress: Progress | None,
 ) -> Identification:
     asked = _signatures(denoiser, entries[0], latents)
     if progress:

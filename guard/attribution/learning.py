@@ -1,6 +1,6 @@
 """Learns who makes images like which, from images whose makers are known, and sees whether that can be learned."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -8,13 +8,14 @@ import torch
 from torch import Tensor
 
 from ..errors import InputError, require
+from ..pixels import digest_of, read_picture
+from ..progress import Progress
+from ..prompts.recorded import known_prompts
 from .candidates import Candidate, check_candidates
 from .combination import ALPHA, AttributionCalibration, check_counts, learn
 from .confounding import confounded, unchecked
 from .evidence import gather
-from .likeness import Seen, digest_of
-from .pictures import read_picture
-from .recorded_prompts import known_prompts
+from .likeness import Seen
 
 
 def calibrate_attribution(
@@ -25,7 +26,7 @@ def calibrate_attribution(
     subjects: Mapping[str, Sequence[str]] | None = None,
     groups: Sequence[str] | None = None,
     alpha: float = ALPHA,
-    progress: Callable[[int], None] | None = None,
+    progress: Progress | None = None,
 ) -> AttributionCalibration:
     """Learns from images whose makers are known: at least 8 of each candidate, better 30, all of the same prompts.
 
@@ -35,10 +36,10 @@ def calibrate_attribution(
         prompts: Of the images, likewise; then prompts are needed for attribution, too.
         subjects: What the images were to show, likewise, e.g. their prompts where these shall be no evidence: only to
             see that it is the same for all. By default prompts, or else what the image files say; see
-            `recorded_prompts`.
+            `prompts.recorded`.
         groups: Which evidence; see `evidence`.
         alpha: Share of the candidates' own images that may be called "none of these".
-        progress: Called with the number of candidates done so far.
+        progress: Called with the numbers of candidates done and of all.
 
     Raises:
         InputError: A single candidate, two that are one model, too few images, one that is by two makers, of unknown

@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -13,9 +13,10 @@ from torch import Tensor
 
 from ..denoiser import Denoiser
 from ..errors import InputError
+from ..progress import Progress
 from ..signals.spectral import RINGS, SEED, Plan, check_plan, cosine_distance, length, signature
 from ..strict_json import parse_json
-from .files import read_tensors, write_tensors
+from ..tensors import read_tensors, write_tensors
 
 SCHEMA = "cryptomnesia/signature/1"
 SUFFIX = ".signature.safetensors"
@@ -57,7 +58,7 @@ class Signatures:
         seed: int = SEED,
         author_compat: bool = False,
         keep: int = KEPT,
-        progress: Callable[[int], None] | None = None,
+        progress: Progress | None = None,
     ) -> "Signatures":
         """Signatures of a model on latents (n, C, H, W) of its own images. Errors as in `signature`."""
         values = signature(denoiser, latents, plan=plan, seed=seed, author_compat=author_compat, progress=progress)
@@ -121,7 +122,7 @@ class Signatures:
             "author_compat": json.dumps(self.author_compat),
             "n": str(self.n),
         }
-        write_tensors(path, {"signatures": self.values, "latents": self.latents}, header)
+        write_tensors(path, {"signatures": self.values, "latents": self.latents}, header, "signature file")
 
     @staticmethod
     def load(path: str | Path) -> "Signatures":

@@ -3,12 +3,13 @@
 Crops, mirror images and other edits that move things are not noticed.
 """
 
-import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
+
+from ..pixels import digest_of
 
 SIDE = 8  # of a small copy, in pixels
 LARGEST, USUAL = 12.0, 2.0
@@ -46,11 +47,6 @@ class Seen:
         off = (self.copies.float() - small_copy(picture).float()).abs()
         nearest = int(off.mean(1).argmin())
         return nearest if off[nearest].max() <= LARGEST and off[nearest].mean() <= USUAL else None
-
-
-def digest_of(picture: Tensor) -> str:
-    """SHA-256 of a picture (1, 3, H, W), in hex; equal for equal pixels and size, whatever file they came from."""
-    return hashlib.sha256(picture.numpy().tobytes() + repr(tuple(picture.shape[-2:])).encode()).hexdigest()
 
 
 def small_copy(picture: Tensor) -> Tensor:

@@ -1,24 +1,37 @@
-"""Pictures that people can read: a signature as heat maps, an attribution as bars; Pillow images.
-
-Colours are viridis, as for heat maps of recitation: even to the eye, rising in brightness, safe for the colour-blind.
-"""
+"""Pictures that people can read: a signature as heat maps, an attribution as bars; Pillow images."""
 
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from torch import Tensor
 
-from ..drawing import INK, LINE, MARGIN, SOFT, blank, cut, text_width, wrapped, write
+from ..drawing import (
+    BAR,
+    INK,
+    LINE,
+    MARGIN,
+    PALE,
+    SCALE,
+    SOFT,
+    STRONG,
+    blank,
+    colours,
+    cut,
+    draw_bar,
+    draw_scale,
+    text_width,
+    wrapped,
+    write,
+    write_lines,
+)
 from ..errors import InputError, require
-from ..localization.overlay import colours
 from ..signals.spectral import PLANS, RINGS, SCALES, Plan, check_plan, length
 
 if TYPE_CHECKING:
     from .attribute import Attribution
 
-CELL, GAP = 18, 18
-BAR, BAR_LINE = 16, 30
-FOUND, OTHER, NOTHING = (33, 104, 109), (160, 188, 186), (150, 143, 130)
+CELL, GAP = 18, 18  # pixels of a map's cell, and between maps
+NOBODY = (150, 143, 130)  # the bar of "none of these", where that is the answer
 
 
 def signature_plot(signature: Tensor, *, plan: Plan = "5step", title: str = "Spectral signature") -> Any:
@@ -44,7 +57,7 @@ def signature_plot(signature: Tensor, *, plan: Plan = "5step", title: str = "Spe
     maps = values.view(len(SCALES), len(steps), RINGS, RINGS).numpy()
     size, top = CELL * RINGS, float(maps.max())
     left, above = MARGIN + 84, MARGIN + 84
-    width = left + len(steps) * (size + GAP) + BAR + 56 + MARGIN
+    width = left + len(steps) * (size + GAP) + SCALE + 56 + MARGIN
     height = above + len(SCALES) * (size + GAP) + 70 + MARGIN
     above_words = "Which frequencies a denoiser gets wrong (columns) when the noise has one band only (rows)"
     below = (
@@ -69,11 +82,9 @@ def signature_plot(signature: Tensor, *, plan: Plan = "5step", title: str = "Spe
                 write(draw, (x, y + size + 12), "low", 11, SOFT, "lm")
                 write(draw, (x + size // 2, y + size + 12), "ring of the error", 11, SOFT, "mm")
                 write(draw, (x + size, y + size + 12), "high", 11, SOFT, "rm")
-    bar = left + len(steps) * (size + GAP)
-    _colour_bar(draw, (bar, above), len(SCALES) * (size + GAP) - GAP, top)
+    _scale(draw, (left + len(steps) * (size + GAP), above), len(SCALES) * (size + GAP) - GAP, top)
     foot = above + len(SCALES) * (size + GAP) + 22
-    for number, words in enumerate(below):
-        write(draw, (MARGIN, foot + 20 * number), words, 12, SOFT)
+    write_lines(draw, (MARGIN, foot), below, 12, SOFT, apart=20)
     return canvas
 
 
@@ -87,26 +98,19 @@ def attribution_plot(attribution: "Attribution", *, width: int = 620) -> Any:
     names = min(max((text_width(name, 14) for name, _ in rows), default=0), width // 2)
     head = wrapped(attribution.headline(), width - 2 * MARGIN, 17)
     top = MARGIN + 12 + 24 * len(head)  # of the bars
-    canvas, draw = blank(width, MARGIN + 4 + top + len(rows) * BAR_LINE + 14 + 19 * len(notes))
-    for number, line in enumerate(head):
-        write(draw, (MARGIN, MARGIN - 6 + 24 * number), line, 17, INK)
+    canvas, draw = blank(width, MARGIN + 4 + top + len(rows) * BAR + 14 + 19 * len(notes))
+    write_lines(draw, (MARGIN, MARGIN - 6), head, 17, INK, apart=24)
     left = MARGIN + names + 14
     room = width - left - MARGIN - 58
     for number, (name, probability) in enumerate(rows):
-        y = top + number * BAR_LINE
-        found = name == attribution.decision
-        write(draw, (left - 12, y + BAR_LINE // 2), cut(name, names, 14), 14, INK if found else SOFT, "rm")
-        draw.rectangle([left, y + 5, left + room, y + BAR_LINE - 6], fill=(240, 237, 230))
-        colour = (FOUND if name in attribution.distances else NOTHING) if found else OTHER
-        filled = round(room * probability)
-        if filled:
-            draw.rectangle([left, y + 5, left + filled, y + BAR_LINE - 6], fill=colour)
-        write(draw, (left + room + 10, y + BAR_LINE // 2), percent(probability), 14, INK if found else SOFT, "lm")
+        chosen = name == attribution.decision
+        colour = (STRONG if name in attribution.distances else NOBODY) if chosen else PALE
+        filled = round(room * probability) or None
+        place, shown = (left, top + number * BAR), cut(name, names, 14)
+        draw_bar(draw, place, room, filled, shown, percent(probability), colour=colour, chosen=chosen)
     if rows:
-        draw.line([(left, top), (left, top + len(rows) * BAR_LINE)], LINE)
-    for number, note in enumerate(notes):
-        y = top + len(rows) * BAR_LINE + 14 + 19 * number
-        write(draw, (MARGIN, y), note, 12, SOFT)
+        draw.line([(left, top), (left, top + len(rows) * BAR)], LINE)
+    write_lines(draw, (MARGIN, top + len(rows) * BAR + 14), notes, 12, SOFT, apart=19)
     return canvas
 
 
@@ -124,12 +128,10 @@ def _heat(canvas: Any, draw: Any, place: tuple[int, int], values: np.ndarray) ->
     draw.rectangle([x - 1, y - 1, x + CELL * RINGS, y + CELL * RINGS], outline=LINE)
 
 
-def _colour_bar(draw: Any, place: tuple[int, int], height: int, top: float) -> None:
+def _scale(draw: Any, place: tuple[int, int], height: int, top: float) -> None:
     x, y = place
-    for i, colour in enumerate(colours(np.linspace(1, 0, height))):
-        draw.line([(x, y + i), (x + BAR, y + i)], tuple(int(v) for v in colour))
-    draw.rectangle([x, y, x + BAR, y + height - 1], outline=LINE)
+    draw_scale(draw, place, height)
     for share in (0, 0.25, 0.5, 0.75, 1):
         level = y + round((height - 1) * (1 - share))
-        draw.line([(x + BAR, level), (x + BAR + 5, level)], SOFT)
-        write(draw, (x + BAR + 9, level), f"{100 * share * top:.0f} %", 12, SOFT, "lm")
+        draw.line([(x + SCALE, level), (x + SCALE + 5, level)], SOFT)
+        write(draw, (x + SCALE + 9, level), f"{100 * share * top:.0f} %", 12, SOFT, "lm")

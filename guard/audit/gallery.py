@@ -1,6 +1,6 @@
 """Pictures for the rows that a report shows apart: made by the model, with a map of what is recited, or from disk."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -9,9 +9,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..adapters.sampling import TextToImage
+from ..drawing import colours
 from ..errors import CryptomnesiaError, InputError, require
 from ..guard import Guard
 from ..images import UNREADABLE, open_image
+from ..progress import Progress
 from ..protocols import PipelineDenoiser
 from ..report import MemorizationReport
 
@@ -30,7 +32,7 @@ def generated(
     exhibits: Sequence["Exhibit"],
     reports: Sequence[MemorizationReport],
     pipe: Any,
-    progress: Callable[[int, int | None], None] | None = None,
+    progress: Progress | None = None,
 ) -> list["Exhibit"]:
     """The exhibits with the image that the pipeline makes of each prompt, and where it is recited.
 
@@ -39,7 +41,7 @@ def generated(
     Args:
         exhibits, reports: Of the same prompts.
         pipe: A diffusers pipeline.
-        progress: progress(done, total), after each exhibit.
+        progress: Called with the numbers of exhibits done and of all.
 
     Raises:
         InputError: The pipeline is of no supported family.
@@ -79,8 +81,6 @@ def _plain(guard: Guard, exhibit: "Exhibit", why: str) -> "Exhibit":
 
 def heat(found: "Location", image: Pixels) -> Pixels:
     """The map in colours, brightest where it is recited, in the light and shade of the image (H, W, 3)."""
-    from ..localization.overlay import colours
-
     height, width = image.shape[:2]
     pillow = require("PIL.Image", "diffusers")
     values = np.asarray(pillow.fromarray(found.map.numpy()).resize((width, height), pillow.Resampling.BICUBIC))

@@ -15,10 +15,11 @@ import torch
 from torch import Tensor
 
 from ..attribution import Candidate, attribute, load_calibration, load_library
-from ..attribution.pictures import fitted, read_picture
 from ..errors import InputError, NonFiniteError, NotApplicable, require
 from ..files import write_atomically
+from ..image_model import ImageModel
 from ..images import read_image
+from ..pixels import fitted, read_picture
 from ..prompts.captions import caption_of
 from ..sidecar import Verification, verify
 from ..sidecar.digests import file_sha256, pixels_of
@@ -104,7 +105,7 @@ class ImageWork:
         names = {name for name in (*job.candidates.values(), asks) if name is not None}
         loaded = {name: job.loaded(name) for name in names}
         self.pool = [Candidate(name, loaded[model], size=job.size) for name, model in job.candidates.items()]
-        self.prober = None if asks is None else Candidate("the model", loaded[asks], size=job.size)
+        self.prober = None if asks is None else ImageModel("the model", loaded[asks], size=job.size)
         if self.known is not None:
             self.known.require(self.pool)
         self.prompted = self.known is not None and "prompt" in self.known.groups
@@ -176,7 +177,7 @@ class ImageWork:
             record["made_by_probability"] = answer.probabilities.get(answer.decision)
             record["note"] = record["note"] or " ".join(answer.warnings) or None
 
-    def _compare(self, shown: list[tuple[Picture, dict[str, Any]]], prober: Candidate) -> None:
+    def _compare(self, shown: list[tuple[Picture, dict[str, Any]]], prober: ImageModel) -> None:
         plan, seed, compat = self.library[0].settings
         images = torch.cat([fitted(item.pixels, prober.pixels) for item, _ in shown if item.pixels is not None])
         latents = prober.coder.encode_image(images)

@@ -11,6 +11,7 @@ from itertools import islice
 from pathlib import Path
 
 from ..errors import InputError, SidecarError
+from ..images import images_among, no_images
 from ..prompts.reader import PromptFile
 from ..sidecar.digests import file_sha256
 from .rows import PART, Reject, Row, excerpt
@@ -83,7 +84,6 @@ class Images:
 
     Args:
         folder: The folder.
-        suffixes: What image files end in.
 
     Attributes:
         total: Number of images.
@@ -92,13 +92,13 @@ class Images:
         InputError: There is no such folder, or no image in it.
     """
 
-    def __init__(self, folder: Path, suffixes: tuple[str, ...]):
+    def __init__(self, folder: Path):
         if not folder.is_dir():
             raise InputError(f"there is no folder {folder}: check the name")
-        found = (file for file in folder.rglob("*") if file.suffix.lower() in suffixes and file.is_file())
+        found = images_among(folder.rglob("*"))
         self.folder, self.files = folder, sorted(file.relative_to(folder).as_posix() for file in found)
         if not self.files:
-            raise InputError(f"the folder {folder} holds no images ({', '.join(suffixes)}): give another")
+            raise no_images(folder)
         self.total = len(self.files)
         self.prints = self._printed()
 

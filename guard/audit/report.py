@@ -1,11 +1,11 @@
 """report.html: what a run amounts to, as one page, with the texts of large runs in a folder beside it."""
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from ..calibration import Calibration
 from ..errors import InputError
+from ..progress import Progress
 from .report_files import publish
 from .report_images import images_page
 from .report_prompts import prompts_page
@@ -21,7 +21,7 @@ def write_report(
     gallery: int = 12,
     calibration: Calibration | None = None,
     images: Path | None = None,
-    progress: Callable[[int, int | None], None] | None = None,
+    progress: Progress | None = None,
 ) -> Path:
     """Writes report.html into the folder of a run, finished or not, and returns its path.
 
@@ -34,7 +34,7 @@ def write_report(
         gallery: How many of the worst prompts, near-identical ones once, or of the oddest images are shown apart.
         calibration: That of the run, for the histogram of benign scores and the spread of false alarms.
         images: For a run over images: the folder that they lie in; without it, the gallery has no pictures.
-        progress: progress(done, total), after each image of the gallery.
+        progress: Called with the numbers of images of the gallery done and of all.
 
     Raises:
         InputError: The folder holds no run, a part is damaged, the calibration is another, or nothing can be written.

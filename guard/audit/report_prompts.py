@@ -1,7 +1,6 @@
 """The page on a run over prompts."""
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,6 +10,7 @@ from numpy.typing import NDArray
 from ..calibration import Calibration
 from ..false_discovery import Numbers, adjusted
 from ..pages.wording import badge, look, p_text
+from ..progress import Progress
 from ..report import MemorizationReport
 from .clusters import first_alike
 from .facts import facts
@@ -73,7 +73,7 @@ def prompts_page(
     *,
     pipe: Any,
     gallery: int,
-    progress: Callable[[int, int | None], None] | None,
+    progress: Progress | None,
 ) -> tuple[AuditPage, NDArray[np.int64]]:
     """The page, and the order of its rows. See `write_report`."""
     ranked = Ranked.of(results, texts)

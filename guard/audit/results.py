@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import InputError, require
-from ..strict_json import read_json
+from ..strict_json import read_object
 from .ledger import REJECTS, RESULTS, part_name, read_ledger
 from .manifest import FILE, LARGEST, SCHEMA
 from .rows import Reject
@@ -71,11 +71,10 @@ class Results:
 
     def __init__(self, folder: Path):
         self.folder = folder
-        try:
-            self.run: dict[str, Any] = read_json(folder / FILE, LARGEST)
-        except (OSError, ValueError) as error:
-            raise InputError(f"{folder} holds no audit that can be read ({FILE}: {error}): give its --out") from error
-        if not isinstance(self.run, dict) or self.run.get("schema") != SCHEMA or self.run.get("kind") not in COLUMNS:
+        if not (folder / FILE).exists():
+            raise InputError(f"{folder} holds no audit ({FILE} is not there): give the --out of one")
+        self.run = read_object(folder / FILE, LARGEST, "audit", "give the --out of one")
+        if self.run.get("schema") != SCHEMA or self.run.get("kind") not in COLUMNS:
             raise InputError(
                 f"{folder / FILE} is of no version that this one knows: make the report with the one it is of"
             )

@@ -15,7 +15,8 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import InputError, require
-from ..files import read_regular, remove, write_atomically
+from ..files import remove, write_atomically
+from ..strict_json import read_json
 from .ledger import REJECTS, RESULTS, Entry, digest_of, part_name, read_ledger, write_entry
 from .rows import PART, Done, Reject, Row
 
@@ -109,7 +110,7 @@ class Shards:
         """What an earlier run knew of parts that are not finished; nothing if that cannot be read."""
         found: dict[int, Done] = {}
         try:
-            known = json.loads(read_regular(self.folder / UNDER_WAY, _MOST))
+            known = read_json(self.folder / UNDER_WAY, _MOST)
             for record in known["records"]:
                 if set(record) <= set(self.schema.names):
                     found.setdefault(record["row"] // PART, Done()).records.append(record)

@@ -8,9 +8,10 @@ from rich.table import Table
 from rich.text import Text
 
 from ..errors import InputError
+from ..progress import Progress
 from ..prompts.captions import caption_of
 from . import options
-from .console import EXIT_CLEAR, EXIT_NO_VERDICT, progress, stderr, stdout
+from .console import EXIT_CLEAR, EXIT_NO_VERDICT, following, progress, stderr, stdout
 from .documents import Results
 from .images import image_files
 from .models import open_model
@@ -74,9 +75,9 @@ def attribute(
     with progress("candidates") as bar:
         if folders:
             task = bar.add_task("learning", total=len(pool))
-            known = _learned(pool, folders, prompt is not None, alpha, lambda done: bar.update(task, completed=done))
+            known = _learned(pool, folders, prompt is not None, alpha, following(bar, task))
         task = bar.add_task("asking", total=len(pool))
-        found = _answers(files, pool, known, prompt, lambda done: bar.update(task, completed=done)) if files else []
+        found = _answers(files, pool, known, prompt, following(bar, task)) if files else []
     if folders and calibration is not None and known is not None:
         from ..attribution import save_calibration
 
@@ -129,14 +130,14 @@ def _check(
 
 
 def _learned(
-    pool: "list[Candidate]", folders: dict[str, list[Path]], prompted: bool, alpha: float, advance: object
+    pool: "list[Candidate]", folders: dict[str, list[Path]], prompted: bool, alpha: float, told: Progress
 ) -> "AttributionCalibration":
     from ..attribution import calibrate_attribution
 
     prompts = None
     if prompted:
         prompts = {name: [caption_of(file) for file in files] for name, files in folders.items()}
-    return calibrate_attribution(folders, pool, prompts=prompts, alpha=alpha, progress=advance)  # type: ignore[arg-type]
+    return calibrate_attribution(folders, pool, prompts=prompts, alpha=alpha, progress=told)
 
 
 def _doubts(known: "AttributionCalibration") -> list[str]:
@@ -154,11 +155,11 @@ def _answers(
     pool: "list[Candidate]",
     known: "AttributionCalibration | None",
     prompt: str | None,
-    advance: object,
+    told: Progress,
 ) -> "list[Attribution]":
     from ..attribution import attribute as ask
 
-    return ask(files, pool, known, prompts=prompt, progress=advance)  # type: ignore[arg-type]
+    return ask(files, pool, known, prompts=prompt, progress=told)
 
 
 def _show(found: "Attribution") -> None:

@@ -12,7 +12,6 @@ from ..errors import InputError
 from . import options
 from .attribute import pairs
 from .console import EXIT_STOPPED
-from .images import SUFFIXES
 from .models import AUTO, DEMO, NONE, check_alpha, open_guard, open_model
 from .prompts import tell
 from .watch import Watch, stopping
@@ -166,10 +165,10 @@ def images(
     opened = partial(open_model, device=device, dtype=dtype)
     job = ImageJob(folder, trusted, candidates, calibration, model, library, opened)
     digests = {"calibration_file": _digest(calibration), "model_files": _digest(model), "library": _digest(library)}
-    digests["references"] = None if references is None else Images(references, SUFFIXES).digest()
+    digests["references"] = None if references is None else Images(references).digest()
     digests |= {f"the candidate {name}": _digest(place) for name, place in candidates.items()}
     digests |= {f"the certificate {path}": _digest(path) for path in trusted}
-    source = Images(folder, SUFFIXES)
+    source = Images(folder)
     run = Audit(source, job, out, digests=digests)
     watch, fresh = Watch(run, quiet, as_json), not run.complete
     with warnings.catch_warnings():

@@ -1,7 +1,7 @@
 """What all commands share towards the user: exit codes, consoles, how a verdict looks, progress."""
 
 import sys
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Collection, Iterable
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
@@ -20,6 +20,7 @@ from rich.segment import Segment
 from rich.text import Text
 
 from ..printable import blanked, printable_line
+from ..progress import Progress as Told
 
 # the same in every command, and in README
 EXIT_CLEAR = 0  # asked, and clear; intact, and vouched for
@@ -122,8 +123,8 @@ def progress(unit: str) -> Progress:
     )
 
 
-def filling(bar: Progress, task: TaskID) -> Callable[[int, int | None], None]:
-    """What to give as `progress` to work that a task of a bar shows."""
+def following(bar: Progress, task: TaskID) -> Told:
+    """What moves the bar of a task: a function to be called as `progress(done, total)`."""
     return lambda done, total: bar.update(task, completed=done, total=total)
 
 

@@ -13,7 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from . import options
-from .console import EXIT_CLEAR, filling, p_text, progress, stdout, verdict_text, waiting
+from .console import EXIT_CLEAR, following, p_text, progress, stdout, verdict_text, waiting
 from .documents import write_document
 from .files import make_folder, write_text
 from .models import DEMO, open_model
@@ -94,7 +94,7 @@ def demo(
     started = time.monotonic()
     with progress("images") as bar:
         task = bar.add_task("now sampling, to see if it was right", total=len(texts) * seeds)
-        images = sample(pipe, texts, seeds, progress=filling(bar, task))
+        images = sample(pipe, texts, seeds, progress=following(bar, task))
     sampling = time.monotonic() - started
     cards = _cards(captions, reports, images, gallery)
     page = _page(cards, calibration, len(gallery.captions), scoring, sampling, _facts(guard, calibration, seeds))

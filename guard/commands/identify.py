@@ -9,7 +9,7 @@ from rich.text import Text
 
 from ..errors import InputError
 from . import options
-from .console import EXIT_CLEAR, progress, stdout
+from .console import EXIT_CLEAR, following, progress, stdout
 from .documents import write_document
 from .images import image_files
 from .models import open_model
@@ -60,7 +60,7 @@ def identify(
             latents,
             alpha=alpha,
             svm=svm,
-            progress=lambda done, total: bar.update(task, completed=done, total=total),
+            progress=following(bar, task),
         )
     _show(found, as_json)
     return EXIT_CLEAR

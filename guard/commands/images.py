@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ..errors import InputError
-from ..images import SUFFIXES
+from ..images import images_among, no_images
 
 
 def image_files(places: Sequence[Path]) -> list[Path]:
@@ -16,10 +16,10 @@ def image_files(places: Sequence[Path]) -> list[Path]:
     found: list[Path] = []
     for place in places:
         if place.is_dir():
-            own = sorted(file for file in place.iterdir() if file.suffix.lower() in SUFFIXES and file.is_file())
-            if not own:
-                raise InputError(f"the folder {place} holds no images ({', '.join(SUFFIXES)}): give another")
-            found += own
+            inside = images_among(place.iterdir())
+            if not inside:
+                raise no_images(place)
+            found += inside
         elif place.exists():
             found.append(place)
         else:

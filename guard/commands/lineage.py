@@ -1,7 +1,7 @@
 """`cryptomnesia lineage`: which model of a pool does this one come from, by its images alone?"""
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
@@ -11,9 +11,11 @@ from rich.text import Text
 
 from .. import __version__
 from ..errors import InputError, require
+from ..images import png
+from ..progress import Progress
 from . import options
 from .attribute import pairs
-from .console import EXIT_CLEAR, EXIT_NO_VERDICT, filling, progress, stderr, stdout
+from .console import EXIT_CLEAR, EXIT_NO_VERDICT, following, progress, stderr, stdout
 from .documents import write_document
 from .files import make_folder, write_text
 from .models import DEMO, open_model
@@ -92,12 +94,12 @@ def lineage(
                 found[name] = _read(place, prompts)
                 continue
             task = bar.add_task(f"making {name or 'the target'}", total=images * len(prompts))
-            watch = filling(bar, task)
+            watch = following(bar, task)
             found[name] = _made(place, prompts, images, out / IMAGES, settings, (device, dtype), watch)
         total = sum(len(some) for models in found.values() for some in models.values())
         task = bar.add_task("looking", total=total)
         own = found.pop("")
-        answer = find_parent(own, found, encoder=eyes, seed=seed, progress=filling(bar, task))
+        answer = find_parent(own, found, encoder=eyes, seed=seed, progress=following(bar, task))
     _write(out, answer, {"": own, **found}, places, settings)
     _show(answer, out, as_json)
     return EXIT_CLEAR if answer.verdict else EXIT_NO_VERDICT
@@ -145,7 +147,7 @@ def _made(
     folder: Path,
     settings: Settings,
     where: tuple[str, str],
-    watch: Callable[[int, int | None], None],
+    watch: Progress,
 ) -> "Images":
     """Images by a model, those that are there and those that are missing; it is dropped from memory afterwards."""
     from ..lineage import Recipe, generate
@@ -173,8 +175,6 @@ def _write(
     places: Mapping[str, str],
     settings: Settings,
 ) -> None:
-    import io
-
     from ..files import write_atomically
     from ..lineage.parentage import TARGET
     from .lineage_page import LineagePage, render
@@ -187,10 +187,8 @@ def _write(
         prompt: {name or TARGET: _examples(models[prompt]) for name, models in images.items()}
         for prompt in answer.prompts
     }
-    picture = io.BytesIO()
-    answer.plot().save(picture, "PNG")
     write_text(out / REPORT, json.dumps(_document(answer), indent=1) + "\n")
-    write_atomically(out / PLOT, picture.getvalue())
+    write_atomically(out / PLOT, png(answer.plot()))
     write_text(out / PAGE, render(LineagePage(answer, examples, facts)))
 
 
@@ -202,7 +200,7 @@ def _examples(files: Any) -> list[Any]:
     """The first few, small enough for a page."""
     import numpy as np
 
-    from ..attribution.pictures import fitted, read_picture
+    from ..pixels import fitted, read_picture
 
     shown = []
     for file in files[:EXAMPLES]:

@@ -7,8 +7,7 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from ..attribution.candidates import NONE
-from ..lineage.parentage import TARGET, UNTESTED, Parentage
+from ..lineage.parentage import NONE, TARGET, UNTESTED, Parentage
 from ..pages.frame import render as render_page
 from ..signals.lineage import Lineage
 

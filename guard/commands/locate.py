@@ -10,7 +10,7 @@ from rich.text import Text
 from ..errors import InputError
 from ..files import write_atomically
 from . import options
-from .console import EXIT_MEMORIZED, exit_code, filling, p_text, progress, stdout, verdict_text
+from .console import EXIT_MEMORIZED, exit_code, following, p_text, progress, stdout, verdict_text
 from .documents import write_document
 from .files import make_folder
 from .models import open_guard
@@ -63,7 +63,7 @@ def locate(
             height=height,
             width=width,
             probes=probes,
-            progress=filling(bar, bar.add_task("sampling", total=steps)) if bar else None,
+            progress=following(bar, bar.add_task("sampling", total=steps)) if bar else None,
         )
     files = write(out, found, guard)
     if as_json:

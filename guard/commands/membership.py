@@ -1,7 +1,6 @@
 """`cryptomnesia membership`: was a model trained on the images of a folder?"""
 
 import json
-from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -10,6 +9,7 @@ from rich.text import Text
 
 from ..errors import InputError
 from ..files import write_atomically
+from ..images import png
 from . import options
 from .console import EXIT_CLEAR, EXIT_MEMORIZED, EXIT_NO_VERDICT, progress, stderr, stdout
 from .documents import write_document
@@ -95,9 +95,7 @@ def membership(
             found = membership_test(denoiser, suspects, references, alpha=alpha, **both, **watch)
     write_text(out / REPORT, json.dumps(found.to_dict(), indent=1) + "\n")
     if not one:
-        picture = BytesIO()
-        found.plot().save(picture, "PNG")
-        write_atomically(out / PLOT, picture.getvalue())
+        write_atomically(out / PLOT, png(found.plot()))
     _show(found, as_json)
     if not as_json:
         stderr().print(f"kept in {out}", soft_wrap=True, style="dim")
@@ -113,7 +111,7 @@ class _Bars:
         self.bar, self.names = bar, (["image"] if one else ["suspects"]) + ["references", "members"]
         self.task: Any = None
 
-    def __call__(self, done: int, total: int) -> None:
+    def __call__(self, done: int, total: int | None) -> None:
         if done == 1:
             self.task = self.bar.add_task(self.names.pop(0), total=total)
         self.bar.update(self.task, completed=done)

@@ -8,7 +8,7 @@ from rich.text import Text
 from ..errors import InputError
 from ..printable import printable_line
 from ..prompts.reader import PromptFile, require_format
-from ..prompts.rows import Row, fault, trimmed
+from ..prompts.rows import Found, Reject, Row, row_of, trimmed
 from .console import stderr
 
 
@@ -38,9 +38,10 @@ class PromptSource:
         self.arguments = list(arguments)
         if not self.arguments and file is None:
             raise InputError("no prompts: give them as arguments, or --file FILE, or --file - to read standard input")
-        for number, text in enumerate(map(trimmed, self.arguments), 1):
-            if text and (reason := fault(text)) is not None:  # the empty prompt can be asked about
-                raise InputError(f"prompt {number} of the command line {reason}: give another")
+        for number, text in enumerate(self.arguments, 1):
+            row = row_of(number, Found(text))
+            if isinstance(row, Reject) and trimmed(text):  # the empty prompt can be asked about
+                raise InputError(f"prompt {number} of the command line {row.reason}: give another")
         require_format(format)
         self.file = None if file is None else PromptFile(file, format, column, delimiter)
         self.total: int | None = None

@@ -1,7 +1,6 @@
 """`cryptomnesia rewrite`: mend prompts that the model would likely recite for, and show what was changed."""
 
 import json
-from collections.abc import Callable
 from contextlib import nullcontext
 from enum import Enum
 from pathlib import Path
@@ -12,6 +11,7 @@ from rich.text import Text
 
 from ..errors import InputError, NotApplicable
 from ..mitigation.words import word_list
+from ..progress import Progress
 from . import options
 from .changes import show
 from .console import EXIT_CLEAR, EXIT_MEMORIZED, progress, stdout, waiting
@@ -205,7 +205,7 @@ def _cases(results: list[tuple["MemorizationReport", "Mended | None"]], sampler:
 
 
 def _pictures(
-    sampler: "Sampler | None", prompt: str, mended: "Mended | None", steps: Callable[[int, int | None], None]
+    sampler: "Sampler | None", prompt: str, mended: "Mended | None", steps: Progress
 ) -> tuple["Pictures | None", "Pictures | None"]:
     if sampler is None or mended is None:
         return None, None

@@ -1,10 +1,10 @@
 """Samples one prompt as it was and as it was mended, with the same seeds, on any supported text-to-image pipeline."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from ..adapters.sampling import TextToImage, as_bytes
+from ..progress import Progress
 from ..protocols import pipeline_of
 
 if TYPE_CHECKING:
@@ -14,8 +14,6 @@ if TYPE_CHECKING:
 
     from ..denoiser import Denoiser
     from ..mitigation.result import Mended
-
-    Progress = Callable[[int, int | None], None]
 
 LARGEST_SEED = 2**64 - 1
 
@@ -73,7 +71,7 @@ class Sampler:
         """How many sides there are to sample: two, or one where there is nothing to sample with."""
         return 1 if mended.condition is mended.noise is None else 2
 
-    def before(self, prompt: str, progress: "Progress | None" = None) -> Side:
+    def before(self, prompt: str, progress: Progress | None = None) -> Side:
         """The prompt as it was.
 
         Args:
@@ -85,7 +83,7 @@ class Sampler:
         """
         return Side(self._made(prompt, progress), self._seed_names())
 
-    def after(self, prompt: str, mended: "Mended", progress: "Progress | None" = None) -> Side | None:
+    def after(self, prompt: str, mended: "Mended", progress: Progress | None = None) -> Side | None:
         """What the prompt was mended to, whether or not it held; None for a rewriting that was not found."""
         about = mended.mitigation
         if mended.noise is not None:
@@ -102,7 +100,7 @@ class Sampler:
     def _seed_names(self) -> list[str]:
         return [f"seed {seed}" for seed in self.seeds]
 
-    def _made(self, prompt: str, progress: "Progress | None", **start: Any) -> "NDArray[np.uint8]":
+    def _made(self, prompt: str, progress: Progress | None, **start: Any) -> "NDArray[np.uint8]":
         prompts = [prompt] * len(self.seeds)
         return as_bytes(self.maker.images(prompts, self.seeds, per_call=1, progress=progress, **start))
 

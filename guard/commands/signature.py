@@ -76,7 +76,7 @@ def signature(
             own,
             plan=plan,  # type: ignore[arg-type]
             author_compat=author_compat,
-            progress=lambda done: bar.update(task, completed=done // rows),
+            progress=lambda done, _: bar.update(task, completed=done // rows),
         )
     found.save(out)
     if plot is not None:
@@ -103,10 +103,10 @@ def read_latents(denoiser: "Denoiser", files: list[Path], bar: Any, task: Any) -
     """The latents of image files, at the model's own size."""
     import torch
 
-    from ..attribution.candidates import Candidate
-    from ..attribution.pictures import fitted, read_picture
+    from ..image_model import ImageModel
+    from ..pixels import fitted, read_picture
 
-    who, found = Candidate("the model", denoiser), []
+    who, found = ImageModel("the model", denoiser), []
     for file in files:
         found.append(who.coder.encode_image(fitted(read_picture(file), who.pixels)).cpu())
         bar.advance(task)

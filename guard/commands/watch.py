@@ -12,13 +12,14 @@ from typing import TYPE_CHECKING, Any
 
 from rich.text import Text
 
+from ..progress import Progress
 from .console import (
     EXIT_CHANGED,
     EXIT_CLEAR,
     EXIT_MEMORIZED,
     EXIT_NO_VERDICT,
     exit_code,
-    filling,
+    following,
     progress,
     stderr,
     stdout,
@@ -67,13 +68,13 @@ class Watch:
             yield lambda done: bar.update(task, completed=done)
 
     @contextmanager
-    def making(self, count: int) -> Iterator[Callable[[int, int | None], None] | None]:
-        """Gives what to call as progress(done, total) after each image of the report."""
+    def making(self, count: int) -> Iterator[Progress | None]:
+        """Gives a function to be called with the numbers of the report's images done and of all."""
         if self.quiet or self.as_json:
             yield None
             return
         with progress("images") as bar:
-            yield filling(bar, bar.add_task("making the report", total=count))
+            yield following(bar, bar.add_task("making the report", total=count))
 
     def stopping(self) -> None:
         """Says that it will stop."""

@@ -1,6 +1,6 @@
 """Twelve prompts of three sorts on the built-in model: judged first, sampled afterwards, compared with training."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..adapters.sampling import TextToImage, as_bytes, ddim
+from ..progress import Progress
 from .captions import Caption, select
 from .gallery import Gallery
 
@@ -36,7 +37,7 @@ def sample(
     *,
     steps: int = STEPS,
     first_seed: int = 0,
-    progress: Callable[[int, int], None] | None = None,
+    progress: Progress | None = None,
 ) -> NDArray[np.uint8]:
     """Images for each prompt with consecutive seeds; DDIM, guidance 7.5.
 
@@ -46,7 +47,7 @@ def sample(
         seeds: Images per prompt, S.
         steps: DDIM steps.
         first_seed: Of each prompt's first image.
-        progress: progress(done, total), in images.
+        progress: Called with the numbers of images finished and of all.
 
     Returns:
         (P, S, H, W, 3) uint8.
@@ -55,9 +56,9 @@ def sample(
     numbers = [first_seed + i % seeds for i in range(len(rows))]
     maker = TextToImage(pipe, steps=steps, guidance=GUIDANCE, scheduler=ddim(pipe))
 
-    def watch(done: int, total: int) -> None:
+    def watch(done: int, total: int | None) -> None:
         if progress is not None:
-            progress(done // steps, total // steps)
+            progress(done // steps, None if total is None else total // steps)
 
     images = as_bytes(maker.images(rows, numbers, per_call=PER_CALL * seeds, progress=watch))
     return images.reshape(len(texts), seeds, *images.shape[1:])

@@ -9,11 +9,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ..adapters.model_folder import line
 from ..adapters.onnx_session import PROVIDERS
-from ..attribution.pictures import fitted
 from ..errors import InputError, NonFiniteError, require
-from ..strict_json import read_json
+from ..pixels import fitted
+from ..printable import first_line
+from ..strict_json import read_object
 
 Embeddings = NDArray[np.float32]
 BUILT_IN = Path(__file__).parent / "weights" / "encoder.onnx"
@@ -85,7 +85,7 @@ class OnnxEncoder:
         try:
             (found,) = self._session.run([self._output], {self._input.name: pixels})
         except Exception as error:  # onnxruntime's errors have no base of their own
-            raise InputError(f"{self.name} cannot encode images of {self.size}: {line(error)}") from error
+            raise InputError(f"{self.name} cannot encode images of {self.size}: {first_line(error)}") from error
         return _pooled(np.asarray(found), self.name)[:count]
 
     def _size(self, fixed: list[int | None], wanted: tuple[int, int] | None) -> tuple[int, int]:
@@ -106,7 +106,7 @@ class ClipEncoder:
     def __init__(self, folder: str | Path):
         transformers, folder = require("transformers", "diffusers"), Path(folder)
         self.name = str(folder)
-        kind = _read(folder / "config.json").get("model_type")
+        kind = read_object(folder / "config.json", LARGEST, "config", _PLACES).get("model_type")
         if kind not in ("clip", "clip_vision_model"):
             raise InputError(f"{folder} holds a model of type {kind!r}, no CLIP: {_PLACES}")
         try:
@@ -114,11 +114,11 @@ class ClipEncoder:
                 folder, local_files_only=True, use_safetensors=True
             ).eval()
         except (OSError, ValueError, RuntimeError) as error:
-            raise InputError(f"{folder} cannot be loaded ({line(error)}): get the folder again") from error
+            raise InputError(f"{folder} cannot be loaded ({first_line(error)}): get the folder again") from error
         side = self._model.config.image_size
         self.size = (side, side)
         settings = folder / "preprocessor_config.json"
-        about = _read(settings) if settings.is_file() else {}
+        about = read_object(settings, LARGEST, "config", _PLACES) if settings.is_file() else {}
         self._mean = torch.tensor(about.get("image_mean", CLIP_MEAN)).view(1, 3, 1, 1)
         self._std = torch.tensor(about.get("image_std", CLIP_STD)).view(1, 3, 1, 1)
 
@@ -156,7 +156,7 @@ def _session(path: Path) -> Any:
     try:
         return runtime.InferenceSession(str(path), options, providers=[p for p in PROVIDERS if p in available])
     except Exception as error:
-        raise InputError(f"{path} is no ONNX model that can be run ({line(error)}): export it again") from error
+        raise InputError(f"{path} is no ONNX model that can be run ({first_line(error)}): export it again") from error
 
 
 def _only_input(session: Any, name: str) -> Any:
@@ -198,13 +198,3 @@ def _three(text: str | None, default: tuple[float, ...], name: str) -> NDArray[n
     if len(values) != 3:
         raise InputError(f"{name} says in its metadata to normalise by {text!r}, not three numbers: export it again")
     return np.array(values, np.float32).reshape(1, 3, 1, 1)
-
-
-def _read(file: Path) -> dict[str, Any]:
-    try:
-        found = read_json(file, LARGEST)
-    except (OSError, ValueError) as error:
-        raise InputError(f"{file} cannot be read ({line(error)}): {_PLACES}") from error
-    if not isinstance(found, dict):
-        raise InputError(f"{file} holds no JSON object: {_PLACES}")
-    return found

@@ -4,13 +4,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from ..attribution.recorded_prompts import RECORD, recorded_for_folder
 from ..errors import InputError
-from ..images import SUFFIXES
+from ..images import images_among, no_images
+from ..prompts.recorded import RECORD, recorded_for_folder
 
 ONE_PROMPT = ""
 Images = Mapping[str, Sequence[Any]]
-"""Images by prompt; see `attribution.pictures.read_picture` for what an image may be."""
+"""Images by prompt; see `pixels.read_picture` for what an image may be."""
 
 
 def images_in(folder: str | Path) -> Images:
@@ -25,12 +25,16 @@ def images_in(folder: str | Path) -> Images:
     place = Path(folder).expanduser()
     if not place.is_dir():
         raise InputError(f"there is no folder {place}: check the name")
-    own = _files(place)
-    inner = {_prompt_of(part): files for part in sorted(place.iterdir()) if part.is_dir() and (files := _files(part))}
+    own = images_among(place.iterdir())
+    inner = {
+        _prompt_of(part): files
+        for part in sorted(place.iterdir())
+        if part.is_dir() and (files := images_among(part.iterdir()))
+    }
     if own and inner:
         raise InputError(f"{place} holds images and folders of images: put each prompt's images in a folder of its own")
     if not own and not inner:
-        raise InputError(f"the folder {place} holds no images ({', '.join(SUFFIXES)}): give another")
+        raise no_images(place)
     return {ONE_PROMPT: own} if own else inner
 
 
@@ -42,10 +46,6 @@ def as_images(given: Any) -> Images:
     if not images or not all(len(some) for some in images.values()):
         raise InputError("no image was given: give at least 11 of each prompt, better 100")
     return images
-
-
-def _files(folder: Path) -> list[Path]:
-    return sorted(file for file in folder.iterdir() if file.suffix.lower() in SUFFIXES and file.is_file())
 
 
 def _prompt_of(folder: Path) -> str:

@@ -3,15 +3,15 @@
 import hashlib
 import io
 import json
-from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from ..adapters.sampling import TextToImage, as_bytes
-from ..attribution.recorded_prompts import LARGEST, RECORD
 from ..errors import InputError, require
 from ..files import write_atomically
+from ..progress import Progress
+from ..prompts.recorded import LARGEST, RECORD
 from ..strict_json import read_json
 
 IMAGES = 100
@@ -55,7 +55,7 @@ def generate(
     *,
     count: int = IMAGES,
     per_call: int = PER_CALL,
-    progress: Callable[[int, int], None] | None = None,
+    progress: Progress | None = None,
 ) -> list[Path]:
     """Fills a folder with images of one prompt, leaving those that are there.
 

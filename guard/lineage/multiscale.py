@@ -6,8 +6,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..attribution.pictures import fitted
 from ..errors import InputError
+from ..pixels import fitted
 from .encoders import Embeddings, Encoder
 
 

@@ -1,16 +1,16 @@
 """Whose child is this model, by the images that it makes? Several prompts vote, and are tested together."""
 
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from ..attribution.candidates import NONE
-from ..attribution.pictures import read_picture
 from ..errors import InputError, require
+from ..pixels import read_picture
+from ..progress import Progress
 from ..signals.lineage import DIMENSION, TAU, Array, Lineage, distances, judged, unrolled
 from .encoders import Embeddings, Encoder, open_encoder
 from .folders import as_images
@@ -21,6 +21,7 @@ DRAWS = 200
 FEW, ENOUGH = 30, 8  # images, prompts; with fewer the answer hangs on single ones
 PER_CALL = 16  # images in memory
 FINEST = 0.01  # of a distance
+NONE = "none of these"
 UNTESTED, UNDECIDED, TARGET = "not tested", "no majority", "the target"
 UNTOLD = "Nothing tells whether all models were asked for the same prompts; if not, the answer means nothing."
 _TAKEN = (NONE, UNTESTED, UNDECIDED, TARGET)
@@ -155,7 +156,7 @@ def find_parent(
     tau: float = TAU,
     draws: int = DRAWS,
     seed: int = 0,
-    progress: Callable[[int, int], None] | None = None,
+    progress: Progress | None = None,
 ) -> Parentage:
     """Which model of a pool do the target's images point to as its parent, or none of them?
 
@@ -168,7 +169,7 @@ def find_parent(
         dimension, tau: See `signals.lineage.lineage`.
         draws: Of the bootstrap.
         seed: Of the bootstrap.
-        progress: progress(done, total), in images that were looked at.
+        progress: Called with the numbers of images looked at and of all.
 
     Raises:
         InputError: No images, unusable ones, one that is given as two models', prompts that only some models have or
@@ -183,16 +184,9 @@ def find_parent(
     prompts, told = common(sources, dimension), prompts_told(sources)
     eyes, distinct = MultiScale(open_encoder(encoder), scales), Distinct()
     tables, again, random = {}, [], np.random.default_rng(seed)
-    total, done = sum(len(own[prompt]) for own in sources.values() for prompt in prompts), 0
-
-    def looked(count: int) -> None:
-        nonlocal done
-        done += count
-        if progress is not None:
-            progress(done, total)
-
+    look = _Looking(eyes, distinct, sum(len(own[prompt]) for prompt in prompts for own in sources.values()), progress)
     for prompt in prompts:
-        seen = [_embedded(name, prompt, own[prompt], eyes, distinct, looked) for name, own in sources.items()]
+        seen = [look.at(name, prompt, own[prompt]) for name, own in sources.items()]
         distinct.check(max(map(len, seen)))
         points = unrolled(seen, list(pool), dimension)
         tables[prompt] = distances(points)
@@ -261,22 +255,25 @@ def _drawn(points: Sequence[Array], random: np.random.Generator) -> list[Array]:
     return [rows[random.integers(len(rows), size=len(rows))] for rows in points]
 
 
-def _embedded(
-    name: str,
-    prompt: str,
-    images: Sequence[Any],
-    encoder: Encoder,
-    distinct: Distinct,
-    looked: Callable[[int], None],
-) -> Embeddings:
-    parts = []
-    for start in range(0, len(images), PER_CALL):
-        given = images[start : start + PER_CALL]
-        some = [read_picture(image, f"an image by {name}") for image in given]
-        distinct.add(name, prompt, some, given)
-        parts.append(encoder.encode(some))
-        looked(len(some))
-    return np.concatenate(parts)
+class _Looking:
+    """Turns images into vectors, a few at a time, and counts them."""
+
+    def __init__(self, encoder: Encoder, distinct: Distinct, total: int, progress: Progress | None):
+        self.encoder, self.distinct, self.progress = encoder, distinct, progress
+        self.done, self.total = 0, total
+
+    def at(self, name: str, prompt: str, images: Sequence[Any]) -> Embeddings:
+        """(n, D) of n images of a model and prompt."""
+        parts = []
+        for start in range(0, len(images), PER_CALL):
+            given = images[start : start + PER_CALL]
+            some = [read_picture(image, f"an image by {name}") for image in given]
+            self.distinct.add(name, prompt, some, given)
+            parts.append(self.encoder.encode(some))
+            self.done += len(some)
+            if self.progress is not None:
+                self.progress(self.done, self.total)
+        return np.concatenate(parts)
 
 
 def _named(pool: Mapping[str, Any]) -> Mapping[str, Any]:

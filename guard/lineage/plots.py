@@ -2,13 +2,28 @@
 
 from typing import TYPE_CHECKING, Any
 
-from ..drawing import INK, LINE, MARGIN, SOFT, blank, cut, text_width, wrapped, write
+from ..drawing import (
+    BAR,
+    INK,
+    LINE,
+    MARGIN,
+    PALE,
+    SOFT,
+    STRONG,
+    blank,
+    cut,
+    draw_bar,
+    text_width,
+    wrapped,
+    write,
+    write_lines,
+)
 
 if TYPE_CHECKING:
     from .parentage import Parentage
 
-ROW, NOTE = 30, 19
-FOUND, OTHER, GROUND, LIMIT = (33, 104, 109), (160, 188, 186), (240, 237, 230), (179, 38, 30)
+NOTE = 19  # pixels from line to line
+LIMIT = (179, 38, 30)
 
 
 def parentage_plot(found: "Parentage", *, width: int = 620) -> Any:
@@ -16,25 +31,22 @@ def parentage_plot(found: "Parentage", *, width: int = 620) -> Any:
     rows, threshold = sorted(found.distances.items(), key=lambda item: item[1]), found.null_threshold
     notes = [line for note in found.notes() for line in wrapped(note, width - 2 * MARGIN, 12)]
     above, names = MARGIN + 54, min(max(text_width(name, 14) for name, _ in rows), width // 2)
-    below = above + len(rows) * ROW
+    below = above + len(rows) * BAR
     image, draw = blank(width, below + 16 + NOTE * len(notes) + MARGIN)
     write(draw, (MARGIN, MARGIN - 6), cut(found.headline(), width - 2 * MARGIN, 17), 17, INK)
     left = MARGIN + names + 14
     room = width - left - MARGIN - 52
     most = 1.05 * max([distance for _, distance in rows] + [threshold or 0.0]) or 1.0
     for number, (name, distance) in enumerate(rows):
-        y, here = above + number * ROW, name == found.parent
-        write(draw, (left - 12, y + ROW // 2), cut(name, names, 14), 14, INK if here else SOFT, "rm")
-        draw.rectangle([left, y + 5, left + room, y + ROW - 6], fill=GROUND)
-        end = left + round(room * distance / most)
-        draw.rectangle([left, y + 5, end, y + ROW - 6], fill=FOUND if here else OTHER)
-        write(draw, (left + room + 10, y + ROW // 2), f"{distance:.2f}", 14, INK if here else SOFT, "lm")
+        chosen = name == found.parent
+        place, shown = (left, above + number * BAR), cut(name, names, 14)
+        colour, filled = STRONG if chosen else PALE, round(room * distance / most)
+        draw_bar(draw, place, room, filled, shown, f"{distance:.2f}", colour=colour, chosen=chosen)
     draw.line([(left, above), (left, below)], LINE)
     if threshold is not None:
         x = left + round(room * threshold / most)
         draw.line([(x, above - 4), (x, below)], LIMIT, width=2)
         side = "l" if x < left + room / 2 else "r"
         write(draw, (x, above - 12), f"a parent is left of {threshold:.2f}", 12, LIMIT, f"{side}m")
-    for number, note in enumerate(notes):
-        write(draw, (MARGIN, below + 16 + NOTE * number), note, 12, SOFT)
+    write_lines(draw, (MARGIN, below + 16), notes, 12, SOFT, apart=NOTE)
     return image

@@ -6,9 +6,9 @@ from typing import Any
 
 from torch import Tensor
 
-from ..attribution.likeness import digest_of
-from ..attribution.recorded_prompts import alike, recorded_prompt
 from ..errors import InputError
+from ..pixels import digest_of
+from ..prompts.recorded import alike, recorded_prompt
 from .folders import ONE_PROMPT, Images
 
 
@@ -41,7 +41,7 @@ def common(sources: Mapping[str, Images], dimension: int) -> list[str]:
 def prompts_told(sources: Mapping[str, Images]) -> bool:
     """Whether names, or what images say of themselves, tell that all models were asked for the same prompts.
 
-    What images say is read whatever their folders are called; see `attribution.recorded_prompts`.
+    What images say is read whatever their folders are called; see `prompts.recorded`.
 
     Raises:
         InputError: Images under one name are of different prompts.

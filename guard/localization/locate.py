@@ -1,11 +1,10 @@
 """Samples an image and tells where it is recited, or tells so of a latent that somebody else sampled."""
 
-from collections.abc import Callable
-
 from torch import Tensor
 
 from ..denoiser import Denoiser
 from ..errors import InputError
+from ..progress import Progress
 from ..report import MemorizationReport, RegionReport
 from ..signals.curvature import PROBES as BY_ESTIMATOR
 from ..signals.curvature import SMOOTHING, curvature_map
@@ -30,7 +29,7 @@ def locate(
     width: int | None = None,
     baseline: Baseline = None,
     probes: int = PROBES,
-    progress: Callable[[int, int | None], None] | None = None,
+    progress: Progress | None = None,
 ) -> Location:
     """Samples one image with the pipeline's own call, and tells where it is recited.
 

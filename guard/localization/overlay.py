@@ -1,7 +1,6 @@
-"""One location as a picture for people: the image, the map beside it, a colour bar and what it all means.
+"""One location as a picture for people: the image, the map beside it, a colour scale and what it all means.
 
-Colours are viridis (van der Walt & Smith, matplotlib): equally spaced to the eye, rising in brightness, and told apart
-by the colour-blind. The lit part is outlined in two tones, so that the line is seen on any ground.
+The lit part is outlined in two tones, so that the line is seen on any ground.
 """
 
 from typing import TYPE_CHECKING, Any
@@ -9,34 +8,20 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ..drawing import INK, SCALE, SOFT, Pixels, blank, colours, draw_scale, wrapped, write
 from ..errors import require
 
 if TYPE_CHECKING:
     from .location import Location
 
-Pixels = NDArray[np.uint8]
-VIRIDIS = (
-    "440154 48186a 472d7b 424086 3b528b 33638d 2c728e 26828e 21918c 1fa088 28ae80 3fbc73 5ec962 84d44b addc30 d8e219 "
-    "fde725"
-)
-PAPER, INK, SOFT, LINE = (255, 254, 251), (35, 33, 29), (106, 101, 91), (200, 194, 179)
 EDGE, LIGHT = (20, 18, 16), (255, 255, 255)
-MARGIN, GAP, BAR = 20, 16, 16
+MARGIN, GAP, LINE = 20, 16, 19
 DIMMED = 0.42  # brightness of what is not lit
-
-
-def colours(values: NDArray[np.floating]) -> Pixels:
-    """Viridis of values in [0, 1], (...) -> (..., 3)."""
-    table = np.array([list(bytes.fromhex(code)) for code in VIRIDIS.split()], dtype=np.float64)
-    at = np.clip(np.nan_to_num(values), 0, 1) * (len(table) - 1)
-    low = np.minimum(at.astype(int), len(table) - 2)
-    rest = (at - low)[..., None]
-    return np.round(table[low] * (1 - rest) + table[low + 1] * rest).astype(np.uint8)
 
 
 def overlay(location: "Location", width: int) -> Any:
     """A Pillow image; each panel is at least `width` pixels wide. See `Location.overlay`."""
-    pillow, drawing = require("PIL.Image", "diffusers"), require("PIL.ImageDraw", "diffusers")
+    pillow = require("PIL.Image", "diffusers")
     picture = np.round(location.image.permute(1, 2, 0).numpy().clip(0, 1) * 255).astype(np.uint8)
     height, own = picture.shape[:2]
     scale = max(1, -(-width // own))
@@ -47,20 +32,17 @@ def overlay(location: "Location", width: int) -> Any:
     shown = np.asarray(pillow.fromarray(picture).resize(size, 0 if own <= 128 else 3))
     panels = [_outlined(_dimmed(shown, mask), mask), _outlined(colours(heat / top), mask)]
 
-    fonts = [_font(large) for large in (15, 13)]
-    legend = _wrapped(legend_of(location), fonts[1], 2 * size[0] + GAP)
-    line = 19
-    canvas_width = 2 * MARGIN + 2 * size[0] + 2 * GAP + BAR + 46
-    top_of_panels = MARGIN + 26
-    canvas = pillow.new("RGB", (canvas_width, top_of_panels + size[1] + 14 + line * len(legend) + MARGIN), PAPER)
-    draw = drawing.Draw(canvas)
+    legend = [line for words in legend_of(location) for line in wrapped(words, 2 * size[0] + GAP, 13)]
+    top_of_panels, scale_at = MARGIN + 26, MARGIN + 2 * size[0] + 2 * GAP
+    below = top_of_panels + size[1] + 14
+    canvas, draw = blank(scale_at + SCALE + 46 + MARGIN, below + LINE * len(legend) + MARGIN)
     for i, (title, panel) in enumerate(zip(titles(location), panels, strict=True)):
         x = MARGIN + i * (size[0] + GAP)
-        draw.text((x, MARGIN), title, INK, font=fonts[0])
+        write(draw, (x, MARGIN), title, 15, INK)
         canvas.paste(pillow.fromarray(panel), (x, top_of_panels))
-    _bar(draw, (MARGIN + 2 * size[0] + 2 * GAP, top_of_panels, size[1]), top, location, fonts[1])
+    _scale(draw, (scale_at, top_of_panels), size[1], top, location)
     for i, text in enumerate(legend):
-        draw.text((MARGIN, top_of_panels + size[1] + 14 + line * i), text, INK if i == 0 else SOFT, font=fonts[1])
+        write(draw, (MARGIN, below + LINE * i), text, 13, INK if i == 0 else SOFT)
     return canvas
 
 
@@ -128,39 +110,14 @@ def _grown(mask: NDArray[np.bool_], by: int) -> NDArray[np.bool_]:
     return mask
 
 
-def _bar(draw: Any, place: tuple[int, int, int], top: float, location: "Location", font: Any) -> None:
-    """The colour bar, with a tick at nothing, at the threshold and at the highest value."""
-    x, y, height = place
-    for i, colour in enumerate(colours(np.linspace(1, 0, height))):
-        draw.line([(x, y + i), (x + BAR, y + i)], tuple(int(v) for v in colour))
-    draw.rectangle([x, y, x + BAR, y + height - 1], outline=LINE)
+def _scale(draw: Any, place: tuple[int, int], height: int, top: float, location: "Location") -> None:
+    """The colour scale, with a tick at nothing, at the threshold and at the highest value."""
+    x, y = place
+    draw_scale(draw, place, height)
     ticks = [(0.0, SOFT), (top, SOFT)]
     if location.share:
         ticks.append((location.threshold, INK))
     for value, colour in ticks:
         level = y + round((height - 1) * (1 - min(1.0, value / top)))
-        draw.line([(x + BAR, level), (x + BAR + 5, level)], colour, width=2)
-        draw.text((x + BAR + 8, min(max(level - 8, y - 4), y + height - 14)), f"{value:.3g}", colour, font=font)
-
-
-def _font(size: int) -> Any:
-    fonts = require("PIL.ImageFont", "diffusers")
-    try:
-        return fonts.load_default(size)
-    except (TypeError, ImportError, OSError):  # Pillow before 10.1, or without FreeType
-        return fonts.load_default()
-
-
-def _wrapped(sentences: list[str], font: Any, width: int) -> list[str]:
-    """Lines no wider than that many pixels; each sentence begins a new one."""
-    lines = []
-    for sentence in sentences:
-        line = ""
-        for word in sentence.split():
-            longer = f"{line} {word}".strip()
-            if line and font.getlength(longer) > width:
-                lines.append(line)
-                longer = word
-            line = longer
-        lines.append(line)
-    return lines
+        draw.line([(x + SCALE, level), (x + SCALE + 5, level)], colour, width=2)
+        write(draw, (x + SCALE + 8, min(max(level - 8, y - 4), y + height - 14)), f"{value:.3g}", 13, colour)

@@ -8,11 +8,12 @@ from torch import Tensor
 
 from ..adapters.network_calls import read_call, watched
 from ..adapters.pipeline_call import original_call, starts_from_image
-from ..adapters.sampling import Progress, TextToImage
+from ..adapters.sampling import TextToImage
 from ..condition import Condition, is_empty, own_copy, without_extras
 from ..denoiser import Denoiser, Prediction
 from ..errors import NotApplicable
 from ..levels import NoiseLevel
+from ..progress import Progress
 from ..protocols import PipelineDenoiser, pipeline_of
 
 STEPS = 50

@@ -1,7 +1,7 @@
 """Was a model trained on these images? A test of folders, and weak evidence for single images."""
 
+from ..comparability import Comparability, comparability
 from ..signals.membership_methods import METHODS
-from .comparability import Comparability, comparability
 from .measure import Measured, Settings, measure
 from .single import ImageEvidence, image_evidence
 from .store import Store

@@ -1,7 +1,7 @@
 """A number per image: how much a denoiser finds to correct in it. Smaller = more like what it was trained on."""
 
 import hashlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -11,16 +11,16 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ..attribution.candidates import Candidate, encode_prompts
-from ..attribution.likeness import digest_of
-from ..attribution.pictures import fitted, read_picture
+from ..comparability import IMAGE_FEATURES, PROMPT_FEATURES, image_features, prompt_features
 from ..denoiser import Denoiser
 from ..errors import InputError, NonFiniteError
-from ..images import SUFFIXES
-from ..prompts.captions import BESIDE, caption_of
+from ..image_model import ImageModel
+from ..images import CAPTION, SUFFIXES, images_among
+from ..pixels import digest_of, fitted, read_picture
+from ..progress import Progress
+from ..prompts.captions import caption_of
 from ..signals.batching import default_rows
 from ..signals.membership_methods import method_named
-from .comparability import IMAGE_FEATURES, PROMPT_FEATURES, image_features, prompt_features
 from .store import Store
 
 METHOD, METHOD_WITH_PROMPTS, DRAWS = "sima_mc", "sima_relative", 8
@@ -135,8 +135,8 @@ def gather_images(
         if not folder.is_dir():
             raise InputError(f"there is no folder {given}: check the name")
         files = sorted(file for file in folder.iterdir() if file.is_file() and not file.name.startswith("."))
-        images: list[Any] = [file for file in files if file.suffix.lower() in SUFFIXES]
-        odd = (file for file in files if file.suffix.lower() not in (*SUFFIXES, BESIDE))
+        images: list[Any] = images_among(files)
+        odd = (file for file in files if file.suffix.lower() not in (*SUFFIXES, CAPTION))
         skipped = {str(file): f"no image ({', '.join(SUFFIXES)})" for file in odd}
     else:
         images = list(given)
@@ -156,7 +156,7 @@ def measure(
     *,
     size: tuple[int, int] | None = None,
     store: Store | None = None,
-    progress: Callable[[int, int], None] | None = None,
+    progress: Progress | None = None,
 ) -> Measured:
     """Measures images, a few at a time. Unreadable ones are left out, equal ones count once; both are stated.
 
@@ -175,7 +175,7 @@ def measure(
         NonFiniteError, OutOfMemory: As they say.
     """
     settings = (settings or Settings()).complete(denoiser, bool(prompts))
-    who, store = Candidate("the model", denoiser, size=size), store or Store()
+    who, store = ImageModel("the model", denoiser, size=size), store or Store()
     found, texts, skipped = gather_images(images, prompts)
     setup = _digest(denoiser.fingerprint, settings.to_dict(), who.autoencoder_key)
     per_call = max(1, default_rows(torch.Size(denoiser.latent_shape()).numel(), denoiser.device) // settings.draws)
@@ -219,7 +219,7 @@ def _pictures(
     images: Sequence[Any],
     prompts: Sequence[str] | None,
     skipped: dict[str, str],
-    progress: Callable[[int, int], None] | None,
+    progress: Progress | None,
 ) -> Iterator[tuple[_Picture, Tensor]]:
     """Each picture once, with its pixels; adds what cannot be used to `skipped`."""
     names: dict[str, str] = {}
@@ -241,10 +241,10 @@ def _pictures(
             progress(number + 1, len(images))
 
 
-def _statistics(who: Candidate, some: dict[str, tuple[Tensor, str | None]], settings: Settings) -> dict[str, float]:
+def _statistics(who: ImageModel, some: dict[str, tuple[Tensor, str | None]], settings: Settings) -> dict[str, float]:
     latents = torch.cat([who.coder.encode_image(pixels) for pixels, _ in some.values()])
     texts = [text for _, text in some.values() if text is not None]
-    condition = encode_prompts(who, texts) if texts else None
+    condition = who.encode(texts) if texts else None
     method = method_named(settings.method or METHOD)
     values = method(who.denoiser, latents, settings.timesteps or (), condition, settings.draws, settings.seed).double()
     values = (values.clamp_min(1e-30).log() if method.positive else values).mean(0)

@@ -4,13 +4,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..drawing import INK, LINE, MARGIN, SOFT, blank, wrapped, write
+from ..drawing import INK, LINE, MARGIN, SOFT, STRONG, blank, wrapped, write, write_lines
 
 if TYPE_CHECKING:
     from .test import MembershipTest
 
 BINS, HEIGHT, ROW = 30, 110, 19
-COLOURS = {"suspects": (33, 104, 109), "references": (191, 130, 60)}
+COLOURS = {"suspects": STRONG, "references": (191, 130, 60)}
 
 
 def membership_plot(test: "MembershipTest", *, width: int = 680) -> Any:
@@ -37,8 +37,7 @@ def membership_plot(test: "MembershipTest", *, width: int = 680) -> Any:
     below = MARGIN + 40 + 2 * (HEIGHT + 26)
     write(draw, (left, below), "more like training images", 12, SOFT)
     write(draw, (left + room, below), "less", 12, SOFT, "ra")
-    for number, note in enumerate(notes):
-        write(draw, (left, below + 28 + ROW * number), note, 12, SOFT)
+    write_lines(draw, (left, below + 28), notes, 12, SOFT, apart=ROW)
     return image
 
 

@@ -1,7 +1,7 @@
 """What can be said of a single image: weak evidence, whatever the number."""
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,6 +10,7 @@ import numpy as np
 from ..denoiser import Denoiser
 from ..errors import InputError
 from ..finite import require_finite
+from ..progress import Progress
 from .measure import Measured, Settings, measure
 from .store import Store
 from .test import FEWEST
@@ -81,7 +82,7 @@ def image_evidence(
     settings: Settings | None = None,
     size: tuple[int, int] | None = None,
     store: Store | None = None,
-    progress: Callable[[int, int], None] | None = None,
+    progress: Progress | None = None,
 ) -> ImageEvidence:
     """Weak evidence on whether a model was trained on one image.
 

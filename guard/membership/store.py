@@ -4,12 +4,11 @@ import json
 import math
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from ..errors import InputError
-from ..files import write_atomically
+from ..files import write_file
 from ..finite import require_finite
-from ..strict_json import read_json
+from ..strict_json import read_object
 
 SCHEMA = "cryptomnesia/membership-statistics/1"
 LARGEST = 256 << 20  # bytes
@@ -39,21 +38,13 @@ class Store:
         self.numbers.update(numbers)
         if self.path is None:
             return
-        try:
-            document = {"schema": SCHEMA, "statistics": self.numbers}
-            write_atomically(self.path, (json.dumps(document, indent=0) + "\n").encode())
-        except OSError as error:
-            raise InputError(f"{self.path} cannot be written: {error.strerror}: choose another folder") from error
+        document = {"schema": SCHEMA, "statistics": self.numbers}
+        write_file(self.path, (json.dumps(document, indent=0) + "\n").encode(), "file of statistics")
 
 
 def _read(path: Path) -> dict[str, float]:
-    try:
-        document: Any = read_json(path, LARGEST)
-    except OSError as error:
-        raise InputError(f"{path} cannot be read: {error.strerror}: check its permissions") from error
-    except ValueError as error:
-        raise InputError(f"{path} is no file of statistics ({error}): remove it to measure again") from error
-    numbers = document.get("statistics") if isinstance(document, dict) else None
+    document = read_object(path, LARGEST, "file of statistics", "remove it to measure again")
+    numbers = document.get("statistics")
     if not isinstance(numbers, dict) or document.get("schema") != SCHEMA or not all(map(_fine, numbers.values())):
         raise InputError(f"{path} is no file of statistics of this version: remove it to measure again")
     return {key: float(value) for key, value in numbers.items()}

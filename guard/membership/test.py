@@ -1,15 +1,16 @@
 """Does a folder hold images that a model was trained on? A test of suspects against references of the same kind."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from ..comparability import Comparability, comparability
 from ..denoiser import Denoiser
 from ..errors import InputError, require
 from ..finite import require_finite
-from .comparability import Comparability, comparability
+from ..progress import Progress
+from ..two_samples import auc, auc_interval, detectable_auc, images_needed, permutation_p, rank_sum_p
 from .measure import Measured, Settings, feature_names, measure
-from .power import auc, auc_interval, detectable_auc, images_needed, permutation_p, rank_sum_p
 from .store import Store
 
 ALPHA = 0.05
@@ -170,7 +171,7 @@ def membership_test(
     alpha: float = ALPHA,
     size: tuple[int, int] | None = None,
     store: Store | None = None,
-    progress: Callable[[int, int], None] | None = None,
+    progress: Progress | None = None,
 ) -> MembershipTest:
     """Was a model trained on some of these images?
 

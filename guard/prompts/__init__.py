@@ -3,14 +3,29 @@
 from collections.abc import Iterable
 from pathlib import Path
 
+from ..errors import InputError
 from .plain import is_prompt
+from .reader import PromptFile, PromptLines, PromptRows
+from .rows import Reject
 
 BENIGN = Path(__file__).parent / "benign.txt"
 WORDS = Path(__file__).parent / "words.txt"
 
 
 def benign(lines: Iterable[str] = ()) -> list[str]:
-    """Each line once (prompts counted twice make a promise look firmer than it is), without blank ones and comments;
-    the shipped list if there is none."""
-    texts = list(dict.fromkeys(line.strip() for line in lines if is_prompt(line)))
-    return texts or benign(BENIGN.read_text("utf-8").splitlines())
+    """Benign prompts of a calibration, each once: prompts counted twice make a promise look firmer than it is.
+
+    Args:
+        lines: One prompt on each, without blank ones and comments; the shipped list if there is no prompt.
+
+    Raises:
+        InputError: A line is no prompt.
+    """
+    typed = [line for line in lines if is_prompt(line)]
+    rows: PromptRows = PromptLines(typed) if typed else PromptFile(BENIGN)
+    texts = dict[str, None]()
+    for row in rows:
+        if isinstance(row, Reject):
+            raise InputError(f"{row.where} of {rows.name} {row.reason}: mend it, or leave it out")
+        texts[row.value] = None
+    return list(texts)

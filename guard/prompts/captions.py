@@ -3,10 +3,9 @@
 from pathlib import Path
 
 from ..errors import InputError
+from ..images import caption_path
 from .rows import LONGEST, fault, trimmed
 from .text import decoded, opened, whole
-
-BESIDE = ".txt"
 
 
 def caption_of(image: Path) -> str:
@@ -14,7 +13,7 @@ def caption_of(image: Path) -> str:
 
     Raises InputError if there is none, or if it holds no prompt.
     """
-    beside = image.with_suffix(BESIDE)
+    beside = caption_path(image)
     try:
         with opened(str(beside)) as stream:
             text = trimmed(whole(decoded(stream, str(beside)), str(beside), 2 * LONGEST))

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from typing import Any, BinaryIO
 
 from ..errors import InputError, require
-from ..printable import printable
+from ..printable import first_line
 from .columns import Column
 from .rows import EXCERPT, LONGEST, Found, Odd
 from .text import Pushed
@@ -35,9 +35,9 @@ def from_parquet(stream: BinaryIO, column: Column) -> Iterator[Found]:
                 _require_room(opened.metadata, name, column.file)
             yield from _cells(arrow, parquet, file, name)
         except (arrow.ArrowException, OSError) as error:
-            words = printable(str(error).strip().split("\n")[0])
             raise InputError(
-                f"{column.file} cannot be read ({words}): it is cut off, damaged or no Parquet; get it again"
+                f"{column.file} cannot be read ({first_line(error)}): it is cut off, damaged or no Parquet; "
+                "get it again"
             ) from error
 
 

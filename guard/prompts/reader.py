@@ -5,14 +5,14 @@ are lines of plain text that start with "# ". A list of any length costs no memo
 """
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from ..errors import InputError
 from ..printable import printable
 from .columns import Column
 from .parquet import from_parquet
-from .plain import from_json, from_json_lines, from_lines
+from .plain import from_json, from_json_lines, from_lines, is_prompt
 from .rows import Found, Reject, Row, row_of
 from .tables import from_table
 from .text import STDIN, decoded, name_of, opened, require_file
@@ -27,42 +27,18 @@ _TAB = {"tab": "\t", r"\t": "\t"}  # hard to type
 NAMED = 3  # rejects that a message names
 
 
-class PromptFile:
-    """The prompts of a file, or of standard input; to be read once or, if it is a regular file, as often as wanted.
-
-    Args:
-        file: Its name, or "-" for standard input.
-        format: One of FORMATS; by the file's name if None.
-        column: The column of a table, or the field of JSON objects, that holds the prompts.
-        delimiter: Between the cells of a table; by its first row if None.
+class PromptRows:
+    """Prompts, read one after the other: rows, or rejects in their place.
 
     Attributes:
+        name: What messages call what they are read from.
         rows, rejected: How many the latest reading met, rejects among the rows.
-
-    Raises:
-        InputError: There is no such file, or the format or delimiter is unknown. Reading raises it for a file that
-            cannot be used, or of which no row can.
     """
 
-    def __init__(
-        self, file: str | Path, format: str | None = None, column: str = "prompt", delimiter: str | None = None
-    ):
-        self.file, self.name = str(file), name_of(str(file))
-        self.column = Column(column, self.name)
-        self.delimiter = None if delimiter is None else _TAB.get(delimiter, delimiter)
-        if self.delimiter is not None and (len(self.delimiter) != 1 or self.delimiter in '"\r\n'):
-            raise InputError(f"--delimiter is one character, e.g. ';' or tab, not {delimiter!r}")
-        require_format(format)
-        require_file(self.file)
-        self.sure = format is not None
-        self.format = format or format_of(self.file)
+    def __init__(self, name: str):
+        self.name = name
         self.rows = self.rejected = 0
         self._first: list[Reject] = []
-
-    @property
-    def again(self) -> bool:
-        """Whether it can be read more than once."""
-        return self.file != STDIN and os.path.isfile(self.file)
 
     def __iter__(self) -> Iterator[Row | Reject]:
         self.rows = self.rejected = 0
@@ -84,12 +60,67 @@ class PromptFile:
 
     def notes(self) -> list[str]:
         """What there is to say about the latest reading, each in a line; nothing where all is well."""
-        found = self.column.notes()
-        if self.rejected:
-            named = "; ".join(f"{one.where} {one.reason}" for one in self._first)
-            more = f"; and {self.rejected - len(self._first)} more" if self.rejected > len(self._first) else ""
-            found.append(f"{self.name}: {self.rejected} of {self.rows} rows could not be used ({named}{more})")
-        return found
+        if not self.rejected:
+            return []
+        named = "; ".join(f"{one.where} {one.reason}" for one in self._first)
+        more = f"; and {self.rejected - len(self._first)} more" if self.rejected > len(self._first) else ""
+        return [f"{self.name}: {self.rejected} of {self.rows} rows could not be used ({named}{more})"]
+
+    def _found(self) -> Iterator[Found]:
+        raise NotImplementedError
+
+
+class PromptLines(PromptRows):
+    """Prompts one on each line, as they were typed or pasted; see `PromptFile` for files.
+
+    Args:
+        lines: The lines; blank ones and comments are no rows.
+        name: What messages call them.
+    """
+
+    def __init__(self, lines: Iterable[str], name: str = "the list of prompts"):
+        super().__init__(name)
+        self.lines = list(lines)
+
+    def _found(self) -> Iterator[Found]:
+        return (Found(line, number) for number, line in enumerate(self.lines, 1) if is_prompt(line))
+
+
+class PromptFile(PromptRows):
+    """The prompts of a file, or of standard input; to be read once or, if it is a regular file, as often as wanted.
+
+    Args:
+        file: Its name, or "-" for standard input.
+        format: One of FORMATS; by the file's name if None.
+        column: The column of a table, or the field of JSON objects, that holds the prompts.
+        delimiter: Between the cells of a table; by its first row if None.
+
+    Raises:
+        InputError: There is no such file, or the format or delimiter is unknown. Reading raises it for a file that
+            cannot be used, or of which no row can.
+    """
+
+    def __init__(
+        self, file: str | Path, format: str | None = None, column: str = "prompt", delimiter: str | None = None
+    ):
+        super().__init__(name_of(str(file)))
+        self.file, self.column = str(file), Column(column, self.name)
+        self.delimiter = None if delimiter is None else _TAB.get(delimiter, delimiter)
+        if self.delimiter is not None and (len(self.delimiter) != 1 or self.delimiter in '"\r\n'):
+            raise InputError(f"--delimiter is one character, e.g. ';' or tab, not {delimiter!r}")
+        require_format(format)
+        require_file(self.file)
+        self.sure = format is not None
+        self.format = format or format_of(self.file)
+
+    @property
+    def again(self) -> bool:
+        """Whether it can be read more than once."""
+        return self.file != STDIN and os.path.isfile(self.file)
+
+    def notes(self) -> list[str]:
+        """As those of any rows, and which column was taken for the one that was named."""
+        return self.column.notes() + super().notes()
 
     def _found(self) -> Iterator[Found]:
         with opened(self.file) as stream:

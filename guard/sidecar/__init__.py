@@ -1,7 +1,7 @@
 """The provenance file beside an image: what made it, what the check said, and whether both are still as they were."""
 
+from ..images import c2pa_path, sidecar_path
 from .digests import Pixels, file_sha256, pixels_of, text_sha256
-from .files import c2pa_path, sidecar_path
 from .keys import Chain, Signer, config_folder, load_signer, new_chain
 from .owner import verify_evidence
 from .privacy import UNKNOWN

@@ -7,9 +7,8 @@ import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from ..files import open_regular
+from ..files import ABSENT, open_regular
 from .digests import bytes_sha256
-from .files import ABSENT
 
 MOST_FILES = 100
 MOST_BYTES = 256 << 20  # of all files together

@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import InputError, SidecarError
-from ..images import read_image
+from ..images import SIDECAR, read_image
 from ..printable import printable
 from .digests import bytes_sha256
-from .files import SIDECAR, read_if_there
+from .files import read_if_there
 from .reading import parse
 from .statement import LIMIT
 from .verification import Verification, verify

@@ -8,13 +8,13 @@ from typing import Any
 
 from ..containers import holds_more, media_type
 from ..errors import InputError, MissingPackage, SidecarError
-from ..images import read_image
+from ..images import C2PA, SIDECAR, c2pa_path, read_image, sidecar_path
 from ..printable import printable
 from . import wording
 from .c2pa import MOST, Signature, read
 from .certificates import in_force
 from .digests import bytes_sha256, pixels_of
-from .files import C2PA, SIDECAR, c2pa_path, read_file, read_if_there, sidecar_path
+from .files import read_file, read_if_there
 from .neighbours import compared
 from .reading import created, parse
 from .result import UNCHECKED, Verification

@@ -9,11 +9,11 @@ from typing import Any
 from ..containers import media_type
 from ..errors import CryptomnesiaError, InputError, MissingPackage, SidecarError
 from ..files import remove, size_text
-from ..images import MOST_BYTES
+from ..images import MOST_BYTES, c2pa_path, sidecar_path
 from . import neighbours
 from .c2pa import sign
 from .digests import bytes_sha256, file_sha256, pixels_of
-from .files import c2pa_path, read_file, sidecar_path, write_file
+from .files import read_file, write_file
 from .keys import load_signer
 from .pictures import encode
 from .privacy import Prompts, require_mode

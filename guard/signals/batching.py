@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from ..errors import OutOfMemory
+from ..progress import Progress
 
 VALUES, CPU_VALUES = 2**17, 2**16  # latent values per call; small networks outgrow a CPU's caches
 
@@ -17,7 +18,7 @@ def default_rows(values: int, device: torch.device | None = None) -> int:
 
 
 def in_batches(
-    ask: Callable[[slice], Tensor], count: int, batch_rows: int, progress: Callable[[int], None] | None = None
+    ask: Callable[[slice], Tensor], count: int, batch_rows: int, progress: Progress | None = None
 ) -> Iterator[tuple[slice, Tensor]]:
     """Asks about rows 0 to count - 1, in order, in calls of equal size, halved whenever the device runs out of memory.
 
@@ -25,7 +26,7 @@ def in_batches(
         ask: ask(rows) -> one row of a tensor for each row asked about.
         count: How many rows there are.
         batch_rows: Most rows of a call.
-        progress: Called with the number of rows done so far.
+        progress: Called with the numbers of rows done and of all.
 
     Raises:
         OutOfMemory: Not even one row fits.
@@ -43,4 +44,4 @@ def in_batches(
         start = rows.stop
         yield rows, answer
         if progress:
-            progress(start)
+            progress(start, count)

@@ -11,13 +11,14 @@ Reference: Rao et al. 2025, "Score-based Membership Inference on Diffusion Model
 without a root, is that of the authors' code; the paper's text has a norm.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Literal
 
 from torch import Tensor
 
 from ..denoiser import Condition, Denoiser
 from ..errors import InputError
+from ..progress import Progress
 from .noised import Questions, Rows, energy, shared_noise
 
 POWER = 4
@@ -32,7 +33,7 @@ def sima(
     *,
     author_compat: bool = False,
     batch_rows: int | None = None,
-    progress: Callable[[int], None] | None = None,
+    progress: Progress | None = None,
 ) -> Tensor:
     """sum |noise(x0, t)|^4 on the clean latent; smaller = more member-like. T rows of the network per image.
 
@@ -44,7 +45,7 @@ def sima(
         author_compat: The network's own output in place of the noise in it, as in the authors' code. The same for
             networks that put out noise, and no method of theirs for others.
         batch_rows: Most rows of a call; the numbers do not hang on it.
-        progress: Called with the number of rows done so far.
+        progress: Called with the numbers of rows done and of all.
 
     Returns:
         (T, B) float32 on the CPU, >= 0.
@@ -71,7 +72,7 @@ def sima_mc(
     noise: Tensor | None = None,
     average: Average = "answers",
     batch_rows: int | None = None,
-    progress: Callable[[int], None] | None = None,
+    progress: Progress | None = None,
 ) -> Tensor:
     """SimA over noised copies alpha x0 + sigma noise; smaller = more member-like. T * draws rows per image.
 

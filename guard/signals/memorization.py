@@ -12,7 +12,7 @@ References:
 """
 
 import hashlib
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, fields
 from typing import Any
 
@@ -21,6 +21,7 @@ from torch import Tensor
 
 from ..denoiser import Condition, Denoiser, NoiseLevel
 from ..errors import InputError, OutOfMemory
+from ..progress import Progress
 from .batching import default_rows, in_batches
 from .rings import ring_energy
 
@@ -96,7 +97,7 @@ def memorization_score(
     author_compat: bool = False,
     alignment: bool = True,
     batch_rows: int | None = None,
-    progress: Callable[[int], None] | None = None,
+    progress: Progress | None = None,
 ) -> MemorizationResult:
     """Measures how strongly guidance pulls from pure noise, in one batched network call per chunk of prompts.
 
@@ -114,7 +115,7 @@ def memorization_score(
         alignment: Also measure aniso, which takes part in no calibrated score and doubles the rows.
         batch_rows: Most rows a call should have; see `batching.default_rows`. One prompt's rows share a call, unless
             the device runs out of memory: then calls are halved until they fit.
-        progress: Called with the number of prompts done so far.
+        progress: Called with the numbers of prompts done and of all.
 
     Raises:
         InputError: Zero draws, shapes that do not fit, or author_compat without alignment.
@@ -151,7 +152,7 @@ def _measure(
     levels: NoiseLevel,
     author_compat: bool,
     batch_rows: int,
-    progress: Callable[[int], None] | None,
+    progress: Progress | None,
 ) -> Iterator[MemorizationResult]:
     shared = noise.ndim == 4
     noise = (noise.unsqueeze(0) if shared else noise).to(denoiser.device)
@@ -172,7 +173,7 @@ def _measure(
         if not shared:
             empty = None
         if progress:
-            progress(start + len(chunk))
+            progress(start + len(chunk), len(condition))
 
 
 def _ask(

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from ..denoiser import Condition, Denoiser, NoiseLevel
 from ..errors import InputError
+from ..progress import Progress
 from .batching import default_rows, in_batches
 from .spectral import check_latents
 
@@ -45,7 +46,7 @@ class Questions:
         condition: One row, or one per image; by default the empty prompt.
         raw: Ask for the network's own output in place of its noise.
         batch_rows: Most rows a call has, by default as many as `default_rows` says.
-        progress: Called with the number of rows done so far.
+        progress: Called with the numbers of rows done and of all.
 
     Raises:
         InputError: Latents or timesteps that do not fit the model, or NaN in them, or conditions that do not fit.
@@ -60,7 +61,7 @@ class Questions:
         *,
         raw: bool = False,
         batch_rows: int | None = None,
-        progress: Callable[[int], None] | None = None,
+        progress: Progress | None = None,
     ):
         check_latents(denoiser, latents)
         times = torch.as_tensor(timesteps).reshape(-1)

@@ -10,7 +10,6 @@ asked for it, and the energy of its error is measured per ring, at several noise
 Reference: Meshram et al. 2026, "Spectral Denoising Signatures".
 """
 
-from collections.abc import Callable
 from functools import cache
 from typing import Literal
 
@@ -20,6 +19,7 @@ from torch import Tensor
 from ..denoiser import Condition, Denoiser, NoiseLevel
 from ..errors import InputError
 from ..finite import require_finite
+from ..progress import Progress
 from .batching import default_rows, in_batches
 
 RINGS = 8
@@ -40,7 +40,7 @@ def signature(
     author_compat: bool = False,
     condition: Condition | Tensor | None = None,
     batch_rows: int | None = None,
-    progress: Callable[[int], None] | None = None,
+    progress: Progress | None = None,
 ) -> Tensor:
     """How a denoiser errs on these latents, ring by ring; no direction, to be compared by `cosine_distance`.
 
@@ -57,7 +57,7 @@ def signature(
         condition: One row, or one per image; by default the empty prompt.
         batch_rows: Most rows a call has, by default 2^16 latent values on a CPU, 2^17 elsewhere. The numbers do not
             hang on it.
-        progress: Called with the number of rows done so far, of `rows_per_image(plan)` each.
+        progress: Called with the numbers of rows done and of all, `rows_per_image(plan)` for each.
 
     Returns:
         (B, 3 * T * 64) float32 on the CPU, by scale, timestep, ring of the noise and ring of the error; each run of

@@ -212,7 +212,7 @@ def test_weights_that_lack_a_layer(folder):
 
 def test_broken_configs(folder):
     (folder / "unet" / "config.json").write_text("{")
-    refused(folder, "unet/config.json", "no readable config")
+    refused(folder, "unet/config.json", "no config that can be read")
 
 
 # --- single files ---

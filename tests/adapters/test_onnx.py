@@ -347,7 +347,7 @@ def test_broken_configs(folder):
         (folder / "tokenizer" / name).unlink(missing_ok=True)
     refused(folder, "tokenizer/ lacks tokenizer.json or vocab.json")
     (folder / "unet" / "config.json").write_text("{")
-    refused(folder, "unet/config.json is no readable config")
+    refused(folder, "unet/config.json is no config that can be read")
 
 
 def test_folders_without_configs_are_taken_for_stable_diffusion_1(folder):

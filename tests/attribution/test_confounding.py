@@ -18,8 +18,8 @@ from cryptomnesia.attribution import (
 from cryptomnesia.attribution.attribute import CONFOUNDED, LEARNED
 from cryptomnesia.attribution.candidates import check_candidates
 from cryptomnesia.attribution.likeness import Seen, digest_of, small_copy
-from cryptomnesia.attribution.pictures import read_picture
 from cryptomnesia.errors import CalibrationError, InputError
+from cryptomnesia.pixels import read_picture
 
 from ..helpers.lineages import COLOURS, pictures
 from ..helpers.makers import Maker, candidate

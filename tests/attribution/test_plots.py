@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 
+from cryptomnesia import drawing
 from cryptomnesia.attribution import plots
 from cryptomnesia.signals.spectral import PLANS, length
 
@@ -18,7 +19,8 @@ def written(monkeypatch):
             found.append((words, place[0] + plots.text_width(words, size)))
         original(draw, place, words, size, colour, anchor)
 
-    monkeypatch.setattr(plots, "write", write)
+    for module in (plots, drawing):
+        monkeypatch.setattr(module, "write", write)
     return found
 
 

@@ -15,7 +15,6 @@ from cryptomnesia.audit.rows import PART, Done, Row
 from cryptomnesia.audit.run import Audit, open_engine
 from cryptomnesia.audit.worker import Worker
 from cryptomnesia.cli import run
-from cryptomnesia.commands.images import SUFFIXES
 from cryptomnesia.errors import InputError
 from cryptomnesia.sidecar import save
 from cryptomnesia.signals import spectral
@@ -74,7 +73,7 @@ def job(folder, **options):
 def worked(job, size=100):
     """Every image of a job's folder, so many at a time."""
     worker, found = Worker(job), Done()
-    rows = list(Images(job.folder, SUFFIXES))
+    rows = list(Images(job.folder))
     for start in range(0, len(rows), size):
         found = found + worker(rows[start : start + size])
     return sorted(found.records, key=lambda record: record["row"]), sorted(found.rejects)
@@ -133,7 +132,7 @@ def test_prompts_lie_beside_images_where_the_calibration_needs_them(tmp_path):
 def test_the_nearest_signature(folder, library):
     records, _ = worked(job(folder, model="ada", library=library))
     maker, entries = MAKERS["ada"], [Signatures.load(path) for path in sorted(library.iterdir())]
-    from cryptomnesia.attribution.pictures import read_picture
+    from cryptomnesia.pixels import read_picture
 
     latents = maker.encode_image(read_picture(folder / "bo1.png"))
     values = spectral.signature(maker, latents, plan="1step")
@@ -155,13 +154,13 @@ def test_batches_change_nothing(folder, known, library):
 def test_a_run_resumes_and_says_what_it_rests_on(folder, known, tmp_path):
     path, _, learned = known
     asked = job(folder, candidates={name: name for name in MAKERS}, calibration=path)
-    run = Audit(Images(folder, SUFFIXES), asked, tmp_path)
+    run = Audit(Images(folder), asked, tmp_path)
     with open_engine("local", asked) as engine:
         assert list(run.steps(engine))[-1] == 11
     run.finish()
     assert run.manifest.alpha == learned.alpha and len(run.manifest.model or "") == 64 and run.manifest.draws is None
     assert len(results(tmp_path)) == 8 and len(results(tmp_path, "rejects")) == 3
-    assert Audit(Images(folder, SUFFIXES), asked, tmp_path).complete
+    assert Audit(Images(folder), asked, tmp_path).complete
 
 
 def test_membership_is_asked_of_all_images_together(tmp_path):
@@ -173,7 +172,7 @@ def test_membership_is_asked_of_all_images_together(tmp_path):
     out = tmp_path / "out"
     out.mkdir()
     asked = job(tmp_path / "suspects", model="ada")
-    images = Images(tmp_path / "suspects", SUFFIXES)
+    images = Images(tmp_path / "suspects")
     found = membership_of(asked, images, tmp_path / "references", out)
     assert found["suspects_measured"] == found["references_measured"] == 12 and found["auc"] > 0.9
     assert found["headline"] and json.loads((out / "membership.json").read_text())["p_value"] == found["p_value"]
@@ -219,7 +218,7 @@ def test_images_that_change_meanwhile_are_noticed(tmp_path):
     for i in range(2 * PART):
         (place / f"{i:03}.png").write_bytes(b"no image")
     asked = ImageJob(place)
-    source = Images(place, SUFFIXES)
+    source = Images(place)
     whole = Audit(source, asked, tmp_path / "out")
     (place / "200.png").write_bytes(b"no other")
     words = f"the input changed while it was read, in rows {PART} to {2 * PART - 1}"
@@ -227,7 +226,7 @@ def test_images_that_change_meanwhile_are_noticed(tmp_path):
         list(whole.steps(engine, 64))
     assert whole.kept == PART
     (place / "200.png").write_bytes(b"no image")
-    run_ = Audit(Images(place, SUFFIXES), asked, tmp_path / "out")
+    run_ = Audit(Images(place), asked, tmp_path / "out")
     with open_engine("local", asked) as engine, pytest.raises(InputError, match="the input changed while it was read"):
         for _ in run_.steps(engine, 64):
             (place / "000.png").write_bytes(b"no other")  # after it was read

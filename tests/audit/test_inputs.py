@@ -171,11 +171,11 @@ def test_images_of_a_folder_by_name(tmp_path):
     (tmp_path / "sub").mkdir()
     for name in ("b.png", "a.JPG", "sub/c.webp", "notes.txt"):
         (tmp_path / name).write_bytes(b"x")
-    source = Images(tmp_path, (".png", ".jpg", ".webp"))
+    source = Images(tmp_path)
     assert list(source) == [Row(0, "a.JPG"), Row(1, "b.png"), Row(2, "sub/c.webp")] and source.total == 3
     before = source.digest()
     (tmp_path / "b.png").write_bytes(b"xx")
-    assert Images(tmp_path, (".png", ".jpg", ".webp")).digest() != before
+    assert Images(tmp_path).digest() != before
     (tmp_path / "b.png").write_bytes(b"xy")
     again = source.digest()
     (tmp_path / "b.png").write_bytes(b"x" + bytes(3 * ENDS) + b"1")
@@ -184,6 +184,8 @@ def test_images_of_a_folder_by_name(tmp_path):
     assert len({before, again, last, source.digest()}) == 4
     (tmp_path / "b.png").unlink()
     assert source.digest() != last
-    for folder in (tmp_path / "none", tmp_path / "sub"):
+    (tmp_path / "texts").mkdir()
+    (tmp_path / "texts" / "notes.txt").touch()
+    for folder in (tmp_path / "none", tmp_path / "texts"):
         with pytest.raises(InputError):
-            Images(folder, (".png",))
+            Images(folder)

@@ -113,7 +113,7 @@ def test_images_go_over_ray_too(tmp_path):
         Image.new("RGB", (32, 32), (i, 0, 0)).save(tmp_path / "images" / f"{i:02}.png")
     (tmp_path / "images" / "07.png").write_bytes(b"no image")
     job = ImageJob(tmp_path / "images")
-    run = Audit(Images(job.folder, (".png",)), job, tmp_path / "out")
+    run = Audit(Images(job.folder), job, tmp_path / "out")
     with open_engine("ray", job, 2) as engine:
         assert list(run.steps(engine, 4))[-1] == 20
     assert [row["row"] for row in results(tmp_path / "out")] == [i for i in range(20) if i != 7]

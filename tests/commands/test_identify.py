@@ -13,7 +13,7 @@ from cryptomnesia.commands.identify import _show
 from cryptomnesia.demo import WEIGHTS
 from cryptomnesia.signals import spectral
 
-from ..attribution.test_pictures import png
+from ..test_pixels import png
 
 
 @pytest.fixture(scope="module")

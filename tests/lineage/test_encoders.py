@@ -121,7 +121,7 @@ def test_clip_folders(tmp_path):
     with pytest.raises(InputError, match="'bert', no CLIP"):
         open_encoder(tmp_path)
     (tmp_path / "config.json").write_text("{")
-    with pytest.raises(InputError, match="cannot be read"):
+    with pytest.raises(InputError, match="no config that can be read"):
         open_encoder(tmp_path)
 
 

@@ -14,10 +14,10 @@ from hypothesis import strategies as st
 
 from cryptomnesia import CallableDenoiser, Guard
 from cryptomnesia.adapters import to_denoiser
+from cryptomnesia.drawing import VIRIDIS, colours
 from cryptomnesia.errors import InputError, MissingPackage, NonFiniteError, NotApplicable, OutOfMemory
 from cryptomnesia.localization import Late, locate_late
 from cryptomnesia.localization.location import standing_out
-from cryptomnesia.localization.overlay import VIRIDIS, colours
 from cryptomnesia.localization.refine import refine
 from cryptomnesia.localization.trajectory import late_level
 from cryptomnesia.signals.curvature import curvature_map

@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from cryptomnesia.denoiser import CallableDenoiser
 from cryptomnesia.errors import InputError, NonFiniteError
 from cryptomnesia.membership import LIKELY, Measured, Settings, Store, comparability, compare, measure
-from cryptomnesia.membership.power import (
+from cryptomnesia.membership.single import judge
+from cryptomnesia.two_samples import (
     auc,
     auc_interval,
     detectable_auc,
@@ -21,7 +22,6 @@ from cryptomnesia.membership.power import (
     permutation_p,
     rank_sum_p,
 )
-from cryptomnesia.membership.single import judge
 
 from ..helpers import gaussian
 

@@ -246,7 +246,7 @@ def test_another_autoencoder_is_measured_anew():
     ("text", "words"),
     [
         ("{", "no file of statistics"),
-        ("[1]", "of this version"),
+        ("[1]", "no JSON object"),
         ('{"schema": "cryptomnesia/membership-statistics/0", "statistics": {}}', "of this version"),
         ('{"schema": "cryptomnesia/membership-statistics/1", "statistics": {"a": NaN}}', "NaN is no number"),
         ('{"schema": "cryptomnesia/membership-statistics/1", "statistics": {"a": 1, "a": 2}}', "appears twice"),

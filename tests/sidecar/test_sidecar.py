@@ -359,7 +359,7 @@ def test_an_image_that_is_none_gets_no_sidecar(tmp_path):
     (tmp_path / "a.png").write_bytes(b"no image")
     with pytest.raises(InputError, match="no image that can be read"):
         write_sidecar(tmp_path / "a.png", None, GENERATION)
-    with pytest.raises(SidecarError, match="does not exist"):
+    with pytest.raises(SidecarError, match="there is no image"):
         write_sidecar(tmp_path / "b.png", None, GENERATION)
     assert [p.name for p in tmp_path.iterdir()] == ["a.png"]
 

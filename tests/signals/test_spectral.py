@@ -100,10 +100,10 @@ def test_running_out_of_memory_halves_the_calls():
 
 def test_rows_sum_up_to_one_and_progress_reaches_the_end():
     done = []
-    found = signature(network(), latents(2), progress=done.append)
+    found = signature(network(), latents(2), progress=lambda *step: done.append(step))
     assert found.shape == (2, length("5step")) == (2, 960)
     torch.testing.assert_close(found.view(2, -1, 8).sum(-1), torch.ones(2, 120))
-    assert done[-1] == 2 * rows_per_image("5step") == 1440
+    assert done[-1] == (1440, 1440) and 2 * rows_per_image("5step") == 1440
 
 
 def test_global_random_state_is_untouched():

@@ -15,9 +15,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ..errors import require
-from ..finite import require_finite
-from .power import auc
+from .errors import require
+from .finite import require_finite
+from .two_samples import auc
 
 ALPHA = 0.05  # share of comparable pairs of sets that are called confounded
 PERMUTATIONS = 199

@@ -6,7 +6,7 @@ import os
 import pytest
 from PIL import Image, PngImagePlugin
 
-from cryptomnesia.attribution.recorded_prompts import alike, known_prompts, recorded_prompt
+from cryptomnesia.prompts.recorded import alike, known_prompts, recorded_prompt
 
 A1111 = "a cat, <lora:fur:0.7>\non a roof\nNegative prompt: dog\nSteps: 20, Sampler: Euler a, CFG scale: 7"
 

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from cryptomnesia.membership.comparability import (
+from cryptomnesia.comparability import (
     IMAGE_FEATURES,
     PROMPT_FEATURES,
     _single_features,
@@ -16,7 +16,7 @@ from cryptomnesia.membership.comparability import (
     image_features,
     prompt_features,
 )
-from cryptomnesia.membership.power import (
+from cryptomnesia.two_samples import (
     auc,
     auc_interval,
     detectable_auc,

@@ -9,9 +9,9 @@ import pytest
 import torch
 from PIL import Image
 
-from cryptomnesia.attribution.pictures import fitted, read_picture
-from cryptomnesia.attribution.recorded_prompts import recorded_prompt
 from cryptomnesia.errors import InputError
+from cryptomnesia.pixels import fitted, read_picture
+from cryptomnesia.prompts.recorded import recorded_prompt
 
 
 @pytest.fixture

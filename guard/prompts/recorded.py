@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import InputError, require
-from ..images import FORMATS, UNREADABLE
-from ..prompts.captions import caption_of
+from ..images import FORMATS, UNREADABLE, sidecar_path
 from ..strict_json import parse_json, read_json
+from .captions import caption_of
 
 RECORD = "images.json"
 LARGEST = 10 << 20  # bytes of a text, a sidecar or a graph
@@ -58,8 +58,6 @@ def alike(prompt: str) -> str:
 
 
 def _sidecar(path: Path) -> str | None:
-    from ..sidecar import sidecar_path
-
     with suppress(OSError, ValueError, AttributeError, KeyError, TypeError):
         told = read_json(sidecar_path(path), LARGEST)["predicate"]["prompt"]
         if told["mode"] == "plain":

@@ -7,8 +7,8 @@ from statistics import NormalDist
 import numpy as np
 from numpy.typing import NDArray
 
-from ..errors import InputError, require
-from ..finite import require_finite
+from .errors import InputError, require
+from .finite import require_finite
 
 PERMUTATIONS = 9999
 POWER = 0.8

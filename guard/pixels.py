@@ -1,5 +1,6 @@
 """Images of any origin as what autoencoders take: RGB in [0, 1], of a model's own size."""
 
+import hashlib
 from pathlib import Path
 from typing import Any
 
@@ -7,8 +8,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..errors import InputError
-from ..images import open_image, require_size, require_still
+from .errors import InputError
+from .images import open_image, require_size, require_still
 
 MOST_PIXELS = 64 << 20
 SMALLEST_SIDE = 32  # pixels; less says nothing about its maker
@@ -55,6 +56,11 @@ def fitted(pixels: Tensor, size: tuple[int, int]) -> Tensor:
         pixels = torch.nn.functional.interpolate(pixels, shape, mode="bicubic", antialias=True).clamp(0, 1)
     top, left = (shape[0] - size[0]) // 2, (shape[1] - size[1]) // 2
     return pixels[..., top : top + size[0], left : left + size[1]]
+
+
+def digest_of(picture: Tensor) -> str:
+    """SHA-256 of a picture (1, 3, H, W), in hex; equal for equal pixels and size, whatever file they came from."""
+    return hashlib.sha256(picture.numpy().tobytes() + repr(tuple(picture.shape[-2:])).encode()).hexdigest()
 
 
 def _from_pillow(image: Any, name: str) -> Tensor:
