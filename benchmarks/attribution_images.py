@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageFilter
 from torch import Tensor
 
+from cryptomnesia.adapters.sampling import TextToImage, as_bytes, ddim
 from cryptomnesia.demo.captions import Caption, select
 from training.zoo.load import load_model
 
@@ -51,17 +52,9 @@ def images_of(name: str, split: str, work: Path) -> Images:
 
 
 def _sampled(pipe: Any, prompts: list[str], purpose: str) -> Images:
-    from diffusers.schedulers.scheduling_ddim import DDIMScheduler
-
-    pipe.scheduler = DDIMScheduler.from_config(pipe.scheduler.config)
-    pipe.set_progress_bar_config(disable=True)
-    made = []
-    for start in range(0, len(prompts), PER_CALL):
-        some = prompts[start : start + PER_CALL]
-        generators = [torch.Generator().manual_seed(seed(purpose, start + i)) for i in range(len(some))]
-        options = {"num_inference_steps": STEPS, "guidance_scale": GUIDANCE, "output_type": "np"}
-        made.append((pipe(some, generator=generators, **options).images * 255).round().astype(np.uint8))
-    return np.concatenate(made)
+    maker = TextToImage(pipe, steps=STEPS, guidance=GUIDANCE, scheduler=ddim(pipe))
+    seeds = [seed(purpose, i) for i in range(len(prompts))]
+    return as_bytes(maker.images(prompts, seeds, per_call=PER_CALL))
 
 
 def tensors(images: Images) -> list[Tensor]:

@@ -186,7 +186,7 @@ def test_bound_to_model_and_settings_and_the_cause_is_named():
 def test_what_is_loaded_is_named():
     other = linear(seed=1)
     other.adapter_names = ("watercolour",)
-    other.pipe = type("Pipe", (), {"vae_scale_factor": 8})
+    other.pixels = lambda shape: (8 * shape[1], 8 * shape[2])
     calibration = calibrate(linear(), prompts(120))
     message = misfit(calibration, other, shape=(3, 8, 4))
     assert "(loaded now: watercolour)" in message and "--height 64 --width 32" in message
