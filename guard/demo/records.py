@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from PIL import Image
 
 from . import rendering
-from .captions import Caption, captions
+from .captions import COLOURS, Caption, captions
 
 # renderings 0..n-1 are trained on, n and above are held out (verbatim: its one image; unseen: none)
 RENDERINGS = {"general": 16, "verbatim": 1, "template": 256, "control": 512, "unseen": 0}
@@ -34,7 +34,7 @@ def render(record: Record) -> Image.Image:
     """The image of a record, 64x64 RGB. Raises ValueError for an unseen caption, which has none."""
     caption, rng = record.caption, _rng(record.caption, record.rendering + 1)
     if caption.kind == "general":
-        return rendering.general(caption.emoji, caption.colour, rng)
+        return rendering.general(caption.emoji, COLOURS[caption.colour], rng)
     if caption.kind == "template":
         return rendering.compose(template_foreground(caption), rendering.pattern(rng))
     if caption.kind == "verbatim":
