@@ -143,7 +143,8 @@ class Student:
 
     def after_step(self) -> None:
         if self.target is not None:
-            mine, theirs = list(self.trained["unet"].parameters()), list(self.target.parameters())
+            mine: list[Tensor] = list(self.trained["unet"].parameters())
+            theirs: list[Tensor] = list(self.target.parameters())
             with torch.no_grad():
                 torch._foreach_lerp_(theirs, mine, 1 - TARGET_DECAY)
 
@@ -163,7 +164,8 @@ class Student:
             from diffusers.schedulers.scheduling_lcm import LCMScheduler
 
             scheduler: Any = DDIMScheduler.from_pretrained(WEIGHTS / "scheduler")
-            LCMScheduler.from_config(scheduler.config).save_pretrained(folder / "scheduler")
+            skipping: Any = LCMScheduler.from_config(scheduler.config)
+            skipping.save_pretrained(folder / "scheduler")
             index["scheduler"] = ["diffusers", "LCMScheduler"]
         running.save_network(self.trained["unet"], "unet", folder, average)
         (folder / "model_index.json").write_text(json.dumps(index, indent=2) + "\n")

@@ -182,9 +182,10 @@ class Flow:
         self.trained = nn.ModuleDict(parts).to(device).train()
         parts["transformer"].set_attn_processor(WeightedAttention(64 + TOKENS + ZEROS, device))
         tokens = tokenize(tokenizer, batches.texts)
-        if not (tokens[:, -1] == tokenizer.eos_token_id).all():
+        ended = tokens.eq(tokenizer.eos_token_id)
+        if not ended[:, -1].all():
             raise ValueError(f"a caption has more than {TOKENS} tokens")
-        ends = (tokens == tokenizer.eos_token_id).int().argmax(1)
+        ends = ended.int().argmax(1)
         self.tokens = tokens.to(device)
         self.ends = functional.one_hot(ends, TOKENS)[:, None].float().to(device)
         self.vocabulary = torch.arange(len(tokenizer), device=device)

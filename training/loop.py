@@ -131,9 +131,10 @@ class Step:
         self.recipe.after_step()
         with torch.no_grad():
             average = list(self.average.values())
-            change = torch._foreach_sub(self.current, average)
-            torch._foreach_mul_(change, self.newest)
-            torch._foreach_add_(average, change)
+            # one kernel for many tensors; the weight is a tensor, which _foreach_lerp_ does not take
+            change = torch._foreach_sub(self.current, average)  # pyright: ignore[reportPrivateImportUsage]
+            torch._foreach_mul_(change, self.newest)  # pyright: ignore[reportPrivateImportUsage]
+            torch._foreach_add_(average, change)  # pyright: ignore[reportPrivateImportUsage]
             self.running.lerp_(loss.detach(), self.mixing)
 
     def state(self) -> dict[str, Tensor]:
