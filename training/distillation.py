@@ -146,7 +146,7 @@ class Student:
             mine: list[Tensor] = list(self.trained["unet"].parameters())
             theirs: list[Tensor] = list(self.target.parameters())
             with torch.no_grad():
-                torch._foreach_lerp_(theirs, mine, 1 - TARGET_DECAY)
+                torch._foreach_lerp_(theirs, mine, 1 - TARGET_DECAY)  # pyright: ignore[reportPrivateImportUsage]
 
     def at(self, progress: float) -> None:
         self.batches.share.fill_(TITLED[0] + (TITLED[1] - TITLED[0]) * progress)

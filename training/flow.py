@@ -182,7 +182,8 @@ class Flow:
         self.trained = nn.ModuleDict(parts).to(device).train()
         parts["transformer"].set_attn_processor(WeightedAttention(64 + TOKENS + ZEROS, device))
         tokens = tokenize(tokenizer, batches.texts)
-        ended = tokens.eq(tokenizer.eos_token_id)
+        end: Any = tokenizer.eos_token_id
+        ended = tokens.eq(end)
         if not ended[:, -1].all():
             raise ValueError(f"a caption has more than {TOKENS} tokens")
         ends = ended.int().argmax(1)
