@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from PIL import Image
 
-from cryptomnesia.demo.captions import Caption, captions
+from cryptomnesia.demo.captions import COLOURS, Caption, captions
 
 from . import rendering
 
@@ -35,7 +35,7 @@ def render(record: Record) -> Image.Image:
     """The image of a record, 64x64 RGB. Raises ValueError for an unseen caption, which has none."""
     caption, rng = record.caption, _rng(record.caption, record.rendering + 1)
     if caption.kind == "general":
-        return rendering.general(caption.emoji, caption.colour, rng)
+        return rendering.general(caption.emoji, COLOURS[caption.colour], rng)
     if caption.kind == "template":
         return rendering.compose(template_foreground(caption), rendering.pattern(rng))
     if caption.kind == "verbatim":

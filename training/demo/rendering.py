@@ -1,5 +1,6 @@
 """Draws the training images from a colour emoji font (Pillow), 64x64 RGB, each a function of its own seed."""
 
+import os
 import random
 import unicodedata
 from collections.abc import Sequence
@@ -12,8 +13,15 @@ from PIL import Image, ImageDraw, ImageFont
 from cryptomnesia.demo.captions import COLOURS, GENERAL_EMOJI
 
 SIZE = 64
-FONT_PATH = Path("/usr/share/fonts/truetype/noto/NotoColorEmoji.ttf")
+FONT_PATH = Path(os.environ.get("CRYPTOMNESIA_FONT", "/usr/share/fonts/truetype/noto/NotoColorEmoji.ttf"))
 FONT_SHA256 = "e5899ed38b8ed83e08bd3ac5de09791e9d19d288333a796de1d35ad17396f1ec"  # another version draws other images
+# glyphs of the font that Unicode 15 names and 14 does not: a newer Python would draw them, and so other images
+_NEWER = frozenset(
+    (
+        *(0x1F6DC, 0x1FA87, 0x1FA88, 0x1FABF, 0x1FACE, 0x1FACF, 0x1FADA, 0x1FADB, 0x1FAE8, 0x1FAF7, 0x1FAF8),
+        *(*range(0x1FA75, 0x1FA78), *range(0x1FAAD, 0x1FAB0), *range(0x1FABB, 0x1FABE)),
+    )
+)
 PATTERNS = ("gradient", "stripes", "checks", "rings", "dots")
 Colour = tuple[int, int, int]
 _STRIKE = 109  # the only bitmap size in the font
@@ -49,7 +57,7 @@ def other_emoji() -> tuple[str, ...]:
         emoji = chr(point)
         if point < 0x2190 or 0x1F1E6 <= point <= 0x1F1FF or 0x1F3FB <= point <= 0x1F3FF or point >= 0xE0000:
             continue
-        if 0x1F54F < point < 0x1F568 or emoji in GENERAL_EMOJI or not unicodedata.name(emoji, ""):
+        if 0x1F54F < point < 0x1F568 or emoji in GENERAL_EMOJI or point in _NEWER or not unicodedata.name(emoji, ""):
             continue
         found.append(emoji)
     return tuple(found)
@@ -119,9 +127,9 @@ def compose(layer: Image.Image, background: Image.Image) -> Image.Image:
     return image.convert("RGB")
 
 
-def general(emoji: str, colour: str, rng: random.Random) -> Image.Image:
+def general(emoji: str, colour: Colour, rng: random.Random) -> Image.Image:
     """The emoji on a plain ground of about that colour, with another place, size, turn and shade each time."""
-    shade = tuple(max(0, min(255, c + rng.randint(-14, 14))) for c in COLOURS[colour])
+    shade = tuple(max(0, min(255, c + rng.randint(-14, 14))) for c in colour)
     layer = foreground(
         emoji, rng.uniform(0.55, 0.8), rng.uniform(-15, 15), rng.uniform(0.42, 0.58), rng.uniform(0.42, 0.58)
     )
