@@ -68,7 +68,7 @@ def check(
     """
     check_formats(as_json, as_lines)
     source = PromptSource(prompts or [], file, format, column, delimiter)
-    guard, draws = open_guard(model, calibration, alpha, draws, (height, width), device=device, dtype=dtype)
+    guard, draws = open_guard(model, calibration, alpha, draws, (height, width), device=device, dtype=dtype, bare=True)
     chunk = max(1, batch_rows // (ROWS_PER_DRAW * draws))
     reports = guard.check_many(source, seed=seed, draws=draws, height=height, width=width, chunk=chunk)
     tally = Tally()

@@ -1,10 +1,13 @@
 """Opens models and their calibrations for the commands; nothing heavy is imported before it is needed."""
 
+import gc
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..errors import InputError, require
+from ..errors import InputError
 from .console import stderr, waiting
 
 if TYPE_CHECKING:
@@ -14,16 +17,26 @@ if TYPE_CHECKING:
 DEMO, AUTO, NONE = "demo", "auto", "none"
 
 
-def quiet() -> None:
-    """Keeps the progress bars and hints of diffusers and transformers out of a command's output."""
-    for package in ("diffusers", "transformers"):
-        logging = require(f"{package}.utils.logging", "diffusers")
-        logging.set_verbosity_error()
-        logging.disable_progress_bar()
+@contextmanager
+def uncollected() -> Iterator[None]:
+    """While packages and weights are loaded: they are no garbage, and to look through them takes a sixth of the time."""
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
 
 
-def open_model(model: str, device: str = AUTO, dtype: str = AUTO) -> Any:
+@uncollected()
+def open_model(model: str, device: str = AUTO, dtype: str = AUTO, *, bare: bool = False) -> Any:
     """The denoiser of "demo", a diffusers folder, or a .safetensors file, where and in what it is to compute.
+
+    Args:
+        model, device, dtype: As the user gave them.
+        bare: Whether texts at the model's own size are all that is asked about; the built-in model then needs no
+            pipeline, which takes long to import.
 
     Raises:
         InputError: It is none of these, or there is no such device or dtype, or ONNX files are to be moved.
@@ -32,9 +45,14 @@ def open_model(model: str, device: str = AUTO, dtype: str = AUTO) -> Any:
     from .devices import check_choice, choose_device, choose_dtype, place
 
     check_choice(device, dtype)  # first: before a large model is read
+    if bare and model == DEMO and choose_device(device).type == "cpu" and dtype in (AUTO, "float32"):
+        from ..demo.bare import BareDemo
+
+        return BareDemo()
     with waiting(f"loading the model {model}"):
         from ..adapters import to_denoiser
         from ..adapters.loading import load_pipeline
+        from ..adapters.quiet import quiet
 
         quiet()
         if _is_onnx(model):
@@ -82,6 +100,7 @@ def open_guard(
     device: str = AUTO,
     dtype: str = AUTO,
     required: bool = False,
+    bare: bool = False,
     **options: Any,
 ) -> tuple["Guard", int]:
     """A guard for the model, and the number of draws to use: as asked, as calibrated, or 4.
@@ -90,6 +109,7 @@ def open_guard(
         model, calibration, alpha, draws, device, dtype: As the user gave them.
         size: Height and width in pixels.
         required: Whether the command can do nothing without a calibration.
+        bare: Whether texts are all that is asked about: see `open_model`.
         options: Further arguments of the guard.
 
     Raises:
@@ -98,7 +118,7 @@ def open_guard(
     """
     check_alpha(alpha)
     given = _load(calibration)  # first: a broken file is found before a large model is read
-    denoiser = open_model(model, device, dtype)
+    denoiser = open_model(model, device, dtype, bare=bare and size == (None, None))
     from ..guard import Guard
 
     shape, reason = denoiser.latent_shape(*size), None

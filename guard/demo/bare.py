@@ -18,7 +18,6 @@ from ..identity import fingerprint
 from ..prompt_text import LONGEST
 from . import WEIGHTS
 
-FAMILY = "stable-diffusion"  # as `adapters.stable_diffusion` calls it
 TOKENS = 77
 HEADS = 4  # of every attention, in both networks
 GROUPS = 16  # of every group norm
@@ -137,6 +136,8 @@ class BareDemo(CallableDenoiser):
         MissingPackage: tokenizers or safetensors is not installed.
     """
 
+    family = "stable-diffusion"
+
     def __init__(self):
         unet, encoder = Weights("unet"), Weights("text_encoder")
         tokens = require("tokenizers", "diffusers").Tokenizer
@@ -157,7 +158,7 @@ class BareDemo(CallableDenoiser):
             empty=encode([""]),
             latent_shape=(4, 16, 16),
             encode=encode,
-            fingerprint=fingerprint(weights, FAMILY, torch.float32, "epsilon", []),
+            fingerprint=fingerprint(weights, self.family, torch.float32, "epsilon", []),
         )
 
     def truncated(self, prompt: str) -> bool:
