@@ -9,9 +9,10 @@ from ..guard.attribution import Attribution, attribute
 from ..guard.attribution.combination import ALPHA
 from ..guard.attribution.pictures import read_picture
 from ..guard.attribution.plots import percent
+from . import inputs, outputs
 from .attribution_learning import Known, few, learned
 from .images import arrays, pictures
-from .values import CATEGORY, Candidate, Finding
+from .values import CATEGORY, Candidate
 
 
 class AttributeImage(io.ComfyNode):
@@ -38,14 +39,7 @@ class AttributeImage(io.ComfyNode):
                     ),
                     tooltip="The models that come into question, two or more, each from Attribution Candidate.",
                 ),
-                io.Float.Input(
-                    "alpha",
-                    default=ALPHA,
-                    min=0.001,
-                    max=0.5,
-                    step=0.001,
-                    tooltip="Share of the candidates' own images that may be called none of these; .05 needs 19.",
-                ),
+                inputs.alpha(ALPHA, "Share of the candidates' images that may be called none of these; .05 needs 19."),
                 io.String.Input(
                     "prompt",
                     default="",
@@ -61,8 +55,8 @@ class AttributeImage(io.ComfyNode):
                     tooltip="A candidate's name, 'none of these', or, without a verdict, 'confounded' or 'learned "
                     "from'; one line per image.",
                 ),
-                io.String.Output(display_name="text", tooltip="The answers in plain words, and what they rest on."),
-                Finding.Output(display_name="finding", tooltip="For Save Image with Provenance."),
+                outputs.answer(),
+                outputs.finding(),
             ],
         )
 

@@ -3,6 +3,8 @@
 import logging
 from typing import Any
 
+from comfy_api.latest import io
+
 from ..guard.calibration import Calibration
 from ..guard.demo import demo_calibration
 from ..guard.errors import CalibrationError, InputError
@@ -10,6 +12,15 @@ from . import folder
 
 ENDING = ".calibration.json"
 AUTOMATIC, NONE = "automatic", "none"
+
+
+class CalibratedNode(io.ComfyNode):
+    """A node that is given a calibration's name, and runs again when a file that this may mean has changed."""
+
+    @classmethod
+    def fingerprint_inputs(cls, calibration: str, **_: Any) -> Any:
+        """Changes when such a file does."""
+        return state(calibration)
 
 
 def choices(*, optional: bool = True) -> list[str]:

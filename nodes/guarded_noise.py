@@ -11,6 +11,7 @@ from ..guard.errors import NotApplicable
 from ..guard.mitigation.initial_noise import select_noise
 from ..guard.signals.rings import RINGS
 from . import calibrations, inputs
+from .calibrations import CalibratedNode
 from .inputs import MOST
 from .values import CATEGORY, start_shape
 
@@ -29,7 +30,7 @@ class SeedNoise:
         return comfy.sample.prepare_noise(input_latent["samples"], self.seed, input_latent.get("batch_index"))
 
 
-class GuardedNoise(io.ComfyNode):
+class GuardedNoise(CalibratedNode):
     """Seed search; see `guard.mitigation.initial_noise`."""
 
     @classmethod
@@ -44,7 +45,7 @@ class GuardedNoise(io.ComfyNode):
             inputs=[
                 inputs.model(),
                 inputs.clip(),
-                io.Conditioning.Input("positive", tooltip="The prompt as the sampler gets it."),
+                inputs.positive(),
                 inputs.latent(),
                 io.Int.Input(
                     "noise_seed",
@@ -65,10 +66,6 @@ class GuardedNoise(io.ComfyNode):
                 io.String.Output(display_name="text", tooltip="What was tried, in plain words."),
             ],
         )
-
-    @classmethod
-    def fingerprint_inputs(cls, calibration: str, **_: Any) -> Any:
-        return calibrations.state(calibration)
 
     @classmethod
     def execute(

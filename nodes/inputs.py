@@ -19,6 +19,11 @@ def clip() -> Any:
     return io.Clip.Input("clip", tooltip="The CLIP that belongs to the model; a check needs the empty prompt, too.")
 
 
+def positive() -> Any:
+    """The prompt, encoded."""
+    return io.Conditioning.Input("positive", tooltip="The prompt as the sampler gets it.")
+
+
 def latent() -> Any:
     """What sampling starts from."""
     return io.Latent.Input("latent", tooltip="The empty latent that sampling starts from; only its size counts.")
@@ -40,6 +45,11 @@ def check_seed() -> Any:
         max=MOST - 1,
         tooltip="Seed of this node's own noise, which is not the noise of the image.",
     )
+
+
+def alpha(default: float, tooltip: str) -> Any:
+    """A share of false answers that is promised not to be exceeded."""
+    return io.Float.Input("alpha", default=default, min=0.001, max=0.5, step=0.001, tooltip=tooltip)
 
 
 def calibration(*, optional: bool = True) -> Any:

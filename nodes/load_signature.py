@@ -5,7 +5,7 @@ from typing import Any
 from comfy_api.latest import io
 
 from ..guard.attribution.library import SUFFIX, Signatures
-from . import folder
+from . import folder, outputs
 from .spectral_signature import plotted, told
 from .values import CATEGORY, Signature
 
@@ -24,7 +24,7 @@ class LoadSignature(io.ComfyNode):
             inputs=[io.Combo.Input("file", options=folder.names(SUFFIX), tooltip="In the folder models/cryptomnesia.")],
             outputs=[
                 Signature.Output(display_name="signature", tooltip="As it was saved."),
-                io.Image.Output(display_name="plot", tooltip="The mean signature as heat maps, with a legend."),
+                outputs.signature_plot(),
                 io.String.Output(display_name="text", tooltip="What it is of, in plain words."),
             ],
         )

@@ -9,9 +9,9 @@ from ..guard.adapters.comfyui_images import ComfyImageDenoiser
 from ..guard.membership import METHODS, Settings, Store, membership_test
 from ..guard.membership.measure import DRAWS, METHOD
 from ..guard.membership.test import ALPHA
-from . import inputs
+from . import inputs, outputs
 from .images import arrays, picture, texts_of
-from .values import CATEGORY, Finding
+from .values import CATEGORY
 
 _store = Store()  # what was measured of images, while ComfyUI runs
 
@@ -53,14 +53,7 @@ class MembershipEvidence(io.ComfyNode):
                 io.Int.Input(
                     "draws", default=DRAWS, min=1, max=64, tooltip="Noised versions of each image; more say more."
                 ),
-                io.Float.Input(
-                    "alpha",
-                    default=ALPHA,
-                    min=0.001,
-                    max=0.5,
-                    step=0.001,
-                    tooltip="Share of sets without any training image that may be called likely.",
-                ),
+                inputs.alpha(ALPHA, "Share of sets without any training image that may be called likely."),
                 io.String.Input(
                     "suspect_prompts",
                     optional=True,
@@ -76,8 +69,8 @@ class MembershipEvidence(io.ComfyNode):
                 io.String.Output(
                     display_name="verdict", tooltip="'likely trained on some of these', 'no evidence' or 'confounded'."
                 ),
-                io.String.Output(display_name="text", tooltip="The answer in plain words, and what it rests on."),
-                Finding.Output(display_name="finding", tooltip="For Save Image with Provenance."),
+                outputs.answer(),
+                outputs.finding(),
             ],
             is_input_list=True,
         )

@@ -8,12 +8,13 @@ from comfy_api.latest import io
 from ..guard.adapters.comfyui import ComfyDenoiser
 from ..guard.errors import NotApplicable
 from ..guard.guard import Guard
-from . import calibrations, inputs
+from . import calibrations, inputs, outputs
+from .calibrations import CalibratedNode
 from .tracing import text_behind
 from .values import CATEGORY, Report, described, start_shape
 
 
-class MemorizationCheck(io.ComfyNode):
+class MemorizationCheck(CalibratedNode):
     """Looks at the model from pure noise, before anything is sampled."""
 
     @classmethod
@@ -28,7 +29,7 @@ class MemorizationCheck(io.ComfyNode):
             inputs=[
                 inputs.model(),
                 inputs.clip(),
-                io.Conditioning.Input("positive", tooltip="The prompt as the sampler gets it."),
+                inputs.positive(),
                 inputs.latent(),
                 inputs.draws(),
                 inputs.check_seed(),
@@ -48,14 +49,10 @@ class MemorizationCheck(io.ComfyNode):
                     display_name="p_value", tooltip="Share of benign prompts that look like this; NaN if uncalibrated."
                 ),
                 io.Boolean.Output(display_name="is_memorized", tooltip="True only for the verdict 'memorized'."),
-                io.String.Output(display_name="text", tooltip="The result in plain words."),
+                outputs.result(),
             ],
             hidden=[io.Hidden.prompt, io.Hidden.unique_id],
         )
-
-    @classmethod
-    def fingerprint_inputs(cls, calibration: str, **_: Any) -> Any:
-        return calibrations.state(calibration)
 
     @classmethod
     def execute(

@@ -13,7 +13,7 @@ from ..guard.errors import InputError, NotApplicable
 from ..guard.localization import Late, Location, locate_late
 from ..guard.report import MemorizationReport
 from ..guard.signals.memorization import derived_seed
-from . import inputs
+from . import inputs, outputs
 from .values import CATEGORY, Report, read_report, still
 
 
@@ -57,7 +57,7 @@ class MemorizationHeatmap(io.ComfyNode):
                 io.Mask.Output(display_name="map", tooltip="The whole map, 0 to 1, whatever the verdict."),
                 io.Float.Output(display_name="share", tooltip="Share of the images that is lit, 0 to 1."),
                 Report.Output(display_name="report", tooltip="The same report with the share in it."),
-                io.String.Output(display_name="text", tooltip="The result in plain words."),
+                outputs.result(),
             ],
         )
 

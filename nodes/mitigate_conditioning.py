@@ -6,13 +6,14 @@ from comfy_api.latest import io
 
 from ..guard.adapters.comfyui import ComfyDenoiser
 from ..guard.errors import InputError
-from . import calibrations, inputs
+from . import inputs, outputs
+from .calibrations import CalibratedNode
 from .mending import mended
 from .tracing import text_behind
-from .values import CATEGORY, Report, described
+from .values import CATEGORY, described
 
 
-class MitigateConditioning(io.ComfyNode):
+class MitigateConditioning(CalibratedNode):
     """Embedding optimisation; see `guard.mitigation.embedding`."""
 
     @classmethod
@@ -35,17 +36,11 @@ class MitigateConditioning(io.ComfyNode):
             ],
             outputs=[
                 io.Conditioning.Output(display_name="positive", tooltip="Mended, or as it was."),
-                Report.Output(
-                    display_name="report", tooltip="On what comes out; for the gate and the provenance file."
-                ),
+                outputs.report(),
                 io.String.Output(display_name="text", tooltip="What was done, in plain words."),
             ],
             hidden=[io.Hidden.prompt, io.Hidden.unique_id],
         )
-
-    @classmethod
-    def fingerprint_inputs(cls, calibration: str, **_: Any) -> Any:
-        return calibrations.state(calibration)
 
     @classmethod
     def execute(

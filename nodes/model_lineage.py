@@ -8,9 +8,10 @@ from comfy_api.latest import io
 from ..guard.adapters.comfyui_images import ComfyVisionEncoder
 from ..guard.errors import InputError
 from ..guard.lineage import Parentage, find_parent
+from . import outputs
 from .images import by_prompt, picture
 from .lineage_pool_model import Shown
-from .values import CATEGORY, Finding, PoolModel
+from .values import CATEGORY, PoolModel
 
 
 class ModelLineage(io.ComfyNode):
@@ -55,8 +56,8 @@ class ModelLineage(io.ComfyNode):
                 io.String.Output(
                     display_name="parent", tooltip="A name, 'none of these', 'not tested' or 'no majority'."
                 ),
-                io.String.Output(display_name="text", tooltip="The answer in plain words, and what it rests on."),
-                Finding.Output(display_name="finding", tooltip="For Save Image with Provenance."),
+                outputs.answer(),
+                outputs.finding(),
             ],
             is_input_list=True,
         )

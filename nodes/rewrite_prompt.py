@@ -5,12 +5,13 @@ from typing import Any
 from comfy_api.latest import io
 
 from ..guard.adapters.comfyui import ComfyDenoiser
-from . import calibrations, inputs
+from . import inputs, outputs
+from .calibrations import CalibratedNode
 from .mending import mended
-from .values import CATEGORY, Report, described
+from .values import CATEGORY, described
 
 
-class RewritePrompt(io.ComfyNode):
+class RewritePrompt(CalibratedNode):
     """Word edits; see `guard.mitigation.rewrite`."""
 
     @classmethod
@@ -42,15 +43,9 @@ class RewritePrompt(io.ComfyNode):
                 io.String.Output(display_name="text", tooltip="The prompt, rewritten or as it was."),
                 io.Conditioning.Output(display_name="positive", tooltip="The same, encoded, for the sampler."),
                 io.String.Output(display_name="changes", tooltip="What was changed, in plain words."),
-                Report.Output(
-                    display_name="report", tooltip="On what comes out; for the gate and the provenance file."
-                ),
+                outputs.report(),
             ],
         )
-
-    @classmethod
-    def fingerprint_inputs(cls, calibration: str, **_: Any) -> Any:
-        return calibrations.state(calibration)
 
     @classmethod
     def execute(

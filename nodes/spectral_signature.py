@@ -9,7 +9,7 @@ from ..guard.adapters.comfyui import ComfyDenoiser
 from ..guard.attribution.library import Signatures
 from ..guard.attribution.plots import signature_plot
 from ..guard.errors import InputError
-from . import inputs
+from . import inputs, outputs
 from .images import picture
 from .values import CATEGORY, Signature, still
 
@@ -37,7 +37,7 @@ class SpectralSignature(io.ComfyNode):
             ],
             outputs=[
                 Signature.Output(display_name="signature", tooltip="For Save Signature."),
-                io.Image.Output(display_name="plot", tooltip="The mean signature as heat maps, with a legend."),
+                outputs.signature_plot(),
                 io.String.Output(display_name="text", tooltip="What was measured, in plain words."),
             ],
         )

@@ -1,4 +1,4 @@
-"""Keeps diffusers and transformers from talking: their progress bars and hints say nothing about a question asked here."""
+"""Keeps diffusers and transformers from talking: their bars and hints say nothing about what is asked here."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager

@@ -19,7 +19,7 @@ DEMO, AUTO, NONE = "demo", "auto", "none"
 
 @contextmanager
 def uncollected() -> Iterator[None]:
-    """While packages and weights are loaded: they are no garbage, and to look through them takes a sixth of the time."""
+    """While packages and weights are loaded: to look for garbage among them takes a sixth of the time."""
     enabled = gc.isenabled()
     gc.disable()
     try:

@@ -1,7 +1,7 @@
 """The built-in model in torch alone, for questions about prompts.
 
-To import diffusers and transformers takes many times as long as to ask so small a model. Its answers and its fingerprint
-are those of `load_demo()`, to the bit; what makes images needs the pipeline.
+To import diffusers and transformers takes many times as long as to ask so small a model. Its answers and its
+fingerprint are those of `load_demo()`, to the bit; what makes images needs the pipeline.
 """
 
 import json
