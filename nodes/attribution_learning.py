@@ -17,7 +17,7 @@ _learned: dict[str, AttributionCalibration] = {}
 
 
 @dataclass(frozen=True)
-class Known:
+class KnownCandidate:
     """A candidate and images that it made.
 
     Attributes:
@@ -41,7 +41,7 @@ class Known:
 
 
 def learned(
-    known: Sequence[Known], prompted: bool, alpha: float, progress: Callable[[int], None]
+    known: Sequence[KnownCandidate], prompted: bool, alpha: float, progress: Callable[[int], None]
 ) -> AttributionCalibration:
     """The calibration for these candidates, in this order; made only once.
 

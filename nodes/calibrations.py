@@ -19,17 +19,17 @@ class CalibratedNode(io.ComfyNode):
 
     @classmethod
     def fingerprint_inputs(cls, calibration: str, **_: Any) -> Any:
-        """Changes when such a file does."""
+        """The state of those files: see `state`."""
         return state(calibration)
 
 
 def choices(*, optional: bool = True) -> list[str]:
-    """For a node's widget; "none" only where a node can do without."""
+    """The choices of a node's widget; "none" only where the node can do without."""
     return [AUTOMATIC, *([NONE] if optional else []), *folder.names(ENDING)]
 
 
 def state(choice: str) -> list[tuple[str, float]]:
-    """Changes when a calibration that the choice may mean does, so that ComfyUI runs the node again."""
+    """The calibrations that the choice may mean, with their times: ComfyUI runs the node again when one changes."""
     return folder.state(name for name in folder.names(ENDING) if choice in (AUTOMATIC, name))
 
 

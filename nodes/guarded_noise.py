@@ -1,4 +1,4 @@
-"""Node: the seed, of several, whose noise the prompt recites from the least."""
+"""Node: the seed, of several, from whose noise the prompt reproduces the least."""
 
 from typing import Any
 
@@ -31,7 +31,7 @@ class SeedNoise:
 
 
 class GuardedNoise(CalibratedNode):
-    """Seed search; see `guard.mitigation.initial_noise`."""
+    """Searches a seed, as `guard.mitigation.initial_noise` does; the words stay."""
 
     @classmethod
     def define_schema(cls) -> io.Schema:
@@ -39,8 +39,8 @@ class GuardedNoise(CalibratedNode):
             node_id="CryptomnesiaGuardedNoise",
             display_name="Guarded Noise",
             category=CATEGORY,
-            description="Tries several seeds before sampling and gives the one from which the prompt recites the "
-            "least. Helps where recitation hangs on the seed; where it hangs on the words, rewrite the prompt.",
+            description="Tries several seeds before sampling and gives the one from which the prompt reproduces "
+            "the least. Helps where memorization hangs on the seed; where it hangs on the words, rewrite the prompt.",
             search_aliases=["cryptomnesia", "seed search", "noise", "random noise"],
             inputs=[
                 inputs.model(),

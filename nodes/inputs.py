@@ -63,7 +63,7 @@ def calibration(*, optional: bool = True) -> Any:
 
 
 def when() -> Any:
-    """Whether to mend what is not flagged."""
+    """Whether to change what is not flagged, too."""
     return io.Combo.Input(
         "when", options=["flagged", "always"], tooltip="flagged: what is not memorized passes unchanged."
     )

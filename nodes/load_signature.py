@@ -6,12 +6,12 @@ from comfy_api.latest import io
 
 from ..guard.attribution.library import SUFFIX, Signatures
 from . import folder, outputs
-from .spectral_signature import plotted, told
+from .spectral_signature import plot_of, words_of
 from .values import CATEGORY, Signature
 
 
 class LoadSignature(io.ComfyNode):
-    """From models/cryptomnesia."""
+    """Reads a file in models/cryptomnesia; see `guard.attribution.library`."""
 
     @classmethod
     def define_schema(cls) -> io.Schema:
@@ -35,8 +35,8 @@ class LoadSignature(io.ComfyNode):
 
     @classmethod
     def execute(cls, file: str) -> io.NodeOutput:
-        found = Signatures.load(folder.path_of(file))
-        return io.NodeOutput(found, plotted(found), told(found))
+        signatures = Signatures.load(folder.path_of(file))
+        return io.NodeOutput(signatures, plot_of(signatures), words_of(signatures))
 
 
 NODE = LoadSignature

@@ -91,13 +91,13 @@ class MembershipEvidence(io.ComfyNode):
         reference_prompts: list[str] | None = None,
     ) -> io.NodeOutput:
         denoiser = ComfyImageDenoiser(model[0], clip[0], vae[0], (size[0], size[0]))
-        asked, others = arrays(suspects), arrays(references)
-        bar = comfy.utils.ProgressBar(len(asked) + len(others))
-        found = membership_test(
+        suspected, others = arrays(suspects), arrays(references)
+        bar = comfy.utils.ProgressBar(len(suspected) + len(others))
+        evidence = membership_test(
             denoiser,
-            asked,
+            suspected,
             others,
-            suspect_prompts=texts_of(suspect_prompts, len(asked)),
+            suspect_prompts=texts_of(suspect_prompts, len(suspected)),
             reference_prompts=texts_of(reference_prompts, len(others)),
             settings=Settings(method[0], draws=draws[0]),
             alpha=alpha[0],
@@ -105,8 +105,8 @@ class MembershipEvidence(io.ComfyNode):
             store=_store,
             progress=lambda *_: bar.update(1),
         )
-        text = "\n".join([f"{found.headline()}.", *found.notes()])
-        return io.NodeOutput(picture(found.plot()), found.verdict, text, [found.to_dict()])
+        text = "\n".join([f"{evidence.headline()}.", *evidence.notes()])
+        return io.NodeOutput(picture(evidence.plot()), evidence.verdict, text, [evidence.to_dict()])
 
 
 NODE = MembershipEvidence

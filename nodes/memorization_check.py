@@ -1,4 +1,4 @@
-"""Node: is this prompt about to recite?"""
+"""Node: is the model about to reproduce training data for this prompt?"""
 
 import math
 from typing import Any
@@ -23,8 +23,8 @@ class MemorizationCheck(CalibratedNode):
             node_id="CryptomnesiaMemorizationCheck",
             display_name="Memorization Check",
             category=CATEGORY,
-            description="Tells, before sampling, whether the model is about to recite training data for this prompt. "
-            "Costs two rows of the network per draw; a 50-step image costs 100.",
+            description="Tells, before sampling, whether the model is about to reproduce training data for this "
+            "prompt. Costs two rows of the network per draw; a 50-step image costs 100.",
             search_aliases=["cryptomnesia", "memorized", "training data", "plagiarism", "regurgitation"],
             inputs=[
                 inputs.model(),

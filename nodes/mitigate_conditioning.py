@@ -1,4 +1,4 @@
-"""Node: moves a prompt's embedding until the model forgets the image."""
+"""Node: moves a prompt's embedding until the model no longer reproduces the image."""
 
 from typing import Any
 
@@ -8,13 +8,13 @@ from ..guard.adapters.comfyui import ComfyDenoiser
 from ..guard.errors import InputError
 from . import inputs, outputs
 from .calibrations import CalibratedNode
-from .mending import mended
+from .mitigating import mitigated
 from .tracing import text_behind
 from .values import CATEGORY, described
 
 
 class MitigateConditioning(CalibratedNode):
-    """Embedding optimisation; see `guard.mitigation.embedding`."""
+    """Moves the embedding of a prompt that is flagged, as `guard.mitigation.embedding` does; its words stay."""
 
     @classmethod
     def define_schema(cls) -> io.Schema:
@@ -28,14 +28,14 @@ class MitigateConditioning(CalibratedNode):
             inputs=[
                 inputs.model(),
                 inputs.clip(),
-                io.Conditioning.Input("positive", tooltip="The prompt to mend."),
+                io.Conditioning.Input("positive", tooltip="The prompt to mitigate."),
                 inputs.latent(),
                 inputs.when(),
                 inputs.calibration(optional=False),
                 inputs.check_seed(),
             ],
             outputs=[
-                io.Conditioning.Output(display_name="positive", tooltip="Mended, or as it was."),
+                io.Conditioning.Output(display_name="positive", tooltip="Mitigated, or as it was."),
                 outputs.report(),
                 io.String.Output(display_name="text", tooltip="What was done, in plain words."),
             ],
@@ -49,8 +49,8 @@ class MitigateConditioning(CalibratedNode):
         denoiser = ComfyDenoiser(model, clip, like=positive)
         condition = denoiser.read(positive)
         if len(condition) != 1:
-            raise InputError(f"one prompt is mended at a time, and this conditioning holds {len(condition)}")
-        report, better = mended(
+            raise InputError(f"one prompt is mitigated at a time, and this conditioning holds {len(condition)}")
+        report, better = mitigated(
             denoiser,
             latent,
             text_behind(cls, "positive"),
@@ -60,8 +60,8 @@ class MitigateConditioning(CalibratedNode):
             calibration=calibration,
             seed=check_seed,
         )
-        found = positive if better is None else denoiser.write(better)
-        return io.NodeOutput(found, report.to_dict(), described(report.to_dict()))
+        conditioning = positive if better is None else denoiser.write(better)
+        return io.NodeOutput(conditioning, report.to_dict(), described(report.to_dict()))
 
 
 NODE = MitigateConditioning

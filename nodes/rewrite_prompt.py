@@ -1,4 +1,4 @@
-"""Node: changes as few words of a prompt as make the model forget the image."""
+"""Node: changes as few words of a prompt as it takes until the model no longer reproduces the image."""
 
 from typing import Any
 
@@ -7,12 +7,12 @@ from comfy_api.latest import io
 from ..guard.adapters.comfyui import ComfyDenoiser
 from . import inputs, outputs
 from .calibrations import CalibratedNode
-from .mending import mended
+from .mitigating import mitigated
 from .values import CATEGORY, described
 
 
 class RewritePrompt(CalibratedNode):
-    """Word edits; see `guard.mitigation.rewrite`."""
+    """Edits the words of a prompt that is flagged, as `guard.mitigation.rewrite` does, and encodes it."""
 
     @classmethod
     def define_schema(cls) -> io.Schema:
@@ -20,9 +20,9 @@ class RewritePrompt(CalibratedNode):
             node_id="CryptomnesiaRewritePrompt",
             display_name="Rewrite Prompt",
             category=CATEGORY,
-            description="Use it in place of CLIP Text Encode: a prompt that the model is about to recite training data "
-            "for has the words that trigger it dropped, swapped or moved, as few as will do, and is tested again on "
-            "fresh noise. Other prompts pass unchanged.",
+            description="Use it in place of CLIP Text Encode: a prompt that the model is about to reproduce training "
+            "data for has the words that trigger it dropped, swapped or moved, as few as will do, and is tested again "
+            "on fresh noise. Other prompts pass unchanged.",
             search_aliases=["cryptomnesia", "prompt", "rewrite", "text encode"],
             inputs=[
                 inputs.model(),
@@ -60,7 +60,7 @@ class RewritePrompt(CalibratedNode):
         positive: Any = None,
     ) -> io.NodeOutput:
         denoiser = ComfyDenoiser(model, clip)
-        report, better = mended(
+        report, better = mitigated(
             denoiser,
             latent,
             text,
@@ -70,8 +70,8 @@ class RewritePrompt(CalibratedNode):
             calibration=calibration,
             seed=check_seed,
         )
-        found = text if better is None or report.prompt is None else report.prompt
-        return io.NodeOutput(found, denoiser.conditioning(found), described(report.to_dict()), report.to_dict())
+        written = text if better is None or report.prompt is None else report.prompt
+        return io.NodeOutput(written, denoiser.conditioning(written), described(report.to_dict()), report.to_dict())
 
 
 NODE = RewritePrompt

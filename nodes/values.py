@@ -18,7 +18,7 @@ Report = io.Custom(
 
 
 def read_report(report: dict[str, Any]) -> MemorizationReport:
-    """A report that came over a wire, without what was mended and located."""
+    """The report that came over a wire, without its mitigation and its area."""
     return MemorizationReport(**{**report, "seed": int(report["seed"]), "mitigation": None, "region": None})
 
 
