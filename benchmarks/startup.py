@@ -20,10 +20,9 @@ from .common import arguments, store, table
 
 HERE = Path(__file__).parents[1]
 MODELS = {"the built-in model": "demo", "a diffusers folder": "cryptomnesia/demo/weights"}
-WHOLE = "import sys; from cryptomnesia.cli import run; sys.exit(run(sys.argv[1:]))"
 PHASES = ("python", "torch", "the command's own code", "loading the model", "checking")
-IN_PHASES = """
-import inspect, json, os, sys, time
+CHECK = """
+import json, os, sys, time
 marks = []
 def mark():
     used = os.times()
@@ -31,15 +30,19 @@ def mark():
 mark()
 import torch
 mark()
-from cryptomnesia.commands import check
-from cryptomnesia.commands.models import open_guard
+from cryptomnesia.cli import run
+from cryptomnesia.commands import app, check
 mark()
-bare = {"bare": True} if "bare" in inspect.signature(open_guard).parameters else {}
-guard, draws = open_guard(sys.argv[2], "auto", None, None, (None, None), **bare)
-mark()
-list(guard.check_many(["a cat"], draws=draws))
+open_guard = check.open_guard
+def timed(*values, **options):
+    made = open_guard(*values, **options)
+    mark()
+    return made
+check.open_guard = timed
+code = run(["check", "a cat", "--model", sys.argv[2]])
 mark()
 print(json.dumps(marks))
+sys.exit(code)
 """
 
 
@@ -65,14 +68,11 @@ class Version:
         return {"cpu": cpu, "wall": wall, "out": done.stdout}
 
     def check(self, model: str) -> dict[str, Any]:
-        """The whole command."""
-        return self.run(WHOLE, "check", "a cat", "--model", model)
-
-    def phases(self, model: str) -> dict[str, tuple[float, float]]:
-        """Wall and CPU seconds of each phase."""
-        out = self.run(IN_PHASES, str(time.time()), model)["out"]
-        marks = [(0.0, 0.0), *json.loads(out.splitlines()[-1])]
-        return dict(zip(PHASES, [(b[0] - a[0], b[1] - a[1]) for a, b in pairwise(marks)], strict=True))
+        """The command, with the seconds of each of its phases: (wall, CPU)."""
+        done = self.run(CHECK, str(time.time()), model)
+        marks = [(0.0, 0.0), *json.loads(done["out"].splitlines()[-1])]
+        steps = [(b[0] - a[0], b[1] - a[1]) for a, b in pairwise(marks)]
+        return {**done, "phases": dict(zip(PHASES, steps, strict=True))}
 
 
 def spread(values: list[float]) -> dict[str, float]:
@@ -98,23 +98,20 @@ def measured(versions: dict[str, Version], model: str, runs: int) -> dict[str, A
             document[kind][f"{name} seconds"] = spread([row[kind] for row in rows])
             pairs = zip(rows, units, strict=True)
             document[kind][f"{name} in units"] = spread([row[kind] / unit[kind] for row, unit in pairs])
+            document[kind][f"{name} by phase"] = shares(rows, ("wall", "cpu").index(kind))
         if "old" in rounds:
             pairs = zip(rounds["old"], rounds["new"], strict=True)
             document[kind]["old / new"] = spread([old[kind] / new[kind] for old, new in pairs])
     return document
 
 
-def in_phases(version: Version, model: str, runs: int) -> dict[str, Any]:
-    """Share of each phase in the time up to the answer: medians over the runs, of wall and of CPU time."""
-    found = [version.phases(model) for _ in range(runs)]
-    shares: dict[str, Any] = {}
-    for index, kind in enumerate(("wall", "cpu")):
-        totals = [sum(step[index] for step in row.values()) for row in found]
-        shares[kind] = {
-            phase: spread([row[phase][index] / total for row, total in zip(found, totals, strict=True)])
-            for phase in PHASES
-        }
-    return shares
+def shares(rows: list[dict[str, Any]], index: int) -> dict[str, dict[str, float]]:
+    """Each phase's share of the time up to the answer; index 0 for wall, 1 for CPU time."""
+    totals = [sum(step[index] for step in row["phases"].values()) for row in rows]
+    return {
+        phase: spread([row["phases"][phase][index] / total for row, total in zip(rows, totals, strict=True)])
+        for phase in PHASES
+    }
 
 
 def main() -> None:
@@ -122,18 +119,13 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as scratch:
         checkouts = {"old": options.old, "new": HERE} if options.old else {"new": HERE}
         versions = {name: Version(checkout, Path(scratch) / name) for name, checkout in checkouts.items()}
-        document: dict[str, Any] = {"runs": options.runs, "check": {}, "share of phases": {}}
-        for title, model in MODELS.items():
-            document["check"][title] = measured(versions, model, options.runs)
-            document["share of phases"][title] = {
-                name: in_phases(version, model, options.runs) for name, version in versions.items()
-            }
+        found = {title: measured(versions, model, options.runs) for title, model in MODELS.items()}
     rows = []
-    for title, row in document["check"].items():
+    for title, row in found.items():
         for kind, values in row.items():
-            rows += [[title, kind, name, *figures.values()] for name, figures in values.items()]
+            rows += [[title, kind, name, *figures.values()] for name, figures in values.items() if "median" in figures]
     table(["model", "time", "", "median", "least", "most"], rows)
-    store("startup", document)
+    store("startup", {"runs": options.runs, "check": found})
 
 
 if __name__ == "__main__":
