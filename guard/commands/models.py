@@ -1,8 +1,5 @@
 """Opens models and their calibrations for the commands; nothing heavy is imported before it is needed."""
 
-import gc
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,19 +14,6 @@ if TYPE_CHECKING:
 DEMO, AUTO, NONE = "demo", "auto", "none"
 
 
-@contextmanager
-def uncollected() -> Iterator[None]:
-    """While packages and weights are loaded: to look for garbage among them takes a sixth of the time."""
-    enabled = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if enabled:
-            gc.enable()
-
-
-@uncollected()
 def open_model(model: str, device: str = AUTO, dtype: str = AUTO, *, bare: bool = False) -> Any:
     """The denoiser of "demo", a diffusers folder, or a .safetensors file, where and in what it is to compute.
 

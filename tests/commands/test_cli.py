@@ -13,7 +13,6 @@ import torch
 from cryptomnesia.calibration import Calibration
 from cryptomnesia.calibration_run import CalibrationRun
 from cryptomnesia.cli import run
-from cryptomnesia.errors import InputError
 
 from ..helpers import pipelines
 from ..helpers.commands import caller, one_line
@@ -335,15 +334,3 @@ def test_missing_packages_are_named():
     assert found.stdout == "2 2\n"
     assert "pip install diffusers" in found.stderr and "pip install typer" in found.stderr
     assert "Traceback" not in found.stderr and found.stderr.count("\n") == 2
-
-
-def test_garbage_is_collected_again_once_a_model_is_loaded():
-    import gc
-
-    from cryptomnesia.commands.models import open_model
-
-    open_model("demo", bare=True)
-    assert gc.isenabled()
-    with pytest.raises(InputError):
-        open_model("no-such-folder")
-    assert gc.isenabled()
