@@ -10,9 +10,14 @@ CORES := $(shell nproc 2>/dev/null || echo 2)
 export OMP_NUM_THREADS ?= $(CORES)
 JOBS ?= $(shell n=$(CORES); [ $$n -gt 2 ] || n=2; [ $$n -lt 4 ] || n=4; echo $$n)
 
+# One line before each step that takes long; pip shows its own progress after it.
+say = @printf '\n==> %s\n'
+install := $(BIN)/python -m pip install --disable-pip-version-check
+
 .PHONY: demo test fuzz lint clean
 
 demo: $(VENV)/installed-cli
+	$(say) "checking twelve prompts of the built-in model, then sampling them: two minutes on two cores"
 	$(BIN)/cryptomnesia demo
 
 # File by file in two processes, or up to four; in order, since those with ComfyUI in their process come last.
@@ -31,12 +36,15 @@ lint: $(VENV)/installed-test $(VENV)/installed-lint
 	$(BIN)/pyright
 
 $(BIN)/python:
+	$(say) "making $(VENV), in which everything happens: some seconds"
 	$(PYTHON) -m venv $(if $(HAS_TORCH),--system-site-packages) $(VENV)
-	$(if $(HAS_TORCH),,$(BIN)/python -m pip install --quiet "$(TORCH)")
+	$(say) "$(if $(HAS_TORCH),using the torch that $(PYTHON) has,installing $(TORCH): a large download that may take minutes)"
+	$(if $(HAS_TORCH),,$(install) "$(TORCH)")
 
 $(VENV)/installed-%: $(BIN)/python pyproject.toml
-	$(BIN)/python -m pip install --quiet --editable ".[$*]"
-	touch $@
+	$(say) "installing cryptomnesia with what '$*' needs: a minute or two"
+	$(install) --editable ".[$*]"
+	@touch $@
 
 clean:
 	rm -rf $(VENV) build *.egg-info cryptomnesia-demo

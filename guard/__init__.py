@@ -1,6 +1,7 @@
 """Cryptomnesia: is a diffusion model about to recite its training data?"""
 
 from importlib import import_module
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -42,19 +43,10 @@ def __getattr__(name: str) -> Any:
     # loaded on first use, so that importing the package costs next to nothing
     if name in _HOMES:
         return getattr(import_module(_HOMES[name], __name__), name)
-    if name in (
-        "adapters",
-        "attribution",
-        "audit",
-        "calibration",
-        "demo",
-        "denoiser",
-        "lineage",
-        "localization",
-        "membership",
-        "report",
-        "sidecar",
-        "signals",
-    ):
+    if not name.startswith("_") and find_spec(f"{__name__}.{name}") is not None:
         return import_module(f".{name}", __name__)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

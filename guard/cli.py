@@ -1,5 +1,6 @@
 """Entry point of the `cryptomnesia` command."""
 
+import gc
 import os
 import sys
 from collections.abc import Sequence
@@ -22,6 +23,8 @@ def run(arguments: Sequence[str]) -> int:
 
 def main() -> None:
     """Takes the arguments from the command line, and leaves with the exit code."""
+    # packages and weights are objects by the million and no garbage: looking through them takes a sixth of a short run
+    gc.set_threshold(50_000, 20, 20)
     for stream in (sys.stdout, sys.stderr):
         reconfigure = getattr(stream, "reconfigure", None)
         if reconfigure is not None:

@@ -9,13 +9,14 @@ from ..guard.attribution import Attribution, attribute
 from ..guard.attribution.combination import ALPHA
 from ..guard.attribution.plots import percent
 from ..guard.pixels import read_picture
-from .attribution_learning import Known, few, learned
+from . import inputs, outputs
+from .attribution_learning import KnownCandidate, few, learned
 from .images import arrays, pictures
-from .values import CATEGORY, Candidate, Finding
+from .values import CATEGORY, Candidate
 
 
 class AttributeImage(io.ComfyNode):
-    """Asks every candidate; see `guard.attribution`."""
+    """Asks every candidate about each image, as `guard.attribution` does."""
 
     @classmethod
     def define_schema(cls) -> io.Schema:
@@ -38,14 +39,7 @@ class AttributeImage(io.ComfyNode):
                     ),
                     tooltip="The models that come into question, two or more, each from Attribution Candidate.",
                 ),
-                io.Float.Input(
-                    "alpha",
-                    default=ALPHA,
-                    min=0.001,
-                    max=0.5,
-                    step=0.001,
-                    tooltip="Share of the candidates' own images that may be called none of these; .05 needs 19.",
-                ),
+                inputs.alpha(ALPHA, "Share of the candidates' images that may be called none of these; .05 needs 19."),
                 io.String.Input(
                     "prompt",
                     default="",
@@ -61,38 +55,38 @@ class AttributeImage(io.ComfyNode):
                     tooltip="A candidate's name, 'none of these', or, without a verdict, 'confounded' or 'learned "
                     "from'; one line per image.",
                 ),
-                io.String.Output(display_name="text", tooltip="The answers in plain words, and what they rest on."),
-                Finding.Output(display_name="finding", tooltip="For Save Image with Provenance."),
+                outputs.answer(),
+                outputs.finding(),
             ],
         )
 
     @classmethod
     def execute(cls, images: Any, candidates: io.Autogrow.Type, alpha: float, prompt: str = "") -> io.NodeOutput:
-        # a question that cannot be answered is told before anything is learned
-        asked = [read_picture(image, f"image {number}") for number, image in enumerate(arrays([images]), 1)]
-        known: list[Known] = list(candidates.values())
-        bar = comfy.utils.ProgressBar(2 * len(known))
+        # a picture that cannot be read is told of before anything is learned
+        pictured = [read_picture(image, f"image {number}") for number, image in enumerate(arrays([images]), 1)]
+        pool: list[KnownCandidate] = list(candidates.values())
+        bar = comfy.utils.ProgressBar(2 * len(pool))
         prompted = bool(prompt.strip())
-        calibration = learned(known, prompted, alpha, lambda done, _: bar.update_absolute(done))
-        found = attribute(
-            asked,
-            [one.candidate for one in known],
+        calibration = learned(pool, prompted, alpha, lambda done, _: bar.update_absolute(done))
+        answers = attribute(
+            pictured,
+            [one.candidate for one in pool],
             calibration,
             prompts=prompt.strip() if prompted else None,
-            progress=lambda done, _: bar.update_absolute(len(known) + done),
+            progress=lambda done, _: bar.update_absolute(len(pool) + done),
         )
-        plots = pictures([answer.plot() for answer in found])
-        text = "\n\n".join("\n".join(_told(answer)) for answer in found)
+        plots = pictures([answer.plot() for answer in answers])
+        text = "\n\n".join("\n".join(_words(answer)) for answer in answers)
         more = few(calibration)
         return io.NodeOutput(
             plots,
-            "\n".join(answer.decision for answer in found),
+            "\n".join(answer.decision for answer in answers),
             text if more is None else f"{text}\n\n{more}",
-            [answer.to_dict() for answer in found],
+            [answer.to_dict() for answer in answers],
         )
 
 
-def _told(answer: Attribution) -> list[str]:
+def _words(answer: Attribution) -> list[str]:
     """The answer in plain words, likeliest first."""
     ranked = sorted(answer.probabilities.items(), key=lambda item: -item[1])
     return [answer.headline(), *(f"  {percent(probability)}  {name}" for name, probability in ranked), *answer.notes()]

@@ -9,7 +9,7 @@ from ..guard.adapters.comfyui_autoencoder import ComfyAutoencoder
 from ..guard.attribution import Candidate as Model
 from ..guard.errors import InputError
 from . import inputs
-from .attribution_learning import Known
+from .attribution_learning import KnownCandidate
 from .images import arrays, texts_of
 from .values import CATEGORY, Candidate
 
@@ -57,13 +57,13 @@ class AttributionCandidate(io.ComfyNode):
         images: list[Any],
         prompts: list[str] | None = None,
     ) -> io.NodeOutput:
-        own = arrays(images)
-        if not own:
+        shown = arrays(images)
+        if not shown:
             raise InputError(f"there is no image by {name[0]!r}: is its folder empty?")
         coder = ComfyAutoencoder(vae[0], model[0])
-        height, width = (side // coder.factor * coder.factor for side in own[0].shape[:2])
+        height, width = (side // coder.factor * coder.factor for side in shown[0].shape[:2])
         made = Model(name[0].strip(), ComfyDenoiser(model[0], clip[0]), coder, (height, width))
-        return io.NodeOutput(Known(made, own, texts_of(prompts, len(own))))
+        return io.NodeOutput(KnownCandidate(made, shown, texts_of(prompts, len(shown))))
 
 
 NODE = AttributionCandidate

@@ -18,7 +18,7 @@ _learned: dict[str, AttributionCalibration] = {}
 
 
 @dataclass(frozen=True)
-class Known:
+class KnownCandidate:
     """A candidate and images that it made.
 
     Attributes:
@@ -41,7 +41,9 @@ class Known:
         return digest.hexdigest()
 
 
-def learned(known: Sequence[Known], prompted: bool, alpha: float, progress: Progress) -> AttributionCalibration:
+def learned(
+    known: Sequence[KnownCandidate], prompted: bool, alpha: float, progress: Progress
+) -> AttributionCalibration:
     """The calibration for these candidates, in this order; made only once.
 
     Raises:

@@ -11,7 +11,7 @@ from ..guard.calibration import Calibration
 from ..guard.calibration_run import CalibrationRun
 from ..guard.errors import CalibrationError, InputError, NotApplicable
 from ..guard.prompts import benign
-from . import calibrations, folder, inputs
+from . import calibrations, folder, inputs, outputs
 from .values import CATEGORY, start_shape
 
 
@@ -53,7 +53,7 @@ class CalibrateModel(io.ComfyNode):
             ],
             outputs=[
                 io.String.Output(display_name="calibration", tooltip="The file's name."),
-                io.String.Output(display_name="text", tooltip="The result in plain words."),
+                outputs.result(),
             ],
             is_output_node=True,
         )

@@ -1,6 +1,9 @@
 """Calibration files in ComfyUI's models folder, and which of them belongs to a model."""
 
 import logging
+from typing import Any
+
+from comfy_api.latest import io
 
 from ..guard.adapters.comfyui import ComfyDenoiser
 from ..guard.calibration import Calibration
@@ -12,13 +15,22 @@ ENDING = ".calibration.json"
 AUTOMATIC, NONE = "automatic", "none"
 
 
+class CalibratedNode(io.ComfyNode):
+    """A node that is given a calibration's name, and runs again when a file that this may mean has changed."""
+
+    @classmethod
+    def fingerprint_inputs(cls, calibration: str, **_: Any) -> Any:
+        """The state of those files: see `state`."""
+        return state(calibration)
+
+
 def choices(*, optional: bool = True) -> list[str]:
-    """For a node's widget; "none" only where a node can do without."""
+    """The choices of a node's widget; "none" only where the node can do without."""
     return [AUTOMATIC, *([NONE] if optional else []), *folder.names(ENDING)]
 
 
 def state(choice: str) -> list[tuple[str, float]]:
-    """Changes when a calibration that the choice may mean does, so that ComfyUI runs the node again."""
+    """The calibrations that the choice may mean, with their times: ComfyUI runs the node again when one changes."""
     return folder.state(name for name in folder.names(ENDING) if choice in (AUTOMATIC, name))
 
 

@@ -1,45 +1,36 @@
 """The pack as ComfyUI loads it. A node whose package is missing is left out with a message; the others stay."""
 
 import logging
+import pkgutil
 from importlib import import_module
+from pathlib import Path
 
 from comfy_api.latest import ComfyExtension, io
 
 from ..guard.errors import MissingPackage
+from ..guard.questions import QUESTIONS
 from . import folder
-
-MODULES = (
-    "load_demo_model",
-    "memorization_check",
-    "memorization_gate",
-    "memorization_heatmap",
-    "mitigate_conditioning",
-    "rewrite_prompt",
-    "guarded_noise",
-    "calibrate_model",
-    "spectral_signature",
-    "save_signature",
-    "load_signature",
-    "attribution_candidate",
-    "attribute_image",
-    "membership_evidence",
-    "lineage_pool_model",
-    "model_lineage",
-    "save_image",
-    "verify_provenance",
-)
 
 
 class CryptomnesiaExtension(ComfyExtension):
-    """All nodes of the pack that can run here."""
+    """All nodes of the pack that can run here: every module of this folder that has a NODE."""
 
     async def get_node_list(self) -> list[type[io.ComfyNode]]:
-        return [node for module in MODULES if (node := _node(module)) is not None]
+        """The nodes' classes, in the order in which `guard.questions` names them."""
+        return [node for module in modules() if (node := _node(module)) is not None]
+
+
+def modules() -> list[str]:
+    """Names of this folder's modules: first those that the registry of questions names, then the others, sorted."""
+    found = sorted(module.name for module in pkgutil.iter_modules([str(Path(__file__).parent)]))
+    named = [module for question in QUESTIONS for module in question.nodes]
+    return [name for name in named if name in found] + [name for name in found if name not in named]
 
 
 def _node(module: str) -> type[io.ComfyNode] | None:
+    """A module's node; None for a module that has none, or whose package is missing."""
     try:
-        return import_module(f".{module}", __package__).NODE
+        return getattr(import_module(f".{module}", __package__), "NODE", None)
     except (MissingPackage, ImportError) as error:
         logging.warning("Cryptomnesia: the node %s is left out: %s", module.replace("_", " "), error)
         return None

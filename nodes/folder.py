@@ -20,7 +20,7 @@ def register() -> None:
 
 
 def names(ending: str) -> list[str]:
-    """Files with that ending."""
+    """The names of the files with that ending, as ComfyUI lists them."""
     try:
         found = folder_paths.get_filename_list(FOLDER)
     except FileNotFoundError:  # ComfyUI remembers a folder that was deleted meanwhile
@@ -30,12 +30,12 @@ def names(ending: str) -> list[str]:
 
 
 def path_of(name: str) -> Path:
-    """Of a file that `names` lists."""
+    """The path of a file that `names` lists."""
     return Path(folder_paths.get_full_path_or_raise(FOLDER, name))
 
 
 def state(files: Iterable[str]) -> list[tuple[str, float]]:
-    """Changes when one of the files does, so that ComfyUI runs a node again."""
+    """The files with the times of their last change, which make ComfyUI run a node again when one changes."""
     return [(name, path_of(name).stat().st_mtime) for name in files]
 
 

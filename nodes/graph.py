@@ -64,7 +64,7 @@ class Graph:
         return str(types[link[1]]), str(names[link[1]]).lower() if link[1] < len(names) else ""
 
     def input_types(self, node_id: str) -> dict[str, str]:
-        """By name; without those that a node grows as it is connected."""
+        """The types of a node's inputs by name; without inputs that it grows as it is connected."""
         node = self._class(node_id)
         if node is None:
             return {}

@@ -1,4 +1,4 @@
-"""Node: the seed, of several, whose noise the prompt recites from the least."""
+"""Node: the seed, of several, from whose noise the prompt reproduces the least."""
 
 from typing import Any
 
@@ -11,6 +11,7 @@ from ..guard.errors import NotApplicable
 from ..guard.mitigation.initial_noise import select_noise
 from ..guard.signals.rings import RINGS
 from . import calibrations, inputs
+from .calibrations import CalibratedNode
 from .inputs import MOST
 from .values import CATEGORY, start_shape
 
@@ -29,8 +30,8 @@ class SeedNoise:
         return comfy.sample.prepare_noise(input_latent["samples"], self.seed, input_latent.get("batch_index"))
 
 
-class GuardedNoise(io.ComfyNode):
-    """Seed search; see `guard.mitigation.initial_noise`."""
+class GuardedNoise(CalibratedNode):
+    """Searches a seed, as `guard.mitigation.initial_noise` does; the words stay."""
 
     @classmethod
     def define_schema(cls) -> io.Schema:
@@ -38,13 +39,13 @@ class GuardedNoise(io.ComfyNode):
             node_id="CryptomnesiaGuardedNoise",
             display_name="Guarded Noise",
             category=CATEGORY,
-            description="Tries several seeds before sampling and gives the one from which the prompt recites the "
-            "least. Helps where recitation hangs on the seed; where it hangs on the words, rewrite the prompt.",
+            description="Tries several seeds before sampling and gives the one from which the prompt reproduces "
+            "the least. Helps where memorization hangs on the seed; where it hangs on the words, rewrite the prompt.",
             search_aliases=["cryptomnesia", "seed search", "noise", "random noise"],
             inputs=[
                 inputs.model(),
                 inputs.clip(),
-                io.Conditioning.Input("positive", tooltip="The prompt as the sampler gets it."),
+                inputs.positive(),
                 inputs.latent(),
                 io.Int.Input(
                     "noise_seed",
@@ -65,10 +66,6 @@ class GuardedNoise(io.ComfyNode):
                 io.String.Output(display_name="text", tooltip="What was tried, in plain words."),
             ],
         )
-
-    @classmethod
-    def fingerprint_inputs(cls, calibration: str, **_: Any) -> Any:
-        return calibrations.state(calibration)
 
     @classmethod
     def execute(

@@ -19,6 +19,11 @@ def clip() -> Any:
     return io.Clip.Input("clip", tooltip="The CLIP that belongs to the model; a check needs the empty prompt, too.")
 
 
+def positive() -> Any:
+    """The prompt, encoded."""
+    return io.Conditioning.Input("positive", tooltip="The prompt as the sampler gets it.")
+
+
 def latent() -> Any:
     """What sampling starts from."""
     return io.Latent.Input("latent", tooltip="The empty latent that sampling starts from; only its size counts.")
@@ -42,6 +47,11 @@ def check_seed() -> Any:
     )
 
 
+def alpha(default: float, tooltip: str) -> Any:
+    """A share of false answers that is promised not to be exceeded."""
+    return io.Float.Input("alpha", default=default, min=0.001, max=0.5, step=0.001, tooltip=tooltip)
+
+
 def calibration(*, optional: bool = True) -> Any:
     """Which file; "none" only where a node can do without."""
     return io.Combo.Input(
@@ -53,7 +63,7 @@ def calibration(*, optional: bool = True) -> Any:
 
 
 def when() -> Any:
-    """Whether to mend what is not flagged."""
+    """Whether to change what is not flagged, too."""
     return io.Combo.Input(
         "when", options=["flagged", "always"], tooltip="flagged: what is not memorized passes unchanged."
     )

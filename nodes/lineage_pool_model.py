@@ -12,8 +12,8 @@ from .values import CATEGORY, PoolModel
 
 
 @dataclass(frozen=True)
-class Shown:
-    """A model's name, and its images, (H, W, C) in [0, 1], by prompt."""
+class PoolEntry:
+    """A model of the pool: its name, and its images, (H, W, C) in [0, 1], by prompt."""
 
     name: str
     images: dict[str, list[np.ndarray]]
@@ -52,7 +52,7 @@ class LineagePoolModel(io.ComfyNode):
         called = name[0].strip()
         if not images:
             raise InputError(f"there is no image by {called!r}: is its folder empty?")
-        return io.NodeOutput(Shown(called, by_prompt(images, prompts)))
+        return io.NodeOutput(PoolEntry(called, by_prompt(images, prompts)))
 
 
 NODE = LineagePoolModel

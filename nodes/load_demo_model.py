@@ -24,7 +24,7 @@ class LoadDemoModel(io.ComfyNode):
                     "checkpoint",
                     options=["final", "early"],
                     default="final",
-                    tooltip="early: the same training before the model recited anything.",
+                    tooltip="early: the same training before the model had memorized anything.",
                 )
             ],
             outputs=[

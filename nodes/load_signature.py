@@ -5,13 +5,13 @@ from typing import Any
 from comfy_api.latest import io
 
 from ..guard.attribution.library import SUFFIX, Signatures
-from . import folder
-from .spectral_signature import plotted, told
+from . import folder, outputs
+from .spectral_signature import plot_of, words_of
 from .values import CATEGORY, Signature
 
 
 class LoadSignature(io.ComfyNode):
-    """From models/cryptomnesia."""
+    """Reads a file in models/cryptomnesia; see `guard.attribution.library`."""
 
     @classmethod
     def define_schema(cls) -> io.Schema:
@@ -24,7 +24,7 @@ class LoadSignature(io.ComfyNode):
             inputs=[io.Combo.Input("file", options=folder.names(SUFFIX), tooltip="In the folder models/cryptomnesia.")],
             outputs=[
                 Signature.Output(display_name="signature", tooltip="As it was saved."),
-                io.Image.Output(display_name="plot", tooltip="The mean signature as heat maps, with a legend."),
+                outputs.signature_plot(),
                 io.String.Output(display_name="text", tooltip="What it is of, in plain words."),
             ],
         )
@@ -35,8 +35,8 @@ class LoadSignature(io.ComfyNode):
 
     @classmethod
     def execute(cls, file: str) -> io.NodeOutput:
-        found = Signatures.load(folder.path_of(file))
-        return io.NodeOutput(found, plotted(found), told(found))
+        signatures = Signatures.load(folder.path_of(file))
+        return io.NodeOutput(signatures, plot_of(signatures), words_of(signatures))
 
 
 NODE = LoadSignature

@@ -9,9 +9,9 @@ from ..guard.adapters.comfyui_images import ComfyImageDenoiser
 from ..guard.membership import METHODS, Settings, Store, membership_test
 from ..guard.membership.measure import DRAWS, METHOD
 from ..guard.membership.test import ALPHA
-from . import inputs
+from . import inputs, outputs
 from .images import arrays, picture, texts_of
-from .values import CATEGORY, Finding
+from .values import CATEGORY
 
 _store = Store()  # what was measured of images, while ComfyUI runs
 
@@ -53,14 +53,7 @@ class MembershipEvidence(io.ComfyNode):
                 io.Int.Input(
                     "draws", default=DRAWS, min=1, max=64, tooltip="Noised versions of each image; more say more."
                 ),
-                io.Float.Input(
-                    "alpha",
-                    default=ALPHA,
-                    min=0.001,
-                    max=0.5,
-                    step=0.001,
-                    tooltip="Share of sets without any training image that may be called likely.",
-                ),
+                inputs.alpha(ALPHA, "Share of sets without any training image that may be called likely."),
                 io.String.Input(
                     "suspect_prompts",
                     optional=True,
@@ -76,8 +69,8 @@ class MembershipEvidence(io.ComfyNode):
                 io.String.Output(
                     display_name="verdict", tooltip="'likely trained on some of these', 'no evidence' or 'confounded'."
                 ),
-                io.String.Output(display_name="text", tooltip="The answer in plain words, and what it rests on."),
-                Finding.Output(display_name="finding", tooltip="For Save Image with Provenance."),
+                outputs.answer(),
+                outputs.finding(),
             ],
             is_input_list=True,
         )
@@ -98,13 +91,13 @@ class MembershipEvidence(io.ComfyNode):
         reference_prompts: list[str] | None = None,
     ) -> io.NodeOutput:
         denoiser = ComfyImageDenoiser(model[0], clip[0], vae[0], (size[0], size[0]))
-        asked, others = arrays(suspects), arrays(references)
-        bar = comfy.utils.ProgressBar(len(asked) + len(others))
-        found = membership_test(
+        suspected, others = arrays(suspects), arrays(references)
+        bar = comfy.utils.ProgressBar(len(suspected) + len(others))
+        evidence = membership_test(
             denoiser,
-            asked,
+            suspected,
             others,
-            suspect_prompts=texts_of(suspect_prompts, len(asked)),
+            suspect_prompts=texts_of(suspect_prompts, len(suspected)),
             reference_prompts=texts_of(reference_prompts, len(others)),
             settings=Settings(method[0], draws=draws[0]),
             alpha=alpha[0],
@@ -112,8 +105,8 @@ class MembershipEvidence(io.ComfyNode):
             store=_store,
             progress=lambda *_: bar.update(1),
         )
-        text = "\n".join([f"{found.headline()}.", *found.notes()])
-        return io.NodeOutput(picture(found.plot()), found.verdict, text, [found.to_dict()])
+        text = "\n".join([f"{evidence.headline()}.", *evidence.notes()])
+        return io.NodeOutput(picture(evidence.plot()), evidence.verdict, text, [evidence.to_dict()])
 
 
 NODE = MembershipEvidence

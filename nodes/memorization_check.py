@@ -1,4 +1,4 @@
-"""Node: is this prompt about to recite?"""
+"""Node: is the model about to reproduce training data for this prompt?"""
 
 import math
 from typing import Any
@@ -10,12 +10,13 @@ from ..guard.errors import NotApplicable
 from ..guard.guard import Guard
 from ..guard.report import MemorizationReport
 from ..guard.verdict import not_applicable
-from . import calibrations, inputs
+from . import calibrations, inputs, outputs
+from .calibrations import CalibratedNode
 from .tracing import text_behind
 from .values import CATEGORY, Report, described, start_shape
 
 
-class MemorizationCheck(io.ComfyNode):
+class MemorizationCheck(CalibratedNode):
     """Looks at the model from pure noise, before anything is sampled."""
 
     @classmethod
@@ -24,13 +25,13 @@ class MemorizationCheck(io.ComfyNode):
             node_id="CryptomnesiaMemorizationCheck",
             display_name="Memorization Check",
             category=CATEGORY,
-            description="Tells, before sampling, whether the model is about to recite training data for this prompt. "
-            "Costs two rows of the network per draw; a 50-step image costs 100.",
+            description="Tells, before sampling, whether the model is about to reproduce training data for this "
+            "prompt. Costs two rows of the network per draw; a 50-step image costs 100.",
             search_aliases=["cryptomnesia", "memorized", "training data", "plagiarism", "regurgitation"],
             inputs=[
                 inputs.model(),
                 inputs.clip(),
-                io.Conditioning.Input("positive", tooltip="The prompt as the sampler gets it."),
+                inputs.positive(),
                 inputs.latent(),
                 inputs.draws(),
                 inputs.check_seed(),
@@ -50,14 +51,10 @@ class MemorizationCheck(io.ComfyNode):
                     display_name="p_value", tooltip="Share of benign prompts that look like this; NaN if uncalibrated."
                 ),
                 io.Boolean.Output(display_name="is_memorized", tooltip="True only for the verdict 'memorized'."),
-                io.String.Output(display_name="text", tooltip="The result in plain words."),
+                outputs.result(),
             ],
             hidden=[io.Hidden.prompt, io.Hidden.unique_id],
         )
-
-    @classmethod
-    def fingerprint_inputs(cls, calibration: str, **_: Any) -> Any:
-        return calibrations.state(calibration)
 
     @classmethod
     def execute(

@@ -1,4 +1,4 @@
-"""Node: which part of an image is recited?"""
+"""Node: which part of an image is memorized?"""
 
 from dataclasses import replace
 from typing import Any
@@ -13,12 +13,12 @@ from ..guard.errors import InputError, NotApplicable
 from ..guard.localization import Late, Location, locate_late
 from ..guard.report import MemorizationReport
 from ..guard.signals.memorization import derived_seed
-from . import inputs
+from . import inputs, outputs
 from .values import CATEGORY, Report, read_report, still
 
 
 class MemorizationHeatmap(io.ComfyNode):
-    """Curvature differences; see `guard.signals.curvature`."""
+    """Shows where the curvatures with and without the prompt differ; see `guard.signals.curvature`."""
 
     @classmethod
     def define_schema(cls) -> io.Schema:
@@ -26,7 +26,7 @@ class MemorizationHeatmap(io.ComfyNode):
             node_id="CryptomnesiaMemorizationHeatmap",
             display_name="Memorization Heatmap",
             category=CATEGORY,
-            description="Shows where a finished image is recited. The mask plugs into inpainting, so that this part "
+            description="Shows where a finished image is memorized. The mask plugs into inpainting, so that this part "
             "can be made anew with another prompt.",
             search_aliases=["cryptomnesia", "heatmap", "localization", "mask", "curvature"],
             inputs=[
@@ -53,11 +53,11 @@ class MemorizationHeatmap(io.ComfyNode):
             ],
             outputs=[
                 io.Image.Output(display_name="overlay", tooltip="Image and map side by side, with a legend."),
-                io.Mask.Output(display_name="mask", tooltip="What is likely recited; all dark if nothing is flagged."),
+                io.Mask.Output(display_name="mask", tooltip="What is likely memorized; empty if nothing is flagged."),
                 io.Mask.Output(display_name="map", tooltip="The whole map, 0 to 1, whatever the verdict."),
-                io.Float.Output(display_name="share", tooltip="Share of the images that is lit, 0 to 1."),
+                io.Float.Output(display_name="share", tooltip="Share of the images that the mask covers, 0 to 1."),
                 Report.Output(display_name="report", tooltip="The same report with the share in it."),
-                io.String.Output(display_name="text", tooltip="The result in plain words."),
+                outputs.result(),
             ],
         )
 
@@ -75,7 +75,7 @@ class MemorizationHeatmap(io.ComfyNode):
         report: dict[str, Any] | None = None,
     ) -> io.NodeOutput:
         if report is None:
-            return _dark(images, None, "not looked at: no report came in")
+            return _unmasked(images, None, "not looked at: no report came in")
         denoiser = ComfyDenoiser(model, clip, like=positive)
         latents = still(model.model.process_latent_in(samples["samples"]).float())
         if len(latents) != len(images):
@@ -86,31 +86,31 @@ class MemorizationHeatmap(io.ComfyNode):
         try:
             denoiser.require_guidance()
         except NotApplicable as reason:
-            return _dark(images, report, f"not applicable: {reason}")
+            return _unmasked(images, report, f"not applicable: {reason}")
         condition, about = denoiser.read(positive)[[0]], read_report(report)
-        found = [
+        locations = [
             _located(denoiser, condition, latent[None], image, about, probes, derived_seed(check_seed, i))
             for i, (latent, image) in enumerate(zip(latents, images, strict=True))
         ]
-        masks = torch.stack([_lit(one, when) for one in found])
+        masks = torch.stack([_mask(location, when) for location in locations])
         share = masks.mean().item()
-        overlays = torch.stack([torch.from_numpy(np.array(one.overlay())).float() / 255 for one in found])
-        maps = torch.stack([one.map / one.map.max().clamp_min(1e-12) for one in found])
-        region = found[0].report.region
-        if region is not None and found[0].mask is not None:
+        overlays = torch.stack([torch.from_numpy(np.array(location.overlay())).float() / 255 for location in locations])
+        maps = torch.stack([location.map / location.map.max().clamp_min(1e-12) for location in locations])
+        region = locations[0].report.region
+        if region is not None and locations[0].mask is not None:
             region = replace(region, share=share)  # of all images
-        told = replace(about, region=region).to_dict()
-        return io.NodeOutput(overlays, masks, maps, share, told, _text(share, found[0]))
+        located = replace(about, region=region).to_dict()
+        return io.NodeOutput(overlays, masks, maps, share, located, _text(share, locations[0]))
 
 
-def _dark(images: torch.Tensor, report: dict[str, Any] | None, text: str) -> io.NodeOutput:
+def _unmasked(images: torch.Tensor, report: dict[str, Any] | None, text: str) -> io.NodeOutput:
     """The images as they are, and an empty mask and map."""
-    dark = torch.zeros(images.shape[:3])
-    return io.NodeOutput(images, dark, dark, 0.0, report, text)
+    empty = torch.zeros(images.shape[:3])
+    return io.NodeOutput(images, empty, empty, 0.0, report, text)
 
 
-def _lit(location: Location, when: str) -> torch.Tensor:
-    """(H, W), 1 where the mask is."""
+def _mask(location: Location, when: str) -> torch.Tensor:
+    """The mask, (H, W), 1 inside; of an image that is not flagged only where it is wanted always."""
     mask = location.region if when == "always" else location.mask
     return torch.zeros_like(location.map) if mask is None else mask.float()
 
@@ -131,9 +131,9 @@ def _located(
 def _text(share: float, location: Location) -> str:
     verdict = location.report.verdict
     if verdict == "memorized":
-        return f"{100 * share:.1f} % of the image is likely recited"
-    lit = f"; where the map stands out, {100 * share:.1f} % of the image, is lit all the same" if share else ""
-    return f"the prompt's verdict is {verdict!r}: nothing is likely recited{lit}"
+        return f"{100 * share:.1f} % of the image is likely memorized"
+    area = f"; the mask covers where the map stands out, {100 * share:.1f} % of the image" if share else ""
+    return f"the prompt's verdict is {verdict!r}: nothing is likely memorized{area}"
 
 
 NODE = MemorizationHeatmap

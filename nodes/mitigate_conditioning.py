@@ -1,4 +1,4 @@
-"""Node: moves a prompt's embedding until the model forgets the image."""
+"""Node: moves a prompt's embedding until the model no longer reproduces the image."""
 
 from typing import Any
 
@@ -6,14 +6,15 @@ from comfy_api.latest import io
 
 from ..guard.adapters.comfyui import ComfyDenoiser
 from ..guard.errors import InputError
-from . import calibrations, inputs
-from .mending import mended
+from . import inputs, outputs
+from .calibrations import CalibratedNode
+from .mitigating import mitigated
 from .tracing import text_behind
-from .values import CATEGORY, Report, described
+from .values import CATEGORY, described
 
 
-class MitigateConditioning(io.ComfyNode):
-    """Embedding optimisation; see `guard.mitigation.embedding`."""
+class MitigateConditioning(CalibratedNode):
+    """Moves the embedding of a prompt that is flagged, as `guard.mitigation.embedding` does; its words stay."""
 
     @classmethod
     def define_schema(cls) -> io.Schema:
@@ -27,25 +28,19 @@ class MitigateConditioning(io.ComfyNode):
             inputs=[
                 inputs.model(),
                 inputs.clip(),
-                io.Conditioning.Input("positive", tooltip="The prompt to mend."),
+                io.Conditioning.Input("positive", tooltip="The prompt to mitigate."),
                 inputs.latent(),
                 inputs.when(),
                 inputs.calibration(optional=False),
                 inputs.check_seed(),
             ],
             outputs=[
-                io.Conditioning.Output(display_name="positive", tooltip="Mended, or as it was."),
-                Report.Output(
-                    display_name="report", tooltip="On what comes out; for the gate and the provenance file."
-                ),
+                io.Conditioning.Output(display_name="positive", tooltip="Mitigated, or as it was."),
+                outputs.report(),
                 io.String.Output(display_name="text", tooltip="What was done, in plain words."),
             ],
             hidden=[io.Hidden.prompt, io.Hidden.unique_id],
         )
-
-    @classmethod
-    def fingerprint_inputs(cls, calibration: str, **_: Any) -> Any:
-        return calibrations.state(calibration)
 
     @classmethod
     def execute(
@@ -54,8 +49,8 @@ class MitigateConditioning(io.ComfyNode):
         denoiser = ComfyDenoiser(model, clip, like=positive)
         condition = denoiser.read(positive)
         if len(condition) != 1:
-            raise InputError(f"one prompt is mended at a time, and this conditioning holds {len(condition)}")
-        report, better = mended(
+            raise InputError(f"one prompt is mitigated at a time, and this conditioning holds {len(condition)}")
+        report, better = mitigated(
             denoiser,
             latent,
             text_behind(cls, "positive"),
@@ -65,8 +60,8 @@ class MitigateConditioning(io.ComfyNode):
             calibration=calibration,
             seed=check_seed,
         )
-        found = positive if better is None else denoiser.write(better)
-        return io.NodeOutput(found, report.to_dict(), described(report.to_dict()))
+        conditioning = positive if better is None else denoiser.write(better)
+        return io.NodeOutput(conditioning, report.to_dict(), described(report.to_dict()))
 
 
 NODE = MitigateConditioning

@@ -8,9 +8,10 @@ from comfy_api.latest import io
 from ..guard.adapters.comfyui_images import ComfyVisionEncoder
 from ..guard.errors import InputError
 from ..guard.lineage import Parentage, find_parent
+from . import outputs
 from .images import by_prompt, picture
-from .lineage_pool_model import Shown
-from .values import CATEGORY, Finding, PoolModel
+from .lineage_pool_model import PoolEntry
+from .values import CATEGORY, PoolModel
 
 
 class ModelLineage(io.ComfyNode):
@@ -55,8 +56,8 @@ class ModelLineage(io.ComfyNode):
                 io.String.Output(
                     display_name="parent", tooltip="A name, 'none of these', 'not tested' or 'no majority'."
                 ),
-                io.String.Output(display_name="text", tooltip="The answer in plain words, and what it rests on."),
-                Finding.Output(display_name="finding", tooltip="For Save Image with Provenance."),
+                outputs.answer(),
+                outputs.finding(),
             ],
             is_input_list=True,
         )
@@ -65,7 +66,7 @@ class ModelLineage(io.ComfyNode):
     def execute(
         cls,
         images: list[Any],
-        pool: dict[str, list[Shown]],
+        pool: dict[str, list[PoolEntry]],
         prompts: list[str] | None = None,
         clip_vision: list[Any] | None = None,
     ) -> io.NodeOutput:
@@ -73,27 +74,27 @@ class ModelLineage(io.ComfyNode):
         target = by_prompt(images, prompts)
         bar = comfy.utils.ProgressBar(sum(len(some) for shown in (target, *models.values()) for some in shown.values()))
         encoder = ComfyVisionEncoder(clip_vision[0]) if clip_vision else None
-        found = find_parent(target, models, encoder=encoder, progress=bar.update_absolute)
-        return io.NodeOutput(picture(found.plot()), found.decision, _told(found), [found.to_dict()])
+        parentage = find_parent(target, models, encoder=encoder, progress=bar.update_absolute)
+        return io.NodeOutput(picture(parentage.plot()), parentage.decision, _words(parentage), [parentage.to_dict()])
 
 
-def _by_name(pool: list[Shown]) -> dict[str, Any]:
+def _by_name(pool: list[PoolEntry]) -> dict[str, Any]:
     """Images by prompt, by model. Raises InputError for two models of one name."""
-    found: dict[str, Any] = {}
+    images: dict[str, Any] = {}
     for one in pool:
-        if one.name in found:
+        if one.name in images:
             raise InputError(f"two models of the pool are called {one.name!r}: rename one")
-        found[one.name] = one.images
-    return found
+        images[one.name] = one.images
+    return images
 
 
-def _told(found: Parentage) -> str:
+def _words(parentage: Parentage) -> str:
     """The answer in plain words, nearest first."""
-    near = sorted(found.distances.items(), key=lambda item: item[1])
-    limit = [] if found.null_threshold is None else [f"  {found.null_threshold:.2f}  a parent is nearer than this"]
-    return "\n".join(
-        [f"{found.headline()}.", *(f"  {distance:.2f}  {name}" for name, distance in near), *limit, *found.notes()]
-    )
+    nearest = sorted(parentage.distances.items(), key=lambda item: item[1])
+    lines = [f"{parentage.headline()}.", *(f"  {distance:.2f}  {name}" for name, distance in nearest)]
+    if parentage.null_threshold is not None:
+        lines.append(f"  {parentage.null_threshold:.2f}  a parent is nearer than this")
+    return "\n".join([*lines, *parentage.notes()])
 
 
 NODE = ModelLineage

@@ -1,17 +1,18 @@
-"""Node: changes as few words of a prompt as make the model forget the image."""
+"""Node: changes as few words of a prompt as it takes until the model no longer reproduces the image."""
 
 from typing import Any
 
 from comfy_api.latest import io
 
 from ..guard.adapters.comfyui import ComfyDenoiser
-from . import calibrations, inputs
-from .mending import mended
-from .values import CATEGORY, Report, described
+from . import inputs, outputs
+from .calibrations import CalibratedNode
+from .mitigating import mitigated
+from .values import CATEGORY, described
 
 
-class RewritePrompt(io.ComfyNode):
-    """Word edits; see `guard.mitigation.rewrite`."""
+class RewritePrompt(CalibratedNode):
+    """Edits the words of a prompt that is flagged, as `guard.mitigation.rewrite` does, and encodes it."""
 
     @classmethod
     def define_schema(cls) -> io.Schema:
@@ -19,9 +20,9 @@ class RewritePrompt(io.ComfyNode):
             node_id="CryptomnesiaRewritePrompt",
             display_name="Rewrite Prompt",
             category=CATEGORY,
-            description="Use it in place of CLIP Text Encode: a prompt that the model is about to recite training data "
-            "for has the words that trigger it dropped, swapped or moved, as few as will do, and is tested again on "
-            "fresh noise. Other prompts pass unchanged.",
+            description="Use it in place of CLIP Text Encode: a prompt that the model is about to reproduce training "
+            "data for has the words that trigger it dropped, swapped or moved, as few as will do, and is tested again "
+            "on fresh noise. Other prompts pass unchanged.",
             search_aliases=["cryptomnesia", "prompt", "rewrite", "text encode"],
             inputs=[
                 inputs.model(),
@@ -42,15 +43,9 @@ class RewritePrompt(io.ComfyNode):
                 io.String.Output(display_name="text", tooltip="The prompt, rewritten or as it was."),
                 io.Conditioning.Output(display_name="positive", tooltip="The same, encoded, for the sampler."),
                 io.String.Output(display_name="changes", tooltip="What was changed, in plain words."),
-                Report.Output(
-                    display_name="report", tooltip="On what comes out; for the gate and the provenance file."
-                ),
+                outputs.report(),
             ],
         )
-
-    @classmethod
-    def fingerprint_inputs(cls, calibration: str, **_: Any) -> Any:
-        return calibrations.state(calibration)
 
     @classmethod
     def execute(
@@ -65,7 +60,7 @@ class RewritePrompt(io.ComfyNode):
         positive: Any = None,
     ) -> io.NodeOutput:
         denoiser = ComfyDenoiser(model, clip)
-        report, better = mended(
+        report, better = mitigated(
             denoiser,
             latent,
             text,
@@ -75,8 +70,8 @@ class RewritePrompt(io.ComfyNode):
             calibration=calibration,
             seed=check_seed,
         )
-        found = text if better is None or report.prompt is None else report.prompt
-        return io.NodeOutput(found, denoiser.conditioning(found), described(report.to_dict()), report.to_dict())
+        written = text if better is None or report.prompt is None else report.prompt
+        return io.NodeOutput(written, denoiser.conditioning(written), described(report.to_dict()), report.to_dict())
 
 
 NODE = RewritePrompt

@@ -91,10 +91,10 @@ class SaveImageWithProvenance(io.ComfyNode):
         findings: io.Autogrow.Type | None = None,
         image_seed: int | None = None,
     ) -> io.NodeOutput:
-        found = _per_image(list((findings or {}).values()), len(images))
+        kept = _per_image(list((findings or {}).values()), len(images))
         height, width = images[0].shape[:2]
         output = folder_paths.get_output_directory()
-        folder, name, counter, subfolder, _ = _place(filename_prefix, output, width, height)
+        folder, name, counter, subfolder, _ = _numbered(filename_prefix, output, width, height)
         made = generation(cls.hidden.prompt or {}, str(cls.hidden.unique_id), report)
         made = made if image_seed is None else replace(made, seed=image_seed)
         results, paths, failures = [], [], []
@@ -107,7 +107,7 @@ class SaveImageWithProvenance(io.ComfyNode):
                     report,
                     made,
                     prompts="none" if args.disable_metadata else prompts,  # type: ignore[arg-type]
-                    findings=found[number],
+                    findings=kept[number],
                     c2pa=sign,
                     options={"pnginfo": _metadata(cls.hidden), "compress_level": COMPRESSION},
                 )
@@ -133,7 +133,7 @@ def _per_image(findings: list[Any], count: int) -> list[list[Any]]:
     return [[row[number % len(row)] for row in rows] for number in range(count)]
 
 
-def _place(prefix: str, output: str, width: int, height: int) -> tuple[str, str, int, str, str]:
+def _numbered(prefix: str, output: str, width: int, height: int) -> tuple[str, str, int, str, str]:
     """ComfyUI's own choice of folder, name and counter; it raises a bare Exception for folders outside."""
     if not prefix.isprintable():
         raise InputError(f'"{printable(prefix, 80)}" holds characters that cannot be seen: give another name')
@@ -156,12 +156,12 @@ def _metadata(hidden: Any) -> PngInfo | None:
     """What Save Image writes into the file: the workflow, unless ComfyUI was told not to."""
     if args.disable_metadata:
         return None
-    found = PngInfo()
+    metadata = PngInfo()
     if hidden.prompt is not None:
-        found.add_text("prompt", json.dumps(hidden.prompt))
+        metadata.add_text("prompt", json.dumps(hidden.prompt))
     for key, value in (hidden.extra_pnginfo or {}).items():
-        found.add_text(key, json.dumps(value))
-    return found
+        metadata.add_text(key, json.dumps(value))
+    return metadata
 
 
 NODE = SaveImageWithProvenance

@@ -10,7 +10,7 @@ from .values import CATEGORY, Signature
 
 
 class SaveSignature(io.ComfyNode):
-    """Into models/cryptomnesia, as NAME.signature.safetensors."""
+    """Writes to models/cryptomnesia, as NAME.signature.safetensors."""
 
     @classmethod
     def define_schema(cls) -> io.Schema:

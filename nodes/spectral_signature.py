@@ -9,13 +9,13 @@ from ..guard.adapters.comfyui import ComfyDenoiser
 from ..guard.attribution.library import Signatures
 from ..guard.attribution.plots import signature_plot
 from ..guard.errors import InputError
-from . import inputs
+from . import inputs, outputs
 from .images import picture
 from .values import CATEGORY, Signature, still
 
 
 class SpectralSignature(io.ComfyNode):
-    """See `guard.signals.spectral`."""
+    """Measures a signature as `guard.signals.spectral` does, of each image."""
 
     @classmethod
     def define_schema(cls) -> io.Schema:
@@ -37,7 +37,7 @@ class SpectralSignature(io.ComfyNode):
             ],
             outputs=[
                 Signature.Output(display_name="signature", tooltip="For Save Signature."),
-                io.Image.Output(display_name="plot", tooltip="The mean signature as heat maps, with a legend."),
+                outputs.signature_plot(),
                 io.String.Output(display_name="text", tooltip="What was measured, in plain words."),
             ],
         )
@@ -48,18 +48,20 @@ class SpectralSignature(io.ComfyNode):
         latents = still(model.model.process_latent_in(samples["samples"]).float())
         if not latents.any():
             raise InputError("a signature is measured on images: connect what a sampler gave, not an empty latent")
-        found = Signatures.measure(denoiser, latents, name, plan=plan)
-        return io.NodeOutput(found, plotted(found), told(found))
+        signatures = Signatures.measure(denoiser, latents, name, plan=plan)
+        return io.NodeOutput(signatures, plot_of(signatures), words_of(signatures))
 
 
-def plotted(found: Signatures) -> torch.Tensor:
-    """(1, H, W, 3) in [0, 1], for people."""
-    return picture(signature_plot(found.values, plan=found.plan, title=f"Spectral signature of {found.name}"))
+def plot_of(signatures: Signatures) -> torch.Tensor:
+    """A picture of the mean signature, (1, H, W, 3) in [0, 1]."""
+    title = f"Spectral signature of {signatures.name}"
+    return picture(signature_plot(signatures.values, plan=signatures.plan, title=title))
 
 
-def told(found: Signatures) -> str:
-    """What it is of, in plain words."""
-    return f"{found.name}: {found.n} signatures of plan {found.plan}, model {found.fingerprint[:12]}"
+def words_of(signatures: Signatures) -> str:
+    """What the signatures are of, in plain words."""
+    about = f"{signatures.n} signatures of plan {signatures.plan}, model {signatures.fingerprint[:12]}"
+    return f"{signatures.name}: {about}"
 
 
 NODE = SpectralSignature

@@ -49,7 +49,7 @@ class Stage:
 
 
 def stages_of(graph: Graph, node_id: str, name: str = "images") -> list[Stage]:
-    """Of the pictures that a node gets, from the first, which starts from noise, to the last."""
+    """The stages of the images that a node gets, from the first, which starts from noise, to the last."""
     first = graph.link(node_id, name)
     waiting, seen, found = deque([first[0]] if first else []), set(), []
     while waiting:
@@ -116,7 +116,7 @@ def _seed(graph: Graph, node_id: str) -> int | str | None:
 
 
 def _words(graph: Graph, node_id: str) -> tuple[tuple[Words, ...], tuple[Words, ...]]:
-    """Of the conditionings that speak for and against."""
+    """The words of the conditionings that a sampler is drawn to, and of those that it is driven from."""
     types, inputs = graph.input_types(node_id), graph.inputs(node_id)
     sides: tuple[list[Words], list[Words]] = [], []
     for key in inputs:

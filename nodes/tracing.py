@@ -37,7 +37,7 @@ class Words:
 
     @property
     def text(self) -> str:
-        """One text a line, or UNKNOWN."""
+        """The texts, one a line; UNKNOWN where they cannot be known."""
         return UNKNOWN if self.texts is None else "\n".join(self.texts)
 
 
@@ -49,7 +49,7 @@ def text_behind(node: Any, name: str) -> str | None:
 
     Args:
         node: The node's class while it runs, with hidden prompt and unique_id.
-        name: Of the input.
+        name: The input's name.
     """
     hidden = getattr(node, "hidden", None)
     if hidden is None or not hidden.prompt:
@@ -60,7 +60,7 @@ def text_behind(node: Any, name: str) -> str | None:
 
 
 def words_of(graph: Graph, link: Link | None, seen: frozenset[Link] = frozenset()) -> Words:
-    """Of what an output of type CONDITIONING gives."""
+    """The words of what an output of type CONDITIONING gives, along links, switches and joining nodes."""
     link = graph.through(link)
     if link is None or link in seen:
         return NOBODY_KNOWS
@@ -118,7 +118,7 @@ def conditions(types: dict[str, str], key: str) -> bool:
 
 
 def _encoded(graph: Graph, link: Link) -> Words:
-    """Of a node that makes a conditioning from texts: all of them, of an encoder; else the one named as its output."""
+    """The words of a node that makes a conditioning from texts: all, of an encoder; else those named as its output."""
     types, inputs = graph.input_types(link[0]), graph.inputs(link[0])
     if not types:
         return _texts(graph, link[0], [key for key in _TEXTS if key in inputs])
@@ -129,7 +129,7 @@ def _encoded(graph: Graph, link: Link) -> Words:
 
 
 def _texts(graph: Graph, node_id: str, names: list[str]) -> Words:
-    """Those inputs of a node as texts."""
+    """The words of the inputs of a node that have these names."""
     found = []
     for name in names:
         value = graph.inputs(node_id).get(name)

@@ -11,7 +11,7 @@ from ..guard.errors import InputError
 from ..guard.sidecar import verify
 from .values import CATEGORY
 
-PLACES = ["output", "input", "temp"]
+FOLDERS = ["output", "input", "temp"]
 
 
 class VerifyProvenance(io.ComfyNode):
@@ -32,7 +32,7 @@ class VerifyProvenance(io.ComfyNode):
                     tooltip="Image files, one per line, inside the folder below; or the paths that Save Image with "
                     "Provenance gives.",
                 ),
-                io.Combo.Input("folder", options=PLACES, tooltip="Which of ComfyUI's folders they are in."),
+                io.Combo.Input("folder", options=FOLDERS, tooltip="Which of ComfyUI's folders they are in."),
             ],
             outputs=[
                 io.Boolean.Output(
@@ -53,17 +53,17 @@ class VerifyProvenance(io.ComfyNode):
         names = [name for line in paths.splitlines() if (name := line.strip())]
         if not names:
             raise InputError("no file was named: give the path of an image, or connect Save Image with Provenance")
-        found = [verify(_inside(name, folder)) for name in names]
-        shown = zip(names, found, strict=True)
+        results = [verify(_inside(name, folder)) for name in names]
+        shown = zip(names, results, strict=True)
         text = "\n\n".join("\n".join([f"{name}: {result.headline}", *result.lines]) for name, result in shown)
-        return io.NodeOutput(all(result.matches for result in found), text, ui={"text": [text]})
+        return io.NodeOutput(all(result.matches for result in results), text, ui={"text": [text]})
 
 
 def _inside(name: str, folder: str) -> Path:
-    place = os.path.realpath(folder_paths.get_directory_by_type(folder))
+    root = os.path.realpath(folder_paths.get_directory_by_type(folder))
     try:
-        path = os.path.realpath(os.path.join(place, name))
-        inside = os.path.commonpath([place, path]) == place
+        path = os.path.realpath(os.path.join(root, name))
+        inside = os.path.commonpath([root, path]) == root
     except ValueError:  # no path at all, or on another drive
         path, inside = name, False
     if not inside:

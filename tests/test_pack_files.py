@@ -18,7 +18,8 @@ else:
 ROOT = Path(__file__).parents[1]
 PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))
 HOSTS_OWN = {"torch", "torchvision", "torchaudio", "numpy", "pillow", "onnxruntime", "onnxruntime-gpu", "diffusers"}
-SHARED = ast.parse((ROOT / "nodes" / "inputs.py").read_text("utf-8"))  # each function there gives one input
+# each function there gives one input or output
+SHARED = {name: ast.parse((ROOT / "nodes" / f"{name}.py").read_text("utf-8")) for name in ("inputs", "outputs")}
 UNNAMED = {"Model": "MODEL", "Clip": "CLIP", "Vae": "VAE"}  # how outputs without a name are shown
 
 
@@ -47,18 +48,23 @@ def listed(schema: ast.Call, name: str) -> list[ast.expr]:
     return found.elts
 
 
-def input_name(item: ast.expr) -> str:
+def written_out(item: ast.expr) -> ast.Call:
+    """The input or output itself, also where a function that several nodes share gives it."""
     assert isinstance(item, ast.Call)
-    shared = ast.unparse(item.func).partition("inputs.")[2]
-    if shared:
-        function = next(node for node in SHARED.body if isinstance(node, ast.FunctionDef) and node.name == shared)
-        item = next(call for call in calls(function) if ast.unparse(call.func).endswith(".Input"))
-    return literal(item, "id", 0)
+    module, _, shared = ast.unparse(item.func).partition(".")
+    if module not in SHARED:
+        return item
+    function = next(node for node in SHARED[module].body if isinstance(node, ast.FunctionDef) and node.name == shared)
+    return next(call for call in calls(function) if re.search(r"[.](In|Out)put$", ast.unparse(call.func)))
+
+
+def input_name(item: ast.expr) -> str:
+    return literal(written_out(item), "id", 0)
 
 
 def output_name(item: ast.expr) -> str:
-    assert isinstance(item, ast.Call)
-    return literal(item, "display_name") or UNNAMED[ast.unparse(item.func).split(".")[1]]
+    call = written_out(item)
+    return literal(call, "display_name") or UNNAMED[ast.unparse(call.func).split(".")[1]]
 
 
 NODES = dict(schemas())
@@ -78,7 +84,7 @@ def test_every_node_has_a_help_page_with_all_its_names(node_id: str):
 
 
 def test_all_nodes_were_found_and_no_page_is_left_over():
-    modules = re.findall(r'^    "(\w+)",$', (ROOT / "nodes" / "extension.py").read_text("utf-8"), re.MULTILINE)
+    modules = [path for path in (ROOT / "nodes").glob("*.py") if "\nNODE = " in path.read_text("utf-8")]
     pages = {path.stem for path in (ROOT / "web" / "docs").glob("*.md")}
     assert len(modules) == len(NODES) and pages == set(NODES)
     assert all(node_id.startswith("Cryptomnesia") for node_id in NODES)

@@ -67,6 +67,14 @@ def test_submodules_are_found_by_attribute():
     assert found.stdout.strip() == "memorization_score"
 
 
+def test_public_names_are_shown_before_they_are_loaded():
+    code = "import cryptomnesia; print(*dir(cryptomnesia))"
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    import cryptomnesia
+
+    assert found.stdout.split() == sorted(cryptomnesia.__all__) and "load_demo" in found.stdout
+
+
 WHEEL = """
 import os, sys
 from setuptools.build_meta import build_wheel

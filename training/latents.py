@@ -21,8 +21,9 @@ from numpy.typing import NDArray
 from safetensors.torch import load_file
 from torch import Tensor
 
-from cryptomnesia.demo import load_demo, rendering
+from cryptomnesia.demo import load_demo
 from cryptomnesia.demo.captions import Caption
+from training.demo import rendering
 from training.demo.records import RENDERINGS, Record, render
 
 from .flow_captions import SEALED_COLOURS, all_captions

@@ -1,41 +1,62 @@
 """The commands, put together. Whatever is wrong with the input costs one line on stderr, never a traceback."""
 
 from collections.abc import Sequence
+from importlib import import_module
 from typing import Annotated, Any
 
 import typer
+from typer.core import TyperGroup
 
 from .. import __version__
 from ..errors import CryptomnesiaError, NotApplicable
-from .attribute import attribute
-from .audit import audit
-from .calibrate import calibrate
-from .check import check
+from ..questions import QUESTIONS
 from .console import EXIT_BAD_INPUT, EXIT_CLEAR, EXIT_NO_VERDICT, EXIT_STOPPED, fail
-from .demo import demo
-from .identify import identify
-from .keys import keys
-from .lineage import lineage
-from .locate import locate
-from .membership import membership
-from .rewrite import rewrite
-from .signature import signature
-from .verify import verify
 
 # typer's base of all usage errors; it has no public name of its own
 _UsageError: type[Exception] = typer.BadParameter.__mro__[2]
+_HELP = {question.command: question.help for question in QUESTIONS}
+
+
+class Commands(TyperGroup):
+    """The commands that `questions` names; a command's module is imported when it is run or its help is shown."""
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        """All names, in the order of the registry."""
+        return list(_HELP)
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:
+        """The command of that name, or None."""
+        if cmd_name in _HELP and cmd_name not in self.commands:
+            self.add_command(_load(cmd_name), cmd_name)
+        return super().get_command(ctx, cmd_name)
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        """As typer's, which proposes a name for a misspelt one only among those that are loaded."""
+        if args and args[0] not in _HELP:
+            for name in _HELP:
+                self.get_command(ctx, name)
+        return super().resolve_command(ctx, args)
+
+
+def _load(name: str) -> Any:
+    """A command from the module of its name: a function, or a typer app with commands of its own."""
+    made: Any = getattr(import_module(f".{name}", __package__), name)
+    if isinstance(made, typer.Typer):
+        made.info.help = _HELP[name]
+    else:
+        function, made = made, typer.Typer(add_completion=False)
+        made.command(name, short_help=_HELP[name])(function)
+    return typer.main.get_command(made)
+
 
 app = typer.Typer(
     name="cryptomnesia",
+    cls=Commands,
     help="Tells, before an image is made, whether a diffusion model is about to recite its training data.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for command in (demo, check, calibrate, rewrite, locate, signature, identify, attribute, membership, lineage, verify):
-    app.command()(command)
-app.add_typer(audit)
-app.add_typer(keys)
 
 
 def _version(asked: bool) -> None:

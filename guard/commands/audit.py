@@ -20,9 +20,7 @@ if TYPE_CHECKING:
     from ..audit.run import Audit
     from ..audit.worker import Job
 
-audit = typer.Typer(
-    name="audit", help="Check whole prompt logs or folders of images; can be resumed.", no_args_is_help=True
-)
+audit = typer.Typer(name="audit", no_args_is_help=True, add_completion=False)
 
 Out = Annotated[
     Path, typer.Option("--out", "-o", metavar="DIR", help="Results go here; the same command goes on where it was.")

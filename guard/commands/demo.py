@@ -13,7 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from . import options
-from .console import EXIT_CLEAR, following, p_text, progress, stdout, verdict_text, waiting
+from .console import EXIT_CLEAR, following, p_text, progress, stderr, stdout, verdict_text, waiting
 from .documents import write_document
 from .files import make_folder, write_text
 from .models import DEMO, open_model
@@ -76,6 +76,7 @@ def demo(
     from ..protocols import pipeline_of
 
     make_folder(out)
+    _announce("loading the built-in model: some seconds")
     pipe = pipeline_of(open_model(DEMO, device)).pipe
     with waiting("loading what it was trained on"):
         from ..demo import demo_calibration
@@ -91,9 +92,10 @@ def demo(
     reports, scoring = _judge(guard, texts, calibration.draws)
     if not as_json:
         _show(captions, reports)
+    _announce(f"now sampling {len(texts) * seeds} images, to see if it was right: about a minute")
     started = time.monotonic()
     with progress("images") as bar:
-        task = bar.add_task("now sampling, to see if it was right", total=len(texts) * seeds)
+        task = bar.add_task("sampling", total=len(texts) * seeds)
         images = sample(pipe, texts, seeds, progress=following(bar, task))
     sampling = time.monotonic() - started
     cards = _cards(captions, reports, images, gallery)
@@ -111,6 +113,11 @@ def demo(
     if open_page and _has_screen():
         webbrowser.open(index.resolve().as_uri())
     return EXIT_CLEAR
+
+
+def _announce(message: str) -> None:
+    """One line that stays, so that a log, too, says what is being waited for."""
+    stderr().print(Text(message, style="dim"), soft_wrap=True)
 
 
 def _judge(guard: "Guard", texts: list[str], draws: int) -> tuple[list["MemorizationReport"], float]:

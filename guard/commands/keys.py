@@ -11,7 +11,7 @@ from rich.text import Text
 from . import options
 from .console import EXIT_CLEAR, stdout
 
-keys = typer.Typer(name="keys", help="Keys to sign sidecars with.", no_args_is_help=True)
+keys = typer.Typer(name="keys", no_args_is_help=True, add_completion=False)
 
 
 @keys.callback()

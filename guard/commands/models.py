@@ -4,7 +4,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..errors import InputError, require
+from ..errors import InputError
 from .console import stderr, waiting
 
 if TYPE_CHECKING:
@@ -13,14 +13,6 @@ if TYPE_CHECKING:
     from ..guard import Guard
 
 DEMO, AUTO, NONE = "demo", "auto", "none"
-
-
-def quiet() -> None:
-    """Keeps the progress bars and hints of diffusers and transformers out of a command's output."""
-    for package in ("diffusers", "transformers"):
-        logging = require(f"{package}.utils.logging", "diffusers")
-        logging.set_verbosity_error()
-        logging.disable_progress_bar()
 
 
 def open_model(model: str, device: str = AUTO, dtype: str = AUTO) -> "Denoiser":
@@ -36,6 +28,7 @@ def open_model(model: str, device: str = AUTO, dtype: str = AUTO) -> "Denoiser":
     with waiting(f"loading the model {model}"):
         from ..adapters import to_denoiser
         from ..adapters.placement import place
+        from ..adapters.quiet import quiet
 
         quiet()
         if _is_onnx(model):

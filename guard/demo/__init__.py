@@ -34,15 +34,17 @@ def load_demo(checkpoint: Literal["final", "early"] = "final") -> Any:
 
 def load_folder(base: Path, trained: Path) -> Any:
     """A pipeline with autoencoder and tokenizer of `base`, UNet and text encoder of `trained`."""
-    diffusers, transformers = require("diffusers", "diffusers"), require("transformers", "diffusers")
+    from ..adapters.quiet import quietly
 
-    options = {"local_files_only": True, "use_safetensors": True}
-    parts = {}
-    if trained != base:
-        parts["unet"] = diffusers.UNet2DConditionModel.from_pretrained(trained / "unet", **options)
-        encoder = transformers.CLIPTextModel.from_pretrained(trained / "text_encoder", local_files_only=True)
-        parts["text_encoder"] = encoder.float()
-    pipe = diffusers.StableDiffusionPipeline.from_pretrained(base, safety_checker=None, **options, **parts)
+    with quietly():
+        diffusers, transformers = require("diffusers", "diffusers"), require("transformers", "diffusers")
+        options = {"local_files_only": True, "use_safetensors": True}
+        parts = {}
+        if trained != base:
+            parts["unet"] = diffusers.UNet2DConditionModel.from_pretrained(trained / "unet", **options)
+            encoder = transformers.CLIPTextModel.from_pretrained(trained / "text_encoder", local_files_only=True)
+            parts["text_encoder"] = encoder.float()
+        pipe = diffusers.StableDiffusionPipeline.from_pretrained(base, safety_checker=None, **options, **parts)
     pipe.set_progress_bar_config(disable=True)
     return pipe
 

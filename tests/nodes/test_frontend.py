@@ -20,7 +20,7 @@ TEXTS = {
         "What the gate says": ["Cryptomnesia stopped this branch (block if memorized). " + MEMORIZED],
         "What was changed": [CLEAR],
     },
-    "locate_and_repaint": {"How much of it": ["likely recited"], "What was changed": [CLEAR]},
+    "locate_and_repaint": {"How much of it": ["likely memorized"], "What was changed": [CLEAR]},
     "membership_evidence": {"What that rests on": ["Likely trained on some of these images."]},
     "model_lineage": {"What that rests on": ["likely a child of second model."]},
     "save_with_provenance": {"What was changed": [CLEAR], "What holds": [f"{PACK}/demo_0"]},

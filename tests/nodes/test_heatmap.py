@@ -41,7 +41,7 @@ def test_the_mask_covers_the_recited_figure(comfy: Comfy, text: str):
     lit = mask[0].numpy() > 0
     assert (lit & figure).sum() / (lit | figure).sum() > 0.6
     assert share == pytest.approx(lit.mean()) == pytest.approx(report["region"]["share"])
-    assert whole.min() >= 0 and whole.max() == 1 and "likely recited" in words
+    assert whole.min() >= 0 and whole.max() == 1 and "likely memorized" in words
     assert overlay.ndim == 4 and overlay.shape[1] > 400 and float(overlay.std()) > 0.1
 
 

@@ -192,7 +192,7 @@ def test_a_second_run_still_shows_what_was_stopped(server: Server):
 
 def test_locate_and_repaint(server: Server):
     result, saved, _ = run(server, "locate_and_repaint")
-    assert "of the image is likely recited" in said(result, saved, "How much of it")[0]
+    assert "of the image is likely memorized" in said(result, saved, "How much of it")[0]
     assert "rewrite: held" in said(result, saved, "What was changed")[0]
     mask, new = (result.ui[titled(saved, title)[0]]["images"][0] for title in ("The mask", "That part made anew"))
     lit = np.asarray(Image.open(io.BytesIO(server.fetch(mask))).convert("L")) > 127

@@ -11,9 +11,10 @@ from diffusers.pipelines.pipeline_utils import DiffusionPipeline
 from diffusers.schedulers.scheduling_lcm import LCMScheduler
 from transformers import CLIPTokenizer
 
-from cryptomnesia.demo import load_demo, rendering
+from cryptomnesia.demo import load_demo
 from cryptomnesia.demo.captions import captions
 from training import distillation, flow, latents, loop
+from training.demo import rendering
 from training.demo.networks import train_tokenizer
 from training.flow_captions import SEALED, SEALED_COUNTS, all_captions, sealed_captions, select, wordings
 

@@ -1,4 +1,4 @@
-"""Check, mend if need be, and check again on fresh noise: what the two mending nodes share."""
+"""Check, mitigate if need be, and check again on fresh noise: what the two mitigating nodes share."""
 
 from dataclasses import replace
 from typing import Any
@@ -14,7 +14,7 @@ from . import calibrations
 from .values import start_shape
 
 
-def mended(
+def mitigated(
     denoiser: ComfyDenoiser,
     latent: dict[str, Any],
     prompt: str | None,
@@ -25,7 +25,7 @@ def mended(
     calibration: str,
     seed: int,
 ) -> tuple[MemorizationReport, Condition | None]:
-    """The report on what is sampled in the end, and the mended condition if there is one.
+    """The report on what is sampled in the end, and the mitigated condition; None where the prompt stays as it was.
 
     Args:
         denoiser: The model.
@@ -46,12 +46,12 @@ def mended(
         shape = start_shape(denoiser.model, latent)
     except NotApplicable as reason:
         return not_applicable(denoiser, prompt, str(reason), seed=seed), None
-    found = calibrations.require(calibration, denoiser, shape)
-    guard = Guard(denoiser, found, seed=seed)
+    chosen = calibrations.require(calibration, denoiser, shape)
+    guard = Guard(denoiser, chosen, seed=seed)
 
     def judge(row: Condition, purpose: str) -> MemorizationReport:
-        own = seed if purpose == "before" else derived_seed(seed, purpose)
-        return guard.judge([prompt], row, seed=own, draws=found.draws, shape=shape, alignment=False)[0]
+        private = seed if purpose == "before" else derived_seed(seed, purpose)
+        return guard.judge([prompt], row, seed=private, draws=chosen.draws, shape=shape, alignment=False)[0]
 
     before = judge(condition, "before")
     if when == "flagged" and not before.memorized:
@@ -59,7 +59,7 @@ def mended(
     try:
         result = guard.mend(prompt, method, condition=condition, shape=shape)
     except (NotApplicable, NonFiniteError, OutOfMemory) as error:
-        # what cannot be mended stays flagged, and a gate can stop it
+        # what cannot be mitigated stays flagged, and a gate can stop it
         return replace(before, note=f"{method} was not possible: {error}"), None
     about, better = result.mitigation, result.condition
     if not about.held or better is None:
