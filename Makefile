@@ -10,7 +10,7 @@ CORES := $(shell nproc 2>/dev/null || echo 2)
 export OMP_NUM_THREADS ?= $(CORES)
 JOBS ?= $(shell n=$(CORES); [ $$n -gt 2 ] || n=2; [ $$n -lt 4 ] || n=4; echo $$n)
 
-.PHONY: demo test fuzz lint clean
+.PHONY: demo test fuzz lint docs clean
 
 demo: $(VENV)/installed-cli
 	$(BIN)/cryptomnesia demo
@@ -29,6 +29,12 @@ lint: $(VENV)/installed-test $(VENV)/installed-lint
 	$(BIN)/ruff format --check .
 	$(BIN)/pyright
 
+# Into site/. The API pages are read from the library's source, which is found there under the name it is imported by.
+docs: $(VENV)/installed-docs
+	mkdir -p build/docs
+	ln -sfn ../../guard build/docs/cryptomnesia
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet
+
 $(BIN)/python:
 	$(PYTHON) -m venv $(if $(HAS_TORCH),--system-site-packages) $(VENV)
 	$(if $(HAS_TORCH),,$(BIN)/python -m pip install --quiet "$(TORCH)")
@@ -38,4 +44,4 @@ $(VENV)/installed-%: $(BIN)/python pyproject.toml
 	touch $@
 
 clean:
-	rm -rf $(VENV) build *.egg-info cryptomnesia-demo
+	rm -rf $(VENV) build site *.egg-info cryptomnesia-demo

@@ -1,7 +1,7 @@
 """Every fenced block of README and docs/ is run, in order, in a folder of its own for each document.
 
-What the reader has (a model, images) is made under the name that the document uses for it. Commands that install or build
-are not run, but what they name must be there.
+What the reader has (a model, images) is made under the name that the document uses for it. Commands that install or
+build are not run, but what they name must be there.
 """
 
 import re
