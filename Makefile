@@ -14,7 +14,7 @@ JOBS ?= $(shell n=$(CORES); [ $$n -gt 2 ] || n=2; [ $$n -lt 4 ] || n=4; echo $$n
 say = @printf '\n==> %s\n'
 install := $(BIN)/python -m pip install --disable-pip-version-check
 
-.PHONY: demo test fuzz lint clean
+.PHONY: demo test fuzz lint docs clean
 
 demo: $(VENV)/installed-cli
 	$(say) "checking twelve prompts of the built-in model, then sampling them: two minutes on two cores"
@@ -35,6 +35,12 @@ lint: $(VENV)/installed-test $(VENV)/installed-lint
 	$(BIN)/python .ci/typed.py $(VENV)/typed
 	$(BIN)/pyright
 
+# Into site/. The API pages are read from the library's source, which is found there under the name it is imported by.
+docs: $(VENV)/installed-docs
+	mkdir -p build/docs
+	ln -sfn ../../guard build/docs/cryptomnesia
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet
+
 $(BIN)/python:
 	$(say) "making $(VENV), in which everything happens: some seconds"
 	$(PYTHON) -m venv $(if $(HAS_TORCH),--system-site-packages) $(VENV)
@@ -47,4 +53,4 @@ $(VENV)/installed-%: $(BIN)/python pyproject.toml
 	@touch $@
 
 clean:
-	rm -rf $(VENV) build *.egg-info cryptomnesia-demo
+	rm -rf $(VENV) build site *.egg-info cryptomnesia-demo

@@ -1,5 +1,6 @@
 import json
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -217,13 +218,18 @@ class Encoding:
         return torch.cat([prompts(1, seed=int(text)) for text in texts])
 
 
+def encoding(fail_at: int | None = None) -> Any:
+    """As a denoiser, whose type it only looks like."""
+    return Encoding(fail_at)
+
+
 def test_a_run_resumes_where_it_stopped(tmp_path):
     texts = [str(i) for i in range(120)]
     settings = {"draws": 2, "seed": 3, "alpha": 0.05, "partial": tmp_path / "run.partial"}
-    broken = CalibrationRun(Encoding(fail_at=60), texts, **settings)
+    broken = CalibrationRun(encoding(fail_at=60), texts, **settings)
     with pytest.raises(KeyboardInterrupt):
         list(broken.steps())
-    second = Encoding()
+    second = encoding()
     resumed = CalibrationRun(second, texts, **settings)
     assert resumed.done == 48
     assert list(resumed.steps())[-1] == resumed.total
@@ -236,7 +242,7 @@ def test_a_run_resumes_where_it_stopped(tmp_path):
 def test_a_run_with_other_settings_starts_anew(tmp_path):
     texts = [str(i) for i in range(120)]
     partial = tmp_path / "run.partial"
-    next(CalibrationRun(Encoding(), texts, draws=2, seed=3, alpha=0.05, partial=partial).steps())
-    assert CalibrationRun(Encoding(), texts, draws=2, seed=4, alpha=0.05, partial=partial).done == 0
+    next(CalibrationRun(encoding(), texts, draws=2, seed=3, alpha=0.05, partial=partial).steps())
+    assert CalibrationRun(encoding(), texts, draws=2, seed=4, alpha=0.05, partial=partial).done == 0
     partial.write_text("{")
-    assert CalibrationRun(Encoding(), texts, draws=2, seed=3, alpha=0.05, partial=partial).done == 0
+    assert CalibrationRun(encoding(), texts, draws=2, seed=3, alpha=0.05, partial=partial).done == 0

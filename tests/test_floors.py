@@ -11,17 +11,18 @@ GUARD = ROOT / "guard"
 # From the ground up. A room may import what lies below it, and nothing of a neighbour on its own floor; single
 # modules are too small to be rooms, and may use each other as long as nothing circles.
 FLOORS = (
-    "errors printable prompt_text finite files strict_json images drawing containers version memory own_calls "
-    "false_discovery",
-    "levels condition identity denoiser",
+    "errors printable prompt_text finite files tensors strict_json images pixels drawing containers version memory "
+    "own_calls progress questions false_discovery two_samples comparability",
+    "levels condition identity denoiser protocols image_model",
     "adapters signals prompts",
-    "calibration calibration_file calibration_misfit calibration_run calibration_store report",
-    "mitigation",
+    "calibration calibration_file calibration_misfit calibration_run calibration_source calibration_store report verdict",
+    "mitigation sidecar",
     "attached localization attribution membership lineage",
     "guard",
-    "sidecar pages",
+    "pages",
     "audit demo",
-    "commands cli",
+    "commands",
+    "cli",
 )
 FLOOR = {room: number for number, rooms in enumerate(FLOORS) for room in rooms.split()}
 SMALL = {room for room in FLOOR if (GUARD / f"{room}.py").exists()}

@@ -1,6 +1,7 @@
 """The one caller of pipelines: its images are those of a plain call, bit for bit, and the pipeline is as before."""
 
 import inspect
+from typing import Any
 
 import numpy as np
 import pytest
@@ -39,7 +40,8 @@ def plain(pipe, prompt, seeds, **options):
 
 
 def maker(pipe, **options):
-    return TextToImage(pipe, **({"steps": 2} | SMALL | options))
+    settings: dict[str, Any] = {"steps": 2} | SMALL | options
+    return TextToImage(pipe, **settings)
 
 
 def state(pipe):
@@ -109,9 +111,10 @@ def test_the_demo_samples_with_ddim_of_its_own():
 
 
 def test_a_gallery_shows_the_image_of_a_plain_call():
-    from cryptomnesia.pages.audit import Exhibit
+    from cryptomnesia.audit.page import Exhibit
 
-    exhibit = Exhibit(**dict.fromkeys(Exhibit.__dataclass_fields__) | {"text": "a cat"})
+    fields: dict[str, Any] = dict.fromkeys(Exhibit.__dataclass_fields__) | {"text": "a cat"}
+    exhibit = Exhibit(**fields)
     shown = gallery._plain(Guard(build("sd1")), exhibit, "no map")
     image, _ = shown.pictures[0]
     expected = build("sd1")("a cat", generator=seeded(gallery.SEED)[0], output_type="np").images[0]

@@ -1,5 +1,7 @@
 """What was judged at the first step is what is sampled at all later ones; else the verdict is taken back."""
 
+from typing import Any
+
 import pytest
 import torch
 from diffusers import HeunDiscreteScheduler
@@ -199,7 +201,8 @@ def asked(*branches):
         "new": denoiser.encode(["e", "f"]),
     }
     step = FirstStep(torch.zeros(2, 4, 8, 8), text["pos"], text["neg"], None)
-    judged = Judged(denoiser, denoiser, step, denoiser.fingerprint, False)
+    host: Any = denoiser
+    judged = Judged(denoiser, host, step, denoiser.fingerprint, False)
     found = []
     for names, time in branches:
         condition = Condition.cat([text[name] for name in names.split()])

@@ -1,5 +1,7 @@
 """Embeddings that are weaker than a prompt's are judged as the prompt that they weaken."""
 
+from typing import Any
+
 import pytest
 import torch
 
@@ -49,7 +51,7 @@ def given(condition, empty):
 @pytest.mark.parametrize("mixed", [True, False])
 @pytest.mark.parametrize("share", [0.3, 0.5, 0.8])
 def test_the_prompt_behind_weak_embeddings_is_found(family, mixed, share):
-    denoiser = trained(family)
+    denoiser: Any = trained(family)
     sphere, whole = Sphere.of(denoiser), denoiser.encode(PROMPTS)
     assert sphere.restored(whole) is None
     found = sphere.restored(weakened(whole, sphere.empty if mixed else None, share))
@@ -60,7 +62,7 @@ def test_the_prompt_behind_weak_embeddings_is_found(family, mixed, share):
 
 
 def test_words_that_were_weakened_alone_are_found_too():
-    denoiser = trained("sd1")
+    denoiser: Any = trained("sd1")
     sphere, whole = Sphere.of(denoiser), denoiser.encode(["a cat and a dog"])
     shares = torch.linspace(0.3, 0.9, whole.tensors["text"].shape[1]).view(1, -1, 1)
     found = sphere.restored(weakened(whole, sphere.empty, shares))
@@ -68,7 +70,7 @@ def test_words_that_were_weakened_alone_are_found_too():
 
 
 def test_rows_that_are_whole_stay_bit_for_bit_in_their_place():
-    denoiser = trained("sd1")
+    denoiser: Any = trained("sd1")
     sphere, whole = Sphere.of(denoiser), denoiser.encode(PROMPTS)
     weak = weakened(whole, sphere.empty, torch.tensor([1.0, 0.5, 1.0]).view(3, 1, 1))
     assert torch.allclose(sphere.restored(weak).tensors["text"], whole.tensors["text"], atol=1e-3)
@@ -76,13 +78,13 @@ def test_rows_that_are_whole_stay_bit_for_bit_in_their_place():
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
 def test_rounding_weakens_nothing(dtype):
-    denoiser = trained("sd1")
+    denoiser: Any = trained("sd1")
     text = denoiser.encode(PROMPTS).tensors["text"].to(dtype)
     assert Sphere.of(denoiser).restored(Condition(text=text)) is None
 
 
 def test_odd_embeddings_are_left_alone_and_nothing_is_divided_by_zero():
-    denoiser = trained("sd1")
+    denoiser: Any = trained("sd1")
     sphere, whole = Sphere.of(denoiser), denoiser.encode(PROMPTS).tensors["text"]
     assert sphere.restored(Condition(text=whole[:, :20])) is None  # another length
     assert sphere.restored(Condition(text=whole * 3)) is None  # stronger than any prompt

@@ -10,12 +10,12 @@ import numpy as np
 from cryptomnesia.commands.demo import _cards
 from cryptomnesia.demo.captions import select
 from cryptomnesia.demo.page import Card, DemoPage, Group, render
-from cryptomnesia.report import MemorizationReport
+from cryptomnesia.report import MemorizationReport, Verdict
 
 from ..helpers.markup import parsed
 
 
-def report(prompt, verdict="clear", score=0.5, p_value=0.4):
+def report(prompt, verdict: Verdict = "clear", score=0.5, p_value=0.4):
     return MemorizationReport(
         prompt, verdict, score, 1.0, 0.1, p_value, 0.01, None, None, 0, 4, 16, "ab" * 32, "cafe" * 4
     )

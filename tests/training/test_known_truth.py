@@ -3,6 +3,7 @@
 import re
 from collections import Counter
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -154,7 +155,7 @@ def test_students_resume_and_sample(name, tmp_path):
     assert loop.train(again, plan(tmp_path, 3, tmp_path / "out")) == 3
     assert not list(tmp_path.rglob("*.tmp"))
     loop.unpack(tmp_path / "out" / f"{name}.tar", tmp_path / "unpacked")
-    pipe = DiffusionPipeline.from_pretrained(tmp_path / "unpacked")
+    pipe: Any = DiffusionPipeline.from_pretrained(tmp_path / "unpacked")
     pipe.set_progress_bar_config(disable=True)
     assert isinstance(pipe.scheduler, LCMScheduler) == (name == "four-steps")
     assert (pipe.unet.config.time_cond_proj_dim is None) == (name != "scale-input")
@@ -180,7 +181,7 @@ def test_a_resumed_training_has_the_state_that_was_left(tmp_path):
 def test_a_loss_that_is_not_finite_ends_the_training_and_leaves_the_last_save(tmp_path):
     weight = torch.nn.Parameter(torch.ones(2))
     saves = []
-    recipe = SimpleNamespace(
+    recipe: Any = SimpleNamespace(
         name="toy",
         trained=torch.nn.ModuleDict({"a": torch.nn.ParameterList([weight])}),
         rate=0.1,
