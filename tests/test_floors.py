@@ -15,7 +15,8 @@ FLOORS = (
     "own_calls progress questions false_discovery two_samples comparability",
     "levels condition identity denoiser protocols image_model",
     "adapters signals prompts",
-    "calibration calibration_file calibration_misfit calibration_run calibration_source calibration_store report verdict",
+    "calibration calibration_file calibration_misfit calibration_run calibration_source calibration_store report "
+    "verdict",
     "mitigation sidecar",
     "attached localization attribution membership lineage",
     "guard",
