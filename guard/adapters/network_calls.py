@@ -4,7 +4,7 @@ import inspect
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from typing import Any
+from typing import Any, Protocol
 
 from torch import Tensor
 
@@ -13,6 +13,8 @@ from ..errors import NotApplicable
 from ..protocols import PipelineDenoiser
 
 Seen = Callable[[dict[str, Any], Any], None]
+Before = Callable[[Any, tuple[Any, ...]], None]
+After = Callable[[Any, tuple[Any, ...], dict[str, Any], Any], None]
 
 # what a network may be told without becoming another one; the rest conditions it on more than the prompt
 _KNOWN = {
@@ -30,6 +32,69 @@ _KNOWN = {
     "skip_layers",  # an extra call of Stable Diffusion 3's, beside the ordinary ones
     "return_dict",
 }
+
+
+class Handle(Protocol):
+    """What undoes a hook."""
+
+    def remove(self) -> None:
+        """The hook is called no more."""
+        ...
+
+
+def hook(network: Any, *, before: Before | None = None, after: After | None = None) -> Handle:
+    """Has functions called around every call of a network, outside of what is compiled.
+
+    Ordinary hooks of a module that was compiled in place are compiled along with it: they would be traced, and end a
+    graph that is to be whole.
+
+    Args:
+        network: A torch module.
+        before: before(module, args); what it raises ends the call.
+        after: after(module, args, kwargs, output), likewise; what it returns changes nothing.
+
+    Returns:
+        What undoes it.
+    """
+    if getattr(network, "_compiled_call_impl", None) is not None:
+        return _Around(network, before, after)
+    handles = []
+    if before is not None:
+        handles.append(network.register_forward_pre_hook(before))
+    if after is not None:
+        handles.append(network.register_forward_hook(after, with_kwargs=True))
+    return _Handles(handles)
+
+
+class _Handles:
+    def __init__(self, handles: list[Any]):
+        self._handles = handles
+
+    def remove(self) -> None:
+        for handle in self._handles:
+            handle.remove()
+
+
+class _Around:
+    """Stands in for what `module.compile()` made, and calls it."""
+
+    def __init__(self, network: Any, before: Before | None, after: After | None):
+        self._network, self._before, self._after = network, before, after
+        self._compiled = network._compiled_call_impl
+        network._compiled_call_impl = self
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        if self._before is not None:
+            self._before(self._network, args)
+        output = self._compiled(*args, **kwargs)
+        if self._after is not None:
+            self._after(self._network, args, kwargs, output)
+        return output
+
+    def remove(self) -> None:
+        self._before = self._after = None
+        if self._network._compiled_call_impl is self:  # else another one stands around it
+            self._network._compiled_call_impl = self._compiled
 
 
 @contextmanager
@@ -52,7 +117,7 @@ def watched(denoiser: PipelineDenoiser, seen: Seen, ours: Callable[[], bool] | N
             text.close()
             seen(_by_name(forward, (module, *args), kwargs), output)
 
-    handle = network.register_forward_hook(answered, with_kwargs=True)
+    handle = hook(network, after=answered)
     text.enter_context(denoiser.text_lock)
     try:
         yield

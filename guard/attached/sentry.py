@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, Protocol
 
+from ..adapters.network_calls import Handle, hook
 from ..errors import UnverifiedBlocked, UnverifiedWarning
 from ..own_calls import is_own_call
 
@@ -37,7 +38,7 @@ class Sentry:
 
     def __init__(self, unverified: str):
         self.unverified = unverified
-        self._hook: Any = None
+        self._hook: Handle | None = None
         self._network: Any = None
         self._told = False
         self._runs: list[tuple[int, GuardedCall]] = []  # threads and guarded calls, the innermost last
@@ -46,8 +47,8 @@ class Sentry:
         """From now on this network, where it is a torch module, and no other."""
         if self._hook is None or network is not self._network:
             self.leave()
-            register = getattr(network, "register_forward_pre_hook", None)
-            self._network, self._hook = network, None if register is None else register(self)
+            hookable = hasattr(network, "register_forward_pre_hook")
+            self._network, self._hook = network, hook(network, before=self) if hookable else None
             self._told = False
 
     def leave(self) -> None:
