@@ -27,7 +27,8 @@ from cryptomnesia.signals.membership import sima
 from cryptomnesia.signals.memorization import draw_noise, memorization_score
 from cryptomnesia.signals.spectral import signature
 
-from .common import arguments, store
+from .common import RESULTS, arguments, store, stored
+from .detection import benign
 
 DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
 OFFLOADS = ("enable_model_cpu_offload", "enable_sequential_cpu_offload")
@@ -41,7 +42,7 @@ def texts(kind: str, split: str = "eval", most: int = 40) -> list[str]:
 def calibrated(pipe: Any, policy: str = "warn") -> Guard:
     """A guard with a calibration that is made on the pipeline as it stands."""
     guard = Guard(pipe)
-    return Guard(pipe, guard.calibrate(), policy)
+    return Guard(pipe, guard.calibrate(c.text for c in benign(stored("demo_model")["by_caption"])), policy)
 
 
 def verdicts(guard: Guard) -> dict[str, float]:
@@ -300,7 +301,8 @@ def main() -> None:
         "compiled": compiled,
     }
     chosen = {name: work for name, work in paths.items() if options.only is None or name in options.only}
-    document = {name: tried(name, work) for name, work in chosen.items()}
+    before = stored("cuda")["paths"] if (RESULTS / "cuda.json").exists() else {}
+    document = {**before, **{name: tried(name, work) for name, work in chosen.items()}}
     store("cuda", {"device": torch.cuda.get_device_name(), "paths": document})
 
 
