@@ -44,21 +44,22 @@ def _student(name: str) -> Any:
 
 def _scheduler(folder: Path) -> Any:
     import diffusers
+    from diffusers.schedulers.scheduling_ddim import DDIMScheduler
 
-    config = diffusers.DDIMScheduler.load_config(folder)
+    config: Any = DDIMScheduler.load_config(folder)
     return getattr(diffusers, config["_class_name"]).from_config(config)
 
 
 def _flow() -> Any:
-    import diffusers
     from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
+    from diffusers.pipelines.stable_diffusion_3.pipeline_stable_diffusion_3 import StableDiffusion3Pipeline
 
     folder = WEIGHTS / FLOW
     # its autoencoder is the built-in model's, but for the shift that this pipeline wants to be told
-    shift = AutoencoderKL.load_config(folder / "vae")["shift_factor"]
-    coder = AutoencoderKL.from_pretrained(DEMO / "vae").float()
-    coder.register_to_config(shift_factor=shift)
-    pipe = diffusers.StableDiffusion3Pipeline.from_pretrained(
+    config: Any = AutoencoderKL.load_config(folder / "vae")
+    coder: Any = AutoencoderKL.from_pretrained(DEMO / "vae").float()
+    coder.register_to_config(shift_factor=config["shift_factor"])
+    pipe: Any = StableDiffusion3Pipeline.from_pretrained(
         folder, vae=coder, text_encoder_3=None, tokenizer_3=None, local_files_only=True
     )
     for part in (pipe.transformer, pipe.text_encoder, pipe.text_encoder_2):
