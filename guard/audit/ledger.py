@@ -48,7 +48,7 @@ class Entry:
                     return False
                 found = None
             except (OSError, ValueError) as error:
-                raise InputError(f"{path} cannot be read ({error}): mend that, or remove it") from error
+                raise InputError(f"{path} cannot be read ({error}): make it readable, or remove it") from error
             if found != digest:
                 place = folder / RESULTS / part_name(self.part)
                 raise InputError(
@@ -68,7 +68,7 @@ def read_ledger(folder: Path) -> dict[int, Entry]:
     except FileNotFoundError:
         return {}
     except (OSError, ValueError) as error:
-        raise InputError(f"{folder / FILE} cannot be read ({error}): mend that, or give another --out") from error
+        raise InputError(f"{folder / FILE} cannot be read ({error}): make it readable, or give another --out") from error
     found = {}
     for line in lines:
         try:

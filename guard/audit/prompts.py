@@ -1,4 +1,4 @@
-"""Audits of prompts: is the model likely to recite training data for each of them?"""
+"""Audits of prompts: is the model likely to reproduce training data for each of them?"""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass

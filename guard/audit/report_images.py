@@ -26,7 +26,7 @@ QUESTIONS = {
     "claimed_verdict": "Verdict that the sidecar claims",
     "made_by": "Likely made by",
     "nearest_signature": "Nearest signature",
-    "note": "Not asked about its maker",
+    "note": "Why a model could not be asked about it",
 }
 LABELS = {
     "made_by_probability": "probability",
@@ -48,7 +48,15 @@ LOOKS = {"same": "clear", "trusted": "clear", **{word: "memorized" for words in 
 def images_page(
     results: Results, texts: Spool, *, gallery: int, images: Path | None
 ) -> tuple[AuditPage, NDArray[np.int64]]:
-    """The page, and the order of its rows. See `write_report`."""
+    """Gathers the page on a run over images; see `write_report` for the arguments.
+
+    Returns:
+        The page, and (N,) the positions of the results' rows in the order of its table.
+
+    Raises:
+        InputError: A part of the run is damaged.
+        MissingPackage: pyarrow or Pillow is not installed.
+    """
     order = oddest_first(results)
     exhibits = [_exhibit(results, rank, int(i), texts[int(i)]) for rank, i in enumerate(order[:gallery])]
     counts, examples = reasons(results.rejects(), EXAMPLES)
@@ -70,13 +78,17 @@ def images_page(
 
 
 def alarms(results: Results) -> NDArray[np.int64]:
-    """(N,): in how many ways each image does not fit its sidecar."""
+    """Returns (N,) int64: in how many ways each image does not fit its sidecar."""
     found = [results.words(name).where(*words) for name, words in ALARMING.items()]
     return np.array(found, np.int64).sum(0)
 
 
 def oddest_first(results: Results) -> NDArray[np.int64]:
-    """(N,): most alarms about the sidecar, then smallest p-value of the attribution, then farthest from a signature."""
+    """Returns the order of the rows, (N,) int64.
+
+    Most alarms about the sidecar come first, then the smallest p-value of the attribution, then the farthest from a
+    signature.
+    """
     p_values = np.nan_to_num(results.numbers("made_by_p_value"), nan=1.0)
     distances = np.nan_to_num(results.numbers("signature_distance"), nan=-1.0)
     return np.lexsort((results.numbers("row"), -distances, p_values, -alarms(results)))

@@ -160,8 +160,8 @@ def reject_schema() -> Any:
 def unwritable(path: Path, error: OSError) -> InputError:
     """One line on a file that cannot be written."""
     return InputError(
-        f"{path} cannot be written ({error.strerror or error}): make room or mend that; what is finished is kept, and "
-        "the same command goes on from there"
+        f"{path} cannot be written ({error.strerror or error}): free disk space or make it writable; what is finished "
+        "is kept, and the same command goes on from there"
     )
 
 

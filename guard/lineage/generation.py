@@ -25,9 +25,9 @@ class Recipe:
     Attributes:
         prompt: Its text.
         model: Fingerprint of the model.
-        steps, guidance: None for the pipeline's own.
-        height, width: In pixels; None for the model's own.
-        seed: Every image has a noise of its own, drawn from seed, model and prompt: no two models share any.
+        steps, guidance: Number of sampling steps and guidance scale; None for the pipeline's own.
+        height, width: Size in pixels; None for the model's own.
+        seed: What all noise is derived from, with model, prompt and number: no two models share any.
     """
 
     prompt: str
@@ -39,12 +39,12 @@ class Recipe:
     seed: int = 0
 
     def noise_seed(self, number: int) -> int:
-        """Of one image."""
+        """Returns the seed of one image's noise, in [0, 2^48), derived from seed, model, prompt and number."""
         purpose = f"{self.seed}/{self.model}/{self.prompt}/{number}"
         return int.from_bytes(hashlib.sha256(purpose.encode()).digest()[:6], "big")
 
     def folder(self, within: Path) -> Path:
-        """Where this prompt's images lie."""
+        """Returns the folder of this prompt's images in the folder of all prompts."""
         return within / hashlib.sha256(self.prompt.encode()).hexdigest()[:12]
 
 
@@ -65,13 +65,13 @@ def generate(
         folder: Holds 0000.png and so on, and their recipe.
         count: How many there shall be.
         per_call: Images per call of the pipeline; halved where the device has no memory for them.
-        progress: progress(done, total), in images, those that were found first.
+        progress: Called with the numbers of images done, those that were already there included, and of all.
 
     Returns:
         The files, `count` of them.
 
     Raises:
-        InputError: The folder's images were made otherwise, or the pipeline refuses the settings.
+        InputError: The folder's images were made with other settings, or the pipeline refuses the settings.
         NonFiniteError, OutOfMemory: As they say. What was made so far stays.
     """
     _claim(folder, recipe)
@@ -104,7 +104,7 @@ def _claim(folder: Path, recipe: Recipe) -> None:
     if found is None:
         write_atomically(record, (json.dumps(wanted, indent=1) + "\n").encode())
     elif found != wanted:
-        raise InputError(f"{folder} holds images that were made otherwise: remove it, or give another folder")
+        raise InputError(f"{folder} holds images made with other settings: remove it, or give another folder")
 
 
 def _png(image: Any) -> bytes:

@@ -148,10 +148,10 @@ def _settings() -> tuple[str | None, str | None]:
     except OSError as error:
         raise SidecarError(f"the settings {path} cannot be read: {error.strerror}") from error
     except ValueError as error:
-        raise SidecarError(f"the settings {path} cannot be used ({error}): mend or remove the file") from error
+        raise SidecarError(f"the settings {path} cannot be used ({error}): correct or remove the file") from error
     values = [found.get(name) for name in (CERTIFICATE, KEY)] if isinstance(found, dict) else [found]
     if not all(value is None or isinstance(value, str) for value in values):
-        raise SidecarError(f"the settings {path} do not map {CERTIFICATE} and {KEY} to file names: mend the file")
+        raise SidecarError(f"the settings {path} do not map {CERTIFICATE} and {KEY} to file names: correct the file")
     certificate, key = (None if value is None else str(path.parent / os.path.expanduser(value)) for value in values)
     return certificate, key
 
