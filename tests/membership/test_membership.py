@@ -283,7 +283,7 @@ def test_the_likelihood_ratio_of_two_gaussians(model):
     rng = np.random.default_rng(0)
 
     def like(numbers):
-        return replace(some.some(np.arange(len(numbers)) % 11), statistic=numbers)
+        return replace(some.subset(np.arange(len(numbers)) % 11), statistic=numbers)
 
     low, high = rng.normal(0, 1, 40), rng.normal(0.7, 1, 60)
     spread = np.sqrt((40 * low.var() + 60 * high.var()) / 98)
