@@ -98,12 +98,12 @@ def _claim(folder: Path, recipe: Recipe) -> None:
     record, wanted = folder / RECORD, asdict(recipe)
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        found = read_json(record, LARGEST) if record.exists() else None
+        recorded = read_json(record, LARGEST) if record.exists() else None
     except (OSError, ValueError) as error:
         raise InputError(f"{folder} cannot hold the images ({error}): give another folder") from error
-    if found is None:
+    if recorded is None:
         write_atomically(record, (json.dumps(wanted, indent=1) + "\n").encode())
-    elif found != wanted:
+    elif recorded != wanted:
         raise InputError(f"{folder} holds images made with other settings: remove it, or give another folder")
 
 

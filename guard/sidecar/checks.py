@@ -14,7 +14,7 @@ _SIGNALS = (
     ("aniso", "near the end of the schedule, from pure noise", "depends on the model; takes part in no verdict"),
 )
 _KEPT = ("p_value", "alpha", "draws", "forward_rows", "reason", "note", "fingerprint", "calibration_id")
-_MENDED = ("score_before", "score_after", "p_before", "p_after", "recall", "similarity", "forward_rows")
+_MITIGATED = ("score_before", "score_after", "p_before", "p_after", "recall", "similarity", "forward_rows")
 _LOCATED = ("share", "peak", "sigma", "probes", "smoothing", "forward_rows")
 
 _ALWAYS = (
@@ -72,7 +72,7 @@ def _mitigation(about: Mapping[str, Any] | None, privacy: Privacy) -> dict[str, 
         "original": privacy.text(about.get("original")),
         "rewritten": privacy.text(about.get("rewritten")),
         "changes": [_change(change, privacy) for change in about.get("words") or []],
-        **{key: about.get(key) for key in _MENDED},
+        **{key: about.get(key) for key in _MITIGATED},
     }
 
 

@@ -45,7 +45,7 @@ def test_the_parent_is_found_by_the_encoder_that_ships(pool):
     assert found.decision == found.parent == "ada" and found.encoder == "the built-in encoder"
     assert found.votes == {"ada": 1} and found.confidence >= 0.9
     assert seen[-1] == (150, 150) and seen == sorted(set(seen))
-    assert not found.prompts_told and found.headline() == "If all show the same prompts: likely a child of ada"
+    assert not found.prompts_known and found.headline() == "If all show the same prompts: likely a child of ada"
 
 
 def test_none_of_these(pool, means):
@@ -75,7 +75,7 @@ def test_folders_prompts_and_scales(pool, means, tmp_path):
     places = {name: tmp_path / name for name in ("ada", "bo", "cy")}
     found = find_parent(tmp_path / "target", places, encoder=means, scales=(1, 2), dimension=DIMENSION, draws=20)
     assert list(found.prompts) == ["a", "b"] and found.parent == "ada" and found.votes == {"ada": 2}
-    assert found.encoder.endswith("at scales 1, 2") and found.prompts_told
+    assert found.encoder.endswith("at scales 1, 2") and found.prompts_known and found.prompts_told
     again = find_parent(tmp_path / "target", places, encoder=means, scales=(1, 2), dimension=DIMENSION, draws=20)
     assert again.to_dict() == found.to_dict()
 

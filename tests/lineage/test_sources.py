@@ -84,7 +84,7 @@ def test_prompts_that_are_told_and_the_same(way, places, means):
     for name in (*NAMES, "target"):
         way(places / name, "a red  spot, <lora:child:1>" if name == "target" else "A red spot")
     found = asked(places, means)
-    assert found.prompts_told and found.parent == "ada" and found.headline().endswith("ly a child of ada")
+    assert found.prompts_known and found.parent == "ada" and found.headline().endswith("ly a child of ada")
     assert found.to_dict()["prompts_told"] is True
 
 
@@ -100,13 +100,13 @@ def test_prompts_that_are_told_and_different(way, places, means):
 def test_one_folder_of_several_prompts(places, means):
     beside(places / "bo", "a cat")
     (places / "bo" / "003.txt").write_text("a dog")
-    with pytest.raises(InputError, match="bo has images of 'a cat' and of 'a dog' in one place"):
+    with pytest.raises(InputError, match="bo has images of 'a cat' and of 'a dog' in one folder"):
         asked(places, means)
 
 
 def test_what_is_known_of_some_is_checked(places, means):
     beside(places / "bo", "a cat")
-    assert not asked(places, means).prompts_told
+    assert not asked(places, means).prompts_known
     beside(places / "cy", "a dog")
     with pytest.raises(InputError, match="cy has images of 'a dog', bo of 'a cat'"):
         asked(places, means)
@@ -124,9 +124,9 @@ def test_names_of_prompts_do_not_hide_what_images_say(places, means):
 
 def test_nothing_told_is_said_first(places, means):
     found = asked(places, means)
-    assert not found.prompts_told and found.to_dict()["prompts_told"] is False
+    assert not found.prompts_known and found.to_dict()["prompts_told"] is False
     assert found.headline().startswith("If all show the same prompts: ")
-    assert found.notes()[0].startswith("Nothing tells whether all models were asked for the same prompts")
+    assert found.notes()[0].startswith("Nothing tells whether all models were given the same prompts")
     assert found.to_dict()["notes"] == found.notes() and found.plot().width == 620
 
 
