@@ -53,23 +53,23 @@ def generated(
         MissingPackage: Pillow is not installed.
     """
     require("PIL.Image", "diffusers")
-    guard, found = Guard(pipe), []
+    guard, illustrated = Guard(pipe), []
     for exhibit, report in zip(exhibits, reports, strict=True):
-        found.append(_generated(guard, exhibit, report))
+        illustrated.append(_generated(guard, exhibit, report))
         if progress is not None:
-            progress(len(found), len(exhibits))
-    return found
+            progress(len(illustrated), len(exhibits))
+    return illustrated
 
 
 def _generated(guard: Guard, exhibit: "Exhibit", report: MemorizationReport) -> "Exhibit":
     try:
-        found = guard.locate(exhibit.text, seed=SEED, report=report)
+        location = guard.locate(exhibit.text, seed=SEED, report=report)
     except CryptomnesiaError as reason:
         return _plain(guard, exhibit, f"no map: {reason}")
-    image = _pixels(found.image.permute(1, 2, 0).numpy())
-    heading = "likely memorized area" if found.share else "where the prompt pulls"
-    pictures = [(thumbnail(image), f"seed {SEED}"), (thumbnail(heat(found, image)), heading)]
-    area = "" if not found.share else f"{100 * found.share:.0f} % of the image likely memorized"
+    image = _pixels(location.image.permute(1, 2, 0).numpy())
+    heading = "likely memorized area" if location.share else "where the prompt pulls"
+    pictures = [(thumbnail(image), f"seed {SEED}"), (thumbnail(heat(location, image)), heading)]
+    area = "" if not location.share else f"{100 * location.share:.0f} % of the image likely memorized"
     return replace(exhibit, pictures=pictures, note=area or exhibit.note)
 
 
@@ -84,7 +84,7 @@ def _plain(guard: Guard, exhibit: "Exhibit", why: str) -> "Exhibit":
     return replace(exhibit, pictures=[(thumbnail(_pixels(made)), f"seed {SEED}")], note=why)
 
 
-def heat(found: "Location", image: Pixels) -> Pixels:
+def heat(location: "Location", image: Pixels) -> Pixels:
     """Returns the map in colours, brightest where the image is likeliest memorized, over its light and shade.
 
     Args:
@@ -99,22 +99,24 @@ def heat(found: "Location", image: Pixels) -> Pixels:
     """
     height, width = image.shape[:2]
     pillow = require("PIL.Image", "diffusers")
-    values = np.asarray(pillow.fromarray(found.map.numpy()).resize((width, height), pillow.Resampling.BICUBIC))
+    values = np.asarray(pillow.fromarray(location.map.numpy()).resize((width, height), pillow.Resampling.BICUBIC))
     light = DARKEST + (1 - DARKEST) * image.mean(2, keepdims=True) / 255
     return _pixels(colours(values / max(float(values.max()), 1e-12)) / 255 * light)
 
 
 def from_disk(exhibits: Sequence["Exhibit"], folder: Path) -> list["Exhibit"]:
     """Returns the exhibits with the images that their texts, paths in `folder`, name; one that is gone has a note."""
-    found = []
+    illustrated = []
     for exhibit in exhibits:
         try:
             pixels = np.asarray(open_image(folder / exhibit.text).convert("RGB"))
         except (InputError, *UNREADABLE):
-            found.append(replace(exhibit, note="the image cannot be read any more"))
+            illustrated.append(replace(exhibit, note="the image cannot be read any more"))
             continue
-        found.append(replace(exhibit, pictures=[(thumbnail(pixels), f"{pixels.shape[1]}x{pixels.shape[0]} pixels")]))
-    return found
+        illustrated.append(
+            replace(exhibit, pictures=[(thumbnail(pixels), f"{pixels.shape[1]}x{pixels.shape[0]} pixels")])
+        )
+    return illustrated
 
 
 def thumbnail(image: Pixels) -> Pixels:

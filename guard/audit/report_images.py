@@ -79,8 +79,8 @@ def images_page(
 
 def alarms(results: Results) -> NDArray[np.int64]:
     """Returns (N,) int64: in how many ways each image does not fit its sidecar."""
-    found = [results.words(name).where(*words) for name, words in ALARMING.items()]
-    return np.array(found, np.int64).sum(0)
+    wrong = [results.words(name).where(*words) for name, words in ALARMING.items()]
+    return np.array(wrong, np.int64).sum(0)
 
 
 def oddest_first(results: Results) -> NDArray[np.int64]:
@@ -95,14 +95,14 @@ def oddest_first(results: Results) -> NDArray[np.int64]:
 
 
 def _highlights(results: Results) -> list[tuple[str, str]]:
-    found = [
+    highlights = [
         (f"{results.words('sidecar').where('found').sum():,}", "have a sidecar"),
         (f"{np.count_nonzero(alarms(results)):,}", "do not fit their sidecar or signature"),
     ]
     makers = results.words("made_by")
     if makers.words:
-        found.append((f"{makers.where(NONE).sum():,}", f"likely made by {NONE}"))
-    return found
+        highlights.append((f"{makers.where(NONE).sum():,}", f"likely made by {NONE}"))
+    return highlights
 
 
 def _answers(words: Words) -> dict[str, int]:
@@ -115,7 +115,7 @@ def _answers(words: Words) -> dict[str, int]:
 def _columns(results: Results, order: NDArray[np.int64]) -> list[Column]:
     """Those that differ between images; what is the same for all stands among the answers above."""
     rows = results.numbers("row")[order].astype(np.int64)
-    found = [Column("row", "row", rows, "u32", "whole", upwards=True, spare=True)]
+    columns = [Column("row", "row", rows, "u32", "whole", upwards=True, spare=True)]
     for name, column in results.columns.items():
         label = LABELS.get(name, name)
         if isinstance(column, Words):
@@ -123,13 +123,13 @@ def _columns(results: Results, order: NDArray[np.int64]) -> list[Column]:
             if len(words) > 1 and name not in COUNTED_ONLY:
                 looks = [LOOKS.get(word, "plain") for word in words]
                 kind = "u8" if len(words) <= 256 else "u32"
-                found.append(Column(name, label, codes, kind, words=words, looks=looks, spare=name != "made_by"))
+                columns.append(Column(name, label, codes, kind, words=words, looks=looks, spare=name != "made_by"))
         elif name != "row" and not np.isnan(column).all():
             p_value = name.endswith("p_value")
-            found.append(
+            columns.append(
                 Column(name, label, column[order], "f32", "p" if p_value else "fine", upwards=p_value, spare=True)
             )
-    return found
+    return columns
 
 
 def _exhibit(results: Results, rank: int, i: int, path: str) -> Exhibit:
@@ -145,10 +145,10 @@ def _exhibit(results: Results, rank: int, i: int, path: str) -> Exhibit:
     return Exhibit(rank, int(results.numbers("row")[i]), path, None, numbers)
 
 
-def _membership(found: dict[str, Any] | None) -> list[tuple[str, list[str]]]:
+def _membership(result: dict[str, Any] | None) -> list[tuple[str, list[str]]]:
     """A heading, and sentences; nothing where that was not asked."""
-    if found is None:
+    if result is None:
         return []
-    if found.get("verdict") is None:
-        return [("Membership", [f"No answer: {found.get('reason', 'the test was not finished')}."])]
-    return [(f"Membership: {found['headline'][0].lower()}{found['headline'][1:]}", list(found["notes"]))]
+    if result.get("verdict") is None:
+        return [("Membership", [f"No answer: {result.get('reason', 'the test was not finished')}."])]
+    return [(f"Membership: {result['headline'][0].lower()}{result['headline'][1:]}", list(result["notes"]))]

@@ -30,7 +30,7 @@ class Ranked:
     Attributes:
         order: (N,) positions of the rows in the results.
         rows: Their numbers in the input.
-        scores, p_values, adjusted: (N,) float64; NaN = missing. Higher scores and smaller p-values = likelier memorized.
+        scores, p_values, adjusted: (N,) float64; NaN = missing. Higher scores, smaller p-values = likelier memorized.
         verdicts: The verdict of each row.
         stands_for: (N,) rank of the prompt that each is near-identical to, its own where that is none.
         alike: (N,) how many are near-identical to the same.

@@ -140,11 +140,11 @@ def summarize(
     Raises:
         MissingPackage: scipy is not installed.
     """
-    there = int(np.count_nonzero(~np.isnan(p_values)))
+    measured = int(np.count_nonzero(~np.isnan(p_values)))
     unlike = len(np.unique(stands_for[verdicts.where("memorized")]))
-    if alpha is None or not there:
+    if alpha is None or not measured:
         return Summary(len(p_values), verdicts.counts(), None, None, (), unlike)
     values = adjusted(p_values)
     discoveries = tuple(Discoveries(level, int(standing(values, level).sum())) for level in LEVELS)
-    alarms = false_alarms(there, alpha, benign)
+    alarms = false_alarms(measured, alpha, benign)
     return Summary(len(p_values), verdicts.counts(), alpha, alarms, discoveries, unlike)

@@ -27,7 +27,7 @@ LIMIT = (179, 38, 30)
 
 
 def parentage_plot(parentage: "Parentage", *, width: int = 620) -> Any:
-    """Draws the distances to all models, the closest first; bars that end left of the line are close enough for a parent.
+    """Draws the distances to all models, closest first; bars that end left of the line are close enough for a parent.
 
     Args:
         parentage: What is shown.
