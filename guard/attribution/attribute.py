@@ -142,7 +142,9 @@ def attribute(
     Raises:
         InputError: Unusable images, candidates or prompts; prompts where the calibration knows none.
         CalibrationError: The calibration is for other candidates.
-        NotApplicable, NonFiniteError, OutOfMemory: As they say.
+        NotApplicable: A candidate cannot read images or prompts.
+        NonFiniteError: A model answered with NaN or infinity.
+        OutOfMemory: The device has no memory for a single image.
     """
     pool = check_candidates(candidates)
     many = list(images) if isinstance(images, list | tuple) else [images]

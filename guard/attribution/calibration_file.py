@@ -108,7 +108,7 @@ def _parse(values: dict[str, Any], tensors: dict[str, Tensor]) -> AttributionCal
 
 
 def _seen(digests: Any, copies: Tensor, images: int) -> Seen:
-    """Of all images that were learned from, or of none where nobody knows them."""
+    """What is known of all images that were learned from, or of none where the file does not hold it."""
     fine = isinstance(digests, list) and all(isinstance(one, str) and _DIGEST.fullmatch(one) for one in digests)
     if not fine or len(digests) not in (0, images):
         raise ValueError("the digests are not those of its images")

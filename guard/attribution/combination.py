@@ -64,7 +64,7 @@ class AttributionCalibration:
         verifier: Tells whether it was any of them.
         held_out: Verification scores of held-out images, sorted, (n,) float64.
         seen: The images, in the order of their makers; nothing is said about one of them.
-        copies: How many more were given that are the same as another of their maker.
+        copies: Number of further images that were given and are the same as another of their maker.
         confounded: Why there is no verdict between two candidates, by their names.
         unchecked: How the images of two candidates differ in kind, where nothing tells what they were to show.
     """

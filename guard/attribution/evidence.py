@@ -99,7 +99,7 @@ def gather(
         images: B images (1, 3, H, W) in [0, 1], brought to each candidate's own size.
         candidates: C models; they may have different autoencoders, latent spaces and sizes.
         prompts: One per image, if known.
-        groups: Which evidence; by default DEFAULT, and "prompt" where prompts are given.
+        groups: Groups of evidence to measure; by default DEFAULT, and "prompt" where prompts are given.
         progress: Called with the numbers of candidates done and of all.
 
     Returns:
@@ -109,7 +109,8 @@ def gather(
         InputError: Unknown groups, "prompt" without prompts, "signature" without the candidates' libraries, or with
             libraries that were not measured alike.
         NotApplicable: A candidate cannot read images or prompts.
-        NonFiniteError, OutOfMemory: As they say.
+        NonFiniteError: A model answered with NaN or infinity.
+        OutOfMemory: The device has no memory for a single image.
     """
     groups = _checked(groups, candidates, prompts, len(images))
     inversions: dict[str, Inversion] = {}
@@ -225,7 +226,7 @@ def _checked(
 
 
 def _inverted(images: Sequence[Tensor], candidate: Candidate) -> Inversion:
-    """All images under one autoencoder, a few at a time."""
+    """Inverts all images under one autoencoder, a few at a time."""
     parts = []
     for start in range(0, len(images), PER_CALL):
         batch = torch.cat([fitted(image, candidate.pixels) for image in images[start : start + PER_CALL]])

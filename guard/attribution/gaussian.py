@@ -28,7 +28,7 @@ class Gaussian:
 
     @staticmethod
     def learn(x: Tensor, maker: Tensor, makers: int) -> "Gaussian":
-        """Learns from vectors (n, D) float64 of images whose makers (n,) are known, each with at least two images.
+        """Returns the model of vectors (n, D) float64 of images whose makers (n,) are known, at least two of each.
 
         The covariance is shrunk towards the identity (Ledoit & Wolf 2004), since there are more numbers than images.
         Raises InputError for NaN or infinity, as `distance` does.

@@ -151,7 +151,7 @@ def _by_prototypes(
 def identify_signatures(
     signatures: Tensor, library: Sequence[Signatures], *, alpha: float = ALPHA, svm: bool = False
 ) -> Identification:
-    """Identifies as `identify` does with latents, from signatures (B, N) that were measured already.
+    """Returns what `identify` returns with latents, from signatures (B, N) that were measured already.
 
     Raises InputError for a library that cannot be used, no signature, or NaN or infinity in one.
     """

@@ -37,7 +37,7 @@ def calibrate_attribution(
         subjects: What the images were to show, by the name of their maker, e.g. their prompts where these shall be no
             evidence: only to see that it is the same for all. By default prompts, or else what the image files say;
             see `prompts.recorded`.
-        groups: Which evidence; see `evidence`.
+        groups: Groups of evidence to measure; see `evidence`.
         alpha: Share of the candidates' own images that may be called "none of these".
         progress: Called with the numbers of candidates done and of all.
 
@@ -47,7 +47,9 @@ def calibrate_attribution(
     Raises:
         InputError: A single candidate, two that are one model, too few images, one that is by two makers, of unknown
             makers, or unusable ones.
-        NotApplicable, NonFiniteError, OutOfMemory: As they say.
+        NotApplicable: A candidate cannot read images or prompts.
+        NonFiniteError: A model answered with NaN or infinity.
+        OutOfMemory: The device has no memory for a single image.
         MissingPackage: scikit-learn or scipy is not installed.
     """
     pool = check_candidates(candidates)

@@ -32,7 +32,7 @@ class Signatures:
         name: What people call the model.
         fingerprint, family, dtype: What identifies the denoiser that was measured.
         latent_shape: Shape (C, H, W) of one latent.
-        plan, seed, author_compat: As in `signature`; only equal ones can be compared.
+        plan, seed, author_compat: Settings of `signature`; only signatures with equal ones can be compared.
         values: (n, N) float32, one signature per image, on the CPU.
         latents: (m, C, H, W) float32 with m <= n, the latents of the first m signatures.
     """
@@ -129,7 +129,7 @@ class Signatures:
 
     @staticmethod
     def load(path: str | Path) -> "Signatures":
-        """Reads a file that `save` wrote. Raises InputError if anything in it is missing, extra or odd."""
+        """Returns the signatures in a file that `save` wrote. Raises InputError for a missing, extra or odd part."""
         path = Path(path)
         header, tensors = read_tensors(path, "signature file")
         if header.get("schema") != SCHEMA:
@@ -138,10 +138,9 @@ class Signatures:
             odd = sorted((set(header) ^ _FIELDS) | (set(tensors) ^ {"signatures", "latents"}))
             raise InputError(f"the signature file {path} has odd parts ({', '.join(odd)}): measure again")
         try:
-            found = _parse(header, tensors)
+            return _parse(header, tensors)
         except (TypeError, ValueError) as error:
             raise InputError(f"the signature file {path} is malformed ({error}): measure the model again") from error
-        return found
 
 
 def load_library(path: str | Path) -> list[Signatures]:

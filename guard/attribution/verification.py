@@ -33,7 +33,10 @@ class Verifier:
 
     @staticmethod
     def learn(x: Tensor, maker: Tensor) -> "Verifier":
-        """Learns from evidence (n, C, F) float64 of images whose makers (n,) are known. Raises InputError for NaN."""
+        """Returns what is learned from evidence (n, C, F) float64 of images whose makers (n,) are known.
+
+        Raises InputError for NaN or infinity.
+        """
         require_finite(x, "the numbers of images")
         count = x.shape[1]
         means = torch.stack([x[maker == m, m].mean(0) for m in range(count)])

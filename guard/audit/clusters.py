@@ -77,7 +77,7 @@ class Sets:
 
 
 def _collect(texts: Iterable[str]) -> tuple[Sets, NDArray[np.uint32], NDArray[np.int64]]:
-    """All different sets, their bands, and the number of each text's set."""
+    """The different sets of shingles, their bands, and the number of each text's set."""
     numbers: dict[bytes, int] = {}  # of each set, by its digest
     which, sizes = array("q"), array("q", [0])
     values, bands = [np.zeros(0, np.uint32)], [np.zeros((0, BANDS), np.uint32)]

@@ -88,7 +88,7 @@ def heat(location: "Location", image: Pixels) -> Pixels:
     """Returns the map in colours, brightest where the image is likeliest memorized, over its light and shade.
 
     Args:
-        found: The location with its map.
+        location: Where the image is likely memorized, with a map.
         image: (H, W, 3) uint8.
 
     Returns:

@@ -1,7 +1,7 @@
 """Audits of images: what their sidecars say, who may have made them, and which signature lies closest.
 
-Each image gets what applies. An image that can be decoded but not asked about, because it has transparent parts, say,
-keeps its row, with a note; one that cannot be decoded is a reject.
+Each image gets what applies. An image that can be decoded but not measured, e.g. since it has transparent parts, keeps
+its row, with a note; one that cannot be decoded is a reject.
 """
 
 import hashlib

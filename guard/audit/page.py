@@ -20,10 +20,10 @@ class Exhibit:
     """One row that is shown apart, with pictures where there are any.
 
     Attributes:
-        rank: Its number among the rows in the order in which the table shows them first.
-        row: Its number in the input.
+        rank: The row's number in the order in which the table shows rows first.
+        row: The row's number in the input.
         text: The prompt, or the path.
-        verdict: Of the prompt; None for images.
+        verdict: The prompt's verdict; None for images.
         numbers: Names and values, as they are shown.
         alike: How many rows it represents, itself included.
         pictures: (H, W, 3) uint8 each, with a few words under it.
@@ -99,9 +99,9 @@ class AuditPage:
         finished: Whether all of them are done.
         summary: Counts over the rows that are done.
         scores: None for images.
-        findings: For images: what was asked, and how many images have which answer.
-        highlights: For images: large numbers, and what they are.
-        together: For images: what they say together, each a heading and sentences.
+        findings: Questions about images, and how many images have which answer; empty for prompts.
+        highlights: Numbers shown large, and what they count; empty for prompts.
+        together: What images say together, each a heading and sentences; empty for prompts.
         exhibits: Rows shown apart, likeliest memorized or oddest first.
         pictured: How the pictures were made, or why there are none.
         clusters: Groups of near-identical prompts, largest first; `clustered` is how many there are in all.

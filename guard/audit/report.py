@@ -34,7 +34,7 @@ def write_report(
         gallery: How many of the likeliest memorized prompts, near-identical ones once, or of the oddest images are
             shown apart.
         calibration: The run's calibration, for the histogram of benign scores and the spread of false alarms.
-        images: For a run over images: the folder that they lie in; without it, the gallery has no pictures.
+        images: The folder that the images of a run over images lie in; without it, the gallery has no pictures.
         progress: Called with the numbers of images of the gallery done and of all.
 
     Raises:

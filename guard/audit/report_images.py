@@ -26,7 +26,7 @@ QUESTIONS = {
     "claimed_verdict": "Verdict that the sidecar claims",
     "made_by": "Likely made by",
     "nearest_signature": "Nearest signature",
-    "note": "Why a model could not be asked about it",
+    "note": "Notes",
 }
 LABELS = {
     "made_by_probability": "probability",
@@ -59,7 +59,7 @@ def images_page(
     """
     order = oddest_first(results)
     exhibits = [_exhibit(results, rank, int(i), texts[int(i)]) for rank, i in enumerate(order[:gallery])]
-    counts, examples = reasons(results.rejects(), EXAMPLES)
+    why_rejected, examples = reasons(results.rejects(), EXAMPLES)
     page = AuditPage(
         name="image",
         total=results.run.get("rows_total"),
@@ -69,10 +69,10 @@ def images_page(
         highlights=_highlights(results),
         pictured="Altered ones first, then those that look least like any candidate's work, or the nearest signature.",
         facts=facts(results.run),
-        findings=[(title, found) for name, title in QUESTIONS.items() if (found := _answers(results.words(name)))],
+        findings=[(title, counts) for name, title in QUESTIONS.items() if (counts := _answers(results.words(name)))],
         together=_membership(results.run.get("membership")),
         exhibits=exhibits if images is None else from_disk(exhibits, images),
-        rejects=Rejects(counts, examples),
+        rejects=Rejects(why_rejected, examples),
     )
     return page, order
 
@@ -113,7 +113,7 @@ def _answers(words: Words) -> dict[str, int]:
 
 
 def _columns(results: Results, order: NDArray[np.int64]) -> list[Column]:
-    """Those that differ between images; what is the same for all stands among the answers above."""
+    """Columns that differ between images; what is the same for all stands among the answers above the table."""
     rows = results.numbers("row")[order].astype(np.int64)
     columns = [Column("row", "row", rows, "u32", "whole", upwards=True, spare=True)]
     for name, column in results.columns.items():

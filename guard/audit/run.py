@@ -44,11 +44,17 @@ class Engine(Protocol):
     """What measures rows, somewhere."""
 
     @property
-    def about(self) -> About: ...
+    def about(self) -> About:
+        """What the numbers rest on, with the models that were loaded."""
+        ...
 
-    def best_batch(self, sample: Sequence[Row], most: int) -> int: ...
+    def best_batch(self, sample: Sequence[Row], most: int) -> int:
+        """Returns how many rows at a time are fastest, at most `most`."""
+        ...
 
-    def map(self, batches: Iterable[Sequence[Row | Reject]]) -> Iterator[Done]: ...
+    def map(self, batches: Iterable[Sequence[Row | Reject]]) -> Iterator[Done]:
+        """Yields what becomes of each batch, in any order."""
+        ...
 
 
 def open_engine(name: str, job: Job, workers: int | None = None) -> LocalEngine | RayEngine:
@@ -125,7 +131,8 @@ class Audit:
             InputError: The models are others than when the run began, the disk is full, the input changed, or another
                 process works in the folder.
             KeyboardInterrupt: `stop` was called; all that was begun is done and kept.
-            OutOfMemory, NotApplicable: As they say.
+            OutOfMemory: The device has no memory for a single row.
+            NotApplicable: The question has no meaning for the model.
         """
         with locked(self.out):
             yield from self._steps(engine, batch)

@@ -104,7 +104,7 @@ class Summary:
         rows: Rows with a result.
         verdicts: How many rows have each verdict.
         alpha: False-alarm rate of the verdict; None if uncalibrated.
-        alarms: Of the rows with a p-value, how many are expected to be flagged by chance; None if uncalibrated.
+        alarms: How many of the rows with a p-value are expected to be flagged by chance; None if uncalibrated.
         discoveries: Benjamini-Hochberg over the whole run, at several rates; empty if uncalibrated.
         unlike: Flagged rows that are not near-identical to each other.
     """

@@ -23,7 +23,7 @@ class Recipe:
     """How images are made; images of another recipe in the same folder are refused.
 
     Attributes:
-        prompt: Its text.
+        prompt: The prompt of all images.
         model: Fingerprint of the model.
         steps, guidance: Number of sampling steps and guidance scale; None for the pipeline's own.
         height, width: Size in pixels; None for the model's own.
@@ -62,8 +62,8 @@ def generate(
     Args:
         pipe: A diffusers text-to-image pipeline.
         recipe: How to make them.
-        folder: Holds 0000.png and so on, and their recipe.
-        count: How many there shall be.
+        folder: The folder of 0000.png and so on, and of their recipe; made if need be.
+        count: Number of images that the folder shall hold.
         per_call: Images per call of the pipeline; halved where the device has no memory for them.
         progress: Called with the numbers of images done, those that were already there included, and of all.
 
@@ -72,7 +72,8 @@ def generate(
 
     Raises:
         InputError: The folder's images were made with other settings, or the pipeline refuses the settings.
-        NonFiniteError, OutOfMemory: As they say. What was made so far stays.
+        NonFiniteError: The pipeline's images hold NaN or infinity; what was made so far stays.
+        OutOfMemory: The device has no memory for a single image; what was made so far stays.
     """
     _claim(folder, recipe)
     files = [folder / f"{number:04d}.png" for number in range(count)]

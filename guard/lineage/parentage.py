@@ -37,8 +37,8 @@ class Parentage:
         votes: How many prompts are closest to each model, by its name.
         confidence: Share of bootstrap draws (of prompts, and of the images of each) with the same decision, in [0, 1];
             None where nothing was tested.
-        whole: What all prompts say together, from the mean of their distances.
-        prompts: What each prompt says.
+        whole: The result of all prompts together, from the mean of their distances.
+        prompts: The result of each prompt alone.
         encoder: Name of the encoder that turned images into vectors.
         prompts_known: Whether folders or files say that all models were given the same prompts. If not, the answer
             holds only if they were.

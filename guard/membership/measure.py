@@ -180,7 +180,8 @@ def measure(
     Raises:
         InputError: A folder or prompts that do not fit, unknown settings.
         NotApplicable: The model reads no images, or no prompts.
-        NonFiniteError, OutOfMemory: As they say.
+        NonFiniteError: The model answered with NaN or infinity.
+        OutOfMemory: The device has no memory for a single image.
     """
     settings = (settings or Settings()).complete(denoiser, bool(prompts))
     model, store = ImageModel("the model", denoiser, size=size), store or Store()

@@ -88,18 +88,20 @@ def image_evidence(
 
     Args:
         denoiser: The model, or a pipeline.
-        image: What `read_picture` reads.
+        image: A file, Pillow image, array or tensor; see `read_picture`.
         references: A folder or list of at least 10 images of the same kind that were not trained on.
-        members: Likewise, images that were; without them there is a p-value only.
-        prompt, reference_prompts, member_prompts: For all of them, or for none.
-        settings, size, store, progress: As for `membership_test`.
+        members: A folder or list of at least 10 that were trained on; without them there is a p-value only.
+        prompt, reference_prompts, member_prompts: The images' prompts; for all of them, or for none.
+        settings, size, store, progress: The arguments of `membership_test`.
 
     Returns:
         The image's number beside those of the others.
 
     Raises:
         InputError: An unusable image, too few others, prompts for some only.
-        NotApplicable, NonFiniteError, OutOfMemory: As they say.
+        NotApplicable: The model reads no images, or no prompts.
+        NonFiniteError: The model answered with NaN or infinity.
+        OutOfMemory: The device has no memory for a single image.
     """
     from ..adapters import to_denoiser
 

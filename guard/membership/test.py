@@ -200,7 +200,8 @@ def membership_test(
     Raises:
         InputError: Too few images, one that is in both sets, prompts for one set only, unknown settings.
         NotApplicable: The model reads no images, or no prompts.
-        NonFiniteError, OutOfMemory: As they say.
+        NonFiniteError: The model answered with NaN or infinity.
+        OutOfMemory: The device has no memory for a single image.
         MissingPackage: scikit-learn or scipy is not installed.
     """
     from ..adapters import to_denoiser

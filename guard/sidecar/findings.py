@@ -1,4 +1,4 @@
-"""What else was asked about an image, as it goes into a sidecar: plain data, each with its kind.
+"""Further findings about an image, as they go into a sidecar: plain data, each with its kind.
 
 A new kind is one entry in KINDS, and its shape in schema.json.
 """

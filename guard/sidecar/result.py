@@ -19,7 +19,7 @@ class Verification:
             also a file with several pictures in it.
         signature: State of the signature in the .c2pa file. "valid, signer unknown" is not invalid: nobody vouches for
             who signed.
-        agreement: Whether the sidecar says what was signed; None where that cannot be told.
+        agreement: Whether the sidecar says what was signed; None where that is not known.
         clock: "ahead" if the sidecar was made over 5 minutes in the future: a warning.
         evidence: Files that the sidecar lists, as names and "same", "changed", "missing", "unreadable" or "not
             checked", where they are too many or too large.

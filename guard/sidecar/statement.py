@@ -36,7 +36,7 @@ class Generation:
             where known, `sha256` of the file, `fingerprint` of the loaded weights, and `strength`.
         sampling: Settings by name, e.g. steps, cfg, sampler, scheduler, denoise: numbers, strings or booleans.
         seed: Seed of the image's noise; as with texts and settings, UNKNOWN where there is one that nobody can tell.
-        prompt: As the user wrote it; by default that of the report.
+        prompt: The prompt as the user wrote it; by default that of the report.
         negative: The negative prompt.
     """
 

@@ -35,7 +35,7 @@ def verify(
         trust: PEM files with certificates of signers or their authorities that you trust, e.g. a signer's root.pem.
 
     Returns:
-        What was found, each question apart, and in plain words.
+        The answer to each question, and all of it in plain words.
 
     Raises:
         InputError: The image cannot be read.

@@ -141,7 +141,7 @@ def _claims(verification: Verification) -> str:
 
 
 def _rewriting(verification: Verification, predicate: dict[str, Any]) -> Iterator[str]:
-    """That another prompt than the user's own was used."""
+    """A sentence where another prompt than the user's own was used."""
     prompt, mitigation = predicate["prompt"], (predicate["check"] or {}).get("mitigation") or {}
     if (verification.claims or {})["rewritten"]:
         before, after = (

@@ -91,7 +91,7 @@ def test_the_page_says_what_the_run_amounts_to(tmp_path):
     assert not re.search(r"\b(copied|stolen|is a member)\b", words)
 
 
-def test_too_few_benign_prompts_for_any_to_stand_are_told(tmp_path):
+def test_too_few_benign_prompts_for_any_to_be_flagged_are_named(tmp_path):
     prompts, scores = many(400)
     scores = [min(score, 0.5) for score in scores]
     scores[7] = 5.0

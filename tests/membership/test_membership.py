@@ -16,6 +16,7 @@ from cryptomnesia.membership import (
     CONFOUNDED,
     LIKELY,
     NO_EVIDENCE,
+    Measured,
     Settings,
     Store,
     compare,
@@ -320,3 +321,7 @@ def test_the_default_timestep_has_the_stated_noise():
     flow = CallableDenoiser(lambda x, t, c: x, None, "flow", empty=torch.zeros(1, 1, 1), latent_shape=SHAPE)
     s = default_timestep(flow)
     assert s / (1 - s) == pytest.approx(0.43)
+
+
+def test_the_old_name_of_a_subset_stays():
+    assert Measured.some is Measured.subset
