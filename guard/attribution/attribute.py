@@ -24,22 +24,22 @@ _NO_VERDICT = {
 
 @dataclass(frozen=True)
 class Attribution:
-    """Who made one image.
+    """The answer to who made one image.
 
     Attributes:
         decision: "none of these" if the p-value is at most alpha, else the likeliest candidate, however likely. Or why
             there is no verdict: "uncalibrated" where nothing was learned from images of known makers, "confounded"
             where the likeliest candidate cannot be told from another but by what its images show, "learned from" for
             an image that is itself among those that were learned from.
-        probabilities: Of each candidate and of "none of these"; empty without a verdict.
+        probabilities: Probability of each candidate and of "none of these", in [0, 1]; empty without a verdict.
         p_value: Share of the candidates' own images that look at least as odd; small = likely none of these. None
             without a verdict.
-        distances: Squared distance from each candidate's own images, smaller = likelier it; where uncalibrated, its
-            mean error relative to the candidates' mean, likewise.
+        distances: Squared distance from each candidate's own images, smaller = likelier it; where uncalibrated, each
+            candidate's mean log error relative to the candidates' mean, smaller = likelier it.
         alpha: Share of the candidates' own images that may be called "none of these".
         evidence: Groups of evidence that it rests on.
         image: Name of the image, if it has one.
-        fingerprints: Of the candidates' models; empty where uncalibrated.
+        fingerprints: Fingerprints of the candidates' models by name; empty where uncalibrated.
         warnings: What makes the answer less sure than it sounds, in sentences.
         conditional: Whether it holds only if the candidates' images were to show the same, which is not known.
     """
@@ -57,7 +57,7 @@ class Attribution:
 
     @property
     def verdict(self) -> bool:
-        """Whether there is one."""
+        """Whether there is a verdict."""
         return self.decision not in _NO_VERDICT
 
     @property
@@ -69,7 +69,7 @@ class Attribution:
         return first - second
 
     def headline(self) -> str:
-        """The outcome in a few words."""
+        """Returns the outcome in a few words."""
         if not self.verdict:
             return f"No verdict: {_NO_VERDICT[self.decision]}"
         sure = "Likely" if self.probabilities[self.decision] >= 0.5 else "Not clear, perhaps"
@@ -77,7 +77,7 @@ class Attribution:
         return f"If all showed the same subjects: {answer[0].lower()}{answer[1:]}" if self.conditional else answer
 
     def notes(self) -> list[str]:
-        """What it rests on, and what it does not say, in sentences."""
+        """Returns sentences on what the answer rests on, and on what it does not say."""
         rest = f"Evidence: {', '.join(self.evidence)}."
         if self.decision == UNCALIBRATED:
             return [rest, "Without a calibration distances cannot be turned into probabilities."]
@@ -91,7 +91,7 @@ class Attribution:
         ]
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain data for JSON, and for a sidecar's findings."""
+        """Returns plain data for JSON, and for a sidecar's findings."""
         return {
             "kind": "attribution",
             "image": self.image,
@@ -108,7 +108,10 @@ class Attribution:
         }
 
     def plot(self, width: int = 620) -> Any:
-        """The probabilities as bars, or why there are none, a Pillow image. Raises InputError where uncalibrated."""
+        """Returns a Pillow image `width` pixels wide: the probabilities as bars, or why there are none.
+
+        Raises InputError where uncalibrated, MissingPackage without Pillow.
+        """
         from .plots import attribution_plot
 
         if self.decision == UNCALIBRATED:
@@ -124,7 +127,7 @@ def attribute(
     prompts: str | Sequence[str] | None = None,
     progress: Progress | None = None,
 ) -> list[Attribution]:
-    """Who made each of these images?
+    """Tells which candidate likely made each of these images, or that none of them did.
 
     Args:
         images: One or more files, Pillow images, arrays (H, W, 3) or tensors (3, H, W); see `read_picture`.
@@ -139,7 +142,9 @@ def attribute(
     Raises:
         InputError: Unusable images, candidates or prompts; prompts where the calibration knows none.
         CalibrationError: The calibration is for other candidates.
-        NotApplicable, NonFiniteError, OutOfMemory: As they say.
+        NotApplicable: A candidate cannot read images or prompts.
+        NonFiniteError: A model answered with NaN or infinity.
+        OutOfMemory: The device has no memory for a single image.
     """
     pool = check_candidates(candidates)
     many = list(images) if isinstance(images, list | tuple) else [images]
@@ -155,16 +160,19 @@ def attribute(
         if ("prompt" in groups) != (texts is not None):
             raise InputError(_prompt_mismatch("prompt" in groups))
     evidence = gather(pictures, pool, texts, groups=groups, progress=progress)
-    found = answers(evidence, calibration, names)
+    attributions = answers(evidence, calibration, names)
     if calibration is None:
-        return found
-    return [_compared(one, picture, calibration) for one, picture in zip(found, pictures, strict=True)]
+        return attributions
+    return [_compared(one, picture, calibration) for one, picture in zip(attributions, pictures, strict=True)]
 
 
 def answers(
     evidence: Evidence, calibration: AttributionCalibration | None, names: Sequence[str | None] | None = None
 ) -> list[Attribution]:
-    """What evidence amounts to, one answer per image. Raises InputError for NaN or infinity."""
+    """Returns what evidence amounts to, one answer per image, with the images' names if given.
+
+    Raises InputError for NaN or infinity, CalibrationError for evidence that the calibration does not fit.
+    """
     evidence.require_finite()
     names, groups = names or [None] * len(evidence), tuple(evidence.groups)
     if calibration is None:
@@ -174,7 +182,7 @@ def answers(
         ]
     judged = calibration.judge(evidence)
     outcomes = (*evidence.names, NONE)
-    found = []
+    attributions = []
     for i, name in enumerate(names):
         p = float(judged.p_values[i])
         decision = NONE if p <= calibration.alpha else outcomes[int(judged.distances[i].argmin())]
@@ -189,8 +197,8 @@ def answers(
             fingerprints=dict(zip(calibration.names, calibration.fingerprints, strict=True)),
             warnings=tuple(f"Of the images that were learned from, {why}." for why in _doubts(calibration)),
         )
-        found.append(_qualified(answer, calibration))
-    return found
+        attributions.append(_qualified(answer, calibration))
+    return attributions
 
 
 def _doubts(calibration: AttributionCalibration) -> list[str]:
@@ -201,14 +209,14 @@ def _qualified(answer: Attribution, calibration: AttributionCalibration) -> Attr
     """The answer with what the images that were learned from leave open about the candidate that it names."""
     blocked, open_ = (about(why, answer.decision) for why in (calibration.confounded, calibration.unchecked))
     if blocked:
-        asked = "Images to learn from must be of the same prompts for all candidates: learn again from such."
-        return _without_verdict(answer, CONFOUNDED, *(f"{why}." for why in blocked), asked)
+        remedy = "Images to learn from must be of the same prompts for all candidates: learn again from such."
+        return _without_verdict(answer, CONFOUNDED, *(f"{why}." for why in blocked), remedy)
     if open_:
-        told = "What the candidates' images were to show is not known, and plain image features tell them apart"
+        reason = "What the candidates' images were to show is not known, and plain image features tell them apart"
         return replace(
             answer,
             conditional=True,
-            warnings=(f"{told} ({'; '.join(open_)}): the answer may go by that. Give their prompts.", *answer.warnings),
+            warnings=(f"{reason} ({'; '.join(open_)}): the answer may rest on that. Give prompts.", *answer.warnings),
         )
     return answer
 
@@ -217,8 +225,8 @@ def _compared(answer: Attribution, picture: Tensor, calibration: AttributionCali
     """The answer about a picture (1, 3, H, W), if it is none of those that were learned from."""
     same, similar = calibration.seen.same(picture), calibration.seen.similar(picture)
     if same is not None:
-        taught = f"It was given as an image by {calibration.maker_of(same)}: an answer would only repeat that."
-        return _without_verdict(answer, LEARNED, taught)
+        reason = f"It was given as an image by {calibration.maker_of(same)}: an answer would only repeat that."
+        return _without_verdict(answer, LEARNED, reason)
     if similar is not None:
         maker = calibration.maker_of(similar)
         why = f"It looks like an image that was learned from as one by {maker}, perhaps saved anew"

@@ -29,22 +29,22 @@ _DIGEST = re.compile(r"[0-9a-f]{64}")
 
 
 def save_calibration(calibration: AttributionCalibration, path: str | Path) -> None:
-    """Writes the file. Raises InputError for another ending or a folder that cannot be written to."""
+    """Writes the file atomically. Raises InputError for another ending or a folder that cannot be written to."""
     path = Path(path)
     if not path.name.endswith(SUFFIX):
         raise InputError(f"such calibrations are saved as NAME{SUFFIX}, not as {path.name!r}: rename it")
     values = {name: getattr(calibration, name) for name in _PLAIN}
     values |= {name: [[*pair, why] for pair, why in getattr(calibration, name).items()] for name in _REASONS}
     header = {name: json.dumps(value) for name, value in (values | {"digests": calibration.seen.digests}).items()}
-    who, own = calibration.gaussian, calibration.verifier
-    tensors = {"spread": who.spread, "means": who.means, "precision": who.precision, "held_out": calibration.held_out}
-    tensors |= {"own_means": own.means, "own_spread": own.spread, "weights": own.weights}
-    tensors |= {"small_copies": calibration.seen.copies}
+    gaussian, verifier = calibration.gaussian, calibration.verifier
+    tensors = {"spread": gaussian.spread, "means": gaussian.means, "precision": gaussian.precision}
+    tensors |= {"own_means": verifier.means, "own_spread": verifier.spread, "weights": verifier.weights}
+    tensors |= {"held_out": calibration.held_out, "small_copies": calibration.seen.copies}
     write_tensors(path, tensors, {"schema": SCHEMA, **header}, "calibration")
 
 
 def load_calibration(path: str | Path) -> AttributionCalibration:
-    """Reads a file that `save_calibration` wrote.
+    """Reads a file that `save_calibration` wrote, and returns the calibration.
 
     Raises:
         InputError: It cannot be read.
@@ -67,9 +67,9 @@ def _parse(values: dict[str, Any], tensors: dict[str, Tensor]) -> AttributionCal
     texts = {name: _texts(name, values[name]) for name in ("names", "fingerprints", "groups")}
     numbers = {name: float(values[name]) for name in ("alpha", "temperature", "slope")}
     images = tuple(int(n) for n in values["images"])
-    count, size, own = len(texts["names"]), len(tensors["spread"]), len(tensors["own_spread"])
+    count, size, verifier_size = len(texts["names"]), len(tensors["spread"]), len(tensors["own_spread"])
     shapes = {"spread": (size,), "means": (count, size), "precision": (size, size), "held_out": (sum(images),)}
-    shapes |= {"own_spread": (own,), "own_means": (count, own), "weights": (2 * own + 1,)}
+    shapes |= {"own_spread": (verifier_size,), "own_means": (count, verifier_size), "weights": (2 * verifier_size + 1,)}
     seen = _seen(values["digests"], tensors["small_copies"], sum(images))
     for name, shape in shapes.items():
         tensor = tensors[name]
@@ -108,7 +108,7 @@ def _parse(values: dict[str, Any], tensors: dict[str, Tensor]) -> AttributionCal
 
 
 def _seen(digests: Any, copies: Tensor, images: int) -> Seen:
-    """Of all images that were learned from, or of none where nobody knows them."""
+    """What is known of all images that were learned from, or of none where the file does not hold it."""
     fine = isinstance(digests, list) and all(isinstance(one, str) and _DIGEST.fullmatch(one) for one in digests)
     if not fine or len(digests) not in (0, images):
         raise ValueError("the digests are not those of its images")

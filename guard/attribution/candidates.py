@@ -24,7 +24,7 @@ class Candidate(ImageModel):
     """A model that may have made an image; see `ImageModel`.
 
     Attributes:
-        library: Its signatures on images of its own, only needed where signatures are evidence.
+        library: The model's signatures on images of its own; only needed where signatures are evidence.
     """
 
     library: Signatures | None = None
@@ -35,10 +35,13 @@ class Candidate(ImageModel):
 
 
 def check_candidates(candidates: Sequence[Candidate] | Mapping[str, Any]) -> list[Candidate]:
-    """The candidates, if they can be told apart.
+    """Checks that candidates can be told apart.
 
     Args:
         candidates: Candidate objects, or pipelines or denoisers by name.
+
+    Returns:
+        The candidates in their order.
 
     Raises:
         InputError: None, or two of the same name or of equal weights, or one called "none of these".

@@ -24,7 +24,7 @@ from .confounding import Reasons, require_different
 from .evidence import Evidence
 from .gaussian import Gaussian, vectors
 from .likeness import Seen
-from .verification import Verifier, own_terms
+from .verification import Verifier, candidate_terms
 
 LEAST = 8  # images per maker
 ENOUGH = 30  # images per maker, from which on more tell little
@@ -37,7 +37,7 @@ class Judgement:
     """What a calibration makes of B images, float64.
 
     Attributes:
-        probabilities: (B, C + 1), the last for "none of these".
+        probabilities: (B, C + 1) in [0, 1], the last for "none of these".
         p_values: (B,) share of the candidates' own images that look at least as odd; small = likely none of these.
         distances: (B, C) squared distance to each maker; smaller = likelier it.
         scores: (B,) verification score of the nearest maker; higher = likelier one of the candidates.
@@ -54,17 +54,17 @@ class AttributionCalibration:
     """What was learned from images of known makers, for these candidates alone.
 
     Attributes:
-        names, fingerprints: Of the candidates, in their order.
-        groups: Which evidence.
+        names, fingerprints: The candidates' names and fingerprints, in their order.
+        groups: Groups of evidence that it needs.
         alpha: Share of the candidates' own images that may be called "none of these".
-        temperature, slope: Of the two probabilities; see the module.
-        images: Images per maker.
-        created: Date.
-        gaussian: Who it was.
-        verifier: Whether it was any of them.
+        temperature, slope: Parameters of the two probabilities; see the module.
+        images: Number of images per maker.
+        created: Date on which it was learned.
+        gaussian: Tells which candidate is likeliest.
+        verifier: Tells whether it was any of them.
         held_out: Verification scores of held-out images, sorted, (n,) float64.
         seen: The images, in the order of their makers; nothing is said about one of them.
-        copies: How many more were given that are the same as another of their maker.
+        copies: Number of further images that were given and are the same as another of their maker.
         confounded: Why there is no verdict between two candidates, by their names.
         unchecked: How the images of two candidates differ in kind, where nothing tells what they were to show.
     """
@@ -86,7 +86,7 @@ class AttributionCalibration:
     unchecked: Reasons = field(default_factory=dict)
 
     def maker_of(self, image: int) -> str:
-        """Whose image that one among those seen is."""
+        """Returns the name of the candidate that made the image of that number, counted over all in `seen`."""
         return next(name for name, last in zip(self.names, accumulate(self.images), strict=True) if image < last)
 
     @property
@@ -95,7 +95,7 @@ class AttributionCalibration:
         return float(self.held_out[math.floor(self.alpha * (len(self.held_out) + 1)) - 1])
 
     def judge(self, evidence: Evidence) -> Judgement:
-        """Probabilities for images.
+        """Returns probabilities, p-values and distances for the images of the evidence.
 
         Raises CalibrationError if the evidence is of other kinds or candidates, InputError if it holds NaN or infinity.
         """
@@ -106,7 +106,7 @@ class AttributionCalibration:
                 f" not for {', '.join(evidence.names)} and {', '.join(evidence.groups)}: calibrate again"
             )
         distances = self.gaussian.distance(vectors(evidence))
-        scores = _of_nearest(distances, self.verifier.score(own_terms(evidence)))
+        scores = _of_nearest(distances, self.verifier.score(candidate_terms(evidence)))
         none = torch.sigmoid(self.slope * (self.threshold - scores))
         known = torch.softmax(-distances / (2 * self.temperature), 1) * (1 - none)[:, None]
         probabilities = torch.cat([known, none[:, None]], 1)
@@ -131,13 +131,16 @@ class AttributionCalibration:
 def learn(
     evidence: Evidence, makers: Sequence[int] | Tensor, fingerprints: Sequence[str], *, alpha: float = ALPHA
 ) -> AttributionCalibration:
-    """A calibration from the evidence of images whose makers are known.
+    """Learns a calibration from the evidence of images whose makers are known.
 
     Args:
-        evidence: Of n images under C candidates.
+        evidence: Evidence of n images under C candidates.
         makers: (n,) number of each image's maker among the candidates.
-        fingerprints: Of the candidates' denoisers.
+        fingerprints: Fingerprints of the candidates' denoisers.
         alpha: Share of the candidates' own images that may be called "none of these".
+
+    Returns:
+        The calibration, without the images themselves; see `calibrate_attribution` for these.
 
     Raises:
         InputError: A single candidate, two that are one model, one with fewer than 8 images, too few for alpha, or
@@ -157,7 +160,7 @@ def learn(
         images=count,
         created=datetime.date.today().isoformat(),
         gaussian=Gaussian.learn(vectors(evidence), maker, len(evidence.names)),
-        verifier=Verifier.learn(own_terms(evidence), maker),
+        verifier=Verifier.learn(candidate_terms(evidence), maker),
         held_out=scores.sort().values,
     )
     return replace(calibration, slope=_slope(evidence, maker, scores, calibration))
@@ -184,11 +187,11 @@ def check_counts(images: Mapping[str, int], alpha: float) -> None:
 
 def _held_out(evidence: Evidence, maker: Tensor) -> tuple[Tensor, Tensor]:
     """Distances (n, C) and verification scores (n,) of images that took no part in learning."""
-    x, own, c = vectors(evidence), own_terms(evidence), len(evidence.names)
+    x, terms, c = vectors(evidence), candidate_terms(evidence), len(evidence.names)
     distances, scores = torch.zeros(len(x), c, dtype=torch.float64), torch.zeros(len(x), dtype=torch.float64)
     for test in _folds(maker):
         distances[test] = Gaussian.learn(x[~test], maker[~test], c).distance(x[test])
-        verified = Verifier.learn(own[~test], maker[~test]).score(own[test])
+        verified = Verifier.learn(terms[~test], maker[~test]).score(terms[test])
         scores[test] = _of_nearest(distances[test], verified)
     return distances, scores
 
@@ -209,15 +212,15 @@ def _checked(evidence: Evidence, maker: Tensor, alpha: float) -> tuple[int, ...]
 
 def _folds(maker: Tensor) -> list[Tensor]:
     """Masks (n,) of the images held out in turn; each maker's are shared out evenly, in order."""
-    place = torch.zeros_like(maker)
+    fold_of = torch.zeros_like(maker)
     for m in maker.unique():
-        own = (maker == m).nonzero().flatten()
-        place[own] = torch.arange(len(own)) % FOLDS
-    return [place == fold for fold in range(FOLDS)]
+        rows = (maker == m).nonzero().flatten()
+        fold_of[rows] = torch.arange(len(rows)) % FOLDS
+    return [fold_of == fold for fold in range(FOLDS)]
 
 
 def _temperature(distances: Tensor, maker: Tensor) -> float:
-    """That makes the makers of held-out images likeliest, from a grid."""
+    """The temperature from a grid that makes the makers of held-out images likeliest."""
     grid = torch.logspace(-1, 2, 61, dtype=torch.float64)
     losses = [torch.nn.functional.cross_entropy(-distances / (2 * t), maker).item() for t in grid]
     return float(grid[losses.index(min(losses))])
@@ -225,17 +228,17 @@ def _temperature(distances: Tensor, maker: Tensor) -> float:
 
 def _slope(evidence: Evidence, maker: Tensor, scores: Tensor, calibration: AttributionCalibration) -> float:
     """How fast odd becomes none: from each candidate's images, had it not been in the list, against all others."""
-    if len(evidence.names) < 3:  # nobody is left to tell own from others by: odd means none, all else does not
+    if len(evidence.names) < 3:  # without a third there is no unseen model to learn from: odd means none
         return 4.0
     # each shorter list has a threshold of its own
-    strangers = torch.cat([_left_out(evidence, maker, m, calibration.alpha) for m in range(len(evidence.names))])
-    own = calibration.threshold - scores
-    prior = 1 / (len(evidence.names) + 1)  # strangers are as likely as any candidate
+    unseen = torch.cat([_left_out(evidence, maker, m, calibration.alpha) for m in range(len(evidence.names))])
+    listed = calibration.threshold - scores
+    prior = 1 / (len(evidence.names) + 1)  # an unseen model is as likely as any candidate
     grid = torch.logspace(-1.5, 1.5, 61, dtype=torch.float64)
 
     def loss(slope: float) -> float:
         log = torch.nn.functional.logsigmoid
-        return float(-prior * log(slope * strangers).mean() - (1 - prior) * log(-slope * own).mean())
+        return float(-prior * log(slope * unseen).mean() - (1 - prior) * log(-slope * listed).mean())
 
     losses = [loss(float(slope)) for slope in grid]
     return float(grid[losses.index(min(losses))])
@@ -245,8 +248,8 @@ def _left_out(evidence: Evidence, maker: Tensor, candidate: int, alpha: float) -
     """Threshold - score of a candidate's images where it is not in the list."""
     known, rest = maker != candidate, evidence.without(candidate)
     others = maker[known] - (maker[known] > candidate).long()
-    _, own_scores = _held_out(rest[known], others)
-    threshold = own_scores.sort().values[max(0, math.floor(alpha * (len(own_scores) + 1)) - 1)]
-    x, own = vectors(rest), own_terms(rest)
+    _, known_scores = _held_out(rest[known], others)
+    threshold = known_scores.sort().values[max(0, math.floor(alpha * (len(known_scores) + 1)) - 1)]
+    x, terms = vectors(rest), candidate_terms(rest)
     distances = Gaussian.learn(x[known], others, len(rest.names)).distance(x[~known])
-    return threshold - _of_nearest(distances, Verifier.learn(own[known], others).score(own[~known]))
+    return threshold - _of_nearest(distances, Verifier.learn(terms[known], others).score(terms[~known]))

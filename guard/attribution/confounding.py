@@ -33,15 +33,15 @@ SAME = 0.003  # share of the spread among images: half precision moves answers b
 MOST_WORDS = 200
 
 Reasons = dict[tuple[str, str], str]
-"""By pairs of candidates."""
+"""Why two candidates cannot be told apart, by the pair of their names."""
 
 
 def require_different(evidence: Evidence) -> None:
     """Raises InputError, naming both, if two candidates answer alike on every image, but for rounding."""
-    own = _answers(evidence)
-    spread = own.std(0).clamp_min(1e-9)  # (C, F), among images
+    answers = _answers(evidence)
+    spread = answers.std(0).clamp_min(1e-9)  # (C, F), among images
     for a, b in combinations(range(len(evidence.names)), 2):
-        off = ((own[:, a] - own[:, b]).square().mean(0).sqrt() / spread[a]).square().mean().sqrt()
+        off = ((answers[:, a] - answers[:, b]).square().mean(0).sqrt() / spread[a]).square().mean().sqrt()
         if off < SAME:
             raise InputError(
                 f"the candidates {evidence.names[a]!r} and {evidence.names[b]!r} answer alike on every image: they are "
@@ -50,49 +50,56 @@ def require_different(evidence: Evidence) -> None:
 
 
 def confounded(evidence: Evidence, maker: Tensor, pictures: Sequence[Tensor], prompts: Sequence[str] | None) -> Reasons:
-    """Why no verdict between two candidates is possible, by pairs.
+    """Finds the pairs of candidates between which no verdict is possible.
 
     Args:
-        evidence: Of n images under C candidates.
+        evidence: Evidence of n images under C candidates.
         maker: (n,) number of each image's maker.
         pictures: The images, (1, 3, H, W) in [0, 1].
-        prompts: Of the images, if they are known.
+        prompts: The images' prompts, if they are known.
+
+    Returns:
+        The reason by pair of names; empty where all can be told apart.
 
     Raises:
         MissingPackage: scikit-learn or scipy is not installed.
     """
-    found: Reasons = {}
-    own, features = _answers(evidence), _features(pictures)
+    reasons: Reasons = {}
+    answers, features = _answers(evidence), _features(pictures)
     for a, b in combinations(range(len(evidence.names)), 2):
         names = evidence.names[a], evidence.names[b]
         if prompts is not None:
             word = _differing_word([[prompts[int(i)] for i in _rows(maker, m)] for m in (a, b)], len(evidence.names))
             if word is not None:
-                found[names] = f"their prompts differ, most in {word!r}"
+                reasons[names] = f"their prompts differ, most in {word!r}"
                 continue
-        between = (own[:, a] - own[:, b]).numpy()
-        if _apart(between, maker, (a, b), 1) is None and (look := _apart(features, maker, (a, b), 1)) is not None:
-            found[names] = f"their images are told apart by the pictures ({look}), and not by what the models answer"
-    return found
+        between = (answers[:, a] - answers[:, b]).numpy()
+        if _apart(between, maker, (a, b), 1) is None and (feature := _apart(features, maker, (a, b), 1)) is not None:
+            reasons[names] = f"their images are told apart by what they show ({feature}), not by what the models answer"
+    return reasons
 
 
 def unchecked(maker: Tensor, names: Sequence[str], pictures: Sequence[Tensor]) -> Reasons:
-    """Where prompts are not known: how pictures of two candidates differ in kind, by pairs; empty for like ones."""
-    features, found = _features(pictures), {}
+    """Returns how pictures of two candidates differ in kind, by pair of names, for images without known prompts.
+
+    Empty where all are alike. `maker` (n,) numbers each picture's maker; pictures are (1, 3, H, W) in [0, 1]. Raises
+    MissingPackage without scikit-learn or scipy.
+    """
+    features, reasons = _features(pictures), {}
     for a, b in combinations(range(len(names)), 2):
-        look = _apart(features, maker, (a, b), len(names))
-        if look is not None:
-            found[names[a], names[b]] = look
-    return found
+        feature = _apart(features, maker, (a, b), len(names))
+        if feature is not None:
+            reasons[names[a], names[b]] = feature
+    return reasons
 
 
 def about(reasons: Mapping[tuple[str, str], str], name: str) -> list[str]:
-    """What concerns one candidate, in sentences' halves."""
+    """Returns the reasons that concern one candidate, each as a clause with both names."""
     return [f"{a} and {b}: {why}" for (a, b), why in reasons.items() if name in (a, b)]
 
 
 def _answers(evidence: Evidence) -> Tensor:
-    """(n, C, F) of what the denoisers answered."""
+    """What the denoisers answered, (n, C, F)."""
     return torch.cat([values for name, values in evidence.groups.items() if name in RELATIVE], -1)
 
 
@@ -104,23 +111,23 @@ def _apart(values: NDArray[np.float64], maker: Tensor, pair: tuple[int, int], ca
     """The feature by which numbers (n, F) tell two makers' images apart most; None if they do not."""
     names = IMAGE_FEATURES
     names = names if values.shape[1] == len(names) else tuple(map(str, range(values.shape[1])))
-    found = comparability(values[_rows(maker, pair[0])], values[_rows(maker, pair[1])], names)
-    return None if found.p_value > _level(candidates) else found.differs_most
+    comparison = comparability(values[_rows(maker, pair[0])], values[_rows(maker, pair[1])], names)
+    return None if comparison.p_value > _level(candidates) else comparison.differs_most
 
 
 def _differing_word(prompts: Sequence[Sequence[str]], candidates: int) -> str | None:
     """The word, or the trait, by which two sets of prompts differ most; None if they are of one kind."""
-    same = [[alike(prompt) for prompt in some] for some in prompts]
-    if set(same[0]) == set(same[1]):
+    written = [[alike(prompt) for prompt in texts] for texts in prompts]
+    if set(written[0]) == set(written[1]):
         return None
-    count = Counter(word for some in same for text in some for word in set(text.split()) if word != ",")
+    count = Counter(word for texts in written for text in texts for word in set(text.split()) if word != ",")
     words = tuple(word for word, _ in count.most_common(MOST_WORDS))
     rows = [
-        np.array([[*prompt_features(text), *(float(w in text.split()) for w in words)] for text in some])
-        for some in same
+        np.array([[*prompt_features(text), *(float(w in text.split()) for w in words)] for text in texts])
+        for texts in written
     ]
-    found = comparability(rows[0], rows[1], (*PROMPT_FEATURES, *words))
-    return None if found.p_value > _level(candidates) else found.differs_most
+    comparison = comparability(rows[0], rows[1], (*PROMPT_FEATURES, *words))
+    return None if comparison.p_value > _level(candidates) else comparison.differs_most
 
 
 def _level(candidates: int) -> float:

@@ -6,7 +6,7 @@ Groups of evidence, each a few numbers per image and candidate, all logarithms o
 - clean: what the denoiser still takes for noise in the latent itself, at five low levels;
 - prompt: both again with the image's prompt, and guided by it; only where the prompt is known;
 - inversion: how far a few DDIM steps up and down again lead away from the latent;
-- autoencoder: how well its autoencoder reproduces the image, at once and after mending the latent, and how hard the
+- autoencoder: how well its autoencoder reproduces the image, at once and after refining the latent, and how hard the
   image is for it; equal for candidates that share one;
 - signature: cosine distance between the image's spectral signature and the mean of the candidate's own.
 
@@ -41,7 +41,7 @@ UP = (49, 47, 44, 42, 39, 37)  # the way up and down
 DRAWS = 2
 GUIDANCE = 7.5
 SEED = 321
-PER_CALL = 16  # images whose latents are mended together
+PER_CALL = 16  # images whose latents are refined together
 TINY = 1e-12
 
 
@@ -50,7 +50,7 @@ class Evidence:
     """Measurements of B images under C candidates.
 
     Attributes:
-        names: Of the candidates.
+        names: The candidates' names.
         groups: (B, C, F) float64 per group of evidence, in the order of GROUPS.
     """
 
@@ -69,18 +69,18 @@ class Evidence:
             require_finite(values, f"the numbers of the evidence {name!r}")
 
     def without(self, candidate: int) -> "Evidence":
-        """The same images with one candidate less."""
+        """Returns the evidence of the same images without the candidate of that number."""
         kept = [i for i in range(len(self.names)) if i != candidate]
         names = tuple(self.names[i] for i in kept)
         return Evidence(names, {name: values[:, kept] for name, values in self.groups.items()})
 
     def only(self, groups: Sequence[str]) -> "Evidence":
-        """Some of the groups."""
+        """Returns the evidence of these groups alone."""
         return Evidence(self.names, {name: values for name, values in self.groups.items() if name in groups})
 
     @staticmethod
     def cat(parts: "Sequence[Evidence]") -> "Evidence":
-        """The images of all parts, which share candidates and groups."""
+        """Returns the images of all parts one after the other; all must share candidates and groups."""
         names = parts[0].groups
         return Evidence(parts[0].names, {name: torch.cat([part.groups[name] for part in parts]) for name in names})
 
@@ -99,14 +99,18 @@ def gather(
         images: B images (1, 3, H, W) in [0, 1], brought to each candidate's own size.
         candidates: C models; they may have different autoencoders, latent spaces and sizes.
         prompts: One per image, if known.
-        groups: Which evidence; by default DEFAULT, and "prompt" where prompts are given.
+        groups: Groups of evidence to measure; by default DEFAULT, and "prompt" where prompts are given.
         progress: Called with the numbers of candidates done and of all.
+
+    Returns:
+        The evidence, B images under C candidates.
 
     Raises:
         InputError: Unknown groups, "prompt" without prompts, "signature" without the candidates' libraries, or with
             libraries that were not measured alike.
         NotApplicable: A candidate cannot read images or prompts.
-        NonFiniteError, OutOfMemory: As they say.
+        NonFiniteError: A model answered with NaN or infinity.
+        OutOfMemory: The device has no memory for a single image.
     """
     groups = _checked(groups, candidates, prompts, len(images))
     inversions: dict[str, Inversion] = {}
@@ -115,21 +119,25 @@ def gather(
         key = candidate.autoencoder_key
         if key not in inversions:
             inversions[key] = _inverted(images, candidate)
-        found = inversions[key]
+        inversion = inversions[key]
         condition = None if "prompt" not in groups else candidate.encode(prompts or ())
-        parts.append(_measure(candidate, found, condition, groups))
+        parts.append(_measure(candidate, inversion, condition, groups))
         if progress:
             progress(number + 1, len(candidates))
     names = tuple(candidate.name for candidate in candidates)
-    found = Evidence(names, {name: torch.stack([part[name] for part in parts], 1) for name in groups})
-    found.require_finite()
-    return found
+    evidence = Evidence(names, {name: torch.stack([part[name] for part in parts], 1) for name in groups})
+    evidence.require_finite()
+    return evidence
 
 
 def error_levels(denoiser: Denoiser, latents: Tensor, condition: Condition | None = None) -> dict[str, Tensor]:
-    """The groups "empty" (B, 9), "clean" (B, 5) and, with a condition per image, "prompt" (B, 2 * 9 + 2 * 5).
+    """Measures how much noise a denoiser gets wrong in latents (B, C, h, w), as log mean squares in float64.
 
-    The same noise for every denoiser with latents of that shape. For guided errors the denoiser's usual scale, 7.5.
+    All denoisers with latents of that shape get the same noise. Guided errors use the usual guidance scale, 7.5.
+
+    Returns:
+        The groups "empty" (B, 9), "clean" (B, 5) and, with a condition per image, "prompt" (B, 2 * 9 + 2 * 5); smaller
+        = more like the denoiser's own images.
     """
     generator = torch.Generator().manual_seed(SEED)
     noise = torch.randn(len(NOISY), DRAWS, *latents.shape[1:], generator=generator).flatten(0, 1)
@@ -155,17 +163,18 @@ def error_levels(denoiser: Denoiser, latents: Tensor, condition: Condition | Non
     energy = energy.view(len(latents), rows_each, kinds)
     noisy = energy[:, : len(NOISY) * DRAWS].view(len(latents), len(NOISY), DRAWS, kinds).mean(2)
     silent = energy[:, len(NOISY) * DRAWS :]
-    found = {"empty": _log(noisy[..., 0]), "clean": _log(silent[..., 0])}
+    result = {"empty": _log(noisy[..., 0]), "clean": _log(silent[..., 0])}
     if condition is not None:
-        found["prompt"] = torch.cat([_log(part[..., 1:]).flatten(1) for part in (noisy, silent)], 1)
-    return found
+        result["prompt"] = torch.cat([_log(part[..., 1:]).flatten(1) for part in (noisy, silent)], 1)
+    return result
 
 
 def inversion_gap(denoiser: Denoiser, latents: Tensor) -> Tensor:
-    """(B, 2): how far five DDIM steps up and down again lead away, and how much noise they find on the way up.
+    """Returns (B, 2) float64: how far five DDIM steps up and down again lead away, and how much noise they add.
 
-    With the empty prompt, from the last sampling step to about a quarter of the schedule. DDIM: Song et al. 2021,
-    arXiv 2010.02502.
+    The empty prompt is used, and the steps lead from the last sampling step to about a quarter of the schedule. Both
+    numbers are log mean squares; smaller = more like the denoiser's own images. DDIM: Song et al. 2021, arXiv
+    2010.02502.
     """
     steps = denoiser.levels.sampling(50)
     way = [steps[i].to(denoiser.device) for i in UP]
@@ -179,18 +188,18 @@ def inversion_gap(denoiser: Denoiser, latents: Tensor) -> Tensor:
             x = _ddim(denoiser, x, here, there)
         return torch.stack([mean_square(x - z), top], 1)
 
-    found = torch.zeros(len(latents), 2, dtype=torch.float64)
+    gaps = torch.zeros(len(latents), 2, dtype=torch.float64)
     for rows, answer in in_batches(ask, len(latents), default_rows(latents[0].numel(), denoiser.device)):
-        found[rows] = answer
-    return _log(found)
+        gaps[rows] = answer
+    return _log(gaps)
 
 
-def autoencoder_gaps(found: Inversion) -> Tensor:
-    """(B, 3): the gap at once and after mending the latent, and the first relative to that of a second round.
+def autoencoder_gaps(inversion: Inversion) -> Tensor:
+    """Returns (B, 3) float64: log gaps at once and after refining the latent, and the first relative to a second round.
 
     Images that an autoencoder made lose nothing more in a second round (AEDR: Wang et al. 2025, double reconstruction).
     """
-    first, last, second = (_log(gap) for gap in (found.first_gap, found.last_gap, found.second_gap))
+    first, last, second = (_log(gap) for gap in (inversion.first_gap, inversion.last_gap, inversion.second_gap))
     return torch.stack([first, last, first - second], 1)
 
 
@@ -217,30 +226,30 @@ def _checked(
 
 
 def _inverted(images: Sequence[Tensor], candidate: Candidate) -> Inversion:
-    """All images under one autoencoder, a few at a time."""
+    """Inverts all images under one autoencoder, a few at a time."""
     parts = []
     for start in range(0, len(images), PER_CALL):
-        some = torch.cat([fitted(image, candidate.pixels) for image in images[start : start + PER_CALL]])
-        parts.append(invert(candidate.coder, some))
+        batch = torch.cat([fitted(image, candidate.pixels) for image in images[start : start + PER_CALL]])
+        parts.append(invert(candidate.coder, batch))
     fields = ("encoded", "latents", "first_gap", "last_gap", "second_gap")
     return Inversion(*(torch.cat([getattr(part, name) for part in parts]) for name in fields))
 
 
 def _measure(
-    candidate: Candidate, found: Inversion, condition: Condition | None, groups: Sequence[str]
+    candidate: Candidate, inversion: Inversion, condition: Condition | None, groups: Sequence[str]
 ) -> dict[str, Tensor]:
     denoiser, result = candidate.denoiser, {}
     if {"empty", "prompt", "clean"} & set(groups):
-        result |= error_levels(denoiser, found.latents, condition)
+        result |= error_levels(denoiser, inversion.latents, condition)
     if "inversion" in groups:
-        result["inversion"] = inversion_gap(denoiser, found.latents)
+        result["inversion"] = inversion_gap(denoiser, inversion.latents)
     if "autoencoder" in groups:
-        result["autoencoder"] = autoencoder_gaps(found)
+        result["autoencoder"] = autoencoder_gaps(inversion)
     if "signature" in groups and candidate.library is not None:
-        own = candidate.library
-        plan, seed, compat = own.settings
-        values = signature(denoiser, found.encoded, plan=plan, seed=seed, author_compat=compat)  # type: ignore[arg-type]
-        result["signature"] = _log(cosine_distance(values, own.prototype[None]))
+        library, latents = candidate.library, inversion.encoded
+        plan, seed, compat = library.settings
+        values = signature(denoiser, latents, plan=plan, seed=seed, author_compat=compat)  # type: ignore[arg-type]
+        result["signature"] = _log(cosine_distance(values, library.prototype[None]))
     return {name: result[name] for name in groups}
 
 

@@ -28,7 +28,7 @@ class Gaussian:
 
     @staticmethod
     def learn(x: Tensor, maker: Tensor, makers: int) -> "Gaussian":
-        """From vectors (n, D) float64 of images whose makers (n,) are known, each with at least two images.
+        """Returns the model of vectors (n, D) float64 of images whose makers (n,) are known, at least two of each.
 
         The covariance is shrunk towards the identity (Ledoit & Wolf 2004), since there are more numbers than images.
         Raises InputError for NaN or infinity, as `distance` does.
@@ -41,14 +41,17 @@ class Gaussian:
         return Gaussian(spread, means / spread, torch.linalg.inv(shrunk_covariance(rest)))
 
     def distance(self, x: Tensor) -> Tensor:
-        """Squared Mahalanobis distance (n, C) of vectors (n, D) to each maker's mean; smaller = likelier it."""
+        """Returns squared Mahalanobis distances (n, C) of x (n, D) to each maker's mean; smaller = likelier it."""
         require_finite(x, "the numbers of images")
         rest = (x / self.spread)[:, None] - self.means
         return ((rest @ self.precision) * rest).sum(-1)
 
 
 def shrunk_covariance(rest: Tensor) -> Tensor:
-    """(D, D) covariance of residuals (n, D), shrunk as much as is best for its size (Ledoit & Wolf 2004)."""
+    """Returns the (D, D) covariance of residuals (n, D), shrunk as is best for its size (Ledoit & Wolf 2004).
+
+    Raises InputError for NaN or infinity.
+    """
     require_finite(rest, "the residuals")
     n, size = rest.shape
     sample = rest.T @ rest / n
@@ -61,7 +64,7 @@ def shrunk_covariance(rest: Tensor) -> Tensor:
 
 
 def vectors(evidence: Evidence) -> Tensor:
-    """(B, D) float64: each group's numbers under every candidate, relative to the candidates' mean where that tells."""
+    """Returns (B, D) float64: each group's numbers under every candidate, relative to their mean where that tells."""
     parts = []
     for name in (group for group in GROUPS if group in evidence.groups):
         values = evidence.groups[name]

@@ -24,7 +24,7 @@ EQUAL = 1e-6  # what rounding leaves between two signatures of one image
 
 @dataclass(frozen=True)
 class Identification:
-    """Whose denoiser it likely is.
+    """The answer to which known model a denoiser likely is.
 
     Attributes:
         decision: A name of the library, or "unknown".
@@ -34,7 +34,7 @@ class Identification:
         p_value: Share of the library's own images that lie at least as far from their model; None where the library's
             own latents were used, or entries have a single signature.
         threshold: Largest distance at which the closest entry is named.
-        paired: Whether both denoisers were asked about the same latents, those that the library brings.
+        paired: Whether both denoisers were measured on the same latents, those that the library brings.
         images: How many signatures the distances rest on, per entry.
         votes: Share of signatures that a linear classifier gives each entry; None unless asked for.
         alike: Other entries that are the same model as the one named, or cannot be told from it.
@@ -54,19 +54,19 @@ class Identification:
     repeated: int = 0
 
     def headline(self) -> str:
-        """The outcome in a few words."""
+        """Returns the outcome in a few words."""
         if self.decision == UNKNOWN:
             return UNKNOWN
         return f"likely {self.decision}" + (f", or {' or '.join(self.alike)}: one model" if self.alike else "")
 
     def notes(self) -> list[str]:
-        """What makes the answer less sure than it sounds, in sentences."""
+        """Returns sentences on what makes the answer less sure than it sounds."""
         if not self.repeated:
             return []
         return [f"{self.repeated} of {self.images} images are the library's own: give others that the model made."]
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain data for JSON."""
+        """Returns plain data for JSON."""
         return {name: getattr(self, name) for name in self.__dataclass_fields__}
 
 
@@ -80,7 +80,7 @@ def identify(
     probes: int = 2,
     progress: Progress | None = None,
 ) -> Identification:
-    """Which model of a library is this denoiser?
+    """Tells which model of a library a denoiser is.
 
     Without latents, the denoiser is asked about latents that each entry brings, so that it can be compared with what
     that entry answered about the same: for the same model nothing but rounding is left. It is unknown if the distance
@@ -98,6 +98,9 @@ def identify(
         svm: Also ask a linear support vector machine (C = 0.1, the authors'); needs latents and scikit-learn.
         probes: Latents per entry, without latents.
         progress: Called with the numbers of comparisons done and of all.
+
+    Returns:
+        The likely model or "unknown", with the distances to all.
 
     Raises:
         InputError: A library that cannot be used, or latents that do not fit the denoiser.
@@ -120,8 +123,8 @@ def _paired(denoiser: Denoiser, entries: list[Signatures], probes: int, progress
     for number, entry in enumerate(entries):
         distances[entry.name] = None
         if entry.latent_shape[0] == channels:
-            asked = _signatures(denoiser, entry, entry.latents[:used])
-            distances[entry.name] = float(cosine_distance(asked, entry.values[:used]).diagonal().mean())
+            measured = _signatures(denoiser, entry, entry.latents[:used])
+            distances[entry.name] = float(cosine_distance(measured, entry.values[:used]).diagonal().mean())
         if progress:
             progress(number + 1, len(entries))
     spreads = [entry.spread.median() for entry in entries if len(entry.spread)]
@@ -139,44 +142,48 @@ def _by_prototypes(
     svm: bool,
     progress: Progress | None,
 ) -> Identification:
-    asked = _signatures(denoiser, entries[0], latents)
+    signatures = _signatures(denoiser, entries[0], latents)
     if progress:
         progress(1, 1)
-    return identify_signatures(asked, entries, alpha=alpha, svm=svm)
+    return identify_signatures(signatures, entries, alpha=alpha, svm=svm)
 
 
 def identify_signatures(
-    asked: Tensor, library: Sequence[Signatures], *, alpha: float = ALPHA, svm: bool = False
+    signatures: Tensor, library: Sequence[Signatures], *, alpha: float = ALPHA, svm: bool = False
 ) -> Identification:
-    """As `identify` with latents, for signatures (B, N) that were measured already.
+    """Returns what `identify` returns with latents, from signatures (B, N) that were measured already.
 
     Raises InputError for a library that cannot be used, no signature, or NaN or infinity in one.
     """
     entries = check_library(library)
-    if not len(asked):
+    if not len(signatures):
         raise InputError("no signature was given: give at least one")
     prototypes = torch.stack([entry.prototype for entry in entries])
-    each = cosine_distance(asked, prototypes).mean(0)
+    each = cosine_distance(signatures, prototypes).mean(0)
     distances: dict[str, float | None] = dict(zip((e.name for e in entries), each.tolist(), strict=True))
-    own = torch.cat([entry.spread for entry in entries]).sort().values
+    spread = torch.cat([entry.spread for entry in entries]).sort().values
     threshold, p_value = float("inf"), None
-    if len(own):
-        allowed = int(alpha * (len(own) + 1)) - 1
-        threshold = float(own[len(own) - 1 - allowed]) if allowed >= 0 else threshold
-        p_value = float(conformal(own, each.min()[None]))
-    votes = svm_votes(asked, entries) if svm else None
-    found = _decided(entries, distances, threshold, p_value, paired=False, images=len(asked), votes=votes)
-    return replace(found, repeated=_repeated(asked, entries))
+    if len(spread):
+        allowed = int(alpha * (len(spread) + 1)) - 1
+        threshold = float(spread[len(spread) - 1 - allowed]) if allowed >= 0 else threshold
+        p_value = float(conformal(spread, each.min()[None]))
+    votes = svm_votes(signatures, entries) if svm else None
+    count = len(signatures)
+    identification = _decided(entries, distances, threshold, p_value, paired=False, images=count, votes=votes)
+    return replace(identification, repeated=_repeated(signatures, entries))
 
 
-def _repeated(asked: Tensor, entries: Sequence[Signatures]) -> int:
+def _repeated(signatures: Tensor, entries: Sequence[Signatures]) -> int:
     known = torch.cat([entry.values for entry in entries])
-    return sum(bool(((known - one).abs().amax(1) < EQUAL).any()) for one in asked.to(known))
+    return sum(bool(((known - one).abs().amax(1) < EQUAL).any()) for one in signatures.to(known))
 
 
-def svm_votes(asked: Tensor, entries: Sequence[Signatures]) -> dict[str, float]:
-    """Share of signatures (B, N) that a linear support vector machine on standardised numbers gives each entry."""
-    require_finite(asked, "the signatures")
+def svm_votes(signatures: Tensor, entries: Sequence[Signatures]) -> dict[str, float]:
+    """Returns the share of signatures (B, N), in [0, 1], that a linear support vector machine gives each entry.
+
+    Raises InputError for a single entry or for NaN or infinity, MissingPackage without scikit-learn.
+    """
+    require_finite(signatures, "the signatures")
     if len(entries) < 2:
         raise InputError("a classifier needs at least two models to tell apart: give a larger library")
     classes, scaling = require("sklearn.svm", "bench"), require("sklearn.preprocessing", "bench")
@@ -184,8 +191,8 @@ def svm_votes(asked: Tensor, entries: Sequence[Signatures]) -> dict[str, float]:
     labels = [number for number, entry in enumerate(entries) for _ in range(entry.n)]
     scaler = scaling.StandardScaler().fit(known)
     judge = classes.SVC(kernel="linear", C=SVM_C).fit(scaler.transform(known), labels)
-    found = judge.predict(scaler.transform(asked.double().numpy())).tolist()
-    return {entry.name: found.count(number) / len(found) for number, entry in enumerate(entries)}
+    decisions = judge.predict(scaler.transform(signatures.double().numpy())).tolist()
+    return {entry.name: decisions.count(number) / len(decisions) for number, entry in enumerate(entries)}
 
 
 def _signatures(denoiser: Denoiser, entry: Signatures, latents: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""Which latent was this image decoded from? The encoder's answer, mended until it decodes to the image.
+"""Which latent was this image decoded from? The encoder's answer, refined until it decodes to the image.
 
 An image that was decoded from z satisfies encode(decode(z)) = encode(image), so z is a fixed point of
 z <- z + encode(image) - encode(decode(z)). Anderson's acceleration (Anderson 1965; Walker & Ni 2011) makes that
@@ -26,10 +26,11 @@ class Inversion:
 
     Attributes:
         encoded: The encoder's own latents, (B, C, h, w) float32.
-        latents: Those that decode closest to the images, likewise.
+        latents: The latents that decode closest to the images, (B, C, h, w) float32.
         first_gap: Mean square error (B,) float64 of decoding what was encoded; smaller = likelier its own image.
-        last_gap: The same after mending.
-        second_gap: That of encoding and decoding once more what was decoded first: how hard the image is.
+        last_gap: Mean square error (B,) float64 of decoding the refined latents.
+        second_gap: Mean square error (B,) float64 of encoding and decoding once more what was decoded first: how hard
+            the image is.
     """
 
     encoded: Tensor
@@ -41,9 +42,12 @@ class Inversion:
 
 @torch.no_grad()
 def invert(autoencoder: Autoencoder, images: Tensor, *, iterations: int = ITERATIONS) -> Inversion:
-    """The latents that images (B, 3, H, W) in [0, 1] were decoded from, as far as they can be told.
+    """Finds the latents that images (B, 3, H, W) in [0, 1] were decoded from, as far as they can be told.
 
     Each image keeps the best of its iterates, so more iterations never make it worse.
+
+    Returns:
+        The encoder's latents, the refined ones, and the errors of decoding both.
 
     Raises:
         InputError: The autoencoder answers with NaN or infinity.
@@ -78,7 +82,7 @@ def _require_finite(values: Tensor) -> None:
 
 
 def mean_square(x: Tensor) -> Tensor:
-    """(B,) float64 on the CPU, since not every device knows float64."""
+    """Returns the mean square of each row of x, (B,) float64, on the CPU, since not every device knows float64."""
     return x.detach().flatten(1).cpu().double().square().mean(1)
 
 
@@ -90,7 +94,7 @@ class _Anderson:
         self.residuals: list[Tensor] = []
 
     def next(self, z: Tensor, residual: Tensor) -> Tensor:
-        """The point to try after z, both (B, C, h, w)."""
+        """Returns the point to try after z, with z's residual; all are (B, C, h, w)."""
         self.points = [*self.points, z.flatten(1).cpu().double()][-MEMORY - 1 :]
         self.residuals = [*self.residuals, residual.flatten(1).cpu().double()][-MEMORY - 1 :]
         if len(self.points) == 1:

@@ -31,20 +31,25 @@ def calibrate_attribution(
     """Learns from images whose makers are known: at least 8 of each candidate, better 30, all of the same prompts.
 
     Args:
-        images: By the name of their maker, as in `attribute`. Copies of an image count once.
-        candidates: As in `attribute`.
-        prompts: Of the images, likewise; then prompts are needed for attribution, too.
-        subjects: What the images were to show, likewise, e.g. their prompts where these shall be no evidence: only to
-            see that it is the same for all. By default prompts, or else what the image files say; see
-            `prompts.recorded`.
-        groups: Which evidence; see `evidence`.
+        images: Images by the name of their maker, as in `attribute`. Copies of an image count once.
+        candidates: The models that come into question, as in `attribute`.
+        prompts: The images' prompts by the name of their maker; then prompts are needed for attribution, too.
+        subjects: What the images were to show, by the name of their maker, e.g. their prompts where these shall be no
+            evidence: only to see that it is the same for all. By default prompts, or else what the image files say;
+            see `prompts.recorded`.
+        groups: Groups of evidence to measure; see `evidence`.
         alpha: Share of the candidates' own images that may be called "none of these".
         progress: Called with the numbers of candidates done and of all.
+
+    Returns:
+        The calibration, which `save_calibration` writes to a file.
 
     Raises:
         InputError: A single candidate, two that are one model, too few images, one that is by two makers, of unknown
             makers, or unusable ones.
-        NotApplicable, NonFiniteError, OutOfMemory: As they say.
+        NotApplicable: A candidate cannot read images or prompts.
+        NonFiniteError: A model answered with NaN or infinity.
+        OutOfMemory: The device has no memory for a single image.
         MissingPackage: scikit-learn or scipy is not installed.
     """
     pool = check_candidates(candidates)
@@ -58,10 +63,10 @@ def calibrate_attribution(
             )
     check_counts({name: len(images[name]) for name in names}, alpha)
     for texts in (prompts or {}, subjects or {}):
-        for name, own in texts.items():
-            if len(own) != len(images[name]):
+        for name, listed in texts.items():
+            if len(listed) != len(images[name]):
                 raise InputError(
-                    f"{len(own)} prompts do not fit {len(images[name])} images by {name!r}: give one for each"
+                    f"{len(listed)} prompts do not fit {len(images[name])} images by {name!r}: give one for each"
                 )
     pictures = [read_picture(image, f"an image by {name}") for name in names for image in images[name]]
     makers = [number for number, name in enumerate(names) for _ in images[name]]
@@ -72,9 +77,9 @@ def calibrate_attribution(
     shown = texts or _in_order(subjects, names, kept) or known_prompts([i for name in names for i in images[name]])
     shown = shown if shown is None or len(shown) == len(kept) else [shown[i] for i in kept]
     evidence = gather(pictures, pool, texts, groups=groups, progress=progress)
-    found = learn(evidence, makers, [candidate.denoiser.fingerprint for candidate in pool], alpha=alpha)
+    calibration = learn(evidence, makers, [candidate.denoiser.fingerprint for candidate in pool], alpha=alpha)
     return replace(
-        found,
+        calibration,
         seen=Seen.of(pictures),
         copies=copies,
         confounded=confounded(evidence, torch.tensor(makers), pictures, shown),

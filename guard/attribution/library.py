@@ -30,9 +30,9 @@ class Signatures:
 
     Attributes:
         name: What people call the model.
-        fingerprint, family, dtype: Of the denoiser that was probed.
-        latent_shape: (C, H, W).
-        plan, seed, author_compat: As in `signature`; only equal ones can be compared.
+        fingerprint, family, dtype: What identifies the denoiser that was measured.
+        latent_shape: Shape (C, H, W) of one latent.
+        plan, seed, author_compat: Settings of `signature`; only signatures with equal ones can be compared.
         values: (n, N) float32, one signature per image, on the CPU.
         latents: (m, C, H, W) float32 with m <= n, the latents of the first m signatures.
     """
@@ -60,7 +60,10 @@ class Signatures:
         keep: int = KEPT,
         progress: Progress | None = None,
     ) -> "Signatures":
-        """Signatures of a model on latents (n, C, H, W) of its own images. Errors as in `signature`."""
+        """Measures the signatures of a model on latents (n, C, H, W) of its own images, and returns them.
+
+        The first `keep` latents are kept with them. Raises what `signature` raises, and InputError for an odd name.
+        """
         values = signature(denoiser, latents, plan=plan, seed=seed, author_compat=author_compat, progress=progress)
         shape = tuple(latents.shape[1:])
         kept = latents[:keep].float().cpu().clone()
@@ -92,7 +95,7 @@ class Signatures:
         return torch.cat([cosine_distance(v[None], o[None])[0] for v, o in zip(values, others, strict=True)])
 
     def to_dict(self) -> dict[str, Any]:
-        """What it is of, and a digest of the numbers: plain data for JSON, and for a sidecar's findings."""
+        """Returns plain data for JSON, and for a sidecar's findings: what was measured, and a digest of the numbers."""
         numbers = self.values.contiguous().numpy().astype("<f4").tobytes()
         return {
             "kind": "signature",
@@ -126,7 +129,7 @@ class Signatures:
 
     @staticmethod
     def load(path: str | Path) -> "Signatures":
-        """Reads a file that `save` wrote. Raises InputError if anything in it is missing, extra or odd."""
+        """Returns the signatures in a file that `save` wrote. Raises InputError for a missing, extra or odd part."""
         path = Path(path)
         header, tensors = read_tensors(path, "signature file")
         if header.get("schema") != SCHEMA:
@@ -135,14 +138,16 @@ class Signatures:
             odd = sorted((set(header) ^ _FIELDS) | (set(tensors) ^ {"signatures", "latents"}))
             raise InputError(f"the signature file {path} has odd parts ({', '.join(odd)}): measure again")
         try:
-            found = _parse(header, tensors)
+            return _parse(header, tensors)
         except (TypeError, ValueError) as error:
             raise InputError(f"the signature file {path} is malformed ({error}): measure the model again") from error
-        return found
 
 
 def load_library(path: str | Path) -> list[Signatures]:
-    """All signature files of a folder by name, or one file.
+    """Reads all signature files of a folder by name, or one file.
+
+    Returns:
+        One entry per file.
 
     Raises:
         InputError: There is none, one is malformed, or they cannot be used together.
@@ -155,10 +160,10 @@ def load_library(path: str | Path) -> list[Signatures]:
 
 
 def check_library(entries: Sequence[Signatures]) -> list[Signatures]:
-    """The entries, if they can be compared with each other.
+    """Checks that entries can be compared with each other, and returns them as a list.
 
     Raises:
-        InputError: No entry, two of the same name, or other settings in some.
+        InputError: No entry, two of the same name, or entries with different settings.
     """
     if not entries:
         raise InputError("the library is empty: give at least one model's signatures")

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from ..pixels import digest_of
 
-SIDE = 8  # of a small copy, in pixels
+SIDE = 8  # pixels per side of a small copy
 LARGEST, USUAL = 12.0, 2.0
 """How far the 8-bit values of a re-encoded image's small copy are off, at most and on average."""
 
@@ -21,8 +21,8 @@ class Seen:
     """Images that were learned from.
 
     Attributes:
-        digests: Of their pixels, n.
-        copies: (n, 3 * SIDE * SIDE) uint8, one small copy each.
+        digests: The n images' digests of pixels.
+        copies: (n, 3 * SIDE * SIDE) uint8, one small copy of each image.
     """
 
     digests: tuple[str, ...] = ()
@@ -30,18 +30,18 @@ class Seen:
 
     @staticmethod
     def of(pictures: Sequence[Tensor]) -> "Seen":
-        """Of pictures (1, 3, H, W) in [0, 1]."""
+        """Returns what is kept of pictures (1, 3, H, W) in [0, 1]."""
         if not pictures:
             return Seen()
         return Seen(tuple(map(digest_of, pictures)), torch.stack([small_copy(picture) for picture in pictures]))
 
     def same(self, picture: Tensor) -> int | None:
-        """The number of the image with exactly these pixels."""
+        """Returns the number of the image with exactly these pixels; None if there is none."""
         digest = digest_of(picture)
         return self.digests.index(digest) if digest in self.digests else None
 
     def similar(self, picture: Tensor) -> int | None:
-        """The number of the image that looks most like this one, if it may be the same, encoded or scaled anew."""
+        """Returns the number of the image that may be the same, encoded or scaled anew; None if there is none."""
         if not len(self.copies):
             return None
         off = (self.copies.float() - small_copy(picture).float()).abs()
@@ -50,5 +50,5 @@ class Seen:
 
 
 def small_copy(picture: Tensor) -> Tensor:
-    """(3 * SIDE * SIDE,) uint8: the mean colours of a grid of SIDE x SIDE cells."""
+    """Returns (3 * SIDE * SIDE,) uint8: the mean colours of a grid of SIDE x SIDE cells of a picture (1, 3, H, W)."""
     return (torch.nn.functional.adaptive_avg_pool2d(picture, SIDE) * 255).round().byte().flatten()

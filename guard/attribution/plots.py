@@ -31,22 +31,26 @@ if TYPE_CHECKING:
     from .attribute import Attribution
 
 CELL, GAP = 18, 18  # pixels of a map's cell, and between maps
-NOBODY = (150, 143, 130)  # the bar of "none of these", where that is the answer
+NONE_COLOUR = (150, 143, 130)  # the bar of "none of these", where that is the answer
 
 
 def signature_plot(signature: Tensor, *, plan: Plan = "5step", title: str = "Spectral signature") -> Any:
-    """One signature, or the mean of several, as heat maps: a row of maps per noise scale, a map per noise level.
+    """Draws one signature, or the mean of several, as heat maps: a row of maps per noise scale, a map per noise level.
 
     In each map, a row is the ring that the noise was confined to, a column the ring of the denoiser's error, from low
     frequencies to high; the colour is the share of the error's energy there, so that each row adds up to 1.
 
     Args:
-        signature: (N,) or (n, N).
-        plan: Of the signature.
-        title: First line.
+        signature: One signature (N,), or several (n, N).
+        plan: The plan that it was measured with.
+        title: First line of the picture.
+
+    Returns:
+        A Pillow image.
 
     Raises:
         InputError: The numbers are no signature of that plan.
+        MissingPackage: Pillow is not installed.
     """
     check_plan(plan)
     values = signature.double().cpu()
@@ -89,9 +93,19 @@ def signature_plot(signature: Tensor, *, plan: Plan = "5step", title: str = "Spe
 
 
 def attribution_plot(attribution: "Attribution", *, width: int = 620) -> Any:
-    """The probabilities of all candidates and of "none of these" as bars, largest first, with what they rest on.
+    """Draws the probabilities of all candidates and of "none of these" as bars, largest first, with what they rest on.
 
     Without a verdict there are no bars, and the reason stands in their place.
+
+    Args:
+        attribution: What is shown.
+        width: Width of the picture in pixels.
+
+    Returns:
+        A Pillow image.
+
+    Raises:
+        MissingPackage: Pillow is not installed.
     """
     rows = sorted(attribution.probabilities.items(), key=lambda item: -item[1])
     notes = [line for note in attribution.notes() for line in wrapped(note, width - 2 * MARGIN, 12)]
@@ -104,10 +118,10 @@ def attribution_plot(attribution: "Attribution", *, width: int = 620) -> Any:
     room = width - left - MARGIN - 58
     for number, (name, probability) in enumerate(rows):
         chosen = name == attribution.decision
-        colour = (STRONG if name in attribution.distances else NOBODY) if chosen else PALE
+        colour = (STRONG if name in attribution.distances else NONE_COLOUR) if chosen else PALE
         filled = round(room * probability) or None
-        place, shown = (left, top + number * BAR), cut(name, names, 14)
-        draw_bar(draw, place, room, filled, shown, percent(probability), colour=colour, chosen=chosen)
+        corner, shown = (left, top + number * BAR), cut(name, names, 14)
+        draw_bar(draw, corner, room, filled, shown, percent(probability), colour=colour, chosen=chosen)
     if rows:
         draw.line([(left, top), (left, top + len(rows) * BAR)], LINE)
     write_lines(draw, (MARGIN, top + len(rows) * BAR + 14), notes, 12, SOFT, apart=19)
@@ -115,22 +129,22 @@ def attribution_plot(attribution: "Attribution", *, width: int = 620) -> Any:
 
 
 def percent(probability: float) -> str:
-    """In words that do not promise certainty."""
+    """Returns a probability in [0, 1] in percent, in words that do not promise certainty."""
     if probability < 0.005:
         return "< 1 %"
     return "> 99 %" if probability > 0.995 else f"{100 * probability:.0f} %"
 
 
-def _heat(canvas: Any, draw: Any, place: tuple[int, int], values: np.ndarray) -> None:
+def _heat(canvas: Any, draw: Any, corner: tuple[int, int], values: np.ndarray) -> None:
     cells = np.kron(colours(values), np.ones((CELL, CELL, 1), np.uint8))
-    canvas.paste(require("PIL.Image", "provenance").fromarray(cells), place)
-    x, y = place
+    canvas.paste(require("PIL.Image", "provenance").fromarray(cells), corner)
+    x, y = corner
     draw.rectangle([x - 1, y - 1, x + CELL * RINGS, y + CELL * RINGS], outline=LINE)
 
 
-def _scale(draw: Any, place: tuple[int, int], height: int, top: float) -> None:
-    x, y = place
-    draw_scale(draw, place, height)
+def _scale(draw: Any, corner: tuple[int, int], height: int, top: float) -> None:
+    x, y = corner
+    draw_scale(draw, corner, height)
     for share in (0, 0.25, 0.5, 0.75, 1):
         level = y + round((height - 1) * (1 - share))
         draw.line([(x + SCALE, level), (x + SCALE + 5, level)], SOFT)

@@ -30,7 +30,7 @@ Shingles = NDArray[np.uint32]
 
 
 def shingles(text: str) -> Shingles:
-    """Sorted 32-bit hashes of a text's words and pairs of neighbouring words."""
+    """Returns the sorted 32-bit hashes of a text's words and pairs of neighbouring words."""
     folded = unicodedata.normalize("NFKC", text).casefold()
     # a text without words is what it is
     words = [match.group() for match in islice(_WORD.finditer(folded), WORDS)] or [folded]
@@ -39,22 +39,22 @@ def shingles(text: str) -> Shingles:
 
 
 def jaccard(a: Shingles, b: Shingles) -> float:
-    """Share of two sets, sorted and not empty, that they have in common, in [0, 1]; 1 = the same."""
+    """Returns the share of two sets, sorted and not empty, that they have in common, in [0, 1]; 1 = the same."""
     shared = int(np.count_nonzero(b.take(b.searchsorted(a), mode="clip") == a))
     return shared / (len(a) + len(b) - shared)
 
 
 def first_alike(texts: Iterable[str]) -> NDArray[np.int64]:
-    """For each text the number of the text that stands for it: the closest earlier one that stands for itself.
+    """Finds for each text the one that represents it: the closest earlier one that represents itself.
 
-    Whoever is near-identical to nobody before it stands for itself. Every text is near-identical to the one that stands
-    for it; now and then (see BANDS) a pair is missed. The answer depends on the texts and their order alone.
+    A text that is near-identical to none before it represents itself. Every text is near-identical to the one that
+    represents it; now and then (see BANDS) a pair is missed. The answer depends on the texts and their order alone.
 
     Args:
-        texts: N texts, read once; the most interesting first, since those stand for others.
+        texts: N texts, read once; the most interesting first, since those represent others.
 
     Returns:
-        (N,) int64, found[i] <= i.
+        (N,) int64: the number of the text that represents text i, at most i.
     """
     sets, bands, which = _collect(texts)
     if not len(which):
@@ -77,21 +77,21 @@ class Sets:
 
 
 def _collect(texts: Iterable[str]) -> tuple[Sets, NDArray[np.uint32], NDArray[np.int64]]:
-    """All different sets, their bands, and the number of each text's set."""
+    """The different sets of shingles, their bands, and the number of each text's set."""
     numbers: dict[bytes, int] = {}  # of each set, by its digest
     which, sizes = array("q"), array("q", [0])
     values, bands = [np.zeros(0, np.uint32)], [np.zeros((0, BANDS), np.uint32)]
     for batch in _batches(texts):
         fresh: list[Shingles] = []
-        for found in map(shingles, batch):
-            number = numbers.setdefault(blake2b(found.tobytes(), digest_size=16).digest(), len(numbers))
+        for hashes in map(shingles, batch):
+            number = numbers.setdefault(blake2b(hashes.tobytes(), digest_size=16).digest(), len(numbers))
             if number == len(sizes) - 1:
-                sizes.append(len(found))
-                fresh.append(found)
+                sizes.append(len(hashes))
+                fresh.append(hashes)
             which.append(number)
         if fresh:
             values.append(np.concatenate(fresh))
-            bands.append(_bands(values[-1], np.cumsum([0, *(len(found) for found in fresh[:-1])])))
+            bands.append(_bands(values[-1], np.cumsum([0, *(len(hashes) for hashes in fresh[:-1])])))
     sets = Sets(np.concatenate(values), np.cumsum(sizes))
     return sets, np.concatenate(bands), np.array(which, np.int64)
 
@@ -128,13 +128,13 @@ def _firsts(bands: NDArray[np.uint32]) -> NDArray[np.int32]:
 
 
 def _leaders(sets: Sets, firsts: NDArray[np.int32]) -> NDArray[np.int64]:
-    """(N,): for each set the one that stands for it."""
-    found = np.arange(len(firsts))
-    for i in np.flatnonzero((firsts < found[:, None]).any(1)).tolist():
+    """(N,): for each set the one that represents it."""
+    leaders = np.arange(len(firsts))
+    for i in np.flatnonzero((firsts < leaders[:, None]).any(1)).tolist():
         best = ALIKE
         # ascending, so that the earliest of equals is kept
-        for leader in sorted({int(found[first]) for first in firsts[i] if first < i}):
+        for leader in sorted({int(leaders[first]) for first in firsts[i] if first < i}):
             alike = jaccard(sets[i], sets[leader])
-            if alike > best or (alike == best and found[i] == i):
-                best, found[i] = alike, leader
-    return found
+            if alike > best or (alike == best and leaders[i] == i):
+                best, leaders[i] = alike, leader
+    return leaders

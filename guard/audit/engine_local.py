@@ -15,7 +15,7 @@ class LocalEngine:
     """Runs a job here; a context manager.
 
     Args:
-        job: Opened when the context is entered.
+        job: What to do with rows; opened when the context is entered.
     """
 
     def __init__(self, job: Job):
@@ -32,15 +32,15 @@ class LocalEngine:
 
     @property
     def about(self) -> About:
-        """What was loaded."""
+        """What the numbers rest on, with the models that were loaded."""
         return self.worker.work.about
 
     def best_batch(self, sample: Sequence[Row], most: int) -> int:
-        """As `Worker.best_batch`."""
+        """Returns how many rows at a time are fastest, as `Worker.best_batch` does."""
         return self.worker.best_batch(sample, most)
 
     def map(self, batches: Iterable[Sequence[Row | Reject]]) -> Iterator[Done]:
-        """What becomes of each batch, in order. Errors as in `Worker.measure`."""
+        """Yields what becomes of each batch, in order. Raises what `Worker.measure` raises."""
         pending: deque[Future[Done]] = deque()
         for batch in batches:
             pending.append(self.thread.submit(self.worker.measure, self.worker.prepare(batch)))

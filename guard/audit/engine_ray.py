@@ -31,21 +31,21 @@ class RayWorker:
         self.job, self.worker = job, None
 
     def opened(self) -> Worker:
-        """The worker with its models."""
+        """Returns the worker with its models."""
         if self.worker is None:
             self.worker = Worker(self.job)
         return self.worker
 
     def about(self) -> About:
-        """What was loaded."""
+        """Returns what the numbers rest on, with the models that were loaded."""
         return self.opened().work.about
 
     def best_batch(self, sample: Sequence[Row], most: int) -> int:
-        """As `Worker.best_batch`."""
+        """Returns how many rows at a time are fastest, as `Worker.best_batch` does."""
         return self.opened().best_batch(sample, most)
 
     def run(self, batch: Batch) -> tuple[About, Done]:
-        """What becomes of a batch, and what that rests on."""
+        """Returns what the numbers rest on, and what became of a batch."""
         worker = self.opened()
         return worker.work.about, worker(batch)
 
@@ -54,8 +54,8 @@ class RayEngine:
     """Runs a job on Ray, on the cluster at RAY_ADDRESS or one of its own on this machine; a context manager.
 
     Args:
-        job: Opened by every actor.
-        workers: How many; by default one per GPU, or per CPU slot where there is no GPU.
+        job: What to do with rows; opened by every actor.
+        workers: Number of actors; by default one per GPU, or per CPU slot where there is no GPU.
 
     Raises:
         MissingPackage: Ray is not installed.
@@ -64,7 +64,7 @@ class RayEngine:
 
     def __init__(self, job: Job, workers: int | None = None):
         self.ray = require("ray", "ray")
-        self.job, self.workers, self.own = job, workers, False
+        self.job, self.workers, self.started_ray = job, workers, False
         self.actors: list[Any] = []
 
     def __enter__(self) -> "RayEngine":
@@ -87,12 +87,12 @@ class RayEngine:
     def __exit__(self, *error: Any) -> None:
         for actor in self.actors:
             self.ray.kill(actor)
-        if self.own:
+        if self.started_ray:
             self.ray.shutdown()
 
     def _start(self) -> None:
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # nothing goes out
-        self.own = True
+        self.started_ray = True
         options: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR"}
         if not os.environ.get("RAY_ADDRESS"):
             local = {"address": "local", "include_dashboard": False, "_node_ip_address": "127.0.0.1"}
@@ -114,18 +114,18 @@ class RayEngine:
 
     @property
     def about(self) -> About:
-        """What the first worker loaded."""
+        """What the numbers rest on, with the models that the first worker loaded."""
         return self._about
 
     def best_batch(self, sample: Sequence[Row], most: int) -> int:
-        """As `Worker.best_batch`, on the first worker."""
+        """Returns how many rows at a time are fastest on the first worker, as `Worker.best_batch` does."""
         try:
             return self._get(self.actors[0].best_batch.remote(sample, most))
         except self.ray.exceptions.RayActorError:
             return min(SAFE_BATCH, most)
 
     def map(self, batches: Iterable[Batch]) -> Iterator[Done]:
-        """What becomes of each batch, in any order.
+        """Yields what becomes of each batch, in any order.
 
         Raises:
             InputError: A worker loaded another model than the first, or workers die whatever they are given.

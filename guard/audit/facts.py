@@ -8,25 +8,25 @@ from ..calibration import Calibration
 
 
 def facts(run: dict[str, Any], calibration: Calibration | None = None) -> list[tuple[str, str]]:
-    """Lines (name, value) from run.json."""
-    found = []
+    """Returns the report's last lines as pairs (name, value), from the contents of run.json and the calibration."""
+    lines = []
     if run.get("model"):
-        found.append(("model", f"fingerprint {run['model']}"))
+        lines.append(("model", f"fingerprint {run['model']}"))
     if calibration is not None:
-        found.append(
+        lines.append(
             ("calibration", f"{calibration.identity}: {calibration.n} benign prompts, made {calibration.created}")
         )
     elif run.get("calibration"):
-        found.append(("calibration", run["calibration"]))
+        lines.append(("calibration", run["calibration"]))
     if run.get("draws"):
         rate = "" if run.get("alpha") is None else f", false-alarm rate {run['alpha']:g}"
-        found.append(("check", f"{run['draws']} noise draws, seed {run.get('seed')}{rate}"))
+        lines.append(("check", f"{run['draws']} noise draws, seed {run.get('seed')}{rate}"))
     settings = run.get("settings") or {}
     shown = {name: value for name, value in settings.items() if value is not None and name != "seed"}
-    found.append(("settings", ", ".join(f"{name} {_plain(value)}" for name, value in shown.items()) or "the defaults"))
-    found.append(("started", str(run.get("started", ""))))
-    found.append(("made with", f"cryptomnesia {run.get('version', __version__)}"))
-    return found
+    lines.append(("settings", ", ".join(f"{name} {_plain(value)}" for name, value in shown.items()) or "the defaults"))
+    lines.append(("started", str(run.get("started", ""))))
+    lines.append(("made with", f"cryptomnesia {run.get('version', __version__)}"))
+    return lines
 
 
 def _plain(value: Any) -> str:

@@ -1,4 +1,4 @@
-"""Pictures for the rows that a report shows apart: made by the model, with a map of what is recited, or from disk."""
+"""Pictures for the rows that a report shows apart: made by the model, with a memorization map, or from disk."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -34,42 +34,47 @@ def generated(
     pipe: Any,
     progress: Progress | None = None,
 ) -> list["Exhibit"]:
-    """The exhibits with the image that the pipeline makes of each prompt, and where it is recited.
+    """Adds the image that the pipeline makes of each prompt, and a map of where it is likely memorized.
 
-    Where a map cannot be had, the image stands alone and the note says why; where no image can be had, likewise.
+    Where a map cannot be had, the image stands alone and the note says why; where no image can be had, the note alone
+    is added.
 
     Args:
-        exhibits, reports: Of the same prompts.
+        exhibits: The rows to show.
+        reports: What the check said of each exhibit's prompt, in the same order.
         pipe: A diffusers pipeline.
         progress: Called with the numbers of exhibits done and of all.
+
+    Returns:
+        The exhibits in the same order, with pictures or a note.
 
     Raises:
         InputError: The pipeline is of no supported family.
         MissingPackage: Pillow is not installed.
     """
     require("PIL.Image", "diffusers")
-    guard, found = Guard(pipe), []
+    guard, illustrated = Guard(pipe), []
     for exhibit, report in zip(exhibits, reports, strict=True):
-        found.append(_generated(guard, exhibit, report))
+        illustrated.append(_generated(guard, exhibit, report))
         if progress is not None:
-            progress(len(found), len(exhibits))
-    return found
+            progress(len(illustrated), len(exhibits))
+    return illustrated
 
 
 def _generated(guard: Guard, exhibit: "Exhibit", report: MemorizationReport) -> "Exhibit":
     try:
-        found = guard.locate(exhibit.text, seed=SEED, report=report)
+        location = guard.locate(exhibit.text, seed=SEED, report=report)
     except CryptomnesiaError as reason:
         return _plain(guard, exhibit, f"no map: {reason}")
-    image = _pixels(found.image.permute(1, 2, 0).numpy())
-    heading = "where it is recited" if found.share else "where it pulls"
-    pictures = [(thumbnail(image), f"seed {SEED}"), (thumbnail(heat(found, image)), heading)]
-    lit = "" if not found.share else f"{100 * found.share:.0f} % of the image likely recited"
-    return replace(exhibit, pictures=pictures, note=lit or exhibit.note)
+    image = _pixels(location.image.permute(1, 2, 0).numpy())
+    heading = "likely memorized area" if location.share else "where the prompt pulls"
+    pictures = [(thumbnail(image), f"seed {SEED}"), (thumbnail(heat(location, image)), heading)]
+    area = "" if not location.share else f"{100 * location.share:.0f} % of the image likely memorized"
+    return replace(exhibit, pictures=pictures, note=area or exhibit.note)
 
 
 def _plain(guard: Guard, exhibit: "Exhibit", why: str) -> "Exhibit":
-    """With an image alone."""
+    """The exhibit with an image, but no map; the note says why."""
     if not isinstance(guard.denoiser, PipelineDenoiser):
         return replace(exhibit, note=why)
     try:
@@ -79,30 +84,43 @@ def _plain(guard: Guard, exhibit: "Exhibit", why: str) -> "Exhibit":
     return replace(exhibit, pictures=[(thumbnail(_pixels(made)), f"seed {SEED}")], note=why)
 
 
-def heat(found: "Location", image: Pixels) -> Pixels:
-    """The map in colours, brightest where it is recited, in the light and shade of the image (H, W, 3)."""
+def heat(location: "Location", image: Pixels) -> Pixels:
+    """Returns the map in colours, brightest where the image is likeliest memorized, over its light and shade.
+
+    Args:
+        location: Where the image is likely memorized, with a map.
+        image: (H, W, 3) uint8.
+
+    Returns:
+        (H, W, 3) uint8.
+
+    Raises:
+        MissingPackage: Pillow is not installed.
+    """
     height, width = image.shape[:2]
     pillow = require("PIL.Image", "diffusers")
-    values = np.asarray(pillow.fromarray(found.map.numpy()).resize((width, height), pillow.Resampling.BICUBIC))
+    values = np.asarray(pillow.fromarray(location.map.numpy()).resize((width, height), pillow.Resampling.BICUBIC))
     light = DARKEST + (1 - DARKEST) * image.mean(2, keepdims=True) / 255
     return _pixels(colours(values / max(float(values.max()), 1e-12)) / 255 * light)
 
 
 def from_disk(exhibits: Sequence["Exhibit"], folder: Path) -> list["Exhibit"]:
-    """The exhibits with the images that their texts, paths in `folder`, name; one that is gone has a note."""
-    found = []
+    """Returns the exhibits with the images that their texts, paths in `folder`, name; one that is gone has a note."""
+    illustrated = []
     for exhibit in exhibits:
         try:
             pixels = np.asarray(open_image(folder / exhibit.text).convert("RGB"))
         except (InputError, *UNREADABLE):
-            found.append(replace(exhibit, note="the image cannot be read any more"))
+            illustrated.append(replace(exhibit, note="the image cannot be read any more"))
             continue
-        found.append(replace(exhibit, pictures=[(thumbnail(pixels), f"{pixels.shape[1]}x{pixels.shape[0]} pixels")]))
-    return found
+        illustrated.append(
+            replace(exhibit, pictures=[(thumbnail(pixels), f"{pixels.shape[1]}x{pixels.shape[0]} pixels")])
+        )
+    return illustrated
 
 
 def thumbnail(image: Pixels) -> Pixels:
-    """The image, no side larger than LARGEST; without whatever was stored beside the pixels."""
+    """Returns the image (H, W, 3) uint8 with no side over LARGEST pixels, without metadata."""
     pillow = require("PIL.Image", "diffusers")
     picture = pillow.fromarray(image)
     picture.thumbnail((LARGEST, LARGEST))

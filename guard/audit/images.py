@@ -1,7 +1,7 @@
 """Audits of images: what their sidecars say, who may have made them, and which signature lies closest.
 
-Each image gets what applies. An image that can be decoded but not asked about, because it has transparent parts, say,
-keeps its row, with a note; one that cannot be decoded is a reject.
+Each image gets what applies. An image that can be decoded but not measured, e.g. since it has transparent parts, keeps
+its row, with a note; one that cannot be decoded is a reject.
 """
 
 import hashlib
@@ -36,7 +36,7 @@ class ImageJob:
     """What to find out about the images of a folder.
 
     Attributes:
-        folder: Where they are.
+        folder: The folder that the images lie in.
         trust: Certificates of signers that are trusted.
         candidates: Models that may have made them, by name.
         calibration: What `cryptomnesia attribute --learn` wrote for these candidates.
@@ -58,21 +58,24 @@ class ImageJob:
     kind, seed, most_rows = "images", 0, 16  # decoded images take memory
 
     def settings(self) -> dict[str, Any]:
-        """For run.json."""
+        """Returns what the results rest on besides files, as plain data for run.json."""
         return {"candidates": list(self.candidates), "model": None if self.model is None else Path(self.model).name}
 
     def open(self) -> "ImageWork":
-        """Raises InputError, CalibrationError or NotApplicable where files or models do not fit together."""
+        """Loads the models, and returns the work.
+
+        Raises InputError, CalibrationError or NotApplicable where files or models do not fit together.
+        """
         return ImageWork(self)
 
     def loaded(self, model: str) -> Any:
-        """The denoiser of that name."""
+        """Returns the denoiser of that name. Raises InputError where nothing was given that loads it."""
         if self.open_model is None:
             raise InputError(f"nothing was given that loads {model}: give open_model")
         return self.open_model(model)
 
     def schema(self) -> Any:
-        """Columns of the results; null where a question was not asked."""
+        """Returns the columns of the results, a pyarrow schema; null where a question does not apply."""
         arrow = require("pyarrow", "audit")
         text, number = arrow.string(), arrow.float64()
         fields = [("row", arrow.int64()), ("path", text)]
@@ -99,29 +102,29 @@ class ImageWork:
 
     def __init__(self, job: ImageJob):
         self.job = job
-        self.known = None if job.calibration is None else load_calibration(job.calibration)
+        self.calibration = None if job.calibration is None else load_calibration(job.calibration)
         self.library = [] if job.library is None else load_library(job.library)
-        asks = job.model if self.library else None
-        names = {name for name in (*job.candidates.values(), asks) if name is not None}
+        compared = job.model if self.library else None
+        names = {name for name in (*job.candidates.values(), compared) if name is not None}
         loaded = {name: job.loaded(name) for name in names}
         self.pool = [Candidate(name, loaded[model], size=job.size) for name, model in job.candidates.items()]
-        self.prober = None if asks is None else ImageModel("the model", loaded[asks], size=job.size)
-        if self.known is not None:
-            self.known.require(self.pool)
-        self.prompted = self.known is not None and "prompt" in self.known.groups
+        self.prober = None if compared is None else ImageModel("the model", loaded[compared], size=job.size)
+        if self.calibration is not None:
+            self.calibration.require(self.pool)
+        self.prompted = self.calibration is not None and "prompt" in self.calibration.groups
         prints = sorted(model.fingerprint for model in loaded.values())
         digest = hashlib.sha256("\n".join(prints).encode()).hexdigest() if len(prints) > 1 else None
         self.about = About(
             digest or (prints[0] if prints else None),
             None if job.calibration is None else file_sha256(job.calibration)[:16],
-            None if self.known is None else self.known.alpha,
+            None if self.calibration is None else self.calibration.alpha,
             None,
         )
 
     # --- reading ---
 
     def prepare(self, rows: Sequence[Row]) -> tuple[list[Picture], list[Reject]]:
-        """Sidecars checked and images decoded."""
+        """Verifies sidecars and decodes images; returns the pictures, and the rows that cannot be decoded."""
         read = [self._read(row) for row in rows]
         return [p for p in read if isinstance(p, Picture)], [p for p in read if isinstance(p, Reject)]
 
@@ -138,13 +141,13 @@ class ImageWork:
                 prompt = caption_of(path)
             except InputError as error:
                 pixels, note = None, str(error)
-        asked = self.pool or self.prober
-        return Picture(row, sidecar, pixels if asked else None, prompt, note if asked else None)
+        needs_pixels = self.pool or self.prober
+        return Picture(row, sidecar, pixels if needs_pixels else None, prompt, note if needs_pixels else None)
 
     # --- asking ---
 
     def measure(self, items: Sequence[Picture]) -> list[dict[str, Any]]:
-        """One record per image."""
+        """Returns one record per image, in order."""
         records = [self._record(item) for item in items]
         shown = [(item, record) for item, record in zip(items, records, strict=True) if item.pixels is not None]
         if shown and self.pool:
@@ -154,16 +157,16 @@ class ImageWork:
         return records
 
     def _record(self, item: Picture) -> dict[str, Any]:
-        seen, claims = item.sidecar, item.sidecar.claims or {}
+        verification, claims = item.sidecar, item.sidecar.claims or {}
         return {
             "row": item.row.row,
             "path": item.row.value,
-            "sidecar": seen.sidecar,
-            "file": seen.file,
-            "pixels": seen.pixels,
-            "c2pa": seen.signature,
+            "sidecar": verification.sidecar,
+            "file": verification.file,
+            "pixels": verification.pixels,
+            "c2pa": verification.signature,
             "claimed_verdict": claims.get("verdict"),
-            "matches": seen.matches,
+            "matches": verification.matches,
             "note": item.note,
             "model": self.about.model,
             "calibration": self.about.calibration,
@@ -171,7 +174,7 @@ class ImageWork:
 
     def _attribute(self, shown: list[tuple[Picture, dict[str, Any]]]) -> None:
         prompts = [item.prompt or "" for item, _ in shown] if self.prompted else None
-        answers = attribute([item.pixels for item, _ in shown], self.pool, self.known, prompts=prompts)
+        answers = attribute([item.pixels for item, _ in shown], self.pool, self.calibration, prompts=prompts)
         for answer, (_, record) in zip(answers, shown, strict=True):
             record["made_by"], record["made_by_p_value"] = answer.decision, answer.p_value
             record["made_by_probability"] = answer.probabilities.get(answer.decision)
@@ -181,18 +184,25 @@ class ImageWork:
         plan, seed, compat = self.library[0].settings
         images = torch.cat([fitted(item.pixels, prober.pixels) for item, _ in shown if item.pixels is not None])
         latents = prober.coder.encode_image(images)
-        found = signature(prober.denoiser, latents, plan=plan, seed=seed, author_compat=compat)  # type: ignore[arg-type]
-        distances = cosine_distance(found, torch.stack([entry.prototype for entry in self.library]))
+        signatures = signature(prober.denoiser, latents, plan=plan, seed=seed, author_compat=compat)  # type: ignore[arg-type]
+        distances = cosine_distance(signatures, torch.stack([entry.prototype for entry in self.library]))
         for row, (_, record) in zip(distances, shown, strict=True):
             record["nearest_signature"] = self.library[int(row.argmin())].name
             record["signature_distance"] = float(row.min())
 
 
 def membership_of(job: ImageJob, images: Images, references: Path | None, out: Path) -> dict[str, Any] | None:
-    """Was the job's model trained on some of the images? Compared as a whole with references; None without any.
+    """Tests whether the job's model was trained on some of the images, compared as a whole with references.
 
     Each image's number is kept in `out`, so that a test that was stopped goes on. The whole answer is written to
-    membership.json there; returned is what it says of the images together, or the reason why it says nothing.
+    membership.json there.
+
+    Returns:
+        What the test says of the images together, or the reason why it says nothing, as plain data; None without
+        references or without a model.
+
+    Raises:
+        MissingPackage: scikit-learn or scipy is not installed.
     """
     if references is None or job.model is None:
         return None
@@ -201,14 +211,14 @@ def membership_of(job: ImageJob, images: Images, references: Path | None, out: P
     suspects = [images.folder / name for name in images.files]
     try:
         kept = Store(out / STATISTICS)
-        found = membership_test(job.loaded(job.model), suspects, references, size=job.size, store=kept)
+        result = membership_test(job.loaded(job.model), suspects, references, size=job.size, store=kept)
     except (InputError, NotApplicable, NonFiniteError) as error:
         return {"verdict": None, "reason": str(error)}
-    whole = found.to_dict()
+    whole = result.to_dict()
     write_atomically(out / MEMBERSHIP, json.dumps(whole, indent=1).encode())
     together = {name: value for name, value in whole.items() if name not in ("suspects", "references")}
     counts = {f"{name}_measured": whole[name]["images"] for name in ("suspects", "references")}
-    return {**together, **counts, "headline": found.headline(), "notes": found.notes()}
+    return {**together, **counts, "headline": result.headline(), "notes": result.notes()}
 
 
 def _decoded(path: Path) -> tuple[Tensor | None, str | None]:

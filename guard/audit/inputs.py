@@ -23,7 +23,7 @@ class Prints:
     """Digests of the rows of an input, in parts of PART rows.
 
     Args:
-        marks: What stands for each row; all that is read of it.
+        marks: The bytes that stand for each row; all that is read of it.
     """
 
     def __init__(self, marks: Iterable[bytes]) -> None:
@@ -35,12 +35,12 @@ class Prints:
             self.rows += len(part)
 
     def digest(self) -> str:
-        """SHA-256 over all rows."""
+        """Returns the SHA-256, in hex, over all rows."""
         return hashlib.sha256(b"".join(self.parts)).hexdigest()
 
 
 def print_of(marks: Iterable[bytes]) -> bytes:
-    """SHA-256 over what stands for some rows."""
+    """Returns the SHA-256, 32 bytes, over the marks of some rows."""
     digest = hashlib.sha256()
     for mark in marks:
         digest.update(len(mark).to_bytes(8, "little") + mark)
@@ -52,7 +52,7 @@ class Prompts:
 
     Attributes:
         total: Number of rows, rejects among them.
-        prints: Of the rows as they are read here, once.
+        prints: Digests of the rows as they are read here, once.
 
     Raises:
         InputError: The file does not exist, is of another format or malformed, has no such column, or no usable row.
@@ -68,11 +68,11 @@ class Prompts:
         self.total = self.prints.rows
 
     def digest(self) -> str:
-        """SHA-256 over the rows, however the file is encoded and packed."""
+        """Returns the SHA-256, in hex, over the rows, however the file is encoded and packed."""
         return self.prints.digest()
 
     def mark(self, row: Row | Reject) -> bytes:
-        """What stands for a row: all that is read of it."""
+        """Returns the bytes that stand for a row: all that is read of it."""
         return "\0".join(map(str, row[1:])).encode("utf-8", "surrogatepass")
 
     def __iter__(self) -> Iterator[Row | Reject]:
@@ -95,15 +95,15 @@ class Images:
     def __init__(self, folder: Path):
         if not folder.is_dir():
             raise InputError(f"there is no folder {folder}: check the name")
-        found = images_among(folder.rglob("*"))
-        self.folder, self.files = folder, sorted(file.relative_to(folder).as_posix() for file in found)
+        files = images_among(folder.rglob("*"))
+        self.folder, self.files = folder, sorted(file.relative_to(folder).as_posix() for file in files)
         if not self.files:
             raise no_images(folder)
         self.total = len(self.files)
         self.prints = self._printed()
 
     def digest(self) -> str:
-        """SHA-256 over names, sizes, and the first and last bytes of each image, as they are now.
+        """Returns the SHA-256, in hex, over names, sizes, and the first and last bytes of each image, as they are now.
 
         Reading every byte could take longer than the audit. A change of other bytes that keeps the size is not seen; in
         compressed images there is hardly one that leaves the end as it was.
@@ -111,7 +111,7 @@ class Images:
         return self._printed().digest()
 
     def mark(self, row: Row | Reject) -> bytes:
-        """What stands for a row; see `digest`."""
+        """Returns the bytes that stand for a row; see `digest`."""
         return self._mark(self.files[row.row])
 
     def _printed(self) -> Prints:
@@ -140,7 +140,7 @@ class Images:
 
 
 def sha256_of(path: Path) -> str:
-    """Of a file's content. Raises InputError if it cannot be read."""
+    """Returns the SHA-256, in hex, of a file's content. Raises InputError if it cannot be read."""
     try:
         return file_sha256(path)
     except SidecarError as error:

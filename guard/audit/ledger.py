@@ -17,12 +17,12 @@ _MOST = 1 << 30  # bytes
 
 @dataclass(frozen=True)
 class Entry:
-    """One part.
+    """One part of a run.
 
     Attributes:
-        part: Its number.
-        first, last: Its rows.
-        results, rejects: SHA-256 of its files; None where it has no rejects.
+        part: The part's number.
+        first, last: Numbers of its first and last row.
+        results, rejects: SHA-256 of its files, in hex; None where it has no rejects.
     """
 
     part: int
@@ -32,34 +32,34 @@ class Entry:
     rejects: str | None
 
     def there(self, folder: Path) -> bool:
-        """Whether its results are.
+        """Returns whether its results are in the folder of a run.
 
         Raises:
-            InputError: They, or its rejects, are not what was written.
+            InputError: The results, or the rejects, are not what was written.
         """
         for kind, digest in ((REJECTS, self.rejects), (RESULTS, self.results)):
             path = folder / kind / part_name(self.part)
             if digest is None:
                 continue
             try:
-                found = digest_of(read_regular(path, _MOST))
+                written = digest_of(read_regular(path, _MOST))
             except FileNotFoundError:
                 if kind == RESULTS or not (folder / RESULTS / part_name(self.part)).exists():
                     return False
-                found = None
+                written = None
             except (OSError, ValueError) as error:
-                raise InputError(f"{path} cannot be read ({error}): mend that, or remove it") from error
-            if found != digest:
-                place = folder / RESULTS / part_name(self.part)
+                raise InputError(f"{path} cannot be read ({error}): make it readable, or remove it") from error
+            if written != digest:
+                results = folder / RESULTS / part_name(self.part)
                 raise InputError(
-                    f"{path} is damaged, or was overwritten by another: remove {place} and run the same audit again to "
-                    f"measure rows {self.first} to {self.last} anew"
+                    f"{path} is damaged, or was overwritten by another: remove {results} and run the same audit again "
+                    f"to measure rows {self.first} to {self.last} anew"
                 )
         return True
 
 
 def read_ledger(folder: Path) -> dict[int, Entry]:
-    """The latest entry of each part; a line that was cut off tells of a part that was never written.
+    """Returns the latest entry of each part; a line that was cut off belongs to a part that was never written.
 
     Raises InputError if it cannot be read.
     """
@@ -68,15 +68,17 @@ def read_ledger(folder: Path) -> dict[int, Entry]:
     except FileNotFoundError:
         return {}
     except (OSError, ValueError) as error:
-        raise InputError(f"{folder / FILE} cannot be read ({error}): mend that, or give another --out") from error
-    found = {}
+        raise InputError(
+            f"{folder / FILE} cannot be read ({error}): make it readable, or give another --out"
+        ) from error
+    entries = {}
     for line in lines:
         try:
             entry = Entry(**parse_json(line))
         except (ValueError, TypeError):
             continue
-        found[entry.part] = entry
-    return found
+        entries[entry.part] = entry
+    return entries
 
 
 def write_entry(folder: Path, entry: Entry) -> None:
@@ -91,10 +93,10 @@ def write_entry(folder: Path, entry: Entry) -> None:
 
 
 def digest_of(data: bytes) -> str:
-    """SHA-256."""
+    """Returns the SHA-256 in hex."""
     return hashlib.sha256(data).hexdigest()
 
 
 def part_name(part: int) -> str:
-    """The file name of a part."""
+    """Returns the file name of a part."""
     return f"part-{part:06d}.parquet"

@@ -13,7 +13,9 @@ FILE = ".lock"
 
 @contextmanager
 def locked(folder: Path) -> Iterator[None]:
-    """Holds a folder for this process. The lock goes with the process, whatever ends it; the file may stay.
+    """Returns a context that holds a folder for this process.
+
+    The lock ends with the process, whatever ends it; the file may stay.
 
     Raises:
         InputError: Another process holds it, or it cannot be written to.

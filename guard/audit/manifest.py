@@ -20,7 +20,7 @@ from .worker import About
 
 SCHEMA = 2
 FILE = "run.json"
-LARGEST = 16 << 20  # bytes of it
+LARGEST = 16 << 20  # bytes of run.json
 _WORDS = {
     "input": "the input's content",
     "model": "the model",
@@ -36,17 +36,17 @@ class Manifest:
     """What run.json holds.
 
     Attributes:
-        schema: Of this file and the results.
+        schema: Version of this file and of the results.
         kind: "prompts" or "images".
         settings: All that the numbers rest on, as the user gave it; plain data for JSON.
-        digests: Of the files behind them, or None where there is none.
-        model, calibration, alpha, draws: As in `About`, known once the models were loaded.
-        seed: Of the run.
-        rows_total: Rows of the input.
-        batch: Rows per call of the network, found by a trial.
+        digests: Digests of the files behind the settings, or None where there is none.
+        model, calibration, alpha, draws: The values of `About`, known once the models were loaded.
+        seed: Seed of the run.
+        rows_total: Number of rows of the input.
+        batch: Rows per call of the network, as a trial showed to be fastest.
         finished: Whether all rows are done.
-        started: When, UTC.
-        version: Of this package.
+        started: When the run began, in UTC.
+        version: Version of this package.
         membership: Result of the membership test over the whole folder, if there was one.
     """
 
@@ -67,7 +67,7 @@ class Manifest:
     schema: int = SCHEMA
 
     def save(self, folder: Path) -> None:
-        """Atomically. Raises InputError where that cannot be."""
+        """Writes run.json atomically. Raises InputError where that cannot be."""
         try:
             folder.mkdir(parents=True, exist_ok=True)
             write_atomically(folder / FILE, json.dumps(asdict(self), indent=1).encode())
@@ -76,7 +76,7 @@ class Manifest:
 
     @property
     def bound(self) -> bool:
-        """Whether the models were loaded once."""
+        """Whether the models were loaded before."""
         return self.batch is not None
 
     def bind(self, about: About, folder: Path) -> None:
@@ -88,7 +88,10 @@ class Manifest:
 
 
 def open_run(folder: Path, now: Manifest) -> Manifest:
-    """The run of that folder if it is the same as the one to be started now, which is begun if there is none.
+    """Opens the run of a folder if it is the same as the one to be started now, which is begun if there is none.
+
+    Returns:
+        The run as it is on disk.
 
     Raises:
         InputError: The folder holds a run with other settings (the message tells the difference), or something odd.
@@ -118,17 +121,20 @@ def refuse(folder: Path, there: dict[str, Any], now: dict[str, Any]) -> None:
         )
 
 
-def files_digest(place: Path) -> str:
-    """SHA-256 of a file, or over all files of a folder by name. Raises InputError if one cannot be read."""
-    if not place.exists():
-        raise InputError(f"{place} does not exist: check the name")
-    beside = place.with_suffix("")  # configs of a single file
-    folders = [place] if place.is_dir() else [beside] if beside.is_dir() else []
-    files = [] if place.is_dir() else [place]
+def files_digest(path: Path) -> str:
+    """Returns the SHA-256, in hex, of a file, or over all files of a folder by name.
+
+    Raises InputError if one cannot be read.
+    """
+    if not path.exists():
+        raise InputError(f"{path} does not exist: check the name")
+    beside = path.with_suffix("")  # configs of a single file
+    folders = [path] if path.is_dir() else [beside] if beside.is_dir() else []
+    files = [] if path.is_dir() else [path]
     files += sorted(file for folder in folders for file in folder.rglob("*") if file.is_file())
     digest = hashlib.sha256()
     for file in files:
-        name = file.name if file == place else file.relative_to(folders[0]).as_posix()
+        name = file.name if file == path else file.relative_to(folders[0]).as_posix()
         digest.update(f"{name} {sha256_of(file)}\n".encode("utf-8", "surrogateescape"))
     return digest.hexdigest()
 

@@ -20,12 +20,12 @@ class Exhibit:
     """One row that is shown apart, with pictures where there are any.
 
     Attributes:
-        rank: Its number among the rows in the order in which the table shows them first.
-        row: Its number in the input.
+        rank: The row's number in the order in which the table shows rows first.
+        row: The row's number in the input.
         text: The prompt, or the path.
-        verdict: Of the prompt; None for images.
+        verdict: The prompt's verdict; None for images.
         numbers: Names and values, as they are shown.
-        alike: Rows that it stands for, itself included.
+        alike: How many rows it represents, itself included.
         pictures: (H, W, 3) uint8 each, with a few words under it.
         note: What else is to be said, e.g. why there is no map.
     """
@@ -47,7 +47,7 @@ class Exhibit:
 
 @dataclass(frozen=True)
 class Cluster:
-    """Near-identical prompts: how many, how many of them flagged, and the one that stands for all, the worst."""
+    """Near-identical prompts: how many, how many of them flagged, and the likeliest memorized, which represents all."""
 
     rank: int
     text: str
@@ -63,7 +63,13 @@ class Cluster:
 
 @dataclass(frozen=True)
 class Scores:
-    """Of the run and of the calibration (empty if unknown), and where the verdict changes (infinite: nowhere)."""
+    """Scores of a run beside those of its calibration.
+
+    Attributes:
+        run: (N,) scores of the rows; higher = likelier memorized.
+        benign: (n,) scores of the calibration; empty if unknown.
+        threshold: Scores above it are flagged; infinite where there is none.
+    """
 
     run: NDArray[np.float64]
     benign: NDArray[np.float64] = field(default_factory=lambda: np.zeros(0))
@@ -79,7 +85,7 @@ class Rejects:
 
     @property
     def rows(self) -> int:
-        """How many."""
+        """How many rows have no result."""
         return sum(self.reasons.values())
 
 
@@ -91,14 +97,14 @@ class AuditPage:
         name: What a row is: "prompt" or "image".
         total: Rows of the input; None if unknown.
         finished: Whether all of them are done.
-        summary: Of the rows that are done.
+        summary: Counts over the rows that are done.
         scores: None for images.
-        findings: For images: what was asked, and how many images have which answer.
-        highlights: For images: large numbers, and what they are.
-        together: For images: what they say together, each a heading and sentences.
-        exhibits: Worst first.
+        findings: Questions about images, and how many images have which answer; empty for prompts.
+        highlights: Numbers shown large, and what they count; empty for prompts.
+        together: What images say together, each a heading and sentences; empty for prompts.
+        exhibits: Rows shown apart, likeliest memorized or oddest first.
         pictured: How the pictures were made, or why there are none.
-        clusters: Largest first, and `clustered`: how many there are in all.
+        clusters: Groups of near-identical prompts, largest first; `clustered` is how many there are in all.
         table, rejects: All rows, and those that have no result.
         facts: The footer's lines (name, value).
         benign: Number of prompts in the calibration; None if it is not at hand.
@@ -128,13 +134,15 @@ class AuditPage:
         return self.summary.rows + self.rejects.rows
 
     @property
-    def standing(self) -> int:
-        """Rows that stand over the whole run at the false discovery rate `level`."""
+    def rejected(self) -> int:
+        """How many rows' null hypotheses (nothing is memorized) are rejected at the false discovery rate `level`."""
         return next(one.rows for one in self.summary.discoveries if one.level == LEVEL)
+
+    standing = rejected  # the old name
 
     @property
     def chart(self) -> histogram.Histogram | None:
-        """The scores, where there are any."""
+        """The chart of the scores; None where there are none."""
         scores = self.scores
         if scores is None or not len(scores.run):
             return None
@@ -142,18 +150,18 @@ class AuditPage:
 
     @property
     def too_coarse(self) -> tuple[float, int, int] | None:
-        """Where the calibration is too small for any flagged row to stand over the whole run.
+        """Where the calibration is too small for any flagged row to be rejected over the whole run, else None.
 
-        Its smallest p-value, how many rows would have to reach that, and how many benign prompts could let all flagged
-        rows stand.
+        A triple: its smallest p-value, how many rows would have to reach that, and how many benign prompts could let
+        all flagged rows be rejected.
         """
         about = self.summary
-        if about.alarms is None or self.benign is None or self.standing or not about.flagged:
+        if about.alarms is None or self.benign is None or self.rejected or not about.flagged:
             return None
         least = needed(about.alarms.rows, LEVEL, self.benign)
         return 1 / (self.benign + 1), least, math.ceil(about.alarms.rows / (LEVEL * about.flagged))
 
 
 def render(page: AuditPage) -> str:
-    """A whole HTML document; with a script of its own, where there are rows."""
+    """Returns the page as a whole HTML document, with a script of its own where there are rows."""
     return render_page("audit/page.html", page, script="audit/table.js" if page.summary.rows else None)

@@ -1,4 +1,4 @@
-"""Audits of prompts: is the model likely to recite training data for each of them?"""
+"""Audits of prompts: is the model likely to reproduce training data for each of them?"""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -23,7 +23,7 @@ class PromptJob:
 
     Attributes:
         open_guard: Loads a guard and tells the number of draws; run by every worker.
-        seed: Of the private noise, from which each prompt's own is derived.
+        seed: Seed from which each prompt's private noise is derived.
         size: Height and width in pixels, by default the model's own.
         alignment: Also measure aniso, which takes part in no verdict and doubles the rows.
     """
@@ -36,17 +36,20 @@ class PromptJob:
     kind, most_rows = "prompts", 128
 
     def settings(self) -> dict[str, Any]:
-        """For run.json."""
+        """Returns what the results rest on besides files, as plain data for run.json."""
         return {"height": self.size[0], "width": self.size[1], "alignment": self.alignment}
 
     def open(self) -> "PromptWork":
-        """Raises NotApplicable for a guidance-distilled model, and what open_guard raises."""
+        """Loads the guard, and returns the work.
+
+        Raises NotApplicable for a guidance-distilled model, and what open_guard raises.
+        """
         guard, draws = self.open_guard()
         guard.denoiser.require_guidance()
         return PromptWork(guard, draws, self)
 
     def schema(self) -> Any:
-        """Columns of the results."""
+        """Returns the columns of the results, a pyarrow schema. Raises MissingPackage without pyarrow."""
         arrow = require("pyarrow", "audit")
         texts, numbers = ("verdict", "model", "calibration", "seed"), ("score", "iso", "aniso", "aniso_flat", "p_value")
         fields = [("row", arrow.int64()), ("prompt", arrow.string())]
@@ -78,11 +81,11 @@ class PromptWork:
         self.about = About(self.denoiser.fingerprint, identity, alpha, draws)
 
     def prepare(self, rows: Sequence[Row]) -> tuple[list[Prompt], list[Reject]]:
-        """Nothing to read."""
+        """Returns a prompt per row, and no rejects, since nothing has to be read."""
         return [Prompt(row) for row in rows], []
 
     def measure(self, items: Sequence[Prompt]) -> list[dict[str, Any]]:
-        """One record per prompt, in one call of the network."""
+        """Returns one record per prompt, in order, from one call of the network."""
         texts = [item.row.value for item in items]
         noise = torch.stack([prompt_noise(self.denoiser, t, self.draws, self.job.seed, self.shape) for t in texts])
         rows_each = (4 if self.job.alignment else 2) * self.draws
@@ -114,5 +117,5 @@ class PromptWork:
 
 
 def prompt_noise(denoiser: Denoiser, prompt: str, draws: int, seed: int, shape: tuple[int, int, int]) -> Tensor:
-    """(draws, C, H, W): a prompt's private noise, by a hash of its text and the seed."""
+    """Returns a prompt's private noise, (draws, C, H, W), from a hash of its text and the seed."""
     return draw_noise(denoiser, draws, derived_seed(seed, "prompt", prompt), shape)

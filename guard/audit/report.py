@@ -29,11 +29,12 @@ def write_report(
     rows keep their texts in report/ beside it.
 
     Args:
-        folder: Of the run.
+        folder: The run's folder.
         pipe: The pipeline that makes the images of the gallery; without it, the gallery has none.
-        gallery: How many of the worst prompts, near-identical ones once, or of the oddest images are shown apart.
-        calibration: That of the run, for the histogram of benign scores and the spread of false alarms.
-        images: For a run over images: the folder that they lie in; without it, the gallery has no pictures.
+        gallery: How many of the likeliest memorized prompts, near-identical ones once, or of the oddest images are
+            shown apart.
+        calibration: The run's calibration, for the histogram of benign scores and the spread of false alarms.
+        images: The folder that the images of a run over images lie in; without it, the gallery has no pictures.
         progress: Called with the numbers of images of the gallery done and of all.
 
     Raises:

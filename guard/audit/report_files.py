@@ -23,17 +23,27 @@ EMBEDDED = 2_000  # rows whose texts stand in the page itself
 def publish(path: Path, page: AuditPage, texts: Spool, order: NDArray[np.int64]) -> Path:
     """Writes the page, whose table shows the texts in that order. The older one is whole until the new one is there.
 
-    Raises InputError where that cannot be.
+    Args:
+        path: Where the page is written.
+        page: The page, its table without texts.
+        texts: The texts of all rows.
+        order: (N,) positions of the rows among the texts, in the table's order.
+
+    Returns:
+        The path.
+
+    Raises:
+        InputError: Something cannot be written.
     """
-    beside, places = path.parent / BESIDE, order.tolist()
+    beside, positions = path.parent / BESIDE, order.tolist()
     try:
-        if len(places) <= EMBEDDED:
-            own, filled = None, replace(page.table, texts=[texts[i] for i in places])
+        if len(positions) <= EMBEDDED:
+            folder, filled = None, replace(page.table, texts=[texts[i] for i in positions])
         else:
-            own = _write_texts(beside, texts, places)
-            filled = replace(page.table, folder=f"{BESIDE}/{own.name}")
+            folder = _write_texts(beside, texts, positions)
+            filled = replace(page.table, folder=f"{BESIDE}/{folder.name}")
         write_atomically(path, render(replace(page, table=filled)).encode())
-        _remove_others(beside, own)
+        _remove_others(beside, folder)
     except OSError as error:
         raise unwritable(path, error) from error
     return path
@@ -63,10 +73,10 @@ def _scripts(texts: Spool, order: Sequence[int]) -> Iterator[bytes]:
         yield table.script(first, [texts[i] for i in order[first : first + table.CHUNK]]).encode()
 
 
-def _remove_others(beside: Path, own: Path | None) -> None:
+def _remove_others(beside: Path, kept: Path | None) -> None:
     """What older reports left, and reports that were cut off."""
     for folder in beside.iterdir() if beside.is_dir() else ():
-        if folder != own:
+        if folder != kept:
             shutil.rmtree(folder, ignore_errors=True)
-    if own is None and beside.is_dir():
+    if kept is None and beside.is_dir():
         beside.rmdir()

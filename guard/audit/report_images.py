@@ -26,7 +26,7 @@ QUESTIONS = {
     "claimed_verdict": "Verdict that the sidecar claims",
     "made_by": "Likely made by",
     "nearest_signature": "Nearest signature",
-    "note": "Not asked about its maker",
+    "note": "Notes",
 }
 LABELS = {
     "made_by_probability": "probability",
@@ -48,10 +48,18 @@ LOOKS = {"same": "clear", "trusted": "clear", **{word: "memorized" for words in 
 def images_page(
     results: Results, texts: Spool, *, gallery: int, images: Path | None
 ) -> tuple[AuditPage, NDArray[np.int64]]:
-    """The page, and the order of its rows. See `write_report`."""
+    """Gathers the page on a run over images; see `write_report` for the arguments.
+
+    Returns:
+        The page, and (N,) the positions of the results' rows in the order of its table.
+
+    Raises:
+        InputError: A part of the run is damaged.
+        MissingPackage: pyarrow or Pillow is not installed.
+    """
     order = oddest_first(results)
     exhibits = [_exhibit(results, rank, int(i), texts[int(i)]) for rank, i in enumerate(order[:gallery])]
-    counts, examples = reasons(results.rejects(), EXAMPLES)
+    why_rejected, examples = reasons(results.rejects(), EXAMPLES)
     page = AuditPage(
         name="image",
         total=results.run.get("rows_total"),
@@ -61,36 +69,40 @@ def images_page(
         highlights=_highlights(results),
         pictured="Altered ones first, then those that look least like any candidate's work, or the nearest signature.",
         facts=facts(results.run),
-        findings=[(title, found) for name, title in QUESTIONS.items() if (found := _answers(results.words(name)))],
+        findings=[(title, counts) for name, title in QUESTIONS.items() if (counts := _answers(results.words(name)))],
         together=_membership(results.run.get("membership")),
         exhibits=exhibits if images is None else from_disk(exhibits, images),
-        rejects=Rejects(counts, examples),
+        rejects=Rejects(why_rejected, examples),
     )
     return page, order
 
 
 def alarms(results: Results) -> NDArray[np.int64]:
-    """(N,): in how many ways each image does not fit its sidecar."""
-    found = [results.words(name).where(*words) for name, words in ALARMING.items()]
-    return np.array(found, np.int64).sum(0)
+    """Returns (N,) int64: in how many ways each image does not fit its sidecar."""
+    wrong = [results.words(name).where(*words) for name, words in ALARMING.items()]
+    return np.array(wrong, np.int64).sum(0)
 
 
 def oddest_first(results: Results) -> NDArray[np.int64]:
-    """(N,): most alarms about the sidecar, then smallest p-value of the attribution, then farthest from a signature."""
+    """Returns the order of the rows, (N,) int64.
+
+    Most alarms about the sidecar come first, then the smallest p-value of the attribution, then the farthest from a
+    signature.
+    """
     p_values = np.nan_to_num(results.numbers("made_by_p_value"), nan=1.0)
     distances = np.nan_to_num(results.numbers("signature_distance"), nan=-1.0)
     return np.lexsort((results.numbers("row"), -distances, p_values, -alarms(results)))
 
 
 def _highlights(results: Results) -> list[tuple[str, str]]:
-    found = [
+    highlights = [
         (f"{results.words('sidecar').where('found').sum():,}", "have a sidecar"),
         (f"{np.count_nonzero(alarms(results)):,}", "do not fit their sidecar or signature"),
     ]
     makers = results.words("made_by")
     if makers.words:
-        found.append((f"{makers.where(NONE).sum():,}", f"likely made by {NONE}"))
-    return found
+        highlights.append((f"{makers.where(NONE).sum():,}", f"likely made by {NONE}"))
+    return highlights
 
 
 def _answers(words: Words) -> dict[str, int]:
@@ -101,9 +113,9 @@ def _answers(words: Words) -> dict[str, int]:
 
 
 def _columns(results: Results, order: NDArray[np.int64]) -> list[Column]:
-    """Those that differ between images; what is the same for all stands among the answers above."""
+    """Columns that differ between images; what is the same for all stands among the answers above the table."""
     rows = results.numbers("row")[order].astype(np.int64)
-    found = [Column("row", "row", rows, "u32", "whole", upwards=True, spare=True)]
+    columns = [Column("row", "row", rows, "u32", "whole", upwards=True, spare=True)]
     for name, column in results.columns.items():
         label = LABELS.get(name, name)
         if isinstance(column, Words):
@@ -111,13 +123,13 @@ def _columns(results: Results, order: NDArray[np.int64]) -> list[Column]:
             if len(words) > 1 and name not in COUNTED_ONLY:
                 looks = [LOOKS.get(word, "plain") for word in words]
                 kind = "u8" if len(words) <= 256 else "u32"
-                found.append(Column(name, label, codes, kind, words=words, looks=looks, spare=name != "made_by"))
+                columns.append(Column(name, label, codes, kind, words=words, looks=looks, spare=name != "made_by"))
         elif name != "row" and not np.isnan(column).all():
             p_value = name.endswith("p_value")
-            found.append(
+            columns.append(
                 Column(name, label, column[order], "f32", "p" if p_value else "fine", upwards=p_value, spare=True)
             )
-    return found
+    return columns
 
 
 def _exhibit(results: Results, rank: int, i: int, path: str) -> Exhibit:
@@ -133,10 +145,10 @@ def _exhibit(results: Results, rank: int, i: int, path: str) -> Exhibit:
     return Exhibit(rank, int(results.numbers("row")[i]), path, None, numbers)
 
 
-def _membership(found: dict[str, Any] | None) -> list[tuple[str, list[str]]]:
+def _membership(result: dict[str, Any] | None) -> list[tuple[str, list[str]]]:
     """A heading, and sentences; nothing where that was not asked."""
-    if found is None:
+    if result is None:
         return []
-    if found.get("verdict") is None:
-        return [("Membership", [f"No answer: {found.get('reason', 'the test was not finished')}."])]
-    return [(f"Membership: {found['headline'][0].lower()}{found['headline'][1:]}", list(found["notes"]))]
+    if result.get("verdict") is None:
+        return [("Membership", [f"No answer: {result.get('reason', 'the test was not finished')}."])]
+    return [(f"Membership: {result['headline'][0].lower()}{result['headline'][1:]}", list(result["notes"]))]

@@ -25,13 +25,13 @@ CLUSTERS, EXAMPLES = 20, 20
 
 @dataclass(frozen=True)
 class Ranked:
-    """The columns of a run, worst prompts first.
+    """The columns of a run, likeliest memorized prompts first.
 
     Attributes:
-        order: (N,) places of the rows in the results.
+        order: (N,) positions of the rows in the results.
         rows: Their numbers in the input.
-        scores, p_values, adjusted: NaN = missing.
-        verdicts: In words.
+        scores, p_values, adjusted: (N,) float64; NaN = missing. Higher scores, smaller p-values = likelier memorized.
+        verdicts: The verdict of each row.
         stands_for: (N,) rank of the prompt that each is near-identical to, its own where that is none.
         alike: (N,) how many are near-identical to the same.
     """
@@ -47,7 +47,7 @@ class Ranked:
 
     @staticmethod
     def of(results: Results, texts: Spool) -> "Ranked":
-        """Smallest p-values first, then highest scores, then as in the input."""
+        """Returns the columns, smallest p-values first, then highest scores, then as in the input."""
         rows, scores, p_values = (results.numbers(name) for name in ("row", "score", "p_value"))
         order = np.lexsort((rows, -np.nan_to_num(scores, nan=-math.inf), np.nan_to_num(p_values, nan=math.inf)))
         stands_for = first_alike(texts[i] for i in order)
@@ -75,7 +75,15 @@ def prompts_page(
     gallery: int,
     progress: Progress | None,
 ) -> tuple[AuditPage, NDArray[np.int64]]:
-    """The page, and the order of its rows. See `write_report`."""
+    """Gathers the page on a run over prompts; see `write_report` for the arguments.
+
+    Returns:
+        The page, and (N,) the positions of the results' rows in the order of its table.
+
+    Raises:
+        InputError: A part of the run is damaged, or the pipeline is of no supported family.
+        MissingPackage: A package that reading or drawing needs is not installed.
+    """
     ranked = Ranked.of(results, texts)
     alpha, benign = results.run.get("alpha"), None if calibration is None else calibration.n
     summary = summarize(ranked.verdicts, ranked.p_values, ranked.stands_for, alpha, benign)

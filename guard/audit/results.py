@@ -39,31 +39,31 @@ class Words:
     words: tuple[str, ...]
 
     def __getitem__(self, order: NDArray[np.int64]) -> "Words":
-        """The same words of other rows, or of the same in another order."""
+        """Returns the words of the rows of these numbers, in their order."""
         return Words(self.codes[order], self.words)
 
     def complete(self) -> tuple[list[str], NDArray[np.int64]]:
-        """Words in the order in which they appear, with one for rows that have none, and their codes (N,)."""
-        found, first, which = np.unique(self.codes, return_index=True, return_inverse=True)
+        """Returns words in the order in which they appear, with one for rows that have none, and their codes (N,)."""
+        present, first, which = np.unique(self.codes, return_index=True, return_inverse=True)
         order = np.argsort(first)
-        words = [NOTHING if code < 0 else self.words[code] for code in found[order].tolist()]
+        words = [NOTHING if code < 0 else self.words[code] for code in present[order].tolist()]
         return words, np.argsort(order)[which]
 
     def where(self, *wanted: str) -> NDArray[np.bool_]:
-        """(N,): which rows hold one of these words."""
+        """Returns (N,) bool: which rows hold one of these words."""
         return np.isin(self.codes, [i for i, word in enumerate(self.words) if word in wanted])
 
     def counts(self) -> dict[str, int]:
-        """How many rows hold each word."""
-        found = np.bincount(self.codes[self.codes >= 0], minlength=len(self.words))
-        return {word: int(count) for word, count in zip(self.words, found, strict=True)}
+        """Returns how many rows hold each word."""
+        totals = np.bincount(self.codes[self.codes >= 0], minlength=len(self.words))
+        return {word: int(total) for word, total in zip(self.words, totals, strict=True)}
 
 
 class Results:
     """The finished part of a run.
 
     Args:
-        folder: What the audit was told to write to.
+        folder: The folder that the audit wrote to.
 
     Raises:
         InputError: There is no run in it, or not of this version, or a part is not what was written.
@@ -87,7 +87,7 @@ class Results:
 
     @cached_property
     def columns(self) -> dict[str, "NDArray[np.float64] | Words"]:
-        """What a report shows beside the texts; missing numbers are NaN."""
+        """The columns that a report shows beside the texts, by name; missing numbers are NaN."""
         numbers: defaultdict[str, list[NDArray[np.float64]]] = defaultdict(list)
         codes: defaultdict[str, array[int]] = defaultdict(lambda: array("q"))
         words: defaultdict[str, dict[str, int]] = defaultdict(dict)
@@ -100,16 +100,16 @@ class Results:
                         codes[name].append(-1 if word is None else known.setdefault(word, len(known)))
                 else:
                     numbers[name].append(column.to_numpy().astype(np.float64))
-        found = {name: Words(np.array(codes[name], np.int64), tuple(words[name])) for name in codes}
-        return {**found, **{name: np.concatenate(parts) for name, parts in numbers.items()}}
+        texts = {name: Words(np.array(codes[name], np.int64), tuple(words[name])) for name in codes}
+        return {**texts, **{name: np.concatenate(parts) for name, parts in numbers.items()}}
 
     def numbers(self, name: str) -> NDArray[np.float64]:
-        """(N,) of one column; NaN where it has no value, or where there is no such column."""
+        """Returns one column, (N,) float64; NaN where it has no value, or where there is no such column."""
         column = self.columns.get(name)
         return column if isinstance(column, np.ndarray) else np.full(len(self), np.nan)
 
     def words(self, name: str) -> Words:
-        """One column of words; without any where there is no such column."""
+        """Returns one column of words; without any where there is no such column."""
         column = self.columns.get(name)
         return column if isinstance(column, Words) else Words(np.full(len(self), -1), ())
 
@@ -118,12 +118,12 @@ class Results:
         return len(first) if isinstance(first, np.ndarray) else 0
 
     def texts(self) -> Iterator[str]:
-        """Prompts or paths, in the order of the columns' rows; one part is held at a time."""
+        """Yields prompts or paths in the order of the columns' rows; one part is held at a time."""
         for part in self.parts:
             yield from self._read(part, [TEXTS[self.kind]]).column(0).to_pylist()
 
     def rejects(self) -> Iterator[Reject]:
-        """Rows that could not be measured; one part is held at a time."""
+        """Yields the rows that could not be measured; one part is held at a time."""
         for part in self.parts:  # others are of an attempt that was cut off
             beside = self.folder / REJECTS / part.name
             if beside.exists():
@@ -140,7 +140,7 @@ class Results:
 
 
 def reasons(rejects: Iterable[Reject], examples: int) -> tuple[dict[str, int], list[Reject]]:
-    """How often each reason was given, most often first; and the first of the rejects.
+    """Returns how often each reason was given, most often first, and the first `examples` of the rejects.
 
     Reasons that differ in their numbers only are one, in the words of the first.
     """

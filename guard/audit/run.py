@@ -22,19 +22,19 @@ class Source(Protocol):
     """Rows in a fixed order, that can be read again.
 
     Attributes:
-        total: How many.
-        prints: Digests of its rows as they were when it was made.
+        total: Number of rows.
+        prints: Digests of the rows as they were when the source was made.
     """
 
     total: int
     prints: Prints
 
     def digest(self) -> str:
-        """Of all that is read, as it is now."""
+        """Returns the SHA-256, in hex, of all that is read, as it is now."""
         ...
 
     def mark(self, row: Row | Reject) -> bytes:
-        """What stands for a row in the prints, as it is now."""
+        """Returns the bytes that stand for a row in the prints, as it is now."""
         ...
 
     def __iter__(self) -> Iterator[Row | Reject]: ...
@@ -44,15 +44,21 @@ class Engine(Protocol):
     """What measures rows, somewhere."""
 
     @property
-    def about(self) -> About: ...
+    def about(self) -> About:
+        """What the numbers rest on, with the models that were loaded."""
+        ...
 
-    def best_batch(self, sample: Sequence[Row], most: int) -> int: ...
+    def best_batch(self, sample: Sequence[Row], most: int) -> int:
+        """Returns how many rows at a time are fastest, at most `most`."""
+        ...
 
-    def map(self, batches: Iterable[Sequence[Row | Reject]]) -> Iterator[Done]: ...
+    def map(self, batches: Iterable[Sequence[Row | Reject]]) -> Iterator[Done]:
+        """Yields what becomes of each batch, in any order."""
+        ...
 
 
 def open_engine(name: str, job: Job, workers: int | None = None) -> LocalEngine | RayEngine:
-    """The engine of that name, "local" or "ray", to be entered as a context.
+    """Returns the engine of that name, "local" or "ray", to be entered as a context.
 
     Raises:
         InputError: Unknown name, or several workers where there is one.
@@ -71,11 +77,11 @@ class Audit:
     """A run in a folder.
 
     Args:
-        source: Its rows.
-        job: What is done with them.
+        source: The rows of the input.
+        job: What is done with the rows.
         out: The folder; made if it is not there, resumed from if it holds the same run.
-        settings: What else the numbers rest on, besides the job's own; plain data for JSON.
-        digests: Of the files behind them, but for the input.
+        settings: What else the numbers rest on, besides the job's own settings; plain data for JSON.
+        digests: Digests of the files behind the settings, but for the input.
 
     Raises:
         InputError: The folder holds a run with other settings, or cannot be written to.
@@ -101,12 +107,12 @@ class Audit:
 
     @property
     def total(self) -> int:
-        """Rows of the input."""
+        """Number of rows of the input."""
         return self.source.total
 
     @property
     def kept(self) -> int:
-        """Rows that are done; once `steps` has ended, however that was, no stop can take them away any more."""
+        """Number of rows that are done and kept on disk; once `steps` has ended, no interruption can lose them."""
         return self.shards.rows_kept
 
     @property
@@ -118,14 +124,15 @@ class Audit:
         """Does what is missing, and yields the number of rows done each time that some are.
 
         Args:
-            engine: Entered.
-            batch: Rows per call of the network; by default the run's, found by a trial when it began.
+            engine: An engine that was entered as a context.
+            batch: Rows per call of the network; by default the run's, which a trial chose when it began.
 
         Raises:
             InputError: The models are others than when the run began, the disk is full, the input changed, or another
                 process works in the folder.
             KeyboardInterrupt: `stop` was called; all that was begun is done and kept.
-            OutOfMemory, NotApplicable: As they say.
+            OutOfMemory: The device has no memory for a single row.
+            NotApplicable: The question has no meaning for the model.
         """
         with locked(self.out):
             yield from self._steps(engine, batch)
@@ -176,9 +183,12 @@ class Audit:
                     return
                 yield row
 
-    def finish(self, **found: Any) -> None:
-        """Marks the run as finished, with what was found about all rows together."""
-        for name, value in found.items():
+    def finish(self, **results: Any) -> None:
+        """Marks the run as finished, with results about all rows together: values of `Manifest` by name.
+
+        Raises InputError where that cannot be written.
+        """
+        for name, value in results.items():
             setattr(self.manifest, name, value)
         self.manifest.finished = True
         self.manifest.save(self.out)

@@ -29,9 +29,9 @@ class Shards:
     """The finished parts of a run, and those under way.
 
     Args:
-        folder: Of the run.
-        schema: Of a record.
-        total: Rows of the input.
+        folder: The run's folder.
+        schema: Columns of a record, a pyarrow schema.
+        total: Number of rows of the input.
 
     Raises:
         InputError: The folder cannot be written to, or a part is not what was written.
@@ -56,11 +56,11 @@ class Shards:
 
     @property
     def rows_kept(self) -> int:
-        """Rows in finished parts, and those under way."""
+        """Number of rows in finished parts and in those under way."""
         return sum(self._rows(part) for part in self.finished) + sum(map(len, self._open.values()))
 
     def missing(self, rows: Iterable[Row | Reject], size: int) -> Iterator[list[Row | Reject]]:
-        """Batches of at most `size` of the rows that are not kept yet; no batch spans two parts."""
+        """Yields batches of at most `size` of the rows that are not kept yet; no batch spans two parts."""
         batch: list[Row | Reject] = []
         for row in rows:
             if row.row >= self.total or row.row // PART in self.finished or row.row in self._held:
@@ -108,17 +108,17 @@ class Shards:
 
     def _under_way(self) -> dict[int, Done]:
         """What an earlier run knew of parts that are not finished; nothing if that cannot be read."""
-        found: dict[int, Done] = {}
+        parts: dict[int, Done] = {}
         try:
             known = read_json(self.folder / UNDER_WAY, _MOST)
             for record in known["records"]:
                 if set(record) <= set(self.schema.names):
-                    found.setdefault(record["row"] // PART, Done()).records.append(record)
+                    parts.setdefault(record["row"] // PART, Done()).records.append(record)
             for reject in known["rejects"]:
-                found.setdefault(reject["row"] // PART, Done()).rejects.append(Reject(**reject))
+                parts.setdefault(reject["row"] // PART, Done()).rejects.append(Reject(**reject))
         except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError):
             return {}
-        return {part: done for part, done in found.items() if self._fits(part, done)}
+        return {part: done for part, done in parts.items() if self._fits(part, done)}
 
     def _fits(self, part: int, done: Done) -> bool:
         rows = _rows_of(done)
@@ -131,7 +131,7 @@ class Shards:
     def _write(self, part: int, done: Done) -> None:
         arrow = require("pyarrow", "audit")
         beside = self.folder / REJECTS / part_name(part)
-        place = self.folder / RESULTS / part_name(part)
+        path = self.folder / RESULTS / part_name(part)
         rejects = [reject._asdict() for reject in sorted(done.rejects, key=lambda reject: reject.row)]
         records = sorted(done.records, key=lambda record: record["row"])
         rejected = _encoded(arrow.Table.from_pylist(rejects, reject_schema())) if rejects else None
@@ -144,24 +144,24 @@ class Shards:
                 _sync(beside.parent)
             else:
                 remove(beside)  # of an attempt that was cut off
-            write_atomically(place, measured)
+            write_atomically(path, measured)
         except OSError as error:
-            raise unwritable(place, error) from error
+            raise unwritable(path, error) from error
         self.finished.add(part)
 
 
 def reject_schema() -> Any:
-    """Columns of the parts in rejects/; the line is that of a text file, from 1."""
+    """Returns the columns of the parts in rejects/, a pyarrow schema; the line is that of a text file, from 1."""
     arrow = require("pyarrow", "audit")
     texts = [("reason", arrow.string()), ("excerpt", arrow.string())]
     return arrow.schema([("row", arrow.int64()), *texts, ("line", arrow.int64())])
 
 
 def unwritable(path: Path, error: OSError) -> InputError:
-    """One line on a file that cannot be written."""
+    """Returns the error, in one line, for a file that cannot be written."""
     return InputError(
-        f"{path} cannot be written ({error.strerror or error}): make room or mend that; what is finished is kept, and "
-        "the same command goes on from there"
+        f"{path} cannot be written ({error.strerror or error}): free disk space or make it writable; what is finished "
+        "is kept, and the same command goes on from there"
     )
 
 

@@ -1,4 +1,4 @@
-"""What a run says as a whole: how much is flagged, how much of that chance explains, what stands over all rows."""
+"""What a run says as a whole: how much is flagged, how much of that chance explains, what is rejected over all rows."""
 
 import math
 from dataclasses import dataclass
@@ -18,11 +18,11 @@ UNUSUAL = 0.05
 
 @dataclass(frozen=True)
 class Discoveries:
-    """What Benjamini-Hochberg leaves at one false discovery rate.
+    """What Benjamini-Hochberg rejects at one false discovery rate.
 
     Attributes:
-        level: At most that share of the rows that stand is there by chance, in expectation.
-        rows: How many stand.
+        level: At most that share of the rejected rows is there by chance, in expectation.
+        rows: How many are rejected: likely memorized.
     """
 
     level: float
@@ -39,9 +39,9 @@ class FalseAlarms:
     """How many rows the verdict alone would flag if every row were benign.
 
     Attributes:
-        expected: On average over calibrations, at most.
+        expected: Number of flagged rows on average over calibrations, at most.
         low, high: What 90 % of calibrations of this size would give; None where the calibration is not at hand.
-        rows: Of how many verdicts.
+        rows: How many verdicts there are.
     """
 
     expected: float
@@ -50,13 +50,13 @@ class FalseAlarms:
     high: float | None = None
 
     def explain(self, flagged: int) -> bool:
-        """Whether that many flagged rows are nothing unusual by chance, even with a rather generous calibration."""
+        """Returns whether that many flagged rows are not unusual by chance, even with a rather generous calibration."""
         rate = (self.expected if self.high is None else self.high) / max(1, self.rows)
         return not flagged or (rate > 0 and at_least(flagged, self.rows, rate) > UNUSUAL)
 
 
 def false_alarms(rows: int, alpha: float, benign: int | None = None) -> FalseAlarms:
-    """Of `rows` verdicts at the false-alarm rate alpha, by a calibration of `benign` prompts (None: unknown).
+    """Returns how many of `rows` benign rows a calibration of `benign` prompts (None: unknown) flags at the rate alpha.
 
     The rate that a calibration has in fact is Beta(k, n + 1 - k) distributed, k = floor(alpha (n + 1)), for scores
     without ties (Vovk 2012, arXiv 1209.2673).
@@ -71,19 +71,28 @@ def false_alarms(rows: int, alpha: float, benign: int | None = None) -> FalseAla
 
 
 def beta_quantile(level: float, a: int, b: int) -> float:
-    """Where the Beta(a, b) distribution function reaches `level`, in [0, 1]. Raises MissingPackage without scipy."""
+    """Returns where the Beta(a, b) distribution function reaches `level`, in [0, 1].
+
+    Raises MissingPackage without scipy.
+    """
     return float(require("scipy.special", "audit").betaincinv(a, b, level))
 
 
 def at_least(count: int, n: int, rate: float) -> float:
-    """P(Binomial(n, rate) >= count), in [0, 1]; rate in (0, 1). Raises MissingPackage without scipy."""
+    """Returns P(Binomial(n, rate) >= count), in [0, 1], for a rate in (0, 1). Raises MissingPackage without scipy."""
     if not 0 < count <= n:
         return float(count <= 0)
     return float(require("scipy.special", "audit").betainc(count, n - count + 1, rate))
 
 
 def needed(rows: int, level: float, benign: int) -> int:
-    """How many rows must reach the smallest p-value that a calibration of `benign` prompts has for any to stand."""
+    """Returns how many rows must reach the smallest p-value of a calibration of `benign` prompts to be rejected.
+
+    Args:
+        rows: Rows with a p-value.
+        level: False discovery rate, in (0, 1).
+        benign: Number of prompts in the calibration.
+    """
     return math.ceil(rows / (level * (benign + 1)) * (1 - 1e-12))
 
 
@@ -95,7 +104,7 @@ class Summary:
         rows: Rows with a result.
         verdicts: How many rows have each verdict.
         alpha: False-alarm rate of the verdict; None if uncalibrated.
-        alarms: Of the rows with a p-value, how many are expected to be flagged by chance; None if uncalibrated.
+        alarms: How many of the rows with a p-value are expected to be flagged by chance; None if uncalibrated.
         discoveries: Benjamini-Hochberg over the whole run, at several rates; empty if uncalibrated.
         unlike: Flagged rows that are not near-identical to each other.
     """
@@ -116,18 +125,26 @@ class Summary:
 def summarize(
     verdicts: Words, p_values: Numbers, stands_for: NDArray[np.int64], alpha: float | None, benign: int | None
 ) -> Summary:
-    """From the rows' verdicts, p-values (NaN = missing) and clusters (see clusters.first_alike).
+    """Summarizes the rows' verdicts, p-values and clusters.
 
     Args:
-        verdicts, p_values, stands_for: One each per row.
+        verdicts: The verdict of each of N rows.
+        p_values: (N,); NaN = missing.
+        stands_for: (N,) number of the row that represents each; see `clusters.first_alike`.
         alpha: False-alarm rate of the verdict; None if uncalibrated.
         benign: Number of prompts in the calibration; None if that is not at hand.
+
+    Returns:
+        The numbers over all rows together.
+
+    Raises:
+        MissingPackage: scipy is not installed.
     """
-    there = int(np.count_nonzero(~np.isnan(p_values)))
+    measured = int(np.count_nonzero(~np.isnan(p_values)))
     unlike = len(np.unique(stands_for[verdicts.where("memorized")]))
-    if alpha is None or not there:
+    if alpha is None or not measured:
         return Summary(len(p_values), verdicts.counts(), None, None, (), unlike)
     values = adjusted(p_values)
     discoveries = tuple(Discoveries(level, int(standing(values, level).sum())) for level in LEVELS)
-    alarms = false_alarms(there, alpha, benign)
+    alarms = false_alarms(measured, alpha, benign)
     return Summary(len(p_values), verdicts.counts(), alpha, alarms, discoveries, unlike)

@@ -17,7 +17,7 @@
   const data = JSON.parse(find("#audit-data").textContent);
   const columns = new Map(data.columns.map((column) => [column.key, { ...column, values: decoded(column) }]));
   const body = find("#rows tbody");
-  const state = { key: null, down: false, words: new Map(), search: "", stands: false, once: false, cluster: null, page: 0 };
+  const state = { key: null, down: false, words: new Map(), search: "", rejected: false, once: false, cluster: null, page: 0 };
   let shown = new Uint32Array(0); // numbers of the rows that pass the filters, in order
   let latest = 0; // counts what was asked for, so that an answer that comes late is dropped
 
@@ -103,7 +103,7 @@
     const adjusted = columns.get("adjusted")?.values;
     if (state.cluster !== null) found.push((i) => cluster[i] === state.cluster);
     else if (state.once) found.push((i) => cluster[i] === i);
-    if (state.stands) found.push((i) => adjusted[i] <= data.level);
+    if (state.rejected) found.push((i) => adjusted[i] <= data.level);
     for (const word of state.search.toLowerCase().split(/\s+/).filter(Boolean)) {
       found.push((i) => texts[i].toLowerCase().includes(word));
     }

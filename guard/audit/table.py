@@ -20,15 +20,15 @@ KINDS = {"f32": "<f4", "u32": "<u4", "u8": "u1"}
 
 @dataclass(frozen=True)
 class Column:
-    """One column.
+    """One column of the table.
 
     Attributes:
-        key, label: Its name in the data, and above it; without a label it is not shown.
+        key, label: The column's name in the data, and the one above it; without a label it is not shown.
         values: (N,) in the order of the rows; NaN = missing; numbers of words where it has words.
-        kind: What it is sent as: "f32", "u32" or "u8".
+        kind: Type of number that values are sent as: "f32", "u32" or "u8".
         shown: How numbers are written: "p" as p-values, "whole", with two ("score") or three ("fine") decimals.
-        words: What it holds, if it is of words.
-        looks: Class that colours each word: "memorized", "clear", "other" or "plain".
+        words: The words that it holds, if it is of words.
+        looks: The class that colours each word: "memorized", "clear", "other" or "plain".
         upwards: Whether the first click on it puts the smallest on top.
         spare: Whether small screens leave it out.
     """
@@ -67,14 +67,14 @@ class Table:
     """Rows in the order in which they are shown first.
 
     Attributes:
-        name: Above the texts: "prompt" or "file".
-        rows: How many, N.
-        columns: What is known of each. "cluster" holds the number of the row that stands for each, "adjusted" its
+        name: Heading of the texts: "prompt" or "file".
+        rows: Number of rows, N.
+        columns: Columns beside the texts. "cluster" holds the number of the row that represents each, "adjusted" its
             adjusted p-value; both may be missing.
         before: How many of the shown columns stand before the texts.
-        level: False discovery rate at which a row stands.
-        texts: (N), where they stand in the page.
-        folder: Where the scripts with the texts lie, relative to the page; otherwise.
+        level: False discovery rate at which rows are rejected.
+        texts: The N texts, where they stand in the page; else None.
+        folder: Where the scripts with the texts lie, relative to the page, where texts do not stand in it; else None.
     """
 
     name: str
@@ -86,12 +86,12 @@ class Table:
     folder: str | None = None
 
     def has(self, key: str) -> bool:
-        """Whether there is a column of that name."""
+        """Returns whether there is a column of that name."""
         return any(column.key == key for column in self.columns)
 
     @property
     def shown(self) -> list[Column]:
-        """Those that are shown."""
+        """The columns that are shown."""
         return [column for column in self.columns if column.label]
 
     @property
@@ -109,21 +109,21 @@ class Table:
 
 
 def cut(text: str) -> str:
-    """A text as the table shows it."""
+    """Returns a text as the table shows it: cut after CUT characters, with its length."""
     return text if len(text) <= CUT else f"{text[:CUT]}… [{len(text):,} characters]"
 
 
 def literal(value: Any) -> str:
-    """JSON that is safe inside a script element and as JavaScript: ASCII, and no character that HTML minds."""
+    """Returns JSON that is safe inside a script element and as JavaScript: ASCII, and no special character of HTML."""
     text = json.dumps(value, allow_nan=False, separators=(",", ":"))
     return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
 
 
 def script_name(number: int) -> str:
-    """Of the script with texts number * CHUNK and on."""
+    """Returns the file name of the script with texts number * CHUNK and on."""
     return f"texts-{number:05d}.js"
 
 
 def script(first: int, texts: Sequence[str]) -> str:
-    """A script that hands over the texts of the rows from `first` on."""
+    """Returns a script that hands over the texts of the rows from `first` on."""
     return f"auditTexts({first},{literal([cut(text) for text in texts])});\n"

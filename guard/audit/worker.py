@@ -15,10 +15,10 @@ class About(NamedTuple):
     """What an audit's numbers rest on; the same on every worker, and when a run is resumed.
 
     Attributes:
-        model: Fingerprint; of several models, a digest of theirs; None where no model is asked.
-        calibration: Its id, or None.
-        alpha: The calibration's false-alarm rate, or None.
-        draws: Noise draws per prompt, or None.
+        model: Fingerprint of the model; of several models, a digest of their fingerprints; None where none is used.
+        calibration: The calibration's id, or None.
+        alpha: The calibration's false-alarm rate, in (0, 1), or None.
+        draws: Number of noise draws per prompt, or None.
     """
 
     model: str | None
@@ -33,11 +33,14 @@ class Work(Protocol):
     about: About
 
     def prepare(self, rows: Sequence[Row]) -> tuple[list[Any], list[Reject]]:
-        """Reads what the rows name, without asking a model: items with a `row` each, and what cannot be read."""
+        """Reads what the rows name, without any model; returns items with a `row` each, and what cannot be read."""
         ...
 
     def measure(self, items: Sequence[Any]) -> list[dict[str, Any]]:
-        """One record per item. InputError or NonFiniteError: an item is at fault; OutOfMemory: they are too many."""
+        """Returns one record per item.
+
+        Raises InputError or NonFiniteError where an item is at fault, OutOfMemory where they are too many.
+        """
         ...
 
 
@@ -46,8 +49,8 @@ class Job(Protocol):
 
     Attributes:
         kind: "prompts" or "images".
-        seed: Of the noise.
-        most_rows: That share a batch at most.
+        seed: Seed of the noise.
+        most_rows: Largest number of rows that share a batch.
     """
 
     @property
@@ -60,15 +63,15 @@ class Job(Protocol):
     def most_rows(self) -> int: ...
 
     def settings(self) -> dict[str, Any]:
-        """What else its numbers rest on, plain data for JSON."""
+        """Returns what its numbers rest on besides files, as plain data for JSON."""
         ...
 
     def open(self) -> Work:
-        """Loads the models."""
+        """Loads the models, and returns the work."""
         ...
 
     def schema(self) -> Any:
-        """Columns of the records, a pyarrow schema."""
+        """Returns the columns of the records, a pyarrow schema."""
         ...
 
 
@@ -83,8 +86,8 @@ class Worker:
     """One work with its models in memory.
 
     Args:
-        job: Opened here.
-        clock: Tells seconds, for the trial of batch sizes.
+        job: What to do with rows; opened here.
+        clock: Returns seconds, for the trial of batch sizes.
     """
 
     def __init__(self, job: Job, clock: Callable[[], float] = time.perf_counter):
@@ -92,16 +95,16 @@ class Worker:
         self.most: float = float("inf")  # items per call that memory has room for
 
     def __call__(self, batch: Sequence[Row | Reject]) -> Done:
-        """Everything that becomes of a batch. Errors as in `measure`."""
+        """Prepares and measures a batch; returns what became of it. Raises what `measure` raises."""
         return self.measure(self.prepare(batch))
 
     def prepare(self, batch: Sequence[Row | Reject]) -> Prepared:
-        """The half of the work that may run beside `measure`."""
+        """Reads a batch and returns it, the half of the work that may run beside `measure`."""
         items, rejects = self.work.prepare([row for row in batch if isinstance(row, Row)])
         return Prepared(items, [row for row in batch if isinstance(row, Reject)] + rejects)
 
     def measure(self, prepared: Prepared) -> Done:
-        """The other half.
+        """Measures a batch that was read; returns the records, and the rejects of both halves.
 
         Raises:
             OutOfMemory: Not even one row fits.
@@ -126,7 +129,7 @@ class Worker:
         return self._measured(items[:middle]) + self._measured(items[middle:])
 
     def best_batch(self, sample: Sequence[Row], most: int) -> int:
-        """How many rows at a time are fastest, by a short trial on some rows; at most `most`."""
+        """Returns how many rows at a time are fastest, at most `most`, by a short trial on the sample."""
         best, fastest, size = 1, 0.0, 1
         if not sample:
             return best

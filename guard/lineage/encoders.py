@@ -22,14 +22,14 @@ PER_CALL = 32
 LARGEST = 10 << 20  # bytes of a settings file
 CLIP_MEAN, CLIP_STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
 _EMBEDDINGS = ("image_embeds", "embeddings", "pooler_output")
-_PLACES = "give an .onnx file of an image encoder, or a folder of transformers' CLIP"
+_CHOICES = "give an .onnx file of an image encoder, or a folder of transformers' CLIP"
 
 
 class Encoder(Protocol):
     """Turns images into vectors.
 
     Attributes:
-        name: For people.
+        name: What the encoder is called in reports.
         size: (H, W) in pixels that every image is brought to.
     """
 
@@ -37,19 +37,22 @@ class Encoder(Protocol):
     size: tuple[int, int]
 
     def encode(self, images: Sequence[Tensor]) -> Embeddings:
-        """Images (1, 3, H, W) in [0, 1] of any sizes -> (B, D). Raises NonFiniteError for NaN or infinity."""
+        """Returns vectors (B, D) float32 of B images (1, 3, H, W) in [0, 1] of any sizes.
+
+        Raises NonFiniteError for NaN or infinity.
+        """
         ...
 
 
 class OnnxEncoder:
-    """An ONNX file through onnxruntime, on a GPU where the installed onnxruntime has one, otherwise on the CPU.
+    """An ONNX file through onnxruntime, on a GPU where the installed onnxruntime has one, else on the CPU.
 
     Args:
         path: A file with one input (B, 3, H, W), sizes fixed or free. Of its outputs, one called image_embeds,
-            embeddings or pooler_output is taken, otherwise the first; tokens and feature maps are averaged.
+            embeddings or pooler_output is taken, else the first; tokens and feature maps are averaged.
         size: (H, W) for a file that takes any; 224 x 224 by default.
 
-    Pixels are normalised by what the file's metadata call mean and std ("0.5 0.5 0.5"), otherwise as CLIP does it.
+    Pixels are normalised by what the file's metadata call mean and std ("0.5 0.5 0.5"), or else as CLIP does it.
 
     Raises:
         InputError: The file cannot be read, or has other inputs.
@@ -72,6 +75,7 @@ class OnnxEncoder:
         )
 
     def encode(self, images: Sequence[Tensor]) -> Embeddings:
+        """Returns vectors (B, D) as `Encoder.encode` does; also raises InputError where onnxruntime fails."""
         pixels = np.concatenate([fitted(image, self.size).numpy() for image in images])
         pixels = (pixels - self._mean) / self._std
         pixels = pixels.astype(np.float16 if "float16" in self._input.type else np.float32)
@@ -83,13 +87,13 @@ class OnnxEncoder:
         if self._fixed_rows and count < self._rows:
             pixels = np.concatenate([pixels, pixels[-1:].repeat(self._rows - count, 0)])
         try:
-            (found,) = self._session.run([self._output], {self._input.name: pixels})
+            (outputs,) = self._session.run([self._output], {self._input.name: pixels})
         except Exception as error:  # onnxruntime's errors have no base of their own
             raise InputError(f"{self.name} cannot encode images of {self.size}: {first_line(error)}") from error
-        return _pooled(np.asarray(found), self.name)[:count]
+        return _pooled(np.asarray(outputs), self.name)[:count]
 
     def _size(self, fixed: list[int | None], wanted: tuple[int, int] | None) -> tuple[int, int]:
-        height, width = (own or other for own, other in zip(fixed, wanted or (DYNAMIC_SIZE,) * 2, strict=True))
+        height, width = (side or usual for side, usual in zip(fixed, wanted or (DYNAMIC_SIZE,) * 2, strict=True))
         if wanted is not None and (height, width) != wanted:
             raise InputError(f"{self.name} takes images of {height}x{width} pixels only: leave out the size")
         return height, width
@@ -106,9 +110,9 @@ class ClipEncoder:
     def __init__(self, folder: str | Path):
         transformers, folder = require("transformers", "diffusers"), Path(folder)
         self.name = str(folder)
-        kind = read_object(folder / "config.json", LARGEST, "config", _PLACES).get("model_type")
+        kind = read_object(folder / "config.json", LARGEST, "config", _CHOICES).get("model_type")
         if kind not in ("clip", "clip_vision_model"):
-            raise InputError(f"{folder} holds a model of type {kind!r}, no CLIP: {_PLACES}")
+            raise InputError(f"{folder} holds a model of type {kind!r}, no CLIP: {_CHOICES}")
         try:
             self._model = transformers.CLIPVisionModelWithProjection.from_pretrained(
                 folder, local_files_only=True, use_safetensors=True
@@ -118,38 +122,44 @@ class ClipEncoder:
         side = self._model.config.image_size
         self.size = (side, side)
         settings = folder / "preprocessor_config.json"
-        about = read_object(settings, LARGEST, "config", _PLACES) if settings.is_file() else {}
+        about = read_object(settings, LARGEST, "config", _CHOICES) if settings.is_file() else {}
         self._mean = torch.tensor(about.get("image_mean", CLIP_MEAN)).view(1, 3, 1, 1)
         self._std = torch.tensor(about.get("image_std", CLIP_STD)).view(1, 3, 1, 1)
 
     @torch.no_grad()
     def encode(self, images: Sequence[Tensor]) -> Embeddings:
+        """Returns vectors (B, D) as `Encoder.encode` does."""
         pixels = (torch.cat([fitted(image, self.size) for image in images]) - self._mean) / self._std
         parts = [self._model(part.to(self._model.dtype)).image_embeds for part in pixels.split(PER_CALL)]
         return _finite(torch.cat(parts).float().numpy(), self.name)
 
 
-def open_encoder(place: "str | Path | Encoder | None" = None) -> Encoder:
-    """The built-in encoder, an .onnx file's, a CLIP folder's, or one that is an encoder already.
+def open_encoder(source: "str | Path | Encoder | None" = None) -> Encoder:
+    """Opens an image encoder.
 
-    Raises InputError if it is none of these.
+    Args:
+        source: An .onnx file, a CLIP folder, or an encoder, which is returned as it is; None for the built-in one.
+
+    Raises:
+        InputError: The source is none of these, or cannot be read.
+        MissingPackage: onnxruntime or transformers is not installed.
     """
-    if place is None:
+    if source is None:
         return OnnxEncoder(BUILT_IN)
-    if not isinstance(place, str | Path):
-        return place
-    path = Path(place).expanduser()
+    if not isinstance(source, str | Path):
+        return source
+    path = Path(source).expanduser()
     if path.is_dir():
         return ClipEncoder(path)
     if path.suffix.lower() != ".onnx":
-        raise InputError(f"{path} is no encoder: {_PLACES}")
+        raise InputError(f"{path} is no encoder: {_CHOICES}")
     return OnnxEncoder(path)
 
 
 def _session(path: Path) -> Any:
     runtime = require("onnxruntime", "audit")
     if not path.is_file():
-        raise InputError(f"there is no encoder {path}: {_PLACES}")
+        raise InputError(f"there is no encoder {path}: {_CHOICES}")
     available = runtime.get_available_providers()
     options = runtime.SessionOptions()
     options.log_severity_level = 4  # what goes wrong is raised
@@ -167,21 +177,21 @@ def _only_input(session: Any, name: str) -> Any:
     (only,) = inputs
     shape = list(only.shape)
     if len(shape) != 4 or (isinstance(shape[1], int) and shape[1] != 3):
-        raise InputError(f"{name} takes {only.name} of shape {shape}, no images (B, 3, H, W): {_PLACES}")
+        raise InputError(f"{name} takes {only.name} of shape {shape}, no images (B, 3, H, W): {_CHOICES}")
     if only.type not in ("tensor(float)", "tensor(float16)"):
         raise InputError(f"{name} takes {only.type}, not floating-point pixels: export it in float32")
     return only
 
 
-def _pooled(found: NDArray[Any], name: str) -> Embeddings:
-    """(B, D) of vectors, of tokens (B, N, D) or of maps (B, D, H, W)."""
-    if found.ndim == 3:
-        found = found.mean(1)
-    elif found.ndim == 4:
-        found = found.mean((2, 3))
-    if found.ndim != 2:
-        raise InputError(f"{name} answers with shape {found.shape}, no embeddings (B, D): {_PLACES}")
-    return found.astype(np.float32)
+def _pooled(outputs: NDArray[Any], name: str) -> Embeddings:
+    """Vectors (B, D) of vectors (B, D), of tokens (B, N, D) or of feature maps (B, D, H, W)."""
+    if outputs.ndim == 3:
+        outputs = outputs.mean(1)
+    elif outputs.ndim == 4:
+        outputs = outputs.mean((2, 3))
+    if outputs.ndim != 2:
+        raise InputError(f"{name} answers with shape {outputs.shape}, no embeddings (B, D): {_CHOICES}")
+    return outputs.astype(np.float32)
 
 
 def _finite(embeddings: Embeddings, name: str) -> Embeddings:

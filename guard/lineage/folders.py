@@ -14,7 +14,7 @@ Images = Mapping[str, Sequence[Any]]
 
 
 def images_in(folder: str | Path) -> Images:
-    """The images of a folder by prompt: `ONE_PROMPT` if they lie in it, otherwise the prompt of each inner folder.
+    """Returns the images of a folder by prompt: `ONE_PROMPT` if they lie in it, else the prompt of each inner folder.
 
     An inner folder that `generate` filled has its prompt in a file; any other is called by its prompt. What is not
     called like an image is passed over.
@@ -22,28 +22,31 @@ def images_in(folder: str | Path) -> Images:
     Raises:
         InputError: There is no such folder, it holds no images, or both images and folders of images.
     """
-    place = Path(folder).expanduser()
-    if not place.is_dir():
-        raise InputError(f"there is no folder {place}: check the name")
-    own = images_among(place.iterdir())
+    root = Path(folder).expanduser()
+    if not root.is_dir():
+        raise InputError(f"there is no folder {root}: check the name")
+    loose = images_among(root.iterdir())
     inner = {
         _prompt_of(part): files
-        for part in sorted(place.iterdir())
+        for part in sorted(root.iterdir())
         if part.is_dir() and (files := images_among(part.iterdir()))
     }
-    if own and inner:
-        raise InputError(f"{place} holds images and folders of images: put each prompt's images in a folder of its own")
-    if not own and not inner:
-        raise no_images(place)
-    return {ONE_PROMPT: own} if own else inner
+    if loose and inner:
+        raise InputError(f"{root} holds images and folders of images: put each prompt's images in a separate folder")
+    if not loose and not inner:
+        raise no_images(root)
+    return {ONE_PROMPT: loose} if loose else inner
 
 
 def as_images(given: Any) -> Images:
-    """A folder, the images of one prompt, or images by prompt, as images by prompt. Raises InputError if empty."""
+    """Returns a folder, the images of one prompt, or images by prompt, as images by prompt.
+
+    Raises InputError if a prompt has no image, and what `images_in` raises.
+    """
     if isinstance(given, str | Path):
         return images_in(given)
     images: Images = given if isinstance(given, Mapping) else {ONE_PROMPT: list(given)}
-    if not images or not all(len(some) for some in images.values()):
+    if not images or not all(len(listed) for listed in images.values()):
         raise InputError("no image was given: give at least 11 of each prompt, better 100")
     return images
 

@@ -23,11 +23,11 @@ class Recipe:
     """How images are made; images of another recipe in the same folder are refused.
 
     Attributes:
-        prompt: Its text.
+        prompt: The prompt of all images.
         model: Fingerprint of the model.
-        steps, guidance: None for the pipeline's own.
-        height, width: In pixels; None for the model's own.
-        seed: Every image has a noise of its own, drawn from seed, model and prompt: no two models share any.
+        steps, guidance: Number of sampling steps and guidance scale; None for the pipeline's own.
+        height, width: Size in pixels; None for the model's own.
+        seed: What all noise is derived from, with model, prompt and number: no two models share any.
     """
 
     prompt: str
@@ -39,12 +39,12 @@ class Recipe:
     seed: int = 0
 
     def noise_seed(self, number: int) -> int:
-        """Of one image."""
+        """Returns the seed of one image's noise, in [0, 2^48), derived from seed, model, prompt and number."""
         purpose = f"{self.seed}/{self.model}/{self.prompt}/{number}"
         return int.from_bytes(hashlib.sha256(purpose.encode()).digest()[:6], "big")
 
     def folder(self, within: Path) -> Path:
-        """Where this prompt's images lie."""
+        """Returns the folder of this prompt's images in the folder of all prompts."""
         return within / hashlib.sha256(self.prompt.encode()).hexdigest()[:12]
 
 
@@ -62,17 +62,18 @@ def generate(
     Args:
         pipe: A diffusers text-to-image pipeline.
         recipe: How to make them.
-        folder: Holds 0000.png and so on, and their recipe.
-        count: How many there shall be.
+        folder: The folder of 0000.png and so on, and of their recipe; made if need be.
+        count: Number of images that the folder shall hold.
         per_call: Images per call of the pipeline; halved where the device has no memory for them.
-        progress: progress(done, total), in images, those that were found first.
+        progress: Called with the numbers of images done, those that were already there included, and of all.
 
     Returns:
         The files, `count` of them.
 
     Raises:
-        InputError: The folder's images were made otherwise, or the pipeline refuses the settings.
-        NonFiniteError, OutOfMemory: As they say. What was made so far stays.
+        InputError: The folder's images were made with other settings, or the pipeline refuses the settings.
+        NonFiniteError: The pipeline's images hold NaN or infinity; what was made so far stays.
+        OutOfMemory: The device has no memory for a single image; what was made so far stays.
     """
     _claim(folder, recipe)
     files = [folder / f"{number:04d}.png" for number in range(count)]
@@ -98,13 +99,13 @@ def _claim(folder: Path, recipe: Recipe) -> None:
     record, wanted = folder / RECORD, asdict(recipe)
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        found = read_json(record, LARGEST) if record.exists() else None
+        recorded = read_json(record, LARGEST) if record.exists() else None
     except (OSError, ValueError) as error:
         raise InputError(f"{folder} cannot hold the images ({error}): give another folder") from error
-    if found is None:
+    if recorded is None:
         write_atomically(record, (json.dumps(wanted, indent=1) + "\n").encode())
-    elif found != wanted:
-        raise InputError(f"{folder} holds images that were made otherwise: remove it, or give another folder")
+    elif recorded != wanted:
+        raise InputError(f"{folder} holds images made with other settings: remove it, or give another folder")
 
 
 def _png(image: Any) -> bytes:

@@ -12,10 +12,13 @@ from .encoders import Embeddings, Encoder
 
 
 class MultiScale:
-    """At scale s an image is enlarged to s times the encoder's size and cut into s x s tiles of it; the tiles' features
+    """An encoder that averages another one's features over tiles of enlarged images.
+
+    At scale s an image is enlarged to s times the encoder's size and cut into s x s tiles of it; the tiles' features
     are averaged, and those of all scales put one after the other, (B, D * len(scales)).
 
-    Raises InputError for scales that are no different positive integers.
+    Raises:
+        InputError: The scales are not different positive integers.
     """
 
     def __init__(self, encoder: Encoder, scales: Sequence[int] = (1, 2)):
@@ -25,13 +28,13 @@ class MultiScale:
         self.name = encoder.name + (f" at scales {', '.join(map(str, scales))}" if self.scales != (1,) else "")
 
     def encode(self, images: Sequence[Tensor]) -> Embeddings:
-        """As `Encoder.encode`."""
+        """Returns vectors (B, D * len(scales)) of B images, as `Encoder.encode` does."""
         return np.concatenate([self._at(scale, images) for scale in self.scales], axis=1)
 
     def _at(self, scale: int, images: Sequence[Tensor]) -> Embeddings:
         tiles = [tile for image in images for tile in _tiles(image, self.size, scale)]
-        found = self.encoder.encode(tiles)
-        return found.reshape(len(images), scale * scale, -1).mean(1)
+        features = self.encoder.encode(tiles)
+        return features.reshape(len(images), scale * scale, -1).mean(1)
 
 
 def _tiles(image: Tensor, size: tuple[int, int], scale: int) -> list[Tensor]:

@@ -15,16 +15,16 @@ from ..signals.lineage import DIMENSION, TAU, Array, Lineage, distances, judged,
 from .encoders import Embeddings, Encoder, open_encoder
 from .folders import as_images
 from .multiscale import MultiScale
-from .sources import Distinct, common, prompts_told
+from .sources import Distinct, common, prompts_known
 
 DRAWS = 200
 FEW, ENOUGH = 30, 8  # images, prompts; with fewer the answer hangs on single ones
 PER_CALL = 16  # images in memory
-FINEST = 0.01  # of a distance
+FINEST = 0.01  # smallest distance that means something
 NONE = "none of these"
 UNTESTED, UNDECIDED, TARGET = "not tested", "no majority", "the target"
-UNTOLD = "Nothing tells whether all models were asked for the same prompts; if not, the answer means nothing."
-_TAKEN = (NONE, UNTESTED, UNDECIDED, TARGET)
+PROMPTS_UNKNOWN = "Nothing tells whether all models were given the same prompts; if not, the answer means nothing."
+_RESERVED = (NONE, UNTESTED, UNDECIDED, TARGET)
 
 
 @dataclass(frozen=True)
@@ -34,13 +34,13 @@ class Parentage:
     Attributes:
         decision: The name of the likely parent, "none of these", "not tested" for a pool of one or two, or
             "no majority" where the mean over the prompts points to a model that not most of them are closest to.
-        votes: Prompts by the model that they are closest to.
+        votes: How many prompts are closest to each model, by its name.
         confidence: Share of bootstrap draws (of prompts, and of the images of each) with the same decision, in [0, 1];
             None where nothing was tested.
-        whole: What all prompts say together, from the mean of their distances.
-        prompts: What each prompt says.
-        encoder: Which one the images were looked at with.
-        prompts_told: Whether folders or files tell that all models were asked for the same prompts. If not, the answer
+        whole: The result of all prompts together, from the mean of their distances.
+        prompts: The result of each prompt alone.
+        encoder: Name of the encoder that turned images into vectors.
+        prompts_known: Whether folders or files say that all models were given the same prompts. If not, the answer
             holds only if they were.
     """
 
@@ -50,11 +50,16 @@ class Parentage:
     whole: Lineage
     prompts: dict[str, Lineage]
     encoder: str
-    prompts_told: bool = True
+    prompts_known: bool = True
+
+    @property
+    def prompts_told(self) -> bool:
+        """The old name of `prompts_known`."""
+        return self.prompts_known
 
     @property
     def verdict(self) -> bool:
-        """Whether there is one: a parent, or none of these."""
+        """Whether there is a verdict: a parent, or none of these."""
         return self.decision not in (UNTESTED, UNDECIDED)
 
     @property
@@ -64,7 +69,7 @@ class Parentage:
 
     @property
     def distances(self) -> dict[str, float]:
-        """From the target to each model of the pool, over all prompts; see `Lineage.distances`."""
+        """Distance from the target to each model of the pool, over all prompts; smaller = closer. See `Lineage`."""
         return self.whole.distances
 
     @property
@@ -83,25 +88,25 @@ class Parentage:
 
     @property
     def fewest(self) -> int:
-        """Images of the model and prompt that has the fewest."""
+        """Number of images of the model and prompt that has the fewest."""
         return min(min(one.images[0], *one.images[1].values()) for one in self.prompts.values())
 
     def headline(self) -> str:
-        """The outcome in a few words."""
+        """Returns the outcome in a few words."""
         if self.decision == UNTESTED:
             return f"Not tested; nearest is {max(self.votes, key=lambda name: self.votes[name])}"
         if self.decision == UNDECIDED:
             return "No majority among the prompts"
         sure = "likely" if (self.confidence or 0) >= 0.9 else "perhaps"
         answer = f"{sure} {NONE}" if self.decision == NONE else f"{sure} a child of {self.decision}"
-        return answer[0].upper() + answer[1:] if self.prompts_told else f"If all show the same prompts: {answer}"
+        return answer[0].upper() + answer[1:] if self.prompts_known else f"If all show the same prompts: {answer}"
 
     def notes(self) -> list[str]:
-        """What it rests on, and what it does not say, in sentences."""
+        """Returns sentences on what the answer rests on, and on what it does not say."""
         votes = ", ".join(f"{count} closest to {name}" for name, count in self.votes.items())
         prompts = f"{len(self.prompts)} prompt{'s' if len(self.prompts) > 1 else ''}"
         agree = "" if self.confidence is None else f"; {100 * self.confidence:.0f} % of bootstrap draws agree"
-        notes = [] if self.prompts_told else [UNTOLD]
+        notes = [] if self.prompts_known else [PROMPTS_UNKNOWN]
         notes.append(f"{prompts}: {votes}{agree}.")
         if self.parent is not None and self.distances[self.parent] < FINEST:
             notes.append(f"Its images cannot be told from those of {self.parent}: it may be that very model.")
@@ -121,7 +126,7 @@ class Parentage:
         return [*notes, "A likelihood from images alone, no proof of what was trained on what."]
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain data for JSON."""
+        """Returns plain data for JSON, and for a sidecar's findings."""
         return {
             "kind": "lineage",
             "decision": self.decision,
@@ -134,13 +139,13 @@ class Parentage:
             "margin": self.margin,
             "dropped": self.whole.dropped,
             "encoder": self.encoder,
-            "prompts_told": self.prompts_told,
+            "prompts_told": self.prompts_known,
             "prompts": [{"prompt": prompt, **one.to_dict()} for prompt, one in self.prompts.items()],
             "notes": self.notes(),
         }
 
     def plot(self, width: int = 620) -> Any:
-        """The distances as bars with the threshold as a line, a Pillow image."""
+        """Returns a Pillow image `width` pixels wide: the distances as bars, with the threshold as a line."""
         from .plots import parentage_plot
 
         return parentage_plot(self, width=width)
@@ -158,18 +163,21 @@ def find_parent(
     seed: int = 0,
     progress: Progress | None = None,
 ) -> Parentage:
-    """Which model of a pool do the target's images point to as its parent, or none of them?
+    """Tells which model of a pool is likely the target's parent by the images that both make, or that none is.
 
     Args:
         target: Images of the model in question: a folder, images of one prompt, or images by prompt.
-        pool: Likewise, by the name of each model that may be the parent, of the same prompts; at least 11 images of
-            each model and prompt, better 100.
+        pool: Images of the same prompts by the name of each model that may be the parent, each given like the target's;
+            at least 11 images of each model and prompt, better 100.
         encoder: An .onnx file, a CLIP folder or an `Encoder`; by default the one that ships.
-        scales: Of the features that are put together, such as (1, 2); see `MultiScale`.
-        dimension, tau: See `signals.lineage.lineage`.
-        draws: Of the bootstrap.
-        seed: Of the bootstrap.
-        progress: Called with the numbers of images looked at and of all.
+        scales: Scales whose features are put together, such as (1, 2); see `MultiScale`.
+        dimension, tau: Dimensions that are kept and the test's threshold; see `signals.lineage.lineage`.
+        draws: Number of bootstrap draws.
+        seed: Seed of the bootstrap.
+        progress: Called with the numbers of images read and of all.
+
+    Returns:
+        The answer over all prompts, with the distances that it rests on.
 
     Raises:
         InputError: No images, unusable ones, one that is given as two models', prompts that only some models have or
@@ -179,21 +187,21 @@ def find_parent(
     """
     if draws < 1:
         raise InputError(f"the bootstrap needs at least one draw, not {draws}")
-    require("sklearn", "audit")  # told before all images are looked at
+    require("sklearn", "audit")  # refused before all images are read
     sources = {TARGET: as_images(target), **{name: as_images(images) for name, images in _named(pool).items()}}
-    prompts, told = common(sources, dimension), prompts_told(sources)
-    eyes, distinct = MultiScale(open_encoder(encoder), scales), Distinct()
+    prompts, known = common(sources, dimension), prompts_known(sources)
+    counts = {prompt: [len(by_prompt[prompt]) for by_prompt in sources.values()] for prompt in prompts}
+    scaled, distinct = MultiScale(open_encoder(encoder), scales), Distinct()
     tables, again, random = {}, [], np.random.default_rng(seed)
-    look = _Looking(eyes, distinct, sum(len(own[prompt]) for prompt in prompts for own in sources.values()), progress)
+    embedder = _Embedder(scaled, distinct, sum(map(sum, counts.values())), progress)
     for prompt in prompts:
-        seen = [look.at(name, prompt, own[prompt]) for name, own in sources.items()]
-        distinct.check(max(map(len, seen)))
-        points = unrolled(seen, list(pool), dimension)
+        embeddings = [embedder.embed(name, prompt, by_prompt[prompt]) for name, by_prompt in sources.items()]
+        distinct.check(max(map(len, embeddings)))
+        points = unrolled(embeddings, list(pool), dimension)
         tables[prompt] = distances(points)
         again.append([distances(_drawn(points, random)) for _ in range(draws)])
-    images = {prompt: [len(own[prompt]) for own in sources.values()] for prompt in prompts}
-    found = combined(tables, again, list(pool), images, eyes.name, random, tau=tau)
-    return replace(found, prompts_told=told)
+    parentage = combined(tables, again, list(pool), counts, scaled.name, random, tau=tau)
+    return replace(parentage, prompts_known=known)
 
 
 def combined(
@@ -206,16 +214,19 @@ def combined(
     *,
     tau: float = TAU,
 ) -> Parentage:
-    """The decision on all prompts, and how often it is the same among draws of prompts and of their images.
+    """Decides on all prompts together, and counts how often draws of prompts and of their images agree.
 
     Args:
-        tables: Distances (m, m) by prompt, the target's first.
-        again: Likewise, with the images drawn again, as often for each prompt.
-        names: Of the pool.
-        images: How many of each model, by prompt.
-        encoder: Its name.
+        tables: Distances (m, m) between models by prompt, the target's first.
+        again: Distances (m, m) with the images drawn again: as many tables for each prompt as there are draws.
+        names: Names of the pool's models.
+        images: Number of images of each model, the target first, by prompt.
+        encoder: The encoder's name.
         random: Draws the prompts.
-        tau: See `signals.lineage.lineage`.
+        tau: The test's threshold; see `signals.lineage.lineage`.
+
+    Returns:
+        The answer, with the share of draws that agree as its confidence.
 
     Raises:
         InputError: A distance is NaN or infinity.
@@ -226,16 +237,16 @@ def combined(
     decided, draws = decide(whole, list(prompts.values())), len(again[0])
     same = 0
     for draw, rows in enumerate(random.integers(len(tables), size=(draws, len(tables))).tolist()):
-        some = [again[row][draw] for row in rows]
-        singly = [judged(table, names, least, tau=tau) for table in some]
-        same += decide(judged(np.mean(some, axis=0), names, least, tau=tau), singly) == decided
+        drawn = [again[row][draw] for row in rows]
+        singly = [judged(table, names, least, tau=tau) for table in drawn]
+        same += decide(judged(np.mean(drawn, axis=0), names, least, tau=tau), singly) == decided
     votes = Counter(one.nearest for one in prompts.values())
     confidence = None if decided == UNTESTED else same / draws
     return Parentage(decided, dict(votes.most_common()), confidence, whole, prompts, encoder)
 
 
 def decide(whole: Lineage, prompts: Sequence[Lineage]) -> str:
-    """What the mean over all prompts says, if most prompts are closest to the parent that it names.
+    """Returns the decision of the mean over all prompts, if most prompts are closest to the parent that it names.
 
     The paper lets each prompt decide, and takes the majority. Here all are tested together, since single prompts are
     often wrong about none, and their mean much less so.
@@ -255,29 +266,29 @@ def _drawn(points: Sequence[Array], random: np.random.Generator) -> list[Array]:
     return [rows[random.integers(len(rows), size=len(rows))] for rows in points]
 
 
-class _Looking:
+class _Embedder:
     """Turns images into vectors, a few at a time, and counts them."""
 
     def __init__(self, encoder: Encoder, distinct: Distinct, total: int, progress: Progress | None):
         self.encoder, self.distinct, self.progress = encoder, distinct, progress
         self.done, self.total = 0, total
 
-    def at(self, name: str, prompt: str, images: Sequence[Any]) -> Embeddings:
-        """(n, D) of n images of a model and prompt."""
+    def embed(self, name: str, prompt: str, images: Sequence[Any]) -> Embeddings:
+        """The vectors (n, D) of n images of a model and prompt."""
         parts = []
         for start in range(0, len(images), PER_CALL):
             given = images[start : start + PER_CALL]
-            some = [read_picture(image, f"an image by {name}") for image in given]
-            self.distinct.add(name, prompt, some, given)
-            parts.append(self.encoder.encode(some))
-            self.done += len(some)
+            pictures = [read_picture(image, f"an image by {name}") for image in given]
+            self.distinct.add(name, prompt, pictures, given)
+            parts.append(self.encoder.encode(pictures))
+            self.done += len(pictures)
             if self.progress is not None:
                 self.progress(self.done, self.total)
         return np.concatenate(parts)
 
 
 def _named(pool: Mapping[str, Any]) -> Mapping[str, Any]:
-    odd = [name for name in pool if not isinstance(name, str) or not name.strip() or name in _TAKEN]
+    odd = [name for name in pool if not isinstance(name, str) or not name.strip() or name in _RESERVED]
     if odd:
         raise InputError(f"a model of the pool cannot be called {odd[0]!r}: give it another name")
     if not pool:

@@ -13,14 +13,17 @@ from .folders import ONE_PROMPT, Images
 
 
 def common(sources: Mapping[str, Images], dimension: int) -> list[str]:
-    """The prompts, which are the same for all models and have enough images of each, by their names alone.
+    """Checks that all models have enough images of the same prompts, by the prompts' names alone.
 
     Args:
         sources: Images by prompt, by model, the target first.
-        dimension: One image more is the least.
+        dimension: Each model needs at least one image more than this of each prompt.
+
+    Returns:
+        The prompts.
 
     Raises:
-        InputError: They are not.
+        InputError: Prompts differ between models, or one has too few images.
     """
     first = next(iter(sources.values()))
     for name, images in sources.items():
@@ -29,17 +32,17 @@ def common(sources: Mapping[str, Images], dimension: int) -> list[str]:
                 f"{name} has images of {_listed(images)}, the target of {_listed(first)}: "
                 "all models need images of the same prompts"
             )
-        for prompt, some in images.items():
-            if len(some) <= dimension:
+        for prompt, shown in images.items():
+            if len(shown) <= dimension:
                 raise InputError(
-                    f"{name} has {len(some)} images{_of(prompt)}, too few for {dimension} dimensions: "
+                    f"{name} has {len(shown)} images{_of(prompt)}, too few for {dimension} dimensions: "
                     f"give at least {dimension + 1}, better 100"
                 )
     return list(first)
 
 
-def prompts_told(sources: Mapping[str, Images]) -> bool:
-    """Whether names, or what images say of themselves, tell that all models were asked for the same prompts.
+def prompts_known(sources: Mapping[str, Images]) -> bool:
+    """Returns whether names, or what images say of themselves, tell that all models were given the same prompts.
 
     What images say is read whatever their folders are called; see `prompts.recorded`.
 
@@ -48,34 +51,37 @@ def prompts_told(sources: Mapping[str, Images]) -> bool:
     """
     everything = True
     for prompt in next(iter(sources.values())):
-        told: dict[str, tuple[str, str]] = {}
+        first_by_prompt: dict[str, tuple[str, str]] = {}
         for name, images in sources.items():
             for image in images[prompt]:
                 text = recorded_prompt(image)
                 if text is None:
                     everything &= prompt != ONE_PROMPT
-                elif told and alike(text) not in told:
-                    raise InputError(_different(name, text, *next(iter(told.values()))))
+                elif first_by_prompt and alike(text) not in first_by_prompt:
+                    raise InputError(_different(name, text, *next(iter(first_by_prompt.values()))))
                 else:
-                    told.setdefault(alike(text), (name, text))
+                    first_by_prompt.setdefault(alike(text), (name, text))
     return everything
 
 
 class Distinct:
-    """Sees that no image is given as two models', or as of two prompts."""
+    """Checks that no image is given as two models', or as of two prompts."""
 
     def __init__(self) -> None:
         self._first: dict[str, tuple[str, str]] = {}
         self._shared: dict[tuple[str, str], list[str]] = {}
 
     def add(self, name: str, prompt: str, pictures: Sequence[Tensor], images: Sequence[Any]) -> None:
-        """Pictures (1, 3, H, W) of one model and prompt, with what they were read from."""
+        """Notes pictures (1, 3, H, W) of one model and prompt, with the images that they were read from.
+
+        Raises InputError for a picture that the same model was given as one of another prompt.
+        """
         for picture, image in zip(pictures, images, strict=True):
-            other, asked = self._first.setdefault(digest_of(picture), (name, prompt))
+            other, first_prompt = self._first.setdefault(digest_of(picture), (name, prompt))
             if other != name:
                 self._shared.setdefault((other, name), []).append(_called(image))
-            elif asked != prompt:
-                raise InputError(f"{name} shows the same image{_of(asked)} and{_of(prompt)}: take it out of one")
+            elif first_prompt != prompt:
+                raise InputError(f"{name} shows the same image{_of(first_prompt)} and{_of(prompt)}: take it out of one")
 
     def check(self, count: int) -> None:
         """Raises InputError if any of the `count` images of each model so far was given as another's, too."""
@@ -89,8 +95,8 @@ class Distinct:
 
 def _different(name: str, text: str, other: str, first: str) -> str:
     if name == other:
-        return f"{name} has images of {first!r} and of {text!r} in one place: put each prompt's in a folder of its own"
-    return f"{name} has images of {text!r}, {other} of {first!r}: all models must be asked for the same prompts"
+        return f"{name} has images of {first!r} and of {text!r} in one folder: put each prompt's in a separate folder"
+    return f"{name} has images of {text!r}, {other} of {first!r}: all models must be given the same prompts"
 
 
 def _called(image: Any) -> str:

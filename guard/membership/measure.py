@@ -30,13 +30,13 @@ NOISE_TO_SIGNAL = 0.43
 
 @dataclass(frozen=True)
 class Settings:
-    """What is asked of the denoiser.
+    """How the denoiser is measured.
 
     Attributes:
         method: One of `METHODS`; None for "sima_relative" where there are prompts and "sima_mc" where there are none.
         timesteps: The model's own times; None for where sigma / alpha is NOISE_TO_SIGNAL.
-        draws: Noised copies of each image, where the method has any.
-        seed: Of the noise.
+        draws: Number of noised copies of each image, where the method has any.
+        seed: Seed of the noise.
     """
 
     method: str | None = None
@@ -45,7 +45,7 @@ class Settings:
     seed: int = 0
 
     def complete(self, denoiser: Denoiser, prompted: bool) -> "Settings":
-        """With a method, and timesteps of this model. Raises InputError for unknown ones."""
+        """Returns the settings with a method and with timesteps of this model. Raises InputError for unknown ones."""
         self.check()
         times = (default_timestep(denoiser),) if self.timesteps is None else self.timesteps
         denoiser.level(torch.as_tensor(times))
@@ -53,14 +53,14 @@ class Settings:
         return replace(self, method=method, timesteps=tuple(times))
 
     def check(self) -> None:
-        """Raises InputError for an unknown method or no draw; what the model has to say comes later."""
+        """Raises InputError for an unknown method or no draw; timesteps are checked with the model, in `complete`."""
         if self.method is not None:
             method_named(self.method)
         if self.draws < 1:
             raise InputError(f"the number of noise draws is at least 1, not {self.draws}")
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain data for JSON."""
+        """Returns plain data for JSON."""
         return {
             "method": self.method,
             "timesteps": list(self.timesteps or ()),
@@ -74,12 +74,12 @@ class Measured:
     """Images with their numbers.
 
     Attributes:
-        names: Of the n images.
+        names: Names of the n images.
         statistic: (n,) float64; smaller = more member-like. The log of the method's own statistic where that is a sum
             of powers, so that ratios count; the mean over timesteps.
         features: (n, F) plain features, see `comparability`.
-        digests: Of each image's pixels, (n,).
-        skipped: Reasons by name of what was left out.
+        digests: (n,) digest of each image's pixels.
+        skipped: Why files were left out, by their names.
         sizes: How many different sizes in pixels the images have.
     """
 
@@ -93,8 +93,8 @@ class Measured:
     def __len__(self) -> int:
         return len(self.names)
 
-    def some(self, rows: Sequence[int] | NDArray[np.int64]) -> "Measured":
-        """Some of the images."""
+    def subset(self, rows: Sequence[int] | NDArray[np.int64]) -> "Measured":
+        """Returns the images of these rows, in their order, with their numbers."""
         return replace(
             self,
             names=tuple(self.names[i] for i in rows),
@@ -103,14 +103,16 @@ class Measured:
             digests=tuple(self.digests[i] for i in rows),
         )
 
+    some = subset  # the old name
+
 
 def feature_names(measured: Measured) -> tuple[str, ...]:
-    """Of its features; prompts have some where there are prompts."""
+    """Returns the names of the F columns of its features; those of prompts come last, where there are prompts."""
     return (IMAGE_FEATURES + PROMPT_FEATURES)[: measured.features.shape[1]]
 
 
 def default_timestep(denoiser: Denoiser) -> float:
-    """The model's own time whose sigma / alpha is closest to NOISE_TO_SIGNAL."""
+    """Returns the model's own time whose sigma / alpha is closest to NOISE_TO_SIGNAL."""
     alphas = denoiser.levels.alphas_cumprod
     if alphas is None:
         return NOISE_TO_SIGNAL / (1 + NOISE_TO_SIGNAL)
@@ -120,11 +122,14 @@ def default_timestep(denoiser: Denoiser) -> float:
 def gather_images(
     given: Any, prompts: Sequence[str] | bool | None
 ) -> tuple[list[Any], list[str] | None, dict[str, str]]:
-    """Images, their prompts if asked for, and what was left out and why.
+    """Lists images and their prompts.
 
     Args:
         given: A folder, or a list of what `read_picture` reads.
         prompts: One per image, or True for those in text files beside the images of a folder.
+
+    Returns:
+        The images, their prompts (None if they are not wanted), and by file name why it was left out.
 
     Raises:
         InputError: No such folder, or prompts that do not fit.
@@ -163,34 +168,38 @@ def measure(
     Args:
         denoiser: A model that reads images.
         images: A folder, or a list of files, Pillow images, arrays or tensors; see `read_picture`.
-        prompts: One per image, or True: in IMAGE.txt beside IMAGE.png. Without them the empty prompt is asked about.
-        settings: What to ask.
+        prompts: One per image, or True: in IMAGE.txt beside IMAGE.png. Without them the empty prompt is used.
+        settings: How to measure.
         size: Height and width in pixels that images are brought to; the model's own by default.
         store: Where numbers are kept, and looked up first.
         progress: Called with the numbers of images done and of all.
 
+    Returns:
+        The images with one number each; smaller = more member-like.
+
     Raises:
         InputError: A folder or prompts that do not fit, unknown settings.
         NotApplicable: The model reads no images, or no prompts.
-        NonFiniteError, OutOfMemory: As they say.
+        NonFiniteError: The model answered with NaN or infinity.
+        OutOfMemory: The device has no memory for a single image.
     """
     settings = (settings or Settings()).complete(denoiser, bool(prompts))
-    who, store = ImageModel("the model", denoiser, size=size), store or Store()
-    found, texts, skipped = gather_images(images, prompts)
-    setup = _digest(denoiser.fingerprint, settings.to_dict(), who.autoencoder_key)
+    model, store = ImageModel("the model", denoiser, size=size), store or Store()
+    listed, texts, skipped = gather_images(images, prompts)
+    setup = _digest(denoiser.fingerprint, settings.to_dict(), model.autoencoder_key)
     per_call = max(1, default_rows(torch.Size(denoiser.latent_shape()).numel(), denoiser.device) // settings.draws)
     seen: list[_Picture] = []
     waiting: dict[str, tuple[Tensor, str | None]] = {}
-    for picture, pixels in _pictures(found, texts, skipped, progress):
+    for picture, pixels in _pictures(listed, texts, skipped, progress):
         seen.append(picture)
         key = picture.key(setup)
         if store.get(key) is None:
-            waiting[key] = fitted(pixels, who.pixels), picture.prompt
+            waiting[key] = fitted(pixels, model.pixels), picture.prompt
         if len(waiting) >= per_call:
-            store.add(_statistics(who, waiting, settings))
+            store.add(_statistics(model, waiting, settings))
             waiting = {}
     if waiting:
-        store.add(_statistics(who, waiting, settings))
+        store.add(_statistics(model, waiting, settings))
     return Measured(
         names=tuple(picture.name for picture in seen),
         statistic=np.array([store.get(picture.key(setup)) for picture in seen], dtype=np.float64),
@@ -241,22 +250,24 @@ def _pictures(
             progress(number + 1, len(images))
 
 
-def _statistics(who: ImageModel, some: dict[str, tuple[Tensor, str | None]], settings: Settings) -> dict[str, float]:
-    latents = torch.cat([who.coder.encode_image(pixels) for pixels, _ in some.values()])
-    texts = [text for _, text in some.values() if text is not None]
-    condition = who.encode(texts) if texts else None
+def _statistics(model: ImageModel, batch: dict[str, tuple[Tensor, str | None]], settings: Settings) -> dict[str, float]:
+    latents = torch.cat([model.coder.encode_image(pixels) for pixels, _ in batch.values()])
+    texts = [text for _, text in batch.values() if text is not None]
+    condition = model.encode(texts) if texts else None
     method = method_named(settings.method or METHOD)
-    values = method(who.denoiser, latents, settings.timesteps or (), condition, settings.draws, settings.seed).double()
+    values = method(
+        model.denoiser, latents, settings.timesteps or (), condition, settings.draws, settings.seed
+    ).double()
     values = (values.clamp_min(1e-30).log() if method.positive else values).mean(0)
     if not torch.isfinite(values).all():
         raise NonFiniteError(
             f"the statistic {settings.method} of an image is NaN or infinity: load the model in float32"
         )
-    return dict(zip(some, values.tolist(), strict=True))
+    return dict(zip(batch, values.tolist(), strict=True))
 
 
 def prompt_of(image: Any) -> str:
-    """What is in the text file beside an image. Raises InputError if there is none."""
+    """Returns the text of the file beside an image. Raises InputError if there is none."""
     if not isinstance(image, str | Path):
         raise InputError("prompts beside images are for files only: give a list of prompts")
     return caption_of(Path(image))

@@ -14,7 +14,18 @@ COLOURS = {"suspects": STRONG, "references": (191, 130, 60)}
 
 
 def membership_plot(test: "MembershipTest", *, width: int = 680) -> Any:
-    """Suspects above, references below, each as a histogram of its statistic with the mean; left = more trained on."""
+    """Draws suspects above and references below, each as a histogram of its statistic with the mean.
+
+    Args:
+        test: What is shown.
+        width: Width of the picture in pixels.
+
+    Returns:
+        A Pillow image; left = more trained on.
+
+    Raises:
+        MissingPackage: Pillow is not installed.
+    """
     notes = [line for note in test.notes() for line in wrapped(note, width - 2 * MARGIN, 12)]
     sides = {"suspects": test.suspects.statistic, "references": test.references.statistic}
     image, draw = blank(width, MARGIN * 2 + 40 + 2 * (HEIGHT + 26) + 30 + ROW * len(notes))
@@ -25,8 +36,8 @@ def membership_plot(test: "MembershipTest", *, width: int = 680) -> Any:
     for number, (name, share) in enumerate(shares.items()):
         floor = MARGIN + 40 + (number + 1) * (HEIGHT + 26) - 12
         write(draw, (left, floor - HEIGHT - 14), f"{name} ({len(sides[name])})", 13, COLOURS[name])
-        for place, height in enumerate(share / top * (HEIGHT - 16)):
-            x = left + room * place / BINS
+        for bin_number, height in enumerate(share / top * (HEIGHT - 16)):
+            x = left + room * bin_number / BINS
             if height:
                 draw.rectangle([x + 1, floor - height, x + room / BINS - 1, floor], fill=COLOURS[name])
         draw.line([(left, floor), (left + room, floor)], LINE)
@@ -42,6 +53,6 @@ def membership_plot(test: "MembershipTest", *, width: int = 680) -> Any:
 
 
 def _edges(values: np.ndarray) -> np.ndarray:
-    """Of the bins, over the whole range."""
+    """The BINS + 1 edges of the bins, over the whole range."""
     low, high = float(values.min()), float(values.max())
     return np.linspace(low, high if high > low else low + 1, BINS + 1)

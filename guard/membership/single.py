@@ -23,8 +23,8 @@ class ImageEvidence:
     """What one image looks like, compared with images of which is known whether they were trained on.
 
     Attributes:
-        image: Its name.
-        statistic: Its number; smaller = more member-like.
+        image: The image's name.
+        statistic: The image's number; smaller = more member-like.
         p_value: Share of references that look at least as much trained on: (1 + count) / (1 + references).
         likelihood_ratio: How much likelier such a number is among images that were trained on than among references;
             within what the numbers of images support. None without images that were trained on.
@@ -42,22 +42,22 @@ class ImageEvidence:
     strength: str = WORDS
 
     def headline(self) -> str:
-        """The outcome in a few words."""
+        """Returns the outcome in a few words."""
         if self.likelihood_ratio is None:
             return f"Weak evidence: p = {self.p_value:.2g}"
         return f"Weak evidence: likelihood ratio {self.likelihood_ratio:.2g} for training on this image"
 
     def notes(self) -> list[str]:
-        """What it rests on, and what it does not say, in sentences."""
-        found = [f"{100 * self.p_value:.0f} % of {self.references} references look at least as much trained on."]
+        """Returns sentences on what the evidence rests on, and on what it does not say."""
+        sentences = [f"{100 * self.p_value:.0f} % of {self.references} references look at least as much trained on."]
         if self.likelihood_ratio is None:
-            found.append("Without images that were surely trained on there is no likelihood ratio.")
+            sentences.append("Without images that were surely trained on there is no likelihood ratio.")
         else:
-            found.append(f"Compared with {self.members} images that were trained on; 1 says nothing either way.")
-        return [*found, "A single image is weak evidence at best: test a folder of 70 or more."]
+            sentences.append(f"Compared with {self.members} images that were trained on; 1 says nothing either way.")
+        return [*sentences, "A single image is weak evidence at best: test a folder of 70 or more."]
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain data for JSON."""
+        """Returns plain data for JSON."""
         return {
             "kind": "image membership",
             "image": self.image,
@@ -84,48 +84,53 @@ def image_evidence(
     store: Store | None = None,
     progress: Progress | None = None,
 ) -> ImageEvidence:
-    """Weak evidence on whether a model was trained on one image.
+    """Measures one image as weak evidence on whether a model was trained on it.
 
     Args:
         denoiser: The model, or a pipeline.
-        image: What `read_picture` reads.
+        image: A file, Pillow image, array or tensor; see `read_picture`.
         references: A folder or list of at least 10 images of the same kind that were not trained on.
-        members: Likewise, images that were; without them there is a p-value only.
-        prompt, reference_prompts, member_prompts: For all of them, or for none.
-        settings, size, store, progress: As for `membership_test`.
+        members: A folder or list of at least 10 that were trained on; without them there is a p-value only.
+        prompt, reference_prompts, member_prompts: The images' prompts; for all of them, or for none.
+        settings, size, store, progress: The arguments of `membership_test`.
+
+    Returns:
+        The image's number beside those of the others.
 
     Raises:
         InputError: An unusable image, too few others, prompts for some only.
-        NotApplicable, NonFiniteError, OutOfMemory: As they say.
+        NotApplicable: The model reads no images, or no prompts.
+        NonFiniteError: The model answered with NaN or infinity.
+        OutOfMemory: The device has no memory for a single image.
     """
     from ..adapters import to_denoiser
 
     sides = [reference_prompts, *([] if members is None else [member_prompts])]
     if any(bool(side) != (prompt is not None) for side in sides):
         raise InputError("prompts were given for some of the images only: give all, or none")
-    who = to_denoiser(denoiser)
+    model = to_denoiser(denoiser)
     watch = {"settings": settings, "size": size, "store": store, "progress": progress}
-    one = measure(who, [image], None if prompt is None else [prompt], **watch)  # type: ignore[arg-type]
+    one = measure(model, [image], None if prompt is None else [prompt], **watch)  # type: ignore[arg-type]
     if not len(one):
         raise InputError(next(iter(one.skipped.values())))
-    others = measure(who, references, reference_prompts, **watch)  # type: ignore[arg-type]
-    known = None if members is None else measure(who, members, member_prompts, **watch)  # type: ignore[arg-type]
+    others = measure(model, references, reference_prompts, **watch)  # type: ignore[arg-type]
+    known = None if members is None else measure(model, members, member_prompts, **watch)  # type: ignore[arg-type]
     return judge(one, others, known)
 
 
 def judge(image: Measured, references: Measured, members: Measured | None = None) -> ImageEvidence:
-    """The comparison itself, of one measured image.
+    """Compares one measured image with others that were measured alike, and returns the evidence.
 
-    Raises InputError for too few others, itself among them, or numbers that are not finite.
+    Raises InputError for too few others, the image itself among them, or numbers that are not finite.
     """
     require_finite(image.statistic, "the statistics of the image")
-    for name, some in (("references", references), ("images that were trained on", members)):
-        if some is not None and len(some) < FEWEST:
-            raise InputError(f"there are {len(some)} {name}, and less than {FEWEST} say nothing: give 70 or more")
-        if some is not None and image.digests[0] in some.digests:
+    for name, group in (("references", references), ("images that were trained on", members)):
+        if group is not None and len(group) < FEWEST:
+            raise InputError(f"there are {len(group)} {name}, and less than {FEWEST} say nothing: give 70 or more")
+        if group is not None and image.digests[0] in group.digests:
             raise InputError(f"{image.names[0]} is among the {name}: take it out")
-        if some is not None:
-            require_finite(some.statistic, f"the statistics of the {name}")
+        if group is not None:
+            require_finite(group.statistic, f"the statistics of the {name}")
     value = float(image.statistic[0])
     return ImageEvidence(
         image=image.names[0],
@@ -138,8 +143,9 @@ def judge(image: Measured, references: Measured, members: Measured | None = None
 
 
 def _ratio(value: float, members: np.ndarray, references: np.ndarray) -> float:
-    """Of two Gaussians with one spread, so that it rises steadily towards members; 1 where they lie the wrong way.
+    """The likelihood ratio of two Gaussians with one spread, which rises steadily towards members.
 
+    It is 1 where members lie on the wrong side of references.
     Bounded by the smaller number of images: no more can be learned from so few.
     """
     low, high = float(members.mean()), float(references.mean())

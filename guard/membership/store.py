@@ -15,7 +15,7 @@ LARGEST = 256 << 20  # bytes
 
 
 class Store:
-    """Numbers by the digest of an image, its prompt, the model, its autoencoder, the size and the settings.
+    """Keeps numbers by a digest of image, prompt, model, autoencoder, size and settings.
 
     Args:
         path: A JSON file, written whole after every addition; None keeps the numbers in memory only.
@@ -29,7 +29,7 @@ class Store:
         self.numbers: dict[str, float] = {} if path is None or not path.exists() else _read(path)
 
     def get(self, key: str) -> float | None:
-        """The number, if it was measured."""
+        """Returns the number of that key; None if it was not measured."""
         return self.numbers.get(key)
 
     def add(self, numbers: Mapping[str, float]) -> None:

@@ -27,8 +27,9 @@ class MembershipTest:
         verdict: LIKELY if the p-value is at most alpha and suspects do look more trained on, NO_EVIDENCE otherwise;
             CONFOUNDED where plain image features tell the two sets apart, whatever the p-value.
         p_value: The larger one of the next two, so that both must agree.
-        permutation_p: Of the difference of the mean statistics; one-sided, small = suspects look more trained on.
-        rank_sum_p: Of Wilcoxon's rank-sum test; likewise.
+        permutation_p: One-sided p-value of a permutation test on the mean statistics, in [0, 1]; small = suspects look
+            more trained on.
+        rank_sum_p: One-sided p-value of Wilcoxon's rank-sum test, in [0, 1]; small = suspects look more trained on.
         auc: Share of pairs in which the suspect looks more trained on; .5 = no difference.
         interval: 95 % confidence interval of the AUC.
         images_needed: Images per folder that find an effect of this size in 80 % of all cases; None where there is
@@ -37,8 +38,8 @@ class MembershipTest:
         comparability: Whether the two sets are of one kind.
         alpha: Share of folders without training images that may be called LIKELY.
         suspects, references: The images with their numbers.
-        settings: What was asked of the model.
-        fingerprint: Of the model.
+        settings: How the model was measured.
+        fingerprint: The model's fingerprint.
     """
 
     verdict: str
@@ -62,7 +63,7 @@ class MembershipTest:
         return 2 * self.auc - 1
 
     def headline(self) -> str:
-        """The outcome in a few words."""
+        """Returns the outcome in a few words."""
         return {
             LIKELY: "Likely trained on some of these images",
             NO_EVIDENCE: "No evidence of training on these images",
@@ -70,9 +71,9 @@ class MembershipTest:
         }[self.verdict]
 
     def notes(self) -> list[str]:
-        """What it rests on, and what it does not say, in sentences."""
+        """Returns sentences on what the verdict rests on, and on what it does not say."""
         low, high = self.interval
-        found = [
+        sentences = [
             f"{len(self.suspects)} suspects against {len(self.references)} references: p = {self.p_value:.2g} "
             f"(permutation {self.permutation_p:.2g}, rank sum {self.rank_sum_p:.2g}); at {self.alpha:g} or less "
             "the verdict is likely.",
@@ -80,14 +81,14 @@ class MembershipTest:
             f"{100 * high:.0f} %; 50 % = no difference).",
             *self._about_kind(),
             *self._about_numbers(),
-            *(_left_out(who, some) for who, some in self._sides() if some.skipped),
-            *(_sizes(who, some) for who, some in self._sides() if some.sizes > 1),
+            *(_left_out(side, images) for side, images in self._sides() if images.skipped),
+            *(_sizes(side, images) for side, images in self._sides() if images.sizes > 1),
             "A likelihood about the folder as a whole, no proof, and nothing about any single image.",
         ]
-        return found
+        return sentences
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain data for JSON."""
+        """Returns plain data for JSON, and for a sidecar's findings."""
         kind = self.comparability
         return {
             "kind": "membership",
@@ -111,17 +112,17 @@ class MembershipTest:
             "settings": self.settings.to_dict(),
             "fingerprint": self.fingerprint,
             **{
-                who: {
-                    "images": len(some),
-                    "skipped": some.skipped,
-                    "statistics": dict(zip(some.names, some.statistic.tolist(), strict=True)),
+                side: {
+                    "images": len(images),
+                    "skipped": images.skipped,
+                    "statistics": dict(zip(images.names, images.statistic.tolist(), strict=True)),
                 }
-                for who, some in self._sides()
+                for side, images in self._sides()
             },
         }
 
     def plot(self, width: int = 680) -> Any:
-        """Both sets as histograms over one scale, a Pillow image."""
+        """Returns a Pillow image: both sets as histograms over one scale. Raises MissingPackage without Pillow."""
         from .plots import membership_plot
 
         return membership_plot(self, width=width)
@@ -140,16 +141,18 @@ class MembershipTest:
         ]
 
     def _about_numbers(self) -> list[str]:
-        found, fewest = [], min(len(self.suspects), len(self.references))
+        sentences, fewest = [], min(len(self.suspects), len(self.references))
         if fewest < ENOUGH:
-            found.append(
+            sentences.append(
                 f"Fewer than {ENOUGH} images in a folder: small effects are missed, and so are differences in kind."
             )
         if self.verdict == LIKELY and self.images_needed is not None:
-            found.append(f"An effect of this size is found in 80 % of all cases with {self.images_needed} per folder.")
+            sentences.append(
+                f"An effect of this size is found in 80 % of all cases with {self.images_needed} per folder."
+            )
         if self.verdict == NO_EVIDENCE:
-            found.append(self._missed())
-        return found
+            sentences.append(self._missed())
+        return sentences
 
     def _missed(self) -> str:
         if self.detectable_auc is None:
@@ -173,28 +176,32 @@ def membership_test(
     store: Store | None = None,
     progress: Progress | None = None,
 ) -> MembershipTest:
-    """Was a model trained on some of these images?
+    """Tests whether a model was trained on some of these images.
 
-    Each image gets a number, see `measure`; a permutation and a rank-sum test compare the two sets, in the manner of
-    CDI (Dubinski et al. 2025, arXiv 2411.12858). The verdict is right only if the references were not trained on, and
-    are otherwise of the same kind as the suspects.
+    Each image gets a number, see `measure`; a permutation and a rank-sum test compare the two sets, as in CDI (Dubinski
+    et al. 2025, arXiv 2411.12858). The verdict is right only if the references were not trained on, and are of the same
+    kind as the suspects in every other way.
 
     Args:
         denoiser: The model, or a pipeline.
         suspects: A folder, or a list of images; at least 10, better 70.
-        references: Likewise; of the same kind, and certainly not trained on.
+        references: A folder or list of at least 10 images of the same kind that were certainly not trained on.
         suspect_prompts, reference_prompts: One per image, or True for IMAGE.txt beside each; both or neither. With
             the prompts that it was trained with, a model betrays far more.
-        settings: What is asked of the model.
+        settings: How the model is measured.
         alpha: Share of folders without training images that may be called likely.
         size: Height and width in pixels that images are brought to; the model's own by default.
         store: Where numbers are kept, and looked up first.
         progress: Called with the numbers of images done and of all, of the suspects first.
 
+    Returns:
+        The verdict with all that it rests on.
+
     Raises:
         InputError: Too few images, one that is in both sets, prompts for one set only, unknown settings.
         NotApplicable: The model reads no images, or no prompts.
-        NonFiniteError, OutOfMemory: As they say.
+        NonFiniteError: The model answered with NaN or infinity.
+        OutOfMemory: The device has no memory for a single image.
         MissingPackage: scikit-learn or scipy is not installed.
     """
     from ..adapters import to_denoiser
@@ -204,12 +211,12 @@ def membership_test(
         raise InputError("prompts were given for one of the two sets only: give both, or neither")
     for package in ("sklearn", "scipy"):  # before everything is measured
         require(package, "audit")
-    who = to_denoiser(denoiser)
-    settings = (settings or Settings()).complete(who, bool(suspect_prompts))
+    model = to_denoiser(denoiser)
+    settings = (settings or Settings()).complete(model, bool(suspect_prompts))
     sets = []
     for images, prompts in ((suspects, suspect_prompts), (references, reference_prompts)):
-        sets.append(measure(who, images, prompts, settings, size=size, store=store, progress=progress))
-    return compare(*sets, settings=settings, fingerprint=who.fingerprint, alpha=alpha)
+        sets.append(measure(model, images, prompts, settings, size=size, store=store, progress=progress))
+    return compare(*sets, settings=settings, fingerprint=model.fingerprint, alpha=alpha)
 
 
 def compare(
@@ -221,9 +228,22 @@ def compare(
     alpha: float = ALPHA,
     seed: int = 0,
 ) -> MembershipTest:
-    """The test itself, on images that were measured; their order plays no part.
+    """Compares two sets of images that were measured alike; their order plays no part.
 
-    Raises what `membership_test` raises, and InputError for NaN or infinity among the numbers.
+    Args:
+        suspects: The images in question.
+        references: Images of the same kind that were not trained on.
+        settings: How both were measured.
+        fingerprint: The model's fingerprint.
+        alpha: Share of folders without training images that may be called likely.
+        seed: Seed of the permutations, and of the test whether both sets are of one kind.
+
+    Returns:
+        The verdict with all that it rests on.
+
+    Raises:
+        InputError: Too few images, one that is in both sets, or numbers that are NaN or infinity.
+        MissingPackage: scikit-learn or scipy is not installed.
     """
     check_alpha(alpha)
     check_sets(suspects, references)
@@ -252,19 +272,19 @@ def compare(
 
 
 def check_alpha(alpha: float) -> None:
-    """Raises InputError unless it is a rate."""
+    """Raises InputError unless alpha is a rate between 0 and 1."""
     if not 0 < alpha < 1:
         raise InputError(f"alpha is a false-alarm rate between 0 and 1, not {alpha}")
 
 
 def check_sets(suspects: Measured, references: Measured) -> None:
     """Raises InputError for too few images, one that is in both sets, or numbers that are not finite."""
-    for name, some in (("suspects", suspects), ("references", references)):
-        require_finite(some.statistic, f"the statistics of the {name}")
-        if len(some) < FEWEST:
-            left_out = f" ({len(some.skipped)} left out, e.g. {_example(some)})" if some.skipped else ""
+    for name, images in (("suspects", suspects), ("references", references)):
+        require_finite(images.statistic, f"the statistics of the {name}")
+        if len(images) < FEWEST:
+            left_out = f" ({len(images.skipped)} left out, e.g. {_example(images)})" if images.skipped else ""
             raise InputError(
-                f"the {name} are {len(some)} images{left_out}, and less than {FEWEST} say nothing about a folder: "
+                f"the {name} are {len(images)} images{left_out}, and less than {FEWEST} say nothing about a folder: "
                 f"give {ENOUGH} or more"
             )
     shared = set(suspects.digests) & set(references.digests)
@@ -273,15 +293,15 @@ def check_sets(suspects: Measured, references: Measured) -> None:
         raise InputError(f"{len(shared)} pictures are in both sets, e.g. {name}: take them out of one")
 
 
-def _left_out(who: str, some: Measured) -> str:
-    return f"Of the {who}, {len(some.skipped)} files were left out, e.g. {_example(some)}."
+def _left_out(side: str, images: Measured) -> str:
+    return f"Of the {side}, {len(images.skipped)} files were left out, e.g. {_example(images)}."
 
 
-def _sizes(who: str, some: Measured) -> str:
-    return f"The {who} have {some.sizes} different sizes; all were brought to the model's own."
+def _sizes(side: str, images: Measured) -> str:
+    return f"The {side} have {images.sizes} different sizes; all were brought to the model's own."
 
 
-def _example(some: Measured) -> str:
+def _example(images: Measured) -> str:
     """The first that was left out; reasons name their file as a rule."""
-    name, reason = next(iter(some.skipped.items()))
+    name, reason = next(iter(images.skipped.items()))
     return reason if reason.startswith(name) else f"{name}: {reason}"

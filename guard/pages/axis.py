@@ -43,11 +43,11 @@ class Axis:
         return math.asinh((score - self.middle) / self.scale) if self.scale else score
 
     def x(self, score: float) -> float:
-        """Where a score lies, in pixels."""
+        """Returns where a score lies, in pixels from the left."""
         return LEFT + (self._bend(_clipped(score)) - self.low) / (self.high - self.low) * (WIDTH - LEFT - RIGHT)
 
     def ticks(self) -> list[float]:
-        """Round scores, at least 60 pixels apart."""
+        """Returns round scores in ascending order, at least 60 pixels apart."""
         span = self.reach if self.scale else self.high - self.low
         powers = range(math.floor(math.log10(span)) - 3, math.ceil(math.log10(span)) + 1)
         if self.scale:
@@ -72,7 +72,10 @@ class Bar:
     """One bar of a histogram, in pixels, and the class that colours it.
 
     Attributes:
-        share: What it stands for: a count of prompts, or a share of them, whichever the chart says.
+        x, y: The top left corner.
+        width, height: The size.
+        share: The count of prompts, or the share of them, that the bar shows.
+        look: The class that colours it.
     """
 
     x: float

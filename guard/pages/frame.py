@@ -20,11 +20,11 @@ _UNFIT = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ud800-\udfff\u202a-\u2
 
 
 def render(template: str, page: object, *, script: str | None = None) -> str:
-    """A whole HTML document that needs nothing beside it, and in which nothing runs or is loaded but its own.
+    """Returns a whole HTML document that needs nothing beside it, and that runs and loads nothing but its own.
 
     Args:
-        template: Of the page: its name in the library, e.g. "demo/page.html". Its style sheet lies beside it, with the
-            same name, and is read after the common one.
+        template: Name of the page's template in the library, e.g. "demo/page.html". Its style sheet lies beside it,
+            with the same name, and is read after the common one.
         page: What the template shows; it knows it as `page`.
         script: Name of the page's own script in the library, if it has one; what that loads may run, too.
     """
@@ -45,7 +45,10 @@ def render(template: str, page: object, *, script: str | None = None) -> str:
 
 @cache
 def templates() -> Environment:
-    """All templates of the library, by their names in it; what they show is escaped, what is missing an error."""
+    """Returns the environment of all templates of the library, by their names in it.
+
+    What they show is escaped, and what is missing is an error.
+    """
     environment = Environment(
         loader=FileSystemLoader(LIBRARY),
         autoescape=True,

@@ -26,8 +26,8 @@ class Histogram:
     Attributes:
         name: What the run's rows are, e.g. "prompts".
         rows, benign: How many scores the run, and the calibration, has.
-        bars: Of the run, above the line, and `hanging` those of the calibration.
-        floor: Height of the axis.
+        bars: Bars of the run, above the line; `hanging` are those of the calibration, below it.
+        floor: Where the axis lies.
         threshold: Scores above it are flagged; infinite where there is no such line.
         alpha: The false-alarm rate that goes with it; None if unknown.
     """
@@ -53,7 +53,18 @@ class Histogram:
 
 
 def chart(scores: Numbers, benign: Numbers, threshold: float, alpha: float | None, name: str) -> Histogram:
-    """The chart of these scores; see `Histogram`. The run has at least one, the calibration may have none."""
+    """Lays out the chart of these scores.
+
+    Args:
+        scores: (N,) scores of the run, at least one; higher = likelier memorized.
+        benign: (n,) scores of the calibration; may be empty.
+        threshold: Scores above it are flagged; infinite where there is no threshold.
+        alpha: The false-alarm rate that goes with it; None if unknown.
+        name: What the run's rows are, e.g. "prompts".
+
+    Returns:
+        The chart, in pixels.
+    """
     finite = [threshold] if math.isfinite(threshold) else []
     middle = benign if len(benign) else np.quantile(scores, np.linspace(0.01, 0.99, 99))
     axis = Axis([float(scores.min()), float(scores.max()), *benign.tolist(), *finite], middle.tolist())
@@ -77,26 +88,26 @@ def chart(scores: Numbers, benign: Numbers, threshold: float, alpha: float | Non
 
 
 def edges(axis: Axis, threshold: float) -> Numbers:
-    """Where bars begin and end, in pixels; the threshold, where there is one, parts two bars."""
+    """Returns where bars begin and end, in pixels; the threshold, where there is one, lies between two bars."""
     width = (axis.right - axis.left) / BINS
     shift = (axis.x(threshold) - axis.left) % width - width if math.isfinite(threshold) else 0.0
     return np.array([axis.left + shift + width * i for i in range(BINS + 2 if shift else BINS + 1)])
 
 
 def shares(axis: Axis, scores: Numbers, bins: Numbers) -> Numbers:
-    """Share of the scores in each bar."""
-    places = np.array([axis.x(score) for score in scores.tolist()])
-    counts, _ = np.histogram(places, bins)
+    """Returns the share of the scores in each bar, in [0, 1]; `bins` are the bars' edges in pixels."""
+    positions = np.array([axis.x(score) for score in scores.tolist()])
+    counts, _ = np.histogram(positions, bins)
     return counts.astype(np.float64) / max(1, len(scores))
 
 
 def _bars(values: Numbers, bins: Numbers, reach: int, look: Callable[[float], str]) -> list[Bar]:
     """Bars that reach up from the line, or down if `reach` is negative; `look` is their class, by where they begin."""
     top = math.sqrt(values.max(initial=0)) or 1.0
-    found = []
+    bars = []
     for x, right, share in zip(bins[:-1], bins[1:], values, strict=True):
         if share:
             height = max(1.5, abs(reach) * math.sqrt(share) / top)
             y = LINE - height if reach > 0 else float(LINE)
-            found.append(Bar(x + 0.75, y, right - x - 1.5, height, share, look(x)))
-    return found
+            bars.append(Bar(x + 0.75, y, right - x - 1.5, height, share, look(x)))
+    return bars

@@ -9,7 +9,10 @@ from ..images import png
 
 
 def difference(images: NDArray[np.uint8]) -> float | None:
-    """Mean root mean square difference in [0, 1] between any two of (S, H, W, 3); 0 = all identical, None below two."""
+    """Returns the mean root mean square difference, in [0, 1], between any two of the images (S, H, W, 3) uint8.
+
+    0 = all identical; None for fewer than two images.
+    """
     if len(images) < 2:
         return None
     rows = images.reshape(len(images), -1).astype(np.float32) / 255
@@ -18,5 +21,5 @@ def difference(images: NDArray[np.uint8]) -> float | None:
 
 
 def data_uri(image: NDArray[np.uint8]) -> str:
-    """A PNG as a data: address. `image` is (H, W, 3) RGB or (H, W, 4) RGBA."""
+    """Returns an image, (H, W, 3) RGB or (H, W, 4) RGBA, as a data: address of a PNG."""
     return "data:image/png;base64," + base64.b64encode(png(image, small=True)).decode("ascii")

@@ -16,7 +16,7 @@ class Piece:
 
 
 def marked(before: str, after: str) -> tuple[list[Piece], list[Piece]]:
-    """Both prompts, cut into pieces that join up to them again; words that only one of them has are changed."""
+    """Returns both prompts, cut into pieces that join up to them again; words that only one of them has are changed."""
     old, new = Words.of(before), Words.of(after)
     blocks = SequenceMatcher(None, old.words, new.words, autojunk=False).get_matching_blocks()
     kept_old = {block.a + i for block in blocks for i in range(block.size)}

@@ -73,12 +73,22 @@ class Strip:
 
     @property
     def prompts(self) -> int:
-        """How many are marked."""
+        """Number of prompts that are marked."""
         return sum(len(lane.markers) for lane in self.lanes)
 
 
 def chart(benign: Sequence[float], lanes: Sequence[Lane], threshold: float, alpha: float) -> Strip:
-    """The chart of these scores; see `Strip`. There is at least one benign score."""
+    """Lays out the chart of these scores.
+
+    Args:
+        benign: Benign scores, at least one.
+        lanes: The checked prompts, a lane per kind.
+        threshold: Scores above it are flagged; may be infinite.
+        alpha: The false-alarm rate that goes with it.
+
+    Returns:
+        The chart, in pixels.
+    """
     scores = [marker.score for lane in lanes for marker in lane.markers]
     line = [threshold] if math.isfinite(threshold) else []
     axis = Axis([*benign, *scores, *line], benign)
@@ -91,21 +101,21 @@ def chart(benign: Sequence[float], lanes: Sequence[Lane], threshold: float, alph
     return Strip(axis, placed, _bars(benign, axis, floor), len(benign), floor, threshold, alpha)
 
 
-def levels(places: Sequence[float]) -> list[int]:
-    """For each place (ascending), the lowest level at which its disc touches no earlier one."""
+def levels(positions: Sequence[float]) -> list[int]:
+    """Returns for each position (in pixels, ascending) the lowest level at which its disc touches no earlier one."""
     ends: list[float] = []
     result = []
-    for place in places:
-        level = next((i for i, end in enumerate(ends) if place - end >= STEP), len(ends))
-        ends[level : level + 1] = [place]
+    for position in positions:
+        level = next((i for i, end in enumerate(ends) if position - end >= STEP), len(ends))
+        ends[level : level + 1] = [position]
         result.append(level)
     return result
 
 
 def _placed(lane: Lane, axis: Axis, top: float) -> Placed:
     ordered = sorted(lane.markers, key=lambda marker: marker.score)
-    places = [axis.x(marker.score) for marker in ordered]
-    stacked = levels(places)
+    positions = [axis.x(marker.score) for marker in ordered]
+    stacked = levels(positions)
     height = (max(stacked, default=0) + 1) * STEP + PADDING
     bottom = top + height
     lines = lane.name.split("\n")
@@ -114,7 +124,7 @@ def _placed(lane: Lane, axis: Axis, top: float) -> Placed:
         [(line, top + height / 2 + 4 + (i - (len(lines) - 1) / 2) * 16) for i, line in enumerate(lines)],
         [
             (marker, x, bottom - PADDING / 2 - STEP / 2 - level * STEP)
-            for marker, x, level in zip(ordered, places, stacked, strict=True)
+            for marker, x, level in zip(ordered, positions, stacked, strict=True)
         ],
     )
 

@@ -17,7 +17,7 @@ from .keys import Signer
 from .statement import digest
 
 LABEL = "org.cryptomnesia.provenance"
-MOST = 32 << 20  # bytes
+MOST = 32 << 20  # bytes of a manifest
 _CREATED = {
     "action": "c2pa.created",
     "digitalSourceType": "http://cv.iptc.org/newscodes/digitalsourcetype/trainedAlgorithmicMedia",
@@ -35,7 +35,7 @@ class Signature:
         state: "trusted", "valid, signer unknown" or "invalid".
         signer: The name in the certificate, or None; anyone can put any name there unless the state is "trusted".
         reason: Why it is invalid, or None.
-        statement: Digest of the statement that was signed; None where the manifest is broken or holds none.
+        statement: Digest, in hex, of the statement that was signed; None where the manifest is broken or holds none.
     """
 
     state: Literal["trusted", "valid, signer unknown", "invalid"]
@@ -45,7 +45,16 @@ class Signature:
 
 
 def sign(statement: dict[str, Any], image: bytes, media_type: str, signer: Signer) -> bytes:
-    """The bytes of the .c2pa file. Sign last: any later change of the image makes the signature invalid.
+    """Signs an image and its statement. Sign last: any later change of the image makes the signature invalid.
+
+    Args:
+        statement: What the sidecar says.
+        image: All bytes of the image.
+        media_type: The image's media type, e.g. "image/png".
+        signer: What signs.
+
+    Returns:
+        The bytes of the .c2pa file.
 
     Raises:
         SidecarError: The library refuses the image, the certificate or the key.
@@ -78,7 +87,7 @@ def sign(statement: dict[str, Any], image: bytes, media_type: str, signer: Signe
 
 
 def safe(value: Any) -> Any:
-    """The same data as C2PA keeps it: numbers in plain lists as texts, which would turn into base64 otherwise."""
+    """Returns the same data as C2PA keeps it: numbers in plain lists as texts, which would else turn into base64."""
     if isinstance(value, dict):
         return {key: safe(item) for key, item in value.items()}
     if isinstance(value, list):
@@ -93,9 +102,12 @@ def read(manifest: bytes, image: bytes, media_type: str | None, trust: Sequence[
     Args:
         manifest: The bytes of the file.
         image: All bytes of the image.
-        media_type: Of the image; None if it is no image any more.
+        media_type: The image's media type; None if it is no image any more.
         trust: PEM certificates that `certificates.in_force` gave, e.g. the root of who signs; without any the best
             state is "valid, signer unknown".
+
+    Returns:
+        What the manifest is worth for these bytes.
 
     Raises:
         MissingPackage: c2pa-python is not installed.
@@ -111,17 +123,17 @@ def read(manifest: bytes, image: bytes, media_type: str | None, trust: Sequence[
             library.Context(settings) as context,
             library.Reader(media_type or "image/png", io.BytesIO(image), manifest, context) as reader,
         ):
-            state, found = reader.get_validation_state(), json.loads(reader.json())
-            active = found["manifests"][found["active_manifest"]]
-            failures = _failures(found)
+            state, document = reader.get_validation_state(), json.loads(reader.json())
+            active = document["manifests"][document["active_manifest"]]
+            failures = _failures(document)
     except (library.C2paError, ValueError, LookupError, TypeError, RecursionError):
         return Signature("invalid", None, "it is damaged or was altered", None)
     return _judged(state, active, failures, bool(anchors))
 
 
-def _failures(found: dict[str, Any]) -> set[str]:
-    results = found["validation_results"]["activeManifest"]
-    listed = [*results.get("failure", []), *found.get("validation_status", [])]
+def _failures(document: dict[str, Any]) -> set[str]:
+    results = document["validation_results"]["activeManifest"]
+    listed = [*results.get("failure", []), *document.get("validation_status", [])]
     return {status["code"] for status in listed}
 
 
@@ -140,8 +152,8 @@ def _judged(state: str | None, active: Any, failures: set[str], anchored: bool) 
 
 def _signed(active: Any) -> str | None:
     """The digest in our assertion, if there is exactly one."""
-    ours = [one.get("data") for one in active.get("assertions", []) if str(one.get("label", "")).startswith(LABEL)]
-    if len(ours) != 1 or not isinstance(ours[0], dict):
+    data = [one.get("data") for one in active.get("assertions", []) if str(one.get("label", "")).startswith(LABEL)]
+    if len(data) != 1 or not isinstance(data[0], dict):
         return None
-    value = ours[0].get("json_sha256")
+    value = data[0].get("json_sha256")
     return value if isinstance(value, str) else None

@@ -26,9 +26,9 @@ _ALGORITHMS = {"secp256r1": "es256", "secp384r1": "es384", "secp521r1": "es512"}
 
 
 def local_chain(name: str) -> tuple[bytes, bytes, bytes]:
-    """Leaf and intermediate certificate, the leaf's private key, and the root certificate, each as PEM.
+    """Returns leaf and intermediate certificate, the leaf's private key, and the root certificate, each as PEM.
 
-    Raises InputError for a name that a certificate cannot hold.
+    Raises InputError for a name that a certificate cannot hold, MissingPackage without cryptography.
     """
     if not 1 <= len(name) <= 50 or not name.isprintable():
         raise InputError("the name in a certificate has 1 to 50 printable characters")
@@ -76,7 +76,7 @@ def _issued(name: str, organization: str, issuer: tuple[Any, Any] | None, depth:
 
 
 def algorithm_of(chain: bytes, secret: bytes, certificate: Path, key: Path) -> str:
-    """C2PA's name for the key's algorithm, once certificate and key are found to belong together.
+    """Returns C2PA's name for the key's algorithm, once certificate and key are found to belong together.
 
     Raises SidecarError, which never quotes the key.
     """
@@ -98,7 +98,10 @@ def _leaf(chain: bytes, path: Path) -> Any:
 
 
 def certificates(pem: bytes, name: str) -> list[Any]:
-    """The certificates in PEM bytes, at least one. Raises SidecarError if there is none."""
+    """Returns the certificates in PEM bytes, at least one; `name` is what errors call them.
+
+    Raises SidecarError if there is none.
+    """
     x509 = require("cryptography.x509", "provenance")
     try:
         return x509.load_pem_x509_certificates(pem)
@@ -109,12 +112,12 @@ def certificates(pem: bytes, name: str) -> list[Any]:
 
 
 def in_force(pem: bytes, name: str) -> bytes:
-    """Those of the PEM certificates that are valid today. Raises SidecarError where there is none."""
+    """Returns those of the PEM certificates that are valid today, as PEM. Raises SidecarError where there is none."""
     serialization = require("cryptography.hazmat.primitives.serialization", "provenance")
-    now, found = datetime.datetime.now(datetime.timezone.utc), certificates(pem, name)
-    good = [one for one in found if one.not_valid_before_utc <= now <= one.not_valid_after_utc]
+    now, listed = datetime.datetime.now(datetime.timezone.utc), certificates(pem, name)
+    good = [one for one in listed if one.not_valid_before_utc <= now <= one.not_valid_after_utc]
     if not good:
-        what = "has expired" if found[0].not_valid_after_utc < now else "is not valid yet"
+        what = "has expired" if listed[0].not_valid_after_utc < now else "is not valid yet"
         raise SidecarError(f"the certificate {name} {what}, so it is not trusted: ask the signer for a new one")
     return b"".join(one.public_bytes(serialization.Encoding.PEM) for one in good)
 

@@ -14,7 +14,7 @@ _SIGNALS = (
     ("aniso", "near the end of the schedule, from pure noise", "depends on the model; takes part in no verdict"),
 )
 _KEPT = ("p_value", "alpha", "draws", "forward_rows", "reason", "note", "fingerprint", "calibration_id")
-_MENDED = ("score_before", "score_after", "p_before", "p_after", "recall", "similarity", "forward_rows")
+_MITIGATED = ("score_before", "score_after", "p_before", "p_after", "recall", "similarity", "forward_rows")
 _LOCATED = ("share", "peak", "sigma", "probes", "smoothing", "forward_rows")
 
 _ALWAYS = (
@@ -23,7 +23,7 @@ _ALWAYS = (
     "Unless a signature beside it vouches for it, anyone could have written or changed this file.",
 )
 _MEANING = {
-    "clear": "Clear means that the prompt looks like a benign one; recitation that leaves no trace in the model's "
+    "clear": "Clear means that the prompt looks like a benign one; memorization that leaves no trace in the model's "
     "guidance is not found.",
     "uncalibrated": "There was no calibration for this model, so there is a score but no verdict and no false-alarm "
     "rate.",
@@ -32,7 +32,7 @@ _MEANING = {
 
 
 def check_of(report: Mapping[str, Any], privacy: Privacy, calibration: Any) -> dict[str, Any]:
-    """The part of the statement about the check; its prompts treated as `privacy` says.
+    """Returns the part of the statement about the check, as plain data; its prompts are treated as `privacy` says.
 
     Raises SidecarError if the calibration is not the one that the report names.
     """
@@ -72,7 +72,7 @@ def _mitigation(about: Mapping[str, Any] | None, privacy: Privacy) -> dict[str, 
         "original": privacy.text(about.get("original")),
         "rewritten": privacy.text(about.get("rewritten")),
         "changes": [_change(change, privacy) for change in about.get("words") or []],
-        **{key: about.get(key) for key in _MENDED},
+        **{key: about.get(key) for key in _MITIGATED},
     }
 
 
@@ -87,7 +87,7 @@ def _change(change: Mapping[str, Any], privacy: Privacy) -> dict[str, Any]:
 
 
 def limitations(report: Mapping[str, Any] | None) -> list[str]:
-    """Plain sentences on what the verdict means and does not mean."""
+    """Returns plain sentences on what the verdict of a report (None: nothing was checked) means and does not mean."""
     if report is None:
         return ["No check was made: nothing is said about memorization.", *_ALWAYS[1:]]
     verdict, alpha = report.get("verdict"), report.get("alpha")
@@ -95,12 +95,12 @@ def limitations(report: Mapping[str, Any] | None) -> list[str]:
     if verdict == "memorized" and alpha is not None:
         lines.append(
             f"Likely memorized means that at most {alpha:.3g} of benign prompts like those of the calibration would be "
-            "flagged; it is not the probability that this image recites training data."
+            "flagged; it is not the probability that this image reproduces training data."
         )
     elif verdict in _MEANING:
         lines.append(_MEANING[verdict])
     if (report.get("region") or {}).get("share"):
         lines.append(
-            "The lit share is an estimate of where the prompt pins the image down most; its border is not exact."
+            "The marked area is an estimate of where the prompt pins the image down most; its border is not exact."
         )
     return [*lines, *_ALWAYS[1:]]

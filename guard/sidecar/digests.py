@@ -24,9 +24,9 @@ class Pixels:
     """Digest of an image's decoded pixels.
 
     Attributes:
-        sha256: In hex.
+        sha256: The digest in hex.
         mode: Pillow's name for the channels, e.g. "RGB".
-        width, height: In pixels.
+        width, height: Size in pixels.
     """
 
     sha256: str
@@ -36,17 +36,20 @@ class Pixels:
 
 
 def bytes_sha256(data: bytes) -> str:
-    """SHA-256 in hex."""
+    """Returns the SHA-256 of the bytes, in hex."""
     return hashlib.sha256(data).hexdigest()
 
 
 def text_sha256(text: str) -> str:
-    """SHA-256 of the UTF-8 text, in hex, without salt: whoever guesses a short prompt can confirm the guess."""
+    """Returns the SHA-256 of the UTF-8 text, in hex, without salt: who guesses a short prompt can confirm the guess."""
     return bytes_sha256(text.encode("utf-8", "replace"))
 
 
 def file_sha256(path: str | Path) -> str:
-    """SHA-256 of a file of any size, in hex, e.g. of model weights. Raises SidecarError if it cannot be read."""
+    """Returns the SHA-256 of a file of any size, in hex, e.g. of model weights.
+
+    Raises SidecarError if it cannot be read.
+    """
     digest = hashlib.sha256()
     try:
         with open_regular(path) as file:
@@ -60,7 +63,7 @@ def file_sha256(path: str | Path) -> str:
 
 
 def pixels_of(data: bytes) -> Pixels:
-    """Digests the pixels of an encoded PNG, JPEG or WebP image.
+    """Returns the digest of the pixels of an encoded PNG, JPEG or WebP image.
 
     Raises:
         InputError: It is malformed, of another format, has more than 179 million pixels, or holds several pictures

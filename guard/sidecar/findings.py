@@ -1,4 +1,4 @@
-"""What else was asked about an image, as it goes into a sidecar: plain data, each with its kind.
+"""Further findings about an image, as they go into a sidecar: plain data, each with its kind.
 
 A new kind is one entry in KINDS, and its shape in schema.json.
 """
@@ -10,29 +10,29 @@ from typing import Any
 from ..errors import InputError
 from ..printable import printable
 
-MOST_NAMES = 8  # that one line can tell
-MOST_TOLD = 16
+MOST_NAMES = 8  # that one line can name
+MOST_SENTENCES = 16
 
 
 @dataclass(frozen=True)
 class Kind:
-    """What is kept of a finding, what it does not mean, and how it is told.
+    """What is kept of a finding, what it does not mean, and how it is put into words.
 
     Attributes:
-        kept: Its values by name, in the order of the file; of "images.count" only that part of images is kept.
-        limit: One sentence.
-        told: From such a finding, as read from a file, half a sentence.
+        kept: Names of the values that are kept, in the order of the file; of "images.count" only that part of images.
+        limit: One sentence on what such a finding does not mean.
+        clause: Turns such a finding, as read from a file, into half a sentence.
     """
 
     kept: tuple[str, ...]
     limit: str
-    told: Callable[[Mapping[str, Any]], str]
+    clause: Callable[[Mapping[str, Any]], str]
 
 
-def _attribution(found: Mapping[str, Any]) -> str:
-    names = ", ".join(printable(name, 80) for name in list(found["distances"])[:MOST_NAMES])
-    decision, p_value = found["decision"], found["p_value"]
-    probability = found["probabilities"].get(decision)
+def _attribution(finding: Mapping[str, Any]) -> str:
+    names = ", ".join(printable(name, 80) for name in list(finding["distances"])[:MOST_NAMES])
+    decision, p_value = finding["decision"], finding["p_value"]
+    probability = finding["probabilities"].get(decision)
     if probability is None:
         return f"no verdict on which of the models {names} made the image"
     sure = "likely" if probability >= 0.5 else "not clear, perhaps"
@@ -40,28 +40,28 @@ def _attribution(found: Mapping[str, Any]) -> str:
     return f"of the models {names}, {sure} made by {printable(decision, 80)} ({100 * probability:.0f} %{odd})"
 
 
-def _signature(found: Mapping[str, Any]) -> str:
+def _signature(finding: Mapping[str, Any]) -> str:
     return (
-        f"the spectral signature of {printable(found['name'], 80)} was measured on {found['images']} images, plan "
-        f"{printable(found['plan'], 20)}, sha256 {found['sha256'][:12]}"
+        f"the spectral signature of {printable(finding['name'], 80)} was measured on {finding['images']} images, plan "
+        f"{printable(finding['plan'], 20)}, sha256 {finding['sha256'][:12]}"
     )
 
 
-def _membership(found: Mapping[str, Any]) -> str:
-    about = f"a set of {found['suspects']} images"
-    if found["verdict"] == "confounded":
+def _membership(finding: Mapping[str, Any]) -> str:
+    about = f"a set of {finding['suspects']} images"
+    if finding["verdict"] == "confounded":
         return f"no verdict on training on {about}: the references are of another kind"
-    rate = f"p = {found['p_value']:.2g} against {found['references']} references"
-    if found["verdict"] == "no evidence":
+    rate = f"p = {finding['p_value']:.2g} against {finding['references']} references"
+    if finding["verdict"] == "no evidence":
         return f"no evidence that the model was trained on {about}; {rate}"
-    wrong = f"at most {100 * found['alpha']:.3g} % of sets without training images are called so"
+    wrong = f"at most {100 * finding['alpha']:.3g} % of sets without training images are called so"
     return f"the model was likely trained on some of {about}; {rate}, {wrong}"
 
 
-def _lineage(found: Mapping[str, Any]) -> str:
-    near = sorted(found["distances"], key=lambda name: found["distances"][name])
+def _lineage(finding: Mapping[str, Any]) -> str:
+    near = sorted(finding["distances"], key=lambda name: finding["distances"][name])
     names = ", ".join(printable(name, 80) for name in near[:MOST_NAMES])
-    decision, confidence, prompts = found["decision"], found["confidence"], sum(found["votes"].values())
+    decision, confidence, prompts = finding["decision"], finding["confidence"], sum(finding["votes"].values())
     if confidence is None:
         return f"not tested which of the models {names} another one comes from"
     if decision == "no majority":
@@ -101,13 +101,13 @@ KINDS = {
 
 
 def finding_of(finding: Any) -> dict[str, Any]:
-    """The part of a statement about one finding.
+    """Returns the part of a statement about one finding: its kind, and the values that are kept of it.
 
     Args:
         finding: A mapping with `kind` and the values of that kind, or an object whose to_dict gives one.
 
     Raises:
-        InputError: No finding, or of an unknown kind.
+        InputError: It is no finding, or one of an unknown kind.
     """
     values = finding.to_dict() if hasattr(finding, "to_dict") else finding
     kind = values.get("kind") if isinstance(values, Mapping) else None
@@ -117,19 +117,22 @@ def finding_of(finding: Any) -> dict[str, Any]:
 
 
 def _at(values: Any, path: str) -> Any:
-    """What lies there, or None."""
+    """The value at a path of names with dots between them, or None."""
     for name in path.split("."):
         values = values.get(name) if isinstance(values, Mapping) else None
     return values
 
 
 def limits(findings: Iterable[Mapping[str, Any]]) -> list[str]:
-    """What each kind among them does not mean, once."""
+    """Returns a sentence on what each kind among the findings does not mean, once per kind."""
     return [KINDS[kind].limit for kind in dict.fromkeys(finding["kind"] for finding in findings)]
 
 
-def told(findings: Iterable[Mapping[str, Any]]) -> list[str]:
-    """A sentence on each, of findings as read from a file, but on no more than one can read."""
+def sentences(findings: Iterable[Mapping[str, Any]]) -> list[str]:
+    """Returns a sentence on each of the findings, as read from a file, but no more than anyone would read."""
     findings = list(findings)
-    more = [f"It says {len(findings) - MOST_TOLD} things more."] if len(findings) > MOST_TOLD else []
-    return [*(f"It also says: {KINDS[finding['kind']].told(finding)}." for finding in findings[:MOST_TOLD]), *more]
+    more = [f"It says {len(findings) - MOST_SENTENCES} things more."] if len(findings) > MOST_SENTENCES else []
+    return [
+        *(f"It also says: {KINDS[finding['kind']].clause(finding)}." for finding in findings[:MOST_SENTENCES]),
+        *more,
+    ]

@@ -21,7 +21,7 @@ _MOST = 1 << 20
 
 @dataclass(frozen=True)
 class Chain:
-    """Files of a new key.
+    """Paths of the files of a new key.
 
     Attributes:
         certificate: Leaf and intermediate certificate, to sign with.
@@ -44,11 +44,14 @@ class Signer:
 
 
 def config_folder() -> Path:
-    """The folder of this user's settings, which need not exist: $XDG_CONFIG_HOME, ~/.config, or %APPDATA%."""
+    """Returns the folder of this user's settings, which need not exist.
+
+    It lies in $XDG_CONFIG_HOME or ~/.config, on Windows in %APPDATA%.
+    """
     name = "APPDATA" if sys.platform == "win32" else "XDG_CONFIG_HOME"
     usual = Path(os.path.expanduser("~")) / ("AppData/Roaming" if sys.platform == "win32" else ".config")
-    found = Path(os.environ.get(name, ""))
-    return (found if found.is_absolute() else usual) / "cryptomnesia"  # a relative one is to be ignored
+    base = Path(os.environ.get(name, ""))
+    return (base if base.is_absolute() else usual) / "cryptomnesia"  # a relative one is to be ignored
 
 
 def new_chain(folder: str | Path, *, name: str | None = None, forbidden: Iterable[str | Path] = ()) -> Chain:
@@ -58,9 +61,12 @@ def new_chain(folder: str | Path, *, name: str | None = None, forbidden: Iterabl
     a new key has a new root.
 
     Args:
-        folder: Made if need be, for its owner only.
-        name: In the certificates, for all to read; by default a random one.
+        folder: Where the files are written; made if need be, for its owner only.
+        name: Name in the certificates, for all to read; by default a random one.
         forbidden: Folders that others can look into, e.g. those of images; nothing is written there or below.
+
+    Returns:
+        The paths of the new files.
 
     Raises:
         InputError: The folder is forbidden, or one that ComfyUI serves, or a name is too long.
@@ -83,7 +89,7 @@ def new_chain(folder: str | Path, *, name: str | None = None, forbidden: Iterabl
 
 
 def _create_all(files: Iterable[tuple[Path, bytes, int]]) -> None:
-    """All of them or none."""
+    """Writes all of the files or none."""
     made: list[Path] = []
     try:
         for path, data, mode in files:
@@ -96,11 +102,11 @@ def _create_all(files: Iterable[tuple[Path, bytes, int]]) -> None:
 
 
 def _require_allowed(folder: Path, forbidden: Iterable[str | Path]) -> None:
-    place = Path(os.path.normcase(os.path.realpath(folder)))
+    real = Path(os.path.normcase(os.path.realpath(folder)))
     for other in forbidden:
-        if place.is_relative_to(os.path.normcase(os.path.realpath(other))):
+        if real.is_relative_to(os.path.normcase(os.path.realpath(other))):
             raise InputError(f"{folder} lies in {other}, where others may see it: keep keys somewhere private")
-    if any(part.name in SHARED and (part.parent / "folder_paths.py").is_file() for part in (place, *place.parents)):
+    if any(part.name in SHARED and (part.parent / "folder_paths.py").is_file() for part in (real, *real.parents)):
         raise InputError(f"{folder} lies where ComfyUI shows its files to others: keep keys somewhere private")
 
 
@@ -108,17 +114,24 @@ def _require_private(folder: Path) -> None:
     """Raises SidecarError where everybody could put other files into it, or another folder into its place."""
     if os.name != "posix":
         return
-    place = Path(os.path.realpath(folder))
-    for part in (place, *place.parents):
+    real = Path(os.path.realpath(folder))
+    for part in (real, *real.parents):
         mode = part.stat().st_mode
         # above it, as in /tmp, the sticky bit keeps others from renaming what is not theirs
-        if mode & stat.S_IWOTH and (part == place or not mode & stat.S_ISVTX):
+        if mode & stat.S_IWOTH and (part == real or not mode & stat.S_ISVTX):
             raise SidecarError(f"everybody may write to {part}: choose another folder for keys, or `chmod o-w` it")
 
 
 def load_signer(certificate: str | Path | None = None, key: str | Path | None = None) -> Signer | None:
-    """The signer from these two files; else from the environment variables CRYPTOMNESIA_C2PA_CERT and _KEY; else from
-    the two settings of those names in settings.json in `config_folder()`; else None.
+    """Loads what sidecars are signed with.
+
+    Args:
+        certificate: PEM file with the certificates from the leaf on.
+        key: PEM file with the leaf's private key.
+
+    Returns:
+        The signer from these two files; else from the environment variables CRYPTOMNESIA_C2PA_CERT and _KEY; else from
+        the two settings of those names in settings.json in `config_folder()`; else None.
 
     Raises:
         InputError: Only one of the two is given.
@@ -142,16 +155,16 @@ def load_signer(certificate: str | Path | None = None, key: str | Path | None = 
 def _settings() -> tuple[str | None, str | None]:
     path = config_folder() / "settings.json"
     try:
-        found = read_json(path, _MOST)
+        settings = read_json(path, _MOST)
     except FileNotFoundError:
         return None, None
     except OSError as error:
         raise SidecarError(f"the settings {path} cannot be read: {error.strerror}") from error
     except ValueError as error:
-        raise SidecarError(f"the settings {path} cannot be used ({error}): mend or remove the file") from error
-    values = [found.get(name) for name in (CERTIFICATE, KEY)] if isinstance(found, dict) else [found]
+        raise SidecarError(f"the settings {path} cannot be used ({error}): correct or remove the file") from error
+    values = [settings.get(name) for name in (CERTIFICATE, KEY)] if isinstance(settings, dict) else [settings]
     if not all(value is None or isinstance(value, str) for value in values):
-        raise SidecarError(f"the settings {path} do not map {CERTIFICATE} and {KEY} to file names: mend the file")
+        raise SidecarError(f"the settings {path} do not map {CERTIFICATE} and {KEY} to file names: correct the file")
     certificate, key = (None if value is None else str(path.parent / os.path.expanduser(value)) for value in values)
     return certificate, key
 
@@ -175,5 +188,5 @@ def _require_secret(key: Path) -> None:
         raise SidecarError(f"the file named as private key cannot be read ({why}): see {KEY}")
     if os.name == "posix" and stat.S_ISREG(mode) and mode & 0o077:
         raise SidecarError(f"others may read the private key {key}: run `chmod 600` on it, or make a new key")
-    for place in (key.parent, Path(os.path.realpath(key)).parent):
-        _require_private(place)
+    for folder in (key.parent, Path(os.path.realpath(key)).parent):
+        _require_private(folder)

@@ -15,31 +15,31 @@ MOST_BYTES = 256 << 20  # of all files together
 
 
 def compared(folder: Path, evidence: Sequence[Mapping[str, str]]) -> list[tuple[str, str]]:
-    """Name and state of each file that is named, once; ("", "not checked") alone where there are too many.
+    """Compares the files that a sidecar names with their digests there.
 
     Args:
-        folder: Of the image.
+        folder: The image's folder.
         evidence: Entries with the name and the SHA-256 of a file.
 
     Returns:
-        States are "same", "changed", "missing", "unreadable", and "not checked" for files that would take the total
-        over 256 MiB.
+        Name and state of each file, once; ("", "not checked") alone where there are too many. States are "same",
+        "changed", "missing", "unreadable", and "not checked" for files that would take the total over 256 MiB.
     """
     if len(evidence) > MOST_FILES:
         return [("", "not checked")]
     wanted: dict[str, set[str]] = {}
     for entry in evidence:
         wanted.setdefault(entry["name"], set()).add(entry["sha256"])
-    left, found = MOST_BYTES, []
+    left, states = MOST_BYTES, []
     for name, digests in wanted.items():
         state, size = _compared(folder / name, digests, left)
         left -= size
-        found.append((name, state))
-    return found
+        states.append((name, state))
+    return states
 
 
 def _compared(path: Path, digests: set[str], left: int) -> tuple[str, int]:
-    """State, and how many bytes were read."""
+    """The file's state, and how many bytes were read."""
     try:
         with open_regular(path) as file:
             size = os.fstat(file.fileno()).st_size

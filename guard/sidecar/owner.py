@@ -17,15 +17,25 @@ from .statement import LIMIT
 from .verification import Verification, verify
 
 MOST_SIDECARS = 200  # a folder with more of them is not looked through
-MOST_BYTES = 2 << 20  # of the sidecars that are read
+MOST_BYTES = 2 << 20  # of all sidecars together that are read
 
 
 def verify_evidence(path: str | Path, *, trust: Iterable[str | Path] = ()) -> Verification | None:
-    """As `verify`, for a file that an image's sidecar in its folder names; None where none does.
+    """Verifies a file that is named as evidence by the sidecar of an image in its folder; see `verify`.
 
     The file's bytes are compared with the digest there. The signature is that over the image and its sidecar.
 
-    Raises as `verify`.
+    Args:
+        path: The file.
+        trust: PEM files with certificates of signers or their authorities that you trust.
+
+    Returns:
+        What was found; None where no sidecar in the folder names the file.
+
+    Raises:
+        InputError: The file cannot be read.
+        SidecarError: A certificate to trust cannot be read, or has expired.
+        MissingPackage: jsonschema or Pillow is not installed.
     """
     path = Path(path)
     owners = list(_owners(path))
@@ -34,37 +44,42 @@ def verify_evidence(path: str | Path, *, trust: Iterable[str | Path] = ()) -> Ve
     digest = bytes_sha256(read_image(path))
     image, wanted = next((owner for owner in owners if digest in owner[1]), owners[0])
     try:
-        found = verify(image, trust=trust)
+        verification = verify(image, trust=trust)
     except InputError:  # the image is gone, and with it what a signature could be checked against
         return None
     same = wanted == {digest}
-    state = "unchanged" if same else "not the one that its sidecar tells of"
+    state = "unchanged" if same else "not the one that its sidecar describes"
     line = f"Evidence of {printable(image.name)}: {state}. Verify that image for what is said about it."
-    signed = [text for text in found.lines if "sign" in text]
+    signed = [text for text in verification.lines if "sign" in text]
     return replace(
-        found, image=str(path), file="same" if same else "changed", pixels="unknown", evidence=[], lines=[line, *signed]
+        verification,
+        image=str(path),
+        file="same" if same else "changed",
+        pixels="unknown",
+        evidence=[],
+        lines=[line, *signed],
     )
 
 
 def _owners(path: Path) -> Iterator[tuple[Path, set[str]]]:
     """Images beside a file whose sidecars name it, with the digests that they give for it."""
     try:
-        some = sorted(islice(path.parent.glob(f"*{SIDECAR}"), MOST_SIDECARS + 1))
+        sidecars = sorted(islice(path.parent.glob(f"*{SIDECAR}"), MOST_SIDECARS + 1))
     except (OSError, ValueError):
         return
     left = MOST_BYTES
-    for place in some if len(some) <= MOST_SIDECARS else []:
-        document, size = _read(place, left, path.name)
+    for sidecar in sidecars if len(sidecars) <= MOST_SIDECARS else []:
+        document, size = _read(sidecar, left, path.name)
         left -= size
         digests = {entry["sha256"] for entry in _evidence(document) if entry["name"] == path.name}
         if digests:
-            yield place.with_name(place.name.removesuffix(SIDECAR)), digests
+            yield sidecar.with_name(sidecar.name.removesuffix(SIDECAR)), digests
 
 
-def _read(place: Path, left: int, name: str) -> tuple[dict[str, Any] | None, int]:
+def _read(sidecar: Path, left: int, name: str) -> tuple[dict[str, Any] | None, int]:
     """What a sidecar says that mentions a name, and how many bytes were read."""
     try:
-        data = read_if_there(place, min(left, LIMIT), "sidecar") or b""
+        data = read_if_there(sidecar, min(left, LIMIT), "sidecar") or b""
         # parsing takes longest: not for sidecars that cannot name it
         mentions = any(json.dumps(name, ensure_ascii=kind).encode("utf-8", "replace") in data for kind in (True, False))
         return parse(data) if mentions else None, len(data)

@@ -19,12 +19,12 @@ _ENCODERS: dict[str, tuple[str, dict[str, Any]]] = {
 
 
 def encode(image: Any, path: Path, options: Mapping[str, Any]) -> bytes:
-    """The bytes of a PNG, JPEG or WebP file, by the path's extension.
+    """Returns the bytes of a PNG, JPEG or WebP file, by the path's extension.
 
     Args:
         image: A Pillow image, or an array or tensor (H, W, 3), uint8 or float in [0, 1]; also with 1 or 4 channels.
         path: Only its extension counts.
-        options: For Pillow's encoder, e.g. pnginfo.
+        options: Options of Pillow's encoder, e.g. pnginfo.
 
     Raises:
         InputError: Another shape, type or extension, values that are not finite, or options that Pillow refuses.

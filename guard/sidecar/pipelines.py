@@ -17,15 +17,18 @@ def generation_of(
     negative: str | None = None,
     sampling: Mapping[str, Any] | None = None,
 ) -> Generation:
-    """How a pipeline made an image.
+    """Returns how a pipeline made an image.
 
     Args:
         pipe: The diffusers pipeline.
-        report: Of the image, or None: for the model's fingerprint, and, of a guarded call, for all that follows.
-        seed: Of the image's generator; by default what the guard saw, as are the next.
-        prompt: By default that of the report.
+        report: The report on the image: for the model's fingerprint, and, of a guarded call, for all that follows.
+        seed: Seed of the image's generator; by default what the guard saw, as are the next.
+        prompt: The prompt; by default that of the report.
         negative: The negative prompt.
-        sampling: Settings of the call, e.g. steps and guidance_scale; they come before what the guard saw.
+        sampling: Settings of the call, e.g. steps and guidance_scale; they take precedence over what the guard saw.
+
+    Raises:
+        MissingPackage: diffusers is not installed.
     """
     from ..adapters.about import adapters_of, name_of, scheduler_of  # here: the rest of sidecars needs no torch
 

@@ -33,7 +33,7 @@ class Privacy:
 
     @staticmethod
     def of(mode: str, prompts: Iterable[str | None]) -> "Privacy":
-        """For these prompts. Raises InputError for an unknown mode."""
+        """Returns what may be told of these prompts in this mode. Raises InputError for an unknown mode."""
         require_mode(mode)
         secrets = sorted(
             {prompt.strip() for prompt in prompts if prompt and prompt.strip() and prompt != UNKNOWN},
@@ -46,13 +46,13 @@ class Privacy:
         return Privacy(mode, re.compile(rf"(?<!\w)(?:{either})(?!\w)", re.IGNORECASE))
 
     def text(self, prompt: str | None) -> str | None:
-        """The prompt, its SHA-256, or None."""
+        """Returns the prompt, its SHA-256, or None, as the mode says."""
         if prompt is None or self.mode == "none":
             return None
         return prompt if self.mode == "plain" or prompt == UNKNOWN else text_sha256(prompt)
 
     def quoted(self, value: Any) -> Any:
-        """The value, unless it is a text that quotes a prompt which is to be hidden."""
+        """Returns the value, or "[withheld]" for a text that quotes a prompt which is to be hidden."""
         if isinstance(value, str) and self.quotes is not None and self.quotes.search(value):
             return "[withheld]"
         return value

@@ -18,7 +18,7 @@ MOST_VALUES = 50_000  # more would take long to compare with the schema; a usual
 
 
 def read_statement(path: str | Path) -> dict[str, Any]:
-    """The statement in a *.cryptomnesia.json file.
+    """Reads a *.cryptomnesia.json file, and returns the statement in it as plain JSON data.
 
     Raises:
         SidecarError: It cannot be read, is larger than 10 MiB, no UTF-8, no JSON, holds over 50,000 values or integers
@@ -29,7 +29,7 @@ def read_statement(path: str | Path) -> dict[str, Any]:
 
 
 def parse(data: bytes) -> dict[str, Any]:
-    """The statement in these bytes. Raises SidecarError, which says in one line what is wrong."""
+    """Returns the statement in these bytes. Raises SidecarError, which says in one line what is wrong."""
     try:
         document = parse_json(data)
     except ValueError as error:
@@ -40,7 +40,7 @@ def parse(data: bytes) -> dict[str, Any]:
 
 
 def created(document: dict[str, Any]) -> datetime.datetime:
-    """When the statement says it was made, in UTC. Raises SidecarError for a day that no calendar has."""
+    """Returns when the statement says it was made, in UTC. Raises SidecarError for a day that no calendar has."""
     text = document["predicate"]["created"]
     try:
         return datetime.datetime.strptime(text, "%Y-%m-%dT%H:%M:%SZ").replace(tzinfo=datetime.timezone.utc)
@@ -56,7 +56,7 @@ def _validator() -> Any:
 
 
 def misfit(document: Any) -> str | None:
-    """Where and by which rule a document does not fit the schema; None if it fits."""
+    """Returns where and by which rule a document does not fit the schema; None if it fits."""
     for number, value in enumerate(_values(document)):
         if number >= MOST_VALUES:
             return f"the whole (more than {MOST_VALUES} values)"

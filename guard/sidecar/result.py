@@ -1,4 +1,4 @@
-"""What the verification of an image and its sidecar found, and what it amounts to."""
+"""The result of verifying an image and its sidecar, and what it amounts to."""
 
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
@@ -9,23 +9,23 @@ Result = Literal["intact", "nobody vouches", "does not match", "cannot be judged
 
 @dataclass(frozen=True)
 class Verification:
-    """What was found, each question apart.
+    """The result of a verification, each question apart.
 
     Attributes:
-        image: The file that was looked at.
-        sidecar: Its JSON sidecar: "malformed" is also one that no program of this version wrote.
-        file: Whether its bytes are those that the sidecar tells of; "unknown" without a sidecar.
-        pixels: Whether its pixels are, as Pillow decodes them; they outlive stripped metadata. "unreadable" is also a
-            file with several pictures in it.
-        signature: Of the .c2pa file, if there is one. "valid, signer unknown" is not invalid: nobody vouches for who
-            signed.
-        agreement: Whether the sidecar says what was signed; None where that cannot be told.
+        image: Name of the file that was verified.
+        sidecar: State of its JSON sidecar: "malformed" is also one that no program of this version wrote.
+        file: Whether the file's bytes are those that the sidecar describes; "unknown" without a sidecar.
+        pixels: Whether the file's pixels are, as Pillow decodes them; they outlive stripped metadata. "unreadable" is
+            also a file with several pictures in it.
+        signature: State of the signature in the .c2pa file. "valid, signer unknown" is not invalid: nobody vouches for
+            who signed.
+        agreement: Whether the sidecar says what was signed; None where that is not known.
         clock: "ahead" if the sidecar was made over 5 minutes in the future: a warning.
         evidence: Files that the sidecar lists, as names and "same", "changed", "missing", "unreadable" or "not
             checked", where they are too many or too large.
         claims: What the sidecar says: created, host, verdict, p_value, alpha, models, prompt_mode, rewritten, seed,
             findings; or None.
-        lines: All of it in plain words.
+        lines: All of this in plain words, a sentence or two each.
     """
 
     image: str
@@ -41,7 +41,7 @@ class Verification:
 
     @property
     def result(self) -> Result:
-        """All of it in one word or two.
+        """The result in one word or two.
 
         "intact": image, sidecar and evidence are as they were signed, by someone who is trusted. "nobody vouches": they
         fit each other, but nobody who is trusted signed them, or a file is missing. "does not match": something was
@@ -81,14 +81,14 @@ class Verification:
 
     @property
     def matches(self) -> bool:
-        """Image and sidecar fit each other; who vouches for both is another question."""
+        """Whether image and sidecar fit each other; who vouches for both is another question."""
         return self.result in ("intact", "nobody vouches")
 
     @property
     def vouched(self) -> bool:
-        """Matches, and all of it signed by someone who is trusted."""
+        """Whether image and sidecar fit each other, and both are signed by someone who is trusted."""
         return self.result == "intact"
 
     def to_dict(self) -> dict[str, Any]:
-        """For JSON."""
+        """Returns plain data for JSON, with the result in words and as truth values."""
         return asdict(self) | {"result": self.result, "matches": self.matches, "vouched": self.vouched}

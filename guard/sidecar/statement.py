@@ -35,8 +35,8 @@ class Generation:
         models: Mappings with `role` ("model", "lora", "vae", "text encoder", "controlnet" or "other") and `name`, and,
             where known, `sha256` of the file, `fingerprint` of the loaded weights, and `strength`.
         sampling: Settings by name, e.g. steps, cfg, sampler, scheduler, denoise: numbers, strings or booleans.
-        seed: Of the image's noise. As with texts and settings, UNKNOWN where there is one that nobody can tell.
-        prompt: As the user wrote it; by default that of the report.
+        seed: Seed of the image's noise; as with texts and settings, UNKNOWN where there is one that nobody can tell.
+        prompt: The prompt as the user wrote it; by default that of the report.
         negative: The negative prompt.
     """
 
@@ -60,7 +60,7 @@ def statement(
     findings: Iterable[Any] = (),
     calibration: Any = None,
 ) -> dict[str, Any]:
-    """The whole statement.
+    """Builds the statement about one image.
 
     Args:
         name, sha256, pixels: File name and digests of the image.
@@ -69,9 +69,12 @@ def statement(
         prompts: "plain": texts as they are; "hash": their SHA-256, which hides no short prompt from who guesses it,
             and no word changes; "none": nothing of them. Where a setting or a reason quotes a prompt that is to be
             hidden, it is withheld. The image's file name and the models' names are kept.
-        evidence: Files beside the image: kind, name, sha256.
-        findings: What else was asked about the image; see `findings.KINDS`.
-        calibration: Of the check, for the score threshold and the number of benign prompts.
+        evidence: Files beside the image, each with kind, name and sha256.
+        findings: Further findings about the image; see `findings.KINDS`.
+        calibration: The calibration of the check, for the score threshold and the number of benign prompts.
+
+    Returns:
+        Plain JSON data that fits schema.json.
 
     Raises:
         InputError: An unknown mode, role or kind, a digest that is none, or values that JSON cannot hold.
@@ -82,7 +85,7 @@ def statement(
     texts = _texts(report or {}, mitigation, generation)
     known = [*texts.values(), (report or {}).get("prompt"), mitigation.get("original"), mitigation.get("rewritten")]
     privacy = Privacy.of(prompts, known)
-    found = [finding_of(finding) for finding in findings]
+    entries = [finding_of(finding) for finding in findings]
     predicate = {
         "created": datetime.datetime.now(datetime.timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ"),
         "generator": {"name": "cryptomnesia", "version": __version__, "host": generation.host},
@@ -92,9 +95,9 @@ def statement(
         "seed": None if generation.seed is None else str(generation.seed),
         "prompt": {"mode": prompts, **{key: privacy.text(text) for key, text in texts.items()}},
         "check": None if report is None else check_of(report, privacy, calibration),
-        "limitations": [*limitations(report), *limits(found)],
+        "limitations": [*limitations(report), *limits(entries)],
         "evidence": [dict(entry) for entry in evidence],
-        **({"findings": found} if found else {}),
+        **({"findings": entries} if entries else {}),
     }
     subject = [{"name": name, "digest": {"sha256": sha256}}]
     document = {"_type": STATEMENT_TYPE, "subject": subject, "predicateType": PREDICATE_TYPE, "predicate": predicate}
@@ -132,7 +135,7 @@ def _model(model: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def encoded(document: Mapping[str, Any]) -> bytes:
-    """The bytes of the sidecar file. Raises SidecarError if they are more than anyone would read."""
+    """Returns the bytes of the sidecar file. Raises SidecarError if they are more than `LIMIT`."""
     data = (json.dumps(document, indent=1, ensure_ascii=False, allow_nan=False) + "\n").encode()
     if len(data) > LIMIT:
         raise SidecarError(f"the sidecar would have {len(data) >> 20} MiB, more than {LIMIT >> 20}: shorten the prompt")
@@ -140,6 +143,6 @@ def encoded(document: Mapping[str, Any]) -> bytes:
 
 
 def digest(document: Mapping[str, Any]) -> str:
-    """SHA-256, in hex, of what a statement says, whatever the layout of its file."""
+    """Returns the SHA-256, in hex, of what a statement says, whatever the layout of its file."""
     text = json.dumps(document, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
     return hashlib.sha256(text.encode()).hexdigest()

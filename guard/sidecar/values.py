@@ -10,7 +10,7 @@ SAFE = 2**53  # beyond it readers that hold numbers as doubles lose digits, and 
 
 
 def plain(value: Any) -> Any:
-    """The same data: integers over 2^53 as strings, NaN and infinity as None, texts without lone surrogates.
+    """Returns the same data with integers over 2^53 as strings, NaN and infinity as None, no lone surrogates in texts.
 
     Raises InputError for anything that JSON cannot hold.
     """

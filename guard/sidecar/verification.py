@@ -1,4 +1,4 @@
-"""Is an image still the one that its sidecar tells of, and who vouches for that?"""
+"""Is an image still the one that its sidecar describes, and who vouches for that?"""
 
 import datetime
 from collections.abc import Iterable
@@ -34,6 +34,9 @@ def verify(
             beside either.
         trust: PEM files with certificates of signers or their authorities that you trust, e.g. a signer's root.pem.
 
+    Returns:
+        The answer to each question, and all of it in plain words.
+
     Raises:
         InputError: The image cannot be read.
         SidecarError: A certificate to trust cannot be read, or has expired. A sidecar that cannot is "malformed".
@@ -42,32 +45,32 @@ def verify(
     image = Path(image_path)
     anchors = [in_force(read_file(Path(path), LIMIT, "certificate"), printable(path)) for path in trust]
     data = read_image(image)
-    place = sidecar_path(image) if sidecar is None else Path(sidecar)
-    state, document, problem = _statement(place)
-    signature, signed = _signature(image, place, data, anchors)
-    found: dict[str, Any] = {"file": "unknown", "pixels": "unknown", "clock": "unknown", "evidence": [], "claims": None}
+    json_path = sidecar_path(image) if sidecar is None else Path(sidecar)
+    state, document, problem = _statement(json_path)
+    signature, signed = _signature(image, json_path, data, anchors)
+    states: dict[str, Any] = dict.fromkeys(("file", "pixels", "clock"), "unknown") | {"evidence": [], "claims": None}
     aside = wording.Aside(problem, signed)
     if document is not None:
-        found["pixels"], unread = _pixels(data, document["predicate"]["pixels"])
-        found |= _compared(image, data, document)
-        aside = wording.Aside(problem, signed, unread, found["pixels"] == "same" and holds_more(data))
-    found["agreement"] = _agreement(document, signed)
-    result = Verification(image=str(image), sidecar=state, signature=signature, lines=[], **found)
+        states["pixels"], unread = _pixels(data, document["predicate"]["pixels"])
+        states |= _compared(image, data, document)
+        aside = wording.Aside(problem, signed, unread, states["pixels"] == "same" and holds_more(data))
+    states["agreement"] = _agreement(document, signed)
+    result = Verification(image=str(image), sidecar=state, signature=signature, lines=[], **states)
     result.lines.extend(wording.lines(result, document, aside))
     return result
 
 
-def _statement(place: Path) -> tuple[Any, dict[str, Any] | None, str | None]:
-    """State, document and what is wrong with it."""
+def _statement(path: Path) -> tuple[Any, dict[str, Any] | None, str | None]:
+    """The sidecar's state, its document, and what is wrong with it."""
     try:
-        data = read_if_there(place, LIMIT, "sidecar")
+        data = read_if_there(path, LIMIT, "sidecar")
         return ("missing", None, None) if data is None else ("found", parse(data), None)
     except SidecarError as error:
         return "malformed", None, str(error)
 
 
-def _signature(image: Path, place: Path, data: bytes, anchors: list[bytes]) -> tuple[Any, Signature | None]:
-    beside = place.with_name(place.name.removesuffix(SIDECAR) + C2PA)
+def _signature(image: Path, json_path: Path, data: bytes, anchors: list[bytes]) -> tuple[Any, Signature | None]:
+    beside = json_path.with_name(json_path.name.removesuffix(SIDECAR) + C2PA)
     try:
         manifest = read_if_there(c2pa_path(image), MOST, "signature")
         if manifest is None:
@@ -104,7 +107,7 @@ def _compared(image: Path, data: bytes, document: dict[str, Any]) -> dict[str, A
 
 
 def _pixels(data: bytes, claimed: dict[str, Any]) -> tuple[str, str | None]:
-    """State, and why they cannot be read."""
+    """The state of the pixels, and why they cannot be read."""
     try:
         return "same" if asdict(pixels_of(data)) == claimed else "changed", None
     except InputError as error:
@@ -113,7 +116,8 @@ def _pixels(data: bytes, claimed: dict[str, Any]) -> tuple[str, str | None]:
 
 def _claims(predicate: dict[str, Any]) -> dict[str, Any]:
     check, prompt = predicate["check"] or {}, predicate["prompt"]
-    mended = check.get("mitigation") or {}
+    mitigation = check.get("mitigation") or {}
+    mitigated_by = mitigation["method"] if mitigation.get("held") else None
     return {
         "created": predicate["created"],
         "host": predicate["generator"]["host"],
@@ -122,7 +126,7 @@ def _claims(predicate: dict[str, Any]) -> dict[str, Any]:
         "alpha": check.get("alpha"),
         "models": [model["name"] for model in predicate["models"]],
         "prompt_mode": prompt["mode"],
-        "rewritten": prompt["rewritten"] is not None or bool(mended.get("held") and mended["method"] == "rewrite"),
+        "rewritten": prompt["rewritten"] is not None or mitigated_by == "rewrite",
         "seed": predicate["seed"],
         "findings": predicate.get("findings", []),
     }

@@ -42,8 +42,8 @@ def write_sidecar(
         generation: How the image was made.
         prompts: "plain", "hash" (SHA-256 of the texts; short ones can be guessed) or "none".
         evidence: (kind, path) of files in the image's folder that belong to it, e.g. ("heatmap", "a.map.png").
-        findings: What else was asked about the image: an Attribution, Signatures, or the dicts that their to_dict gave.
-        calibration: Of the check, for the score threshold in the sidecar.
+        findings: Further findings about the image: an Attribution, Signatures, or the dicts that their to_dict gave.
+        calibration: The calibration of the check, for the score threshold in the sidecar.
         c2pa: A Signer; or True for the one that `load_signer()` finds.
 
     Returns:
@@ -134,7 +134,7 @@ def save(
     Args:
         image: A Pillow image, or an array or tensor (H, W, 3), uint8 or float in [0, 1].
         path: Ends in .png, .jpg, .jpeg or .webp; a file of that name is replaced, its sidecars with it.
-        options: For Pillow's encoder, e.g. {"pnginfo": ...}.
+        options: Options of Pillow's encoder, e.g. {"pnginfo": ...}.
 
     Returns:
         The path of the JSON sidecar.

@@ -57,7 +57,7 @@ def test_each_image_goes_to_its_maker(makers, pool, calibration):
             assert answer.fingerprints == {name: maker.fingerprint for name, maker in makers.items()}
 
 
-def test_a_strangers_images_are_none_of_these(pool, calibration):
+def test_an_unseen_models_images_are_none_of_these(pool, calibration):
     found = attribute(Maker(99).images(6), pool, calibration)
     assert [answer.decision for answer in found].count(NONE) >= 5
     assert all(answer.probabilities[NONE] > 0.5 for answer in found if answer.decision == NONE)

@@ -113,8 +113,8 @@ def test_prompts_that_differ_are_confounded(makers):
         assert (answer.p_value, answer.margin) == (None, None)
         assert "confounded" in answer.headline() and "prompts differ, most in" in answer.notes()[0]
         assert answer.plot().width == 620 and answer.to_dict()["warnings"]
-    (stranger,) = attribute(Maker(77).images(1), pool_of(makers), calibration)
-    assert stranger.decision == NONE  # whoever it was, it was nobody's subject
+    (unseen,) = attribute(Maker(77).images(1), pool_of(makers), calibration)
+    assert unseen.decision == NONE  # whichever model it was, it was not told by its subject
     same = learned(makers, images, subjects={"ada": dogs, "bo": dogs, "cy": dogs})
     assert not same.confounded
     cased = [f"A Dog  number {i}, <lora:bo:1>" for i in range(COUNT)]

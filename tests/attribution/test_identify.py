@@ -39,7 +39,7 @@ def test_the_same_latents_name_every_model(makers, library):
         assert found.distances[name] == pytest.approx(0, abs=1e-6) and found.margin > 0.9
 
 
-def test_a_stranger_is_unknown(library):
+def test_an_unseen_model_is_unknown(library):
     found = identify(Maker(40, fold=2), library)
     assert found.decision == UNKNOWN and min(d for d in found.distances.values() if d is not None) > found.threshold
 

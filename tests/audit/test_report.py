@@ -91,12 +91,12 @@ def test_the_page_says_what_the_run_amounts_to(tmp_path):
     assert not re.search(r"\b(copied|stolen|is a member)\b", words)
 
 
-def test_too_few_benign_prompts_for_any_to_stand_are_told(tmp_path):
+def test_too_few_benign_prompts_for_any_to_be_flagged_are_named(tmp_path):
     prompts, scores = many(400)
     scores = [min(score, 0.5) for score in scores]
     scores[7] = 5.0
     words = words_of(write_report(prompts_run(tmp_path, prompts, scores), calibration=KNOWN))
-    assert "at 5 % nothing can stand unless 40 prompts reach it" in words and "chance alone may explain" in words
+    assert "at 5 % no prompt can be flagged unless 40 reach it" in words and "chance alone may explain" in words
 
 
 def test_hostile_texts_stand_in_the_page_as_text(tmp_path):
@@ -171,7 +171,7 @@ def test_the_gallery_shows_what_the_model_makes(tmp_path):
     page = write_report(run, pipe=load_demo(), gallery=1, calibration=KNOWN, progress=lambda *told: done.append(told))
     html = page.read_text("utf-8")
     assert done == [(1, 1)] and parsed(html).seen.count("img") == 2
-    assert "of the image likely recited" in html and "2 near-identical" in html
+    assert "of the image likely memorized" in html and "2 near-identical" in html
 
 
 def test_a_gallery_without_maps_says_why(tmp_path):

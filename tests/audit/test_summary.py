@@ -12,6 +12,7 @@ from scipy.stats import beta, binom, false_discovery_control
 
 from cryptomnesia.audit import clusters
 from cryptomnesia.audit.clusters import ALIKE, first_alike, jaccard, shingles
+from cryptomnesia.audit.page import AuditPage
 from cryptomnesia.audit.results import Words
 from cryptomnesia.audit.summary import (
     LEVELS,
@@ -43,7 +44,7 @@ def test_adjusted_is_exact(p_values):
 
 
 @given(conformal, st.sampled_from(LEVELS))
-def test_what_stands_is_exact_even_at_the_level_itself(p_values, level):
+def test_what_is_rejected_is_exact_even_at_the_level_itself(p_values, level):
     found = standing(adjusted(np.array([float(p) for p in p_values])), level)
     assert found.tolist() == [q <= Fraction(str(level)) for q in exact(p_values)]
 
@@ -106,7 +107,7 @@ def test_more_than_chance_is_told_from_chance():
 
 
 @given(st.integers(1, 3000), st.integers(20, 500), st.sampled_from(LEVELS))
-def test_needed_is_the_least_number_that_stands(rows, benign, level):
+def test_needed_is_the_least_number_that_is_rejected(rows, benign, level):
     least = needed(rows, level, benign)
     for count in (least - 1, least):
         if 0 < count <= rows:
@@ -196,3 +197,7 @@ def test_what_counts_as_near_identical():
         ["夜の森を歩く白い狐、浮世絵風の版画、満月", "夜の森を歩く白い狐 浮世絵風の版画 満月!"]
     ).tolist() == [0, 0]
     assert first_alike(["夜の森を歩く白い狐", "昼の海を泳ぐ黒い鯨"]).tolist() == [0, 1]
+
+
+def test_the_old_name_of_the_rejected_rows_stays():
+    assert AuditPage.standing is AuditPage.rejected

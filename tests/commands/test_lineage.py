@@ -63,7 +63,7 @@ def test_no_two_models_share_a_noise():
 
 def test_images_of_another_recipe_are_refused(tmp_path):
     generate(Painter(), RECIPE, tmp_path, count=1)
-    with pytest.raises(InputError, match="were made otherwise"):
+    with pytest.raises(InputError, match="made with other settings"):
         generate(Painter(), Recipe("a cat", "model", steps=3), tmp_path, count=2)
     (tmp_path / "images.json").write_text("{")
     with pytest.raises(InputError, match="cannot hold the images"):

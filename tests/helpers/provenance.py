@@ -71,7 +71,7 @@ TRAINED = MembershipTest(
     comparability=Comparability(0.52, 0.4, "sharpness"),
     alpha=0.05,
     suspects=_IMAGES,
-    references=_IMAGES.some(range(11)),
+    references=_IMAGES.subset(range(11)),
     settings=Settings("sima_mc", (140,), 8, 2**63),
     fingerprint="f" * 64,
 )

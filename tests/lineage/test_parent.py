@@ -45,7 +45,7 @@ def test_the_parent_is_found_by_the_encoder_that_ships(pool):
     assert found.decision == found.parent == "ada" and found.encoder == "the built-in encoder"
     assert found.votes == {"ada": 1} and found.confidence >= 0.9
     assert seen[-1] == (150, 150) and seen == sorted(set(seen))
-    assert not found.prompts_told and found.headline() == "If all show the same prompts: likely a child of ada"
+    assert not found.prompts_known and found.headline() == "If all show the same prompts: likely a child of ada"
 
 
 def test_none_of_these(pool, means):
@@ -75,7 +75,7 @@ def test_folders_prompts_and_scales(pool, means, tmp_path):
     places = {name: tmp_path / name for name in ("ada", "bo", "cy")}
     found = find_parent(tmp_path / "target", places, encoder=means, scales=(1, 2), dimension=DIMENSION, draws=20)
     assert list(found.prompts) == ["a", "b"] and found.parent == "ada" and found.votes == {"ada": 2}
-    assert found.encoder.endswith("at scales 1, 2") and found.prompts_told
+    assert found.encoder.endswith("at scales 1, 2") and found.prompts_known and found.prompts_told
     again = find_parent(tmp_path / "target", places, encoder=means, scales=(1, 2), dimension=DIMENSION, draws=20)
     assert again.to_dict() == found.to_dict()
 
@@ -129,7 +129,7 @@ def tables(near: int, far: int) -> dict:
     return {**{f"near {i}": close for i in range(near)}, **{f"far {i}": none for i in range(far)}}
 
 
-def said(found: dict, names=NAMES, seed: int = 0):
+def confidence_of(found: dict, names=NAMES, seed: int = 0):
     images = {prompt: [40] * (len(names) + 1) for prompt in found}
     again = [[table] * 400 for table in found.values()]
     return combined(found, again, names, images, "e", np.random.default_rng(seed))
@@ -137,7 +137,7 @@ def said(found: dict, names=NAMES, seed: int = 0):
 
 def together(near: int, far: int, names=NAMES):
     size = len(names) + 1
-    return said({prompt: table[:size, :size] for prompt, table in tables(near, far).items()}, names)
+    return confidence_of({prompt: table[:size, :size] for prompt, table in tables(near, far).items()}, names)
 
 
 def test_all_prompts_are_tested_together():
@@ -159,7 +159,7 @@ def test_the_parent_needs_a_majority_of_prompts():
     near, torn = tables(1, 0)["near 0"], tables(0, 1)["far 0"].copy()
     torn[0, 1] = torn[1, 0] = 0.4
     torn[0, 2] = torn[2, 0] = 0.35
-    found = said({"near": near, "torn": torn})
+    found = confidence_of({"near": near, "torn": torn})
     assert found.whole.parent == "ada" and found.votes == {"ada": 1, "bo": 1}
     assert found.decision == UNDECIDED and found.parent is None and "No majority" in found.headline()
 
@@ -167,7 +167,7 @@ def test_the_parent_needs_a_majority_of_prompts():
 def test_a_child_that_chance_alone_tells_from_its_parent_has_a_margin_of_a_sane_size():
     same = tables(1, 0)["near 0"].copy()
     same[0, 1] = same[1, 0] = 0
-    found = said({"same": same})
+    found = confidence_of({"same": same})
     assert found.parent == "ada" and found.distances["ada"] == 0
     assert found.margin == pytest.approx(sorted(found.distances.values())[1] / 0.01)
 

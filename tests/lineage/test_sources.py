@@ -33,7 +33,7 @@ def places(tmp_path):
     return tmp_path
 
 
-def asked(places, means, **more):
+def parent_of(places, means, **more):
     return find_parent(places / "target", {name: places / name for name in NAMES}, encoder=means, **OPTIONS | more)
 
 
@@ -83,8 +83,8 @@ WAYS = [parameters, graph, beside, sidecar, record]
 def test_prompts_that_are_told_and_the_same(way, places, means):
     for name in (*NAMES, "target"):
         way(places / name, "a red  spot, <lora:child:1>" if name == "target" else "A red spot")
-    found = asked(places, means)
-    assert found.prompts_told and found.parent == "ada" and found.headline().endswith("ly a child of ada")
+    found = parent_of(places, means)
+    assert found.prompts_known and found.parent == "ada" and found.headline().endswith("ly a child of ada")
     assert found.to_dict()["prompts_told"] is True
 
 
@@ -93,23 +93,23 @@ def test_prompts_that_are_told_and_different(way, places, means):
     for name in (*NAMES, "target"):
         way(places / name, "a dog" if name == "bo" else "a cat")
     with pytest.raises(InputError, match="bo has images of 'a dog', the target of 'a cat'") as error:
-        asked(places, means)
+        parent_of(places, means)
     assert "\n" not in str(error.value)
 
 
 def test_one_folder_of_several_prompts(places, means):
     beside(places / "bo", "a cat")
     (places / "bo" / "003.txt").write_text("a dog")
-    with pytest.raises(InputError, match="bo has images of 'a cat' and of 'a dog' in one place"):
-        asked(places, means)
+    with pytest.raises(InputError, match="bo has images of 'a cat' and of 'a dog' in one folder"):
+        parent_of(places, means)
 
 
 def test_what_is_known_of_some_is_checked(places, means):
     beside(places / "bo", "a cat")
-    assert not asked(places, means).prompts_told
+    assert not parent_of(places, means).prompts_known
     beside(places / "cy", "a dog")
     with pytest.raises(InputError, match="cy has images of 'a dog', bo of 'a cat'"):
-        asked(places, means)
+        parent_of(places, means)
 
 
 def test_names_of_prompts_do_not_hide_what_images_say(places, means):
@@ -123,10 +123,10 @@ def test_names_of_prompts_do_not_hide_what_images_say(places, means):
 
 
 def test_nothing_told_is_said_first(places, means):
-    found = asked(places, means)
-    assert not found.prompts_told and found.to_dict()["prompts_told"] is False
+    found = parent_of(places, means)
+    assert not found.prompts_known and found.to_dict()["prompts_told"] is False
     assert found.headline().startswith("If all show the same prompts: ")
-    assert found.notes()[0].startswith("Nothing tells whether all models were asked for the same prompts")
+    assert found.notes()[0].startswith("Nothing tells whether all models were given the same prompts")
     assert found.to_dict()["notes"] == found.notes() and found.plot().width == 620
 
 
@@ -136,7 +136,7 @@ def test_the_same_images_are_no_child(places, means):
     with pytest.raises(
         InputError, match=r"the target and ada have 12 of 12 images in common, e\.g\. 000\.png"
     ) as error:
-        asked(places, means)
+        parent_of(places, means)
     assert "the same images" in str(error.value) and "\n" not in str(error.value)
 
 
@@ -144,7 +144,7 @@ def test_two_models_of_a_pool_with_the_same_images(places, means):
     shutil.rmtree(places / "cy")
     shutil.copytree(places / "bo", places / "cy")
     with pytest.raises(InputError, match="bo and cy have 12 of 12 images in common"):
-        asked(places, means)
+        parent_of(places, means)
 
 
 def test_one_image_in_common_in_another_format(places, means):
@@ -152,7 +152,7 @@ def test_one_image_in_common_in_another_format(places, means):
         image.save(places / "target" / "007.bmp")
     (places / "target" / "007.png").unlink()
     with pytest.raises(InputError, match=r"have 1 of 12 images in common, e\.g\. 004\.png"):
-        asked(places, means)
+        parent_of(places, means)
 
 
 def test_one_image_of_two_prompts(places, means):

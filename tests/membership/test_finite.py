@@ -120,7 +120,7 @@ def test_nobody_is_accused_both_ways(seed, shift, alpha):
 def test_the_order_of_images_plays_no_part(seed):
     rng = np.random.default_rng(seed)
     sides = [measured(kind, rng.normal(size=COUNT), rng.normal(size=(COUNT, FEATURES))) for kind in ("low", "high")]
-    mixed = [side.some(rng.permutation(COUNT)) for side in sides]
+    mixed = [side.subset(rng.permutation(COUNT)) for side in sides]
     one, other = (compare(*some, settings=Settings("sima_mc"), fingerprint="f") for some in (sides, mixed))
     assert (one.p_value, one.permutation_p, one.rank_sum_p) == (other.p_value, other.permutation_p, other.rank_sum_p)
     assert one.comparability == other.comparability and one.auc == other.auc

@@ -16,6 +16,7 @@ from cryptomnesia.membership import (
     CONFOUNDED,
     LIKELY,
     NO_EVIDENCE,
+    Measured,
     Settings,
     Store,
     compare,
@@ -283,7 +284,7 @@ def test_the_likelihood_ratio_of_two_gaussians(model):
     rng = np.random.default_rng(0)
 
     def like(numbers):
-        return replace(some.some(np.arange(len(numbers)) % 11), statistic=numbers)
+        return replace(some.subset(np.arange(len(numbers)) % 11), statistic=numbers)
 
     low, high = rng.normal(0, 1, 40), rng.normal(0.7, 1, 60)
     spread = np.sqrt((40 * low.var() + 60 * high.var()) / 98)
@@ -320,3 +321,7 @@ def test_the_default_timestep_has_the_stated_noise():
     flow = CallableDenoiser(lambda x, t, c: x, None, "flow", empty=torch.zeros(1, 1, 1), latent_shape=SHAPE)
     s = default_timestep(flow)
     assert s / (1 - s) == pytest.approx(0.43)
+
+
+def test_the_old_name_of_a_subset_stays():
+    assert Measured.some is Measured.subset

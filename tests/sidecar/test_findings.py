@@ -31,7 +31,7 @@ def findings(tmp_path, *given, **options):
     return document(saved(tmp_path, findings=given, **options))["predicate"]["findings"]
 
 
-def told(tmp_path, *given):
+def words_of(tmp_path, *given):
     return " ".join(verify(saved(tmp_path, findings=given)).lines)
 
 
@@ -49,7 +49,7 @@ def test_a_signature_is_told_by_its_digest(tmp_path):
     assert found["seed"] == str(2**64 - 1) and found["images"] == 3 and found["plan"] == "1step"
     changed = replace(SIGNATURE, values=SIGNATURE.values + 1e-6)
     assert len(found["sha256"]) == 64 and findings(tmp_path, changed)[0]["sha256"] != found["sha256"]
-    assert "the spectral signature of ada was measured on 3 images" in told(tmp_path, SIGNATURE)
+    assert "the spectral signature of ada was measured on 3 images" in words_of(tmp_path, SIGNATURE)
 
 
 def test_membership_is_kept_without_the_images(tmp_path):
@@ -58,11 +58,11 @@ def test_membership_is_kept_without_the_images(tmp_path):
     assert found["p_value"] == 0.002 and found["interval"] == [0.7, 0.97] and found["settings"]["seed"] == str(2**63)
     assert found["comparability"]["differs_most"] == "sharpness"
     assert "private" not in sidecar_path(tmp_path / "image.png").read_text()
-    likely = told(tmp_path, TRAINED)
+    likely = words_of(tmp_path, TRAINED)
     assert "likely trained on some of a set of 12 images; p = 0.002 against 11 references" in likely
     assert "at most 5 % of sets without training images are called so" in likely
-    assert "no evidence that the model was trained on" in told(tmp_path, replace(TRAINED, verdict=NO_EVIDENCE))
-    confounded = told(tmp_path, replace(TRAINED, verdict=CONFOUNDED))
+    assert "no evidence that the model was trained on" in words_of(tmp_path, replace(TRAINED, verdict=NO_EVIDENCE))
+    confounded = words_of(tmp_path, replace(TRAINED, verdict=CONFOUNDED))
     assert "no verdict on training on a set of 12 images" in confounded and "likely trained" not in confounded
 
 
@@ -72,10 +72,10 @@ def test_lineage_is_kept_without_prompts_and_folders(tmp_path):
     text = sidecar_path(tmp_path / "image.png").read_text()
     assert "private" not in text and PROMPT not in text
     likely = "of the models ada, cy, bo, the parent of another one is likely ada (97 % of bootstrap draws, 1 prompt)"
-    assert likely in told(tmp_path, CHILD)
-    assert "is perhaps none of these (60 %" in told(tmp_path, CHILD | {"decision": NONE, "confidence": 0.6})
-    assert "no majority on which of the models ada" in told(tmp_path, CHILD | {"decision": "no majority"})
-    untested = told(tmp_path, CHILD | {"decision": "not tested", "confidence": None, "null_threshold": None})
+    assert likely in words_of(tmp_path, CHILD)
+    assert "is perhaps none of these (60 %" in words_of(tmp_path, CHILD | {"decision": NONE, "confidence": 0.6})
+    assert "no majority on which of the models ada" in words_of(tmp_path, CHILD | {"decision": "no majority"})
+    untested = words_of(tmp_path, CHILD | {"decision": "not tested", "confidence": None, "null_threshold": None})
     assert "not tested which of the models ada" in untested and "is likely" not in untested
 
 
@@ -98,13 +98,13 @@ def test_evidence_that_no_reader_takes_is_not_written(tmp_path, given, change):
 
 
 def test_likelihoods_are_told_as_such(tmp_path):
-    assert "of the models ada, bo, likely made by ada (83 %; p = 0.4 that" in told(tmp_path, WHO)
+    assert "of the models ada, bo, likely made by ada (83 %; p = 0.4 that" in words_of(tmp_path, WHO)
     unsure = replace(WHO, probabilities={"ada": 0.4, "bo": 0.35, NONE: 0.25})
-    assert "not clear, perhaps made by ada (40 %" in told(tmp_path, unsure)
+    assert "not clear, perhaps made by ada (40 %" in words_of(tmp_path, unsure)
     nobody = replace(WHO, decision=NONE, probabilities={"ada": 0.1, "bo": 0.1, NONE: 0.8}, p_value=0.01)
-    assert "likely made by none of these (80 %" in told(tmp_path, nobody)
+    assert "likely made by none of these (80 %" in words_of(tmp_path, nobody)
     silent = replace(WHO, decision="uncalibrated", probabilities={}, p_value=None, alpha=None, fingerprints={})
-    assert "no verdict on which of the models ada, bo made the image" in told(tmp_path, silent)
+    assert "no verdict on which of the models ada, bo made the image" in words_of(tmp_path, silent)
 
 
 def test_each_kind_says_once_what_it_does_not_mean(tmp_path):
@@ -168,9 +168,9 @@ def test_edited_findings_are_malformed(tmp_path, change):
 
 def test_names_cannot_play_tricks_on_a_terminal(tmp_path):
     name = "a\x1b[31m\nb" + "c" * 300
-    text = told(tmp_path, replace(WHO, decision=name, probabilities={name: 0.9, NONE: 0.1}, distances={name: 1.0}))
+    text = words_of(tmp_path, replace(WHO, decision=name, probabilities={name: 0.9, NONE: 0.1}, distances={name: 1.0}))
     assert "\x1b" not in text and "\n" not in text and "c" * 100 not in text
-    text = told(tmp_path, CHILD | {"decision": name, "distances": {name: 0.1}})
+    text = words_of(tmp_path, CHILD | {"decision": name, "distances": {name: 0.1}})
     assert "is likely a" in text and "\x1b" not in text and "\n" not in text and "c" * 100 not in text
 
 

@@ -31,7 +31,7 @@ def cases(count):
     return settings(max_examples=count, deadline=None, suppress_health_check=checks, database=None, derandomize=True)
 
 
-class Place:
+class Stored:
     """An image with its files, which a test may overwrite."""
 
     def __init__(self, folder, signed: bool):
@@ -58,14 +58,14 @@ class Place:
 
 
 @pytest.fixture(scope="module")
-def place(tmp_path_factory):
-    return Place(tmp_path_factory.mktemp("unsigned"), signed=False)
+def stored(tmp_path_factory):
+    return Stored(tmp_path_factory.mktemp("unsigned"), signed=False)
 
 
 @pytest.fixture(scope="module")
 def signed(tmp_path_factory):
     pytest.importorskip("c2pa")
-    return Place(tmp_path_factory.mktemp("signed"), signed=True)
+    return Stored(tmp_path_factory.mktemp("signed"), signed=True)
 
 
 edits = st.lists(
@@ -100,19 +100,19 @@ def mutated(data: bytes, steps) -> bytes:
     return data
 
 
-def require_truth(found: Verification, place: Place, media: bytes) -> None:
+def require_truth(found: Verification, stored: Stored, media: bytes) -> None:
     """What it says of the image, against an independent look."""
-    assert found.matches == (media == place.media)
-    assert (found.file == "same") == (media == place.media)
+    assert found.matches == (media == stored.media)
+    assert (found.file == "same") == (media == stored.media)
     if found.pixels == "same":
         assert np.array_equal(np.asarray(Image.open(io.BytesIO(media))), pixels())
 
 
 @cases(200)
 @given(steps=edits)
-def test_mutated_images(place, steps):
-    media = mutated(place.media, steps)
-    require_truth(place.look(media=media), place, media)
+def test_mutated_images(stored, steps):
+    media = mutated(stored.media, steps)
+    require_truth(stored.look(media=media), stored, media)
 
 
 def chunks(data: bytes) -> list[tuple[bytes, bytes]]:
@@ -148,25 +148,25 @@ def joined(parts) -> bytes:
         max_size=2,
     ),
 )
-def test_mutated_chunks(place, which, steps, extra):
-    parts = chunks(place.media)
+def test_mutated_chunks(stored, which, steps, extra):
+    parts = chunks(stored.media)
     kind, data = parts[which]
     parts[which] = (kind, data if steps is None else mutated(data, steps))
     for kind, data, at in extra:
         parts.insert(at, (kind, data))
     media = joined(parts)
-    require_truth(place.look(media=media), place, media)
+    require_truth(stored.look(media=media), stored, media)
 
 
 @cases(200)
 @given(steps=edits)
-def test_mutated_sidecar_bytes(place, steps):
-    sidecar = mutated(place.sidecar, steps)
-    found = place.look(sidecar=sidecar)
+def test_mutated_sidecar_bytes(stored, steps):
+    sidecar = mutated(stored.sidecar, steps)
+    found = stored.look(sidecar=sidecar)
     if found.matches:
         said = json.loads(sidecar)
-        assert said["subject"][0]["digest"]["sha256"] == hashlib.sha256(place.media).hexdigest()
-        assert said["predicate"]["pixels"] == json.loads(place.sidecar)["predicate"]["pixels"]
+        assert said["subject"][0]["digest"]["sha256"] == hashlib.sha256(stored.media).hexdigest()
+        assert said["predicate"]["pixels"] == json.loads(stored.sidecar)["predicate"]["pixels"]
 
 
 values = st.recursive(

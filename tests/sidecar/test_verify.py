@@ -20,7 +20,7 @@ def states(found):
     return found.sidecar, found.file, found.pixels
 
 
-def said(found):
+def words_of(found):
     return " ".join(found.lines)
 
 
@@ -28,8 +28,8 @@ def test_an_untouched_image_matches(tmp_path):
     found = verify(saved(tmp_path))
     assert found.matches and states(found) == ("found", "same", "same")
     assert (found.signature, found.agreement, found.clock) == ("none", None, "fine")
-    assert "not signed: anyone could have written" in said(found)
-    assert "likely memorized (p = 0.002, at a false-alarm rate of 0.01)" in said(found)
+    assert "not signed: anyone could have written" in words_of(found)
+    assert "likely memorized (p = 0.002, at a false-alarm rate of 0.01)" in words_of(found)
     assert found.claims["models"] == ["some-model.safetensors", "some-lora"]
     assert json.loads(json.dumps(found.to_dict()))["matches"] is True
 
@@ -45,7 +45,7 @@ def test_a_rewritten_prompt_is_told(tmp_path, prompts):
 
 
 def test_words_are_those_of_a_likelihood(tmp_path):
-    text = said(verify(saved(tmp_path))).lower() + sidecar_path(tmp_path / "image.png").read_text().lower()
+    text = words_of(verify(saved(tmp_path))).lower() + sidecar_path(tmp_path / "image.png").read_text().lower()
     for word in ("copied", "is a member", "infring", "stolen"):
         assert word not in text
 
@@ -58,7 +58,7 @@ def test_one_changed_pixel_is_found(tmp_path):
     picture.save(image)
     found = verify(image)
     assert not found.matches and states(found) == ("found", "changed", "changed")
-    assert "the image was changed" in said(found)
+    assert "the image was changed" in words_of(found)
 
 
 def test_stripped_metadata_are_told_from_changed_pixels(tmp_path):
@@ -69,14 +69,14 @@ def test_stripped_metadata_are_told_from_changed_pixels(tmp_path):
     Image.fromarray(pixels()).save(image)
     found = verify(image)
     assert not found.matches and states(found) == ("found", "changed", "same")
-    assert "The pixels are the same, the file is not: its metadata" in said(found)
+    assert "The pixels are the same, the file is not: its metadata" in words_of(found)
 
 
 def test_sidecar_of_another_image(tmp_path):
     image, other = saved(tmp_path), saved(tmp_path, "other.png", seed=1)
     found = verify(image, sidecar_path(other))
     assert not found.matches and states(found) == ("found", "changed", "changed")
-    assert "another image, other.png" in said(found)
+    assert "another image, other.png" in words_of(found)
 
 
 def test_a_renamed_image_still_matches(tmp_path):
@@ -84,7 +84,7 @@ def test_a_renamed_image_still_matches(tmp_path):
     os.rename(sidecar_path(image), sidecar_path(tmp_path / "new.png"))
     os.rename(image, tmp_path / "new.png")
     found = verify(tmp_path / "new.png")
-    assert found.matches and "It was called image.png then" in said(found)
+    assert found.matches and "It was called image.png then" in words_of(found)
 
 
 def test_missing_sidecar(tmp_path):
@@ -119,7 +119,7 @@ def test_clock_skew_is_a_warning(tmp_path, ahead, clock):
     edit(image, lambda d: d["predicate"].update(created=when.strftime("%Y-%m-%dT%H:%M:%SZ")))
     found = verify(image)
     assert found.matches and found.clock == clock
-    assert ("Warning" in said(found)) == (clock == "ahead")
+    assert ("Warning" in words_of(found)) == (clock == "ahead")
 
 
 def test_a_sidecar_that_contradicts_itself_is_not_intact(tmp_path):
@@ -127,7 +127,7 @@ def test_a_sidecar_that_contradicts_itself_is_not_intact(tmp_path):
     edit(image, lambda d: d["predicate"]["pixels"].update(sha256="0" * 64))
     found = verify(image)
     assert not found.matches and states(found) == ("found", "same", "changed")
-    assert "the sidecar was edited, or another version of Pillow" in said(found)
+    assert "the sidecar was edited, or another version of Pillow" in words_of(found)
 
 
 def test_evidence_is_looked_at(tmp_path):
@@ -139,10 +139,10 @@ def test_evidence_is_looked_at(tmp_path):
     found = verify(image)
     assert found.result == "does not match" and not found.matches
     assert found.evidence == [("a", "same"), ("b", "changed"), ("c", "missing")]
-    assert "The file b that belongs to it is changed" in said(found)
+    assert "The file b that belongs to it is changed" in words_of(found)
     (tmp_path / "b").write_text("b")
     found = verify(image)
-    assert found.result == "nobody vouches" and "The file c that belongs to it is missing" in said(found)
+    assert found.result == "nobody vouches" and "The file c that belongs to it is missing" in words_of(found)
     assert found.headline.endswith("a file that belongs to it is missing")
 
 
@@ -247,13 +247,13 @@ def test_frames_are_not_the_picture(tmp_path):
     first.save(image, save_all=True, append_images=[second])
     found = verify(image)
     assert (found.pixels, found.result) == ("unreadable", "does not match")
-    assert "it holds more than one picture" in said(found)
+    assert "it holds more than one picture" in words_of(found)
 
 
 def test_that_other_programs_may_show_another_picture_is_said(tmp_path):
     image = saved(tmp_path)
     Image.fromarray(pixels()).save(image, compress_level=1)
-    assert "only the picture that Pillow decodes was compared" in said(verify(image))
+    assert "only the picture that Pillow decodes was compared" in words_of(verify(image))
 
 
 def test_a_photo_with_a_second_picture_is_compared_by_its_first(tmp_path):
@@ -267,10 +267,10 @@ def test_a_photo_with_a_second_picture_is_compared_by_its_first(tmp_path):
     image.write_bytes(image.read_bytes() + b"more")
     found = verify(image)
     assert (found.file, found.pixels) == ("changed", "same")
-    assert "Further pictures or data in the file were not compared" in said(found)
+    assert "Further pictures or data in the file were not compared" in words_of(found)
     picture.save(image, quality=95)
     found = verify(image)
-    assert found.pixels == "same" and "Further pictures" not in said(found)
+    assert found.pixels == "same" and "Further pictures" not in words_of(found)
 
 
 def test_texts_and_profiles_of_any_size_change_nothing(tmp_path):
