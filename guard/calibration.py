@@ -24,7 +24,7 @@ from .calibration_file import LEAST, MOST_DRAWS, SCHEMA, read_values
 from .calibration_misfit import Binding, binding_of, misfit
 from .denoiser import Condition, Denoiser
 from .errors import CalibrationError, InputError, NonFiniteError
-from .false_discovery import adjusted, standing
+from .false_discovery import adjusted, rejected
 from .files import write_atomically
 from .signals.memorization import MemorizationResult, derived_seed, draw_noise, memorization_score
 
@@ -86,7 +86,7 @@ def benjamini_hochberg(p_values: Sequence[float], alpha: float = 0.01) -> list[b
     """
     values = np.asarray(p_values, dtype=np.float64)
     _require_finite(torch.from_numpy(values), "the p-values")
-    return standing(adjusted(values), alpha).tolist()
+    return rejected(adjusted(values), alpha).tolist()
 
 
 @dataclass(frozen=True)

@@ -102,12 +102,15 @@ Span = tuple[int, int]  # of characters
 Score = Callable[[Condition, bool], Tensor]  # of P conditions, (P,); with True, differentiable in their tensors
 
 
-def span_drops(
+def occlusion_saliency(
     encode: Callable[[list[str]], Condition], prompt: str, spans: Sequence[Span], score: Score
 ) -> list[float]:
-    """How much the score falls without each character range of the prompt, 0 where it does not; needs no gradients.
+    """How much the score falls when each character range of the prompt is left out; needs no gradients.
 
     Of a long prompt, neighbours are left out together first, and one by one only where that counts most.
+
+    Returns:
+        One number >= 0 per span, higher = the score depends more on it; 0 where the score does not fall.
     """
 
     def drops(ranges: Sequence[Span]) -> list[float]:
@@ -126,3 +129,6 @@ def span_drops(
     for i, value in zip(chosen, drops([spans[i] for i in chosen]), strict=True):
         found[i] = value
     return found
+
+
+span_drops = occlusion_saliency  # the former name

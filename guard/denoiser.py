@@ -15,7 +15,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from .condition import Condition, Score, Span, span_drops, texts_of
+from .condition import Condition, Score, Span, occlusion_saliency, texts_of
 from .errors import InputError, NonFiniteError, NotApplicable
 from .identity import fingerprint, weights_of
 from .levels import Levels, NoiseLevel
@@ -252,7 +252,7 @@ class CallableDenoiser(Denoiser):
 
     def significance(self, prompt: str, spans: Sequence[Span], score: Score) -> list[float]:
         """How much the score falls without each character range of the prompt; 0 where it does not."""
-        return span_drops(self.encode, prompt, spans, score)
+        return occlusion_saliency(self.encode, prompt, spans, score)
 
     @cached_property
     def fingerprint(self) -> str:

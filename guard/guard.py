@@ -1,4 +1,4 @@
-"""The two-line interface: a guard checks prompts on a model before anything is sampled, and mends them if asked to."""
+"""The two-line interface: a guard checks prompts on a model before anything is sampled, and mitigates if asked to."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -15,7 +15,7 @@ from .calibration_source import CalibrationSource
 from .denoiser import Condition, Denoiser
 from .errors import InputError
 from .localization import PROBES, STEPS, Baseline, Location, locate
-from .mitigation.mend import mend
+from .mitigation.mitigate import mitigate
 from .mitigation.result import Mended
 from .mitigation.rewrite import Rewriter
 from .progress import Progress
@@ -36,10 +36,11 @@ class Guard:
         unverified: What an attached guard does about images that could not be checked, whose verdict is "uncalibrated"
             or "not applicable". "allow": report; "warn": report and warn; "block": raise UnverifiedBlocked, before the
             first step where that can be known by then. By default "block" under the policy "block", else "warn".
-        otherwise: "warn" or "block", where mending did not hold; it does not change what `unverified` is.
+        fallback: "warn" or "block": what to do where the mitigation did not hold; it does not change `unverified`.
         rewriter: For "rewrite": gives whole prompts to try first, e.g. by a language model.
         words: For "rewrite": a word list, one word per line, in place of the package's.
-        seed: Of the private noise of attached checks and of mitigations.
+        seed: The seed of the private noise of attached checks and of mitigations.
+        otherwise: The former name of `fallback`; takes its place where it is given.
 
     Raises:
         InputError: The pipeline or a policy is not supported, or a policy needs a calibration and there is none.
@@ -53,13 +54,19 @@ class Guard:
         policy: str = "warn",
         *,
         unverified: str | None = None,
-        otherwise: str = "warn",
+        fallback: str = "warn",
         rewriter: Rewriter | None = None,
         words: str | Path | None = None,
         seed: int = 0,
+        otherwise: str | None = None,
     ):
         self._policy = Policy.of(
-            policy, otherwise=otherwise, unverified=unverified, seed=seed, rewriter=rewriter, words=words
+            policy,
+            fallback=fallback if otherwise is None else otherwise,
+            unverified=unverified,
+            seed=seed,
+            rewriter=rewriter,
+            words=words,
         )
         self.denoiser: Denoiser = to_denoiser(pipe_or_denoiser)
         self._calibrations = CalibrationSource(calibration)
@@ -109,7 +116,7 @@ class Guard:
         height: int | None = None,
         width: int | None = None,
     ) -> MemorizationReport:
-        """Tells, before sampling, whether the model is likely to recite training data for this prompt.
+        """Tells, before sampling, whether the model is likely to reproduce training data for this prompt.
 
         Args:
             prompt: Checked as the pipeline would truncate it.
@@ -234,7 +241,7 @@ class Guard:
         with self._attachment.attached():
             yield self
 
-    def mend(
+    def mitigate(
         self,
         prompt: str | None,
         method: Method = "rewrite",
@@ -244,7 +251,7 @@ class Guard:
         height: int | None = None,
         width: int | None = None,
     ) -> Mended:
-        """Mends a prompt, whether or not it is flagged, and tests the result on fresh noise.
+        """Mitigates the memorization of a prompt, flagged or not, and tests the result on fresh noise.
 
         Args:
             prompt: The prompt; None where only its condition is known, which "rewrite" cannot use.
@@ -261,9 +268,9 @@ class Guard:
         size = shape or self.denoiser.latent_shape(height, width)
         calibration, reason = self._calibrations.find(self.denoiser, size)
         if calibration is None:
-            raise InputError(f"mending needs a calibration: {reason}")
+            raise InputError(f"mitigation needs a calibration: {reason}")
         calibration.require(self.denoiser, calibration.draws, size)
-        return mend(
+        return mitigate(
             method,
             self.denoiser,
             calibration,
@@ -274,6 +281,8 @@ class Guard:
             rewriter=self._policy.rewriter,
             words=self._policy.words,
         )
+
+    mend = mitigate  # the former name
 
     def locate(
         self,
@@ -289,7 +298,7 @@ class Guard:
         report: MemorizationReport | None = None,
         progress: Progress | None = None,
     ) -> Location:
-        """Samples one image with the pipeline's own call, and tells where it is recited.
+        """Samples one image with the pipeline's own call, and tells where it reproduces training data.
 
         Args:
             prompt: As for the pipeline.

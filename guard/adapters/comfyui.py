@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..condition import Condition, Score, Span, span_drops, texts_of
+from ..condition import Condition, Score, Span, occlusion_saliency, texts_of
 from ..denoiser import Denoiser, PredictionType
 from ..errors import InputError, NotApplicable
 from ..identity import fingerprint, schedule_settings
@@ -90,7 +90,7 @@ class ComfyDenoiser(Denoiser):
             )
         if self._like is not None and not self.read(self._like).tensors["text"].any():
             raise NotApplicable(
-                "the conditioning holds no words, as of ConditioningZeroOut: nothing can be recited for it"
+                "the conditioning holds no words, as of ConditioningZeroOut: no training image can be reproduced for it"
             )
         if not self._acts_at_first:
             raise NotApplicable("the prompt sets in after the first step, which is where a check looks")
@@ -196,7 +196,7 @@ class ComfyDenoiser(Denoiser):
 
     def significance(self, prompt: str, spans: Sequence[Span], score: Score) -> list[float]:
         """How much the score falls without each character range of the prompt; 0 where it does not."""
-        return span_drops(self.encode, prompt, spans, score)
+        return occlusion_saliency(self.encode, prompt, spans, score)
 
     # --- the network ---
 

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..condition import Score, Span, span_drops
+from ..condition import Score, Span, occlusion_saliency
 from ..denoiser import Condition, Denoiser, PredictionType, texts_of
 from ..errors import InputError, NotApplicable
 from ..identity import fingerprint
@@ -21,7 +21,7 @@ from ..prompt_text import LONGEST
 from . import autoencoder
 from .modules import active_adapters, edits, glance, peculiarities, weights
 from .settings import level_settings, text_settings
-from .tokens import span_gradients
+from .tokens import token_saliency
 
 _PREDICTION_TYPES: dict[str, PredictionType] = {"epsilon": "epsilon", "v_prediction": "v", "sample": "sample"}
 
@@ -213,11 +213,16 @@ class PipelineDenoiser(Denoiser):
             )
 
     def significance(self, prompt: str, spans: Sequence[Span], score: Score) -> list[float]:
-        """How strongly a score hangs on each character range of the prompt: see `span_gradients` and `span_drops`."""
+        """The saliency of each character range of the prompt, by gradients where the encoders have them.
+
+        Returns:
+            One number >= 0 per span, higher = the score depends more on it; see `tokens.token_saliency` and, for
+            encoders without gradients, `condition.occlusion_saliency`.
+        """
         if not self.differentiable:
-            return span_drops(self.encode, prompt, spans, score)
+            return occlusion_saliency(self.encode, prompt, spans, score)
         with self.text_lock:
-            return span_gradients(
+            return token_saliency(
                 self.text_encoders,
                 self._tokenizers(),
                 lambda text: self._encode([text]),

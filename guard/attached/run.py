@@ -27,7 +27,7 @@ from .facts import facts_of, reseeded
 from .first_step import FirstStep
 from .judged import Difference, Judged
 from .judging import Judging, Memory
-from .mending import Mending
+from .mitigating import Mitigating
 from .policy import Policy
 from .sentry import Sentry
 
@@ -77,7 +77,7 @@ class Run:
         self.denoiser, self.host, self.call, self.request = denoiser, host, call, request
         self.policy, self.sentry = policy, sentry
         self.judging = Judging(denoiser, host, request, calibrations, policy.seed, memory)
-        self.mending = Mending(denoiser, host, request, policy)
+        self.mitigating = Mitigating(denoiser, host, request, policy)
         self.facts = facts_of(call, host.pipe, request)
         self.reports: list[MemorizationReport] | None = None
         self.judged: Judged | None = None
@@ -138,10 +138,10 @@ class Run:
             if not self.host.text_encoders:
                 raise NotApplicable("without a text encoder the model's empty prompt is unknown: load it, too")
             step = FirstStep.read(self.denoiser, self.host, arguments, output, self.request.images)
-            again = bool(self.mending.tried)
+            again = bool(self.mitigating.tried)
             self.reports = self.judging.reports(step, again=again)
             if not again:
-                mended = self.mending.again(step, self.reports, self.judging.calibration)
+                mended = self.mitigating.again(step, self.reports, self.judging.calibration)
                 if mended is not None:
                     raise _Again(mended)
             fingerprint = self.reports[0].fingerprint
@@ -150,7 +150,7 @@ class Run:
             if not isinstance(reason, CryptomnesiaError) and not is_out_of_memory(reason):
                 raise
             self.reports = self._without_verdict(str(reason))
-        self.reports = self.mending.told(self.reports)
+        self.reports = self.mitigating.with_mitigations(self.reports)
         if self.policy.blocks and any(report.memorized for report in self.reports):
             raise MemorizationBlocked(self._with_facts())
         self._require_verdicts("before the first step")
@@ -199,7 +199,7 @@ class Run:
             )
 
     def _with_facts(self) -> list[MemorizationReport]:
-        chosen = self.mending.reseeded()
+        chosen = self.mitigating.reseeded()
         return [
             replace(report, call=reseeded(facts) if i in chosen else facts)
             for i, (report, facts) in enumerate(zip(self.reports or [], self.facts, strict=True))
@@ -221,7 +221,7 @@ def _warn(reports: list[MemorizationReport], unverified: str) -> None:
     flagged = sum(report.memorized for report in reports)
     if flagged:
         warnings.warn(
-            f"{flagged} of {len(reports)} images likely recite training data: see .memorization of the output",
+            f"{flagged} of {len(reports)} images likely reproduce training data: see .memorization of the output",
             MemorizationWarning,
             stacklevel=5,
         )

@@ -1,7 +1,7 @@
 """From a map in latent pixels to one in image pixels, whose edges are those of the picture.
 
 A latent pixel covers 8x8 pixels of the image or so, and estimates are smoothed besides, so maps end in a blur. What is
-recited mostly ends where something in the picture ends: a guided filter lets the map follow the picture's colours
+reproduced mostly ends where something in the picture ends: a guided filter lets the map follow the picture's colours
 within a few latent pixels.
 
 References:

@@ -1,4 +1,4 @@
-"""Will this prompt make the model recite? Isotropic norm and anisotropic alignment, before any sampling step.
+"""Will this prompt make the model reproduce training data? Isotropic norm and anisotropic alignment tell beforehand.
 
 From pure noise x_T, with guidance vectors g_t = noise(x_T, t, c) - noise(x_T, t, empty):
 

@@ -1,4 +1,4 @@
-"""Gaussian smoothing of maps: estimates from few probes are noisy pixel by pixel, what is recited is not."""
+"""Gaussian smoothing of maps: estimates from few probes are noisy pixel by pixel, what is reproduced is not."""
 
 import torch
 from torch import Tensor

@@ -13,7 +13,7 @@ from ..condition import without_extras
 from ..denoiser import Denoiser
 from ..errors import CryptomnesiaError, NotApplicable
 from ..memory import is_out_of_memory
-from ..mitigation.mend import failed, mend, stacked
+from ..mitigation.mitigate import failed, mitigate, stacked
 from ..mitigation.result import Mended
 from ..protocols import PipelineDenoiser
 from ..report import MemorizationReport, Method
@@ -22,7 +22,7 @@ from .first_step import FirstStep
 from .policy import Policy
 
 
-class Mending:
+class Mitigating:
     """What was tried for the images of one guarded call.
 
     Args:
@@ -64,12 +64,15 @@ class Mending:
         """The images that another initial noise was chosen for."""
         return {i for i, mended in self.tried.items() if mended.noise is not None and mended.mitigation.held}
 
-    def told(self, reports: Sequence[MemorizationReport]) -> list[MemorizationReport]:
+    def with_mitigations(self, reports: Sequence[MemorizationReport]) -> list[MemorizationReport]:
         """The reports, one per image, with what was tried for each."""
-        return [self._told(self.tried[i], report) if i in self.tried else report for i, report in enumerate(reports)]
+        return [
+            self._with_mitigation(self.tried[i], report) if i in self.tried else report
+            for i, report in enumerate(reports)
+        ]
 
     @staticmethod
-    def _told(mended: Mended, report: MemorizationReport) -> MemorizationReport:
+    def _with_mitigation(mended: Mended, report: MemorizationReport) -> MemorizationReport:
         about = mended.mitigation
         if about.held and report.memorized:
             about = replace(about, held=False, reason="it did not hold when sampling began")
@@ -85,7 +88,7 @@ class Mending:
                     raise NotApplicable(
                         f"this call reads {lengths[0]} tokens, the check {lengths[1]}: leave out max_sequence_length"
                     )
-            return mend(
+            return mitigate(
                 method,
                 self.denoiser,
                 calibration,
