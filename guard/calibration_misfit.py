@@ -18,12 +18,12 @@ class Binding(NamedTuple):
 
 
 def binding_of(denoiser: Denoiser, shape: Sequence[int], draws: int, fingerprint: str | None = None) -> Binding:
-    """What a model asks for now; its fingerprint may be given where it is known already."""
+    """Returns what a model asks for now; its fingerprint may be given where it is known already."""
     return Binding(denoiser.family, str(denoiser.dtype), fingerprint or denoiser.fingerprint, tuple(shape), draws)
 
 
 def misfit(made: Binding, now: Binding, denoiser: Denoiser) -> str | None:
-    """What differs and how to mend it, to follow "this calibration is "; None if nothing does.
+    """Returns what differs and how to mend it, to follow "this calibration is "; None if nothing does.
 
     Args:
         made: What the calibration is made for.

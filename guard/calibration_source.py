@@ -36,7 +36,7 @@ class CalibrationSource:
     def find(
         self, denoiser: Denoiser, shape: Sequence[int], draws: int | None = None
     ) -> tuple[Calibration | None, str | None]:
-        """The calibration for latents of that shape, which may not fit if it was given; or None, and why.
+        """Returns the calibration for latents of that shape, which may not fit if it was given; or None, and why.
 
         Args:
             denoiser: The model.

@@ -26,7 +26,7 @@ BUILT_IN = Path(__file__).parent / "demo" / "weights" / f"demo{ENDING}"  # of th
 
 
 def folder() -> Path:
-    """Where calibrations are kept, which need not exist: in $CRYPTOMNESIA_HOME, or else this user's cache folder."""
+    """Returns the folder that calibrations are kept in: in $CRYPTOMNESIA_HOME, or else this user's cache folder."""
     home = os.environ.get(HOME)
     if home:
         return Path(home).expanduser().absolute() / "calibrations"
@@ -41,20 +41,20 @@ def folder() -> Path:
 
 
 def path_for(binding: Binding) -> Path:
-    """The file of what is bound so; another calibration of the same takes its place."""
+    """Returns the file of a calibration with that binding; another one with the same binding takes its place."""
     model = hashlib.sha256(binding.fingerprint.encode()).hexdigest()[:16]
     size = "x".join(map(str, binding.latent_shape))
     return folder() / f"{model}-{binding.dtype.removeprefix('torch.')}-{size}-{binding.draws}{ENDING}"
 
 
 def partial_for(binding: Binding) -> Path:
-    """Where the measurements of a calibration lie until it is finished."""
+    """Returns where the measurements of a calibration lie until it is finished."""
     path = path_for(binding)
     return path.with_name(path.name + ".partial")
 
 
 def make_folder() -> Path:
-    """The folder, made for its owner alone. Raises CalibrationError if it cannot be."""
+    """Returns the folder, made for its owner alone. Raises CalibrationError if it cannot be."""
     place = folder()
     try:
         place.parent.mkdir(parents=True, exist_ok=True)
@@ -117,7 +117,7 @@ def _different(prompts: Iterable[str]) -> list[str]:
 
 
 def find(denoiser: Denoiser, shape: Sequence[int], draws: int | None = None) -> tuple[Calibration | None, str | None]:
-    """The calibration for a model as it is now, the newest if several fit; or why the nearest one does not fit.
+    """Returns the calibration for a model as it is now, the newest if several fit; or why the nearest one does not fit.
 
     Both are None where none is near: that of another model says nothing.
 
@@ -143,7 +143,7 @@ def find(denoiser: Denoiser, shape: Sequence[int], draws: int | None = None) -> 
 
 
 def kept() -> Iterator[Calibration]:
-    """All that are kept, the newest first, then the built-in model's own; broken ones are left out with a warning."""
+    """Yields all calibrations that are kept, the newest first, then the built-in model's; warns of broken ones."""
     for path in sorted(_files(), key=_age):
         try:
             yield Calibration.load(path)

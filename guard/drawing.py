@@ -33,7 +33,7 @@ def colours(values: NDArray[np.floating]) -> Pixels:
 
 
 def blank(width: int, height: int) -> tuple[Any, Any]:
-    """A blank Pillow image of that size in pixels, and what draws on it."""
+    """Returns a blank Pillow image of that size in pixels, and what draws on it."""
     image = require("PIL.Image", "provenance").new("RGB", (width, height), PAPER)
     return image, require("PIL.ImageDraw", "provenance").Draw(image)
 
@@ -57,12 +57,12 @@ def write_lines(
 
 
 def text_width(words: str, size: int) -> int:
-    """How many pixels a line is wide."""
+    """Returns how many pixels a line is wide."""
     return round(_font(size).getlength(words))
 
 
 def cut(words: str, room: int, size: int) -> str:
-    """As much of a line as has room in so many pixels, with dots where something was left out."""
+    """Returns as much of a line as has room in so many pixels, with dots where something was left out."""
     if text_width(words, size) <= room:
         return words
     while words and text_width(words + "...", size) > room:
@@ -71,7 +71,7 @@ def cut(words: str, room: int, size: int) -> str:
 
 
 def wrapped(words: str, room: int, size: int) -> list[str]:
-    """Lines that fit, broken between words; a word that is too long is cut."""
+    """Returns lines that fit, broken between words; a word that is too long is cut."""
     lines = [""]
     for word in words.split():
         longer = f"{lines[-1]} {word}".strip()

@@ -23,7 +23,7 @@ _LONGEST = 200  # bytes of a name; file systems allow 255, endings included
 
 
 def require_file_name(name: str) -> str:
-    """The name, if every system can have a file of it, and it says what it seems to say.
+    """Returns the name, if every system can have a file of it, and it says what it seems to say.
 
     Raises ValueError, which says in half a sentence what is wrong.
     """
@@ -41,7 +41,7 @@ def require_file_name(name: str) -> str:
 
 
 def read_regular(path: Path, limit: int) -> bytes:
-    """All bytes of a regular file.
+    """Returns all bytes of a regular file.
 
     Raises:
         OSError: It is missing or cannot be read.
@@ -56,7 +56,7 @@ def read_regular(path: Path, limit: int) -> bytes:
 
 
 def open_regular(path: str | Path) -> BinaryIO:
-    """A regular file, to be read. Raises as `read_regular`, whatever its size."""
+    """Opens a regular file for reading, and returns it. Raises what `read_regular` does, whatever its size."""
     # a pipe must not keep us waiting, and what is checked must be what is read
     flags = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
     handle = os.open(path, flags)
@@ -70,7 +70,7 @@ def open_regular(path: str | Path) -> BinaryIO:
 
 
 def read_file(path: Path, most: int, what: str, *, error: type[CryptomnesiaError] = InputError) -> bytes:
-    """All bytes of a regular file.
+    """Returns all bytes of a regular file.
 
     Args:
         path: The file.
@@ -124,7 +124,7 @@ def write_file(path: Path, data: bytes, what: str, *, error: type[CryptomnesiaEr
 
 
 def size_text(size: int) -> str:
-    """A number of bytes in words: "10 MiB"."""
+    """Returns a number of bytes in words: "10 MiB"."""
     for unit in ("bytes", "KiB", "MiB"):
         if size < 1024:
             return f"{size} {unit}"
@@ -133,7 +133,7 @@ def size_text(size: int) -> str:
 
 
 def write_atomically(path: Path, data: bytes) -> None:
-    """A temporary file in the same folder, fsync, rename.
+    """Writes a file by a temporary one in the same folder, fsync and rename.
 
     Raises OSError (ValueError for a name that no file can have); an older file of that name is untouched then, and
     nothing half-written stays.
@@ -163,7 +163,7 @@ def _sweep(folder: Path) -> None:
 
 
 def create(path: Path, data: bytes, mode: int) -> None:
-    """A new file with those permissions from its first moment, on disk when this returns.
+    """Creates a file with those permissions from its first moment, on disk when this returns.
 
     Raises OSError, e.g. FileExistsError; nothing stays of a file that could not be finished.
     """

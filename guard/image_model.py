@@ -67,7 +67,7 @@ class ImageModel:
         return coder.autoencoder_identity if isinstance(coder, _Identified) else None
 
     def encode(self, prompts: Sequence[str]) -> Condition:
-        """The condition of prompts. Raises NotApplicable for a model that reads no text."""
+        """Returns the condition of prompts. Raises NotApplicable for a model that reads no text."""
         if not isinstance(self.denoiser, PromptEncoder):
             raise NotApplicable(f"{self._called} cannot read prompts: leave the prompt out")
         return self.denoiser.encode(list(prompts))

@@ -14,7 +14,7 @@ DEPTH = 32
 
 
 def read_json(path: Path, limit: int, depth: int = DEPTH) -> Any:
-    """What a JSON file holds.
+    """Returns what a JSON file holds.
 
     Args:
         path: A regular file.
@@ -31,7 +31,7 @@ def read_json(path: Path, limit: int, depth: int = DEPTH) -> Any:
 def read_object(
     path: Path, limit: int, what: str, mend: str, *, error: type[CryptomnesiaError] = InputError
 ) -> dict[str, Any]:
-    """The one object that a JSON file holds.
+    """Returns the one object that a JSON file holds.
 
     Args:
         path: A regular file.
@@ -55,7 +55,7 @@ def read_object(
 
 
 def parse_json(data: bytes | str, depth: int = DEPTH) -> Any:
-    """What a JSON text says.
+    """Returns what a JSON text says.
 
     Args:
         data: UTF-8, without a byte order mark.

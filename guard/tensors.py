@@ -43,7 +43,7 @@ def open_tensors(path: Path, what: str, mend: str) -> Iterator[Any]:
 
 
 def read_tensors(path: Path, what: str, *, largest: int = LARGEST) -> tuple[dict[str, str], dict[str, Tensor]]:
-    """Header and tensors of a safetensors file, which messages call `what`.
+    """Returns header and tensors of a safetensors file, which messages call `what`.
 
     Raises:
         InputError: It is larger than `largest` bytes, or as `open_tensors` says.

@@ -39,7 +39,7 @@ class ComfyImageDenoiser(ComfyDenoiser):
         return self.coder.autoencoder_identity
 
     def latent_shape(self, height: int | None = None, width: int | None = None) -> tuple[int, int, int]:
-        """(C, H, W) of its own images' latents, or of those of that size."""
+        """Returns the latents' shape (C, H, W), for its own images or those of that size."""
         height, width = self.size if height is None or width is None else (height, width)
         return super().latent_shape(height, width)
 
@@ -65,7 +65,7 @@ class ComfyVisionEncoder:
         self.size: tuple[int, int] = (vision.image_size, vision.image_size)
 
     def encode(self, images: Sequence[Tensor]) -> NDArray[np.float32]:
-        """Images (1, 3, H, W) in [0, 1] of any sizes -> (B, D). Raises NonFiniteError for NaN or infinity."""
+        """Embeds images (1, 3, H, W) in [0, 1] of any sizes; returns (B, D). Raises NonFiniteError for NaN or infinity."""
         found = []
         for start in range(0, len(images), PER_CALL):
             stop_if_asked()

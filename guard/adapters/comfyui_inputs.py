@@ -6,7 +6,7 @@ import torch
 
 
 def takes_images(base: Any, form: Any) -> bool:
-    """Whether latents of an image are laid beside the noisy ones, as in inpainting, upscaling and image-to-video.
+    """Returns whether latents of an image lie beside the noisy ones, as in inpainting, upscaling and image-to-video.
 
     A transformer may count its inputs before or after they are cut into patches, so that four times as many channels
     as a latent has can be nothing but the latent.

@@ -39,7 +39,7 @@ class Contents:
         self.unreadable: list[str] = []
 
     def digest(self, value: Any) -> str:
-        """SHA-256, in hex."""
+        """Returns the SHA-256 of a value's contents, in hex."""
         found = hashlib.sha256()
         seen: dict[int, tuple[int, Any]] = {}  # with the values, whose ids would be used again
         try:

@@ -74,7 +74,7 @@ class PipelineDenoiser(Denoiser):
         return getattr(self.network, "differentiable", True)
 
     def read_call(self, arguments: dict[str, Any], output: Any) -> tuple[Tensor, Tensor, Condition, Tensor]:
-        """A call that the pipeline itself made of its network, in the terms of `output`: (x, time, condition, raw).
+        """Returns a call that the pipeline made of its network, in the terms of `output`: (x, time, condition, raw).
 
         Args:
             arguments: Of the network's forward, by name.
@@ -145,7 +145,7 @@ class PipelineDenoiser(Denoiser):
         return (size, size) if isinstance(size, int) else (size[0], size[1])
 
     def latent_shape(self, height: int | None = None, width: int | None = None) -> tuple[int, int, int]:
-        """(C, H, W) of the latent of a height x width image in pixels; None means the model's own.
+        """Returns (C, H, W) of the latent of a height x width image in pixels; None means the model's own.
 
         Raises:
             InputError: A size is not a positive multiple of the pipeline's factor.
@@ -159,11 +159,11 @@ class PipelineDenoiser(Denoiser):
         return self._channels, sides[0], sides[1]
 
     def pixels(self, shape: Sequence[int]) -> tuple[int, int]:
-        """Height and width of the images whose latents are (C, H, W)."""
+        """Returns height and width of the images whose latents are (C, H, W)."""
         return shape[1] * self.pipe.vae_scale_factor, shape[2] * self.pipe.vae_scale_factor
 
     def packed(self, latents: Tensor) -> Tensor:
-        """Latents (B, C, H, W) as the pipeline's own call takes them."""
+        """Returns latents (B, C, H, W) as the pipeline's own call takes them."""
         return latents
 
     # --- text ---
@@ -177,7 +177,7 @@ class PipelineDenoiser(Denoiser):
         """Each tokenizer whose text encoder is there, with the number of tokens after which the pipeline cuts."""
 
     def encode(self, prompt: str | Sequence[str]) -> Condition:
-        """The condition of one or more prompts, one row each.
+        """Returns the condition of one or more prompts, one row each.
 
         As in the pipeline, what exceeds the text encoders' length is cut off; `truncated` tells.
 
@@ -203,7 +203,7 @@ class PipelineDenoiser(Denoiser):
         return self.encode("")
 
     def truncated(self, prompt: str) -> bool:
-        """Whether a part of the prompt reaches no text encoder, because it is longer than any of them reads."""
+        """Returns whether a part of the prompt reaches no text encoder, because it is longer than any of them reads."""
         if len(prompt) > LONGEST:
             return True  # tokenizers take minutes for the longest
         with self.text_lock:
@@ -213,7 +213,7 @@ class PipelineDenoiser(Denoiser):
             )
 
     def significance(self, prompt: str, spans: Sequence[Span], score: Score) -> list[float]:
-        """The saliency of each character range of the prompt, by gradients where the encoders have them.
+        """Returns the saliency of each character range of the prompt, by gradients where the encoders have them.
 
         Returns:
             One number >= 0 per span, higher = the score depends more on it; see `tokens.token_saliency` and, for
@@ -239,11 +239,11 @@ class PipelineDenoiser(Denoiser):
     # --- images ---
 
     def decode(self, latent: Tensor) -> Tensor:
-        """Images in [0, 1], (B, 3, H, W) float32, of clean latents (B, C, h, w)."""
+        """Returns images in [0, 1], (B, 3, H, W) float32, of clean latents (B, C, h, w)."""
         return autoencoder.decode(self.pipe.vae, latent, self.device)
 
     def encode_image(self, image: Tensor) -> Tensor:
-        """Latents (B, C, h, w) float32, the autoencoder's posterior mean scaled, of images in [0, 1], (B, 3, H, W).
+        """Returns latents (B, C, h, w) float32, the posterior mean scaled, of images in [0, 1], (B, 3, H, W).
 
         Raises:
             InputError: Not (B, 3, H, W), or sizes that the model cannot take.

@@ -11,7 +11,7 @@ from .weight_files import PICKLES, check_weights, checked
 
 
 def load_pipeline(model: str) -> Any:
-    """A diffusers pipeline.
+    """Returns a diffusers pipeline.
 
     Args:
         model: A diffusers folder (one with model_index.json), of torch weights or of ONNX files (see `onnx_loading`),

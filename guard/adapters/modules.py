@@ -43,7 +43,7 @@ _MOVERS = {
 
 
 def weights(module: torch.nn.Module) -> list[Tensor]:
-    """All of a module's state that answers, but for LoRAs, which `peculiarities` tells of, and copies."""
+    """Returns all of a module's state that answers, but for LoRAs, which `peculiarities` tells of, and copies."""
     left_out = {name for path, layer in module.named_modules() for name in _not_its_own(path, layer)}
     return [
         part for name, tensor in module.state_dict().items() if name not in left_out for part in inner_tensors(tensor)
@@ -51,7 +51,7 @@ def weights(module: torch.nn.Module) -> list[Tensor]:
 
 
 def peculiarities(module: torch.nn.Module) -> list[str]:
-    """What makes a module answer other than its weights and its configuration say, sorted; empty for a plain one."""
+    """Returns what makes a module answer other than its weights and configuration say, sorted; nothing if plain."""
     found = _globals()
     for path, layer in module.named_modules():
         found += [f"{path} {words}" for words in (*_adapters(layer), *_hooks(layer))]
@@ -70,7 +70,7 @@ def peculiarities(module: torch.nn.Module) -> list[str]:
 
 
 def active_adapters(module: torch.nn.Module) -> set[str]:
-    """Names of the LoRAs that take part in a module's answers, merged ones included."""
+    """Returns the names of the LoRAs that take part in a module's answers, merged ones included."""
     tuned: list[Any] = [layer for layer in module.modules() if _is_tuned(layer)]
     merged = {name for layer in tuned for name in getattr(layer, "merged_adapters", ())}
     on = {name for layer in tuned if not getattr(layer, "disable_adapters", False) for name in layer.active_adapters}
@@ -78,19 +78,19 @@ def active_adapters(module: torch.nn.Module) -> set[str]:
 
 
 def adapter_scales(module: torch.nn.Module) -> list[tuple[str, float]]:
-    """Names and strengths of the LoRAs of every layer that are on, at next to no cost."""
+    """Returns the names and strengths of the LoRAs of every layer that are on, at next to no cost."""
     tuned: list[Any] = [layer for layer in module.modules() if _is_tuned(layer)]
     on = (layer for layer in tuned if not getattr(layer, "disable_adapters", False))
     return [(name, float(layer.scaling.get(name, 1.0))) for layer in on for name in layer.active_adapters]
 
 
 def edits(module: torch.nn.Module) -> int:
-    """Grows when the module's weights are changed in place."""
+    """Returns a count that grows when the module's weights are changed in place."""
     return sum(0 if p.is_inference() else p._version for p in module.parameters())
 
 
 def glance(module: torch.nn.Module, samples: int = 8) -> list[bytes]:
-    """A few values of every weight: what any training or merging changes, at a thousandth of the cost of a digest.
+    """Returns a few values of every weight, which any training or merging changes, a thousand times faster than a digest.
 
     Raises InputError where the weights are out of reach.
     """

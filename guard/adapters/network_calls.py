@@ -64,7 +64,7 @@ def watched(denoiser: PipelineDenoiser, seen: Seen, ours: Callable[[], bool] | N
 def read_call(
     denoiser: PipelineDenoiser, arguments: dict[str, Any], output: Any
 ) -> tuple[Tensor, Tensor, Condition, Tensor]:
-    """A call that a pipeline made of its network, as `PipelineDenoiser.read_call` gives it: (x, time, condition, raw).
+    """Returns a call that a pipeline made of its network, as `PipelineDenoiser.read_call`: (x, time, condition, raw).
 
     Raises:
         NotApplicable: It cannot be read, or the network is told something besides prompts.

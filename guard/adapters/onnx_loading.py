@@ -26,12 +26,12 @@ _CONFIGS: dict[str, dict[str, Any]] = {
 
 
 def holds_onnx(folder: Path) -> bool:
-    """Whether a folder's networks are ONNX files, and its UNet nothing that torch could read."""
+    """Returns whether a folder's networks are ONNX files, and its UNet nothing that torch could read."""
     return any(folder.glob(f"*/{_MODEL}")) and not any((folder / "unet").glob("*.safetensors"))
 
 
 def load_onnx(folder: str | Path, *, providers: Sequence[str] | None = None) -> Any:
-    """A Stable Diffusion 1.x, 2.x or XL pipeline whose networks run in onnxruntime.
+    """Returns a Stable Diffusion 1.x, 2.x or XL pipeline whose networks run in onnxruntime.
 
     It is diffusers' own StableDiffusionPipeline or StableDiffusionXLPipeline, to be guarded and sampled with as ever.
     The autoencoder's halves may be missing; what needs them answers NotApplicable then.

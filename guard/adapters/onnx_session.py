@@ -68,11 +68,11 @@ class Session:
         self._check_inputs(needs, may)
 
     def takes_one_number(self, name: str) -> bool:
-        """Whether an input is a single number, for all rows of a call."""
+        """Returns whether an input is a single number, for all rows of a call."""
         return all(size == 1 for size in self._shapes[name])
 
     def __call__(self, **tensors: Tensor | None) -> list[Tensor]:
-        """All outputs, in order, from inputs by name, converted to what the file takes; what it does not take is left.
+        """Returns all outputs in order. Inputs are converted to what the file takes; what it does not take is left out.
 
         Raises:
             InputError: An input is lacking, or of a shape that the file cannot take.
@@ -98,7 +98,7 @@ class Session:
         return (tensor.reshape(self._shapes[name]) if self.takes_one_number(name) else tensor).numpy()
 
     def digest(self) -> bytes:
-        """SHA-256 of the file and of what it keeps outside of itself."""
+        """Returns the SHA-256 of the file and of what it keeps outside of itself."""
         digest = hashlib.sha256()
         for file in sorted(self.file.parent.iterdir()):
             if file.is_file() and file.suffix not in _TEXTS and not file.name.startswith("."):

@@ -14,7 +14,7 @@ _STORED = {"F32": "float32", "F16": "float16", "BF16": "bfloat16"}
 
 
 def stored_dtype(model: str) -> str:
-    """What most of a network's weights are stored in; float32 where that is another, e.g. eight bits, and for
+    """Returns what most of a network's weights are stored in; float32 where that is another, e.g. eight bits, and for
     the built-in model, whose calibration is made in it."""
     path, found = Path(model).expanduser(), Counter[str]()
     files = [path] if path.is_file() else [f for n in ("unet", "transformer") for f in path.glob(f"{n}/*.safetensors")]

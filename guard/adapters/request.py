@@ -33,7 +33,7 @@ class Request:
 
     @staticmethod
     def read(call: Callable[..., Any], pipe: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> "Request":
-        """From the arguments of a call; TypeError, as the pipeline would raise, if they do not fit its signature."""
+        """Reads the arguments of a call. Raises TypeError, as the pipeline would, if they do not fit its signature."""
         bound = inspect.signature(call).bind(pipe, *args, **kwargs)
         arguments = dict(bound.arguments)
         arguments.pop(next(iter(bound.signature.parameters)))
@@ -71,7 +71,7 @@ class Request:
                 raise NotApplicable(f"{name} makes another model for this call: use pipe.set_adapters(...) instead")
 
     def require_rewritable(self, image: int) -> str:
-        """The prompt of an image, if a rewritten one can take its place; otherwise raises NotApplicable."""
+        """Returns the prompt of an image. Raises NotApplicable where a rewritten one cannot take its place."""
         prompt = self.prompts[image]
         if prompt is None:
             raise NotApplicable("embeddings were given in place of a prompt: there is no text to rewrite")
@@ -83,16 +83,16 @@ class Request:
         return prompt
 
     def with_conditions(self, positive: Condition, negative: Condition) -> dict[str, Any]:
-        """The arguments with embeddings, one row per image, in place of all texts."""
+        """Returns the arguments with embeddings, one row per image, in place of all texts."""
         return embedded(self.arguments, positive, negative)
 
     def with_noise(self, noise: Tensor) -> dict[str, Any]:
-        """The arguments with the initial noise (B, C, H, W) given."""
+        """Returns the arguments with the initial noise (B, C, H, W) given."""
         return self.arguments | {"latents": noise}
 
 
 def embedded(arguments: Mapping[str, Any], positive: Condition, negative: Condition) -> dict[str, Any]:
-    """Arguments of a pipeline's call with embeddings, one row per image, in place of all texts."""
+    """Returns the arguments of a pipeline's call with embeddings, one row per image, in place of all texts."""
     texts = ("prompt", "prompt_2", "prompt_3")
     without = {*texts, *(f"negative_{name}" for name in texts)}
     changed = {name: value for name, value in arguments.items() if name not in without}
@@ -115,7 +115,7 @@ class RandomState:
         self._cuda = (device, torch.cuda.get_rng_state(device)) if device.type == "cuda" else None
 
     def restore(self) -> None:
-        """As they were when this was made."""
+        """Puts the random states back to what they were when this was made."""
         for generator, state in self._own:
             generator.set_state(state)
         torch.set_rng_state(self._cpu)

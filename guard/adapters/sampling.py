@@ -78,7 +78,7 @@ class TextToImage:
         return scheduler_of(self.pipe) if self._scheduler is None else type(self._scheduler).__name__
 
     def arguments(self, count: int) -> dict[str, Any]:
-        """What each call of `count` images is given, by the pipeline's names, beside texts and generators."""
+        """Returns what each call of `count` images is given, by the pipeline's names, beside texts and generators."""
         given: dict[str, Any] = {name: value for name, value in self._settings.items() if value is not None}
         if "use_resolution_binning" in self._known and given.keys() & {"height", "width"}:
             given["use_resolution_binning"] = False  # the size that was asked for, and no other
@@ -172,14 +172,14 @@ class _Steps:
         self.before, self.images, self.total = rows.start * steps, rows.stop - rows.start, count * steps
 
     def one(self, *step: Any) -> dict[str, Any]:
-        """To be called by the pipeline after each step."""
+        """Reports one step; to be called by the pipeline after each."""
         if self.done < self.steps - 1:
             self.done += 1
             self._tell()
         return {}
 
     def all(self) -> None:
-        """To be called when the images are there."""
+        """Reports the last step; to be called when the images are there."""
         self.done = self.steps
         self._tell()
 
@@ -211,10 +211,10 @@ def _images(count: int) -> str:
 
 
 def ddim(pipe: Any) -> Any:
-    """A DDIM scheduler with the settings of the pipeline's own. Raises MissingPackage without diffusers."""
+    """Returns a DDIM scheduler with the settings of the pipeline's own. Raises MissingPackage without diffusers."""
     return require("diffusers", "diffusers").DDIMScheduler.from_config(pipe.scheduler.config)
 
 
 def as_bytes(images: NDArray[np.floating]) -> NDArray[np.uint8]:
-    """Values in [0, 1] as uint8, rounded."""
+    """Returns values in [0, 1] as uint8 in [0, 255], rounded."""
     return (images * 255).round().astype(np.uint8)

@@ -41,7 +41,7 @@ class Judged:
         self._lone_positive: float | None = None
 
     def compare(self, arguments: dict[str, Any], output: Any) -> Difference | None:
-        """How a later call of the network differs from what was judged; None if it does not.
+        """Returns how a later call of the network differs from what was judged; None if it does not.
 
         The negative branch may change, since the verdict compares the prompt with the empty one. Either branch may be
         left out, or be asked in a call of its own, but not the negative one alone.
@@ -84,7 +84,7 @@ class Judged:
         return changed
 
     def at_the_end(self) -> Difference | None:
-        """What is to be seen once all is sampled: another network or weights, or a branch that never came."""
+        """Returns what is to be seen once all is sampled: another network or weights, or a branch that never came."""
         everything = list(range(len(self.positive)))
         if self._lone_negative is not None:
             return everything, PROMPT_CHANGED

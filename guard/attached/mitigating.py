@@ -1,4 +1,4 @@
-"""Mends the flagged images of a guarded call, and says how to make the call again."""
+"""Mitigates the flagged images of a guarded call, and says how to make the call again."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -28,10 +28,10 @@ class Mitigating:
     Args:
         denoiser, host: The model, as what it is and as what its pipeline adds.
         request: What the user asked for.
-        policy: Says how to mend.
+        policy: What says how to mitigate.
 
     Attributes:
-        tried: By image; empty until something was flagged.
+        tried: The mitigation of each image by its number; empty until something was flagged.
     """
 
     def __init__(self, denoiser: Denoiser, host: PipelineDenoiser, request: Request, policy: Policy):
@@ -41,31 +41,31 @@ class Mitigating:
     def again(
         self, step: FirstStep, reports: Sequence[MemorizationReport], calibration: Calibration | None
     ) -> dict[str, Any] | None:
-        """Tries to mend every image of every prompt that was flagged.
+        """Tries to mitigate every image of every prompt that was flagged.
 
         Returns:
-            The arguments to make the pipeline's call with once more; None if nothing held, or nothing was to be mended.
+            The arguments to make the pipeline's call with once more; None if nothing held, or no image was flagged.
         """
         method = self.policy.method
         if method is None or calibration is None:
             return None
-        numbers, found = self.request.numbers, {}  # type: ignore[var-annotated]
+        numbers, mitigated = self.request.numbers, {}  # type: ignore[var-annotated]
         flagged = sorted({numbers[i] for i, report in enumerate(reports) if report.memorized})
         for i in (i for i, number in enumerate(numbers) if number in flagged):
             # each image needs a noise of its own, but all images of a prompt share its wording
             key = i if method == "reseed" else numbers[i]
-            if key not in found:
-                found[key] = self._one(method, step, i, calibration)
-            self.tried[i] = found[key]
+            if key not in mitigated:
+                mitigated[key] = self._one(method, step, i, calibration)
+            self.tried[i] = mitigated[key]
         held = {i: mended for i, mended in self.tried.items() if mended.mitigation.held}
         return self._arguments(method, step, held) if held else None
 
     def reseeded(self) -> set[int]:
-        """The images that another initial noise was chosen for."""
+        """Returns the images that another initial noise was chosen for."""
         return {i for i, mended in self.tried.items() if mended.noise is not None and mended.mitigation.held}
 
     def with_mitigations(self, reports: Sequence[MemorizationReport]) -> list[MemorizationReport]:
-        """The reports, one per image, with what was tried for each."""
+        """Returns the reports, one per image, with what was tried for each."""
         return [
             self._with_mitigation(self.tried[i], report) if i in self.tried else report
             for i, report in enumerate(reports)
@@ -107,9 +107,9 @@ class Mitigating:
     def _arguments(self, method: Method, step: FirstStep, held: dict[int, Mended]) -> dict[str, Any]:
         images = range(self.request.images)
         if method == "reseed":
-            own = initial_noise(self.host.pipe, step.noise).to(self.denoiser.dtype)
-            rows = [held[i].noise if i in held else own[i : i + 1] for i in images]
-            return self.request.with_noise(torch.cat([row.to(own) for row in rows if row is not None]))
+            noise = initial_noise(self.host.pipe, step.noise).to(self.denoiser.dtype)
+            rows = [held[i].noise if i in held else noise[i : i + 1] for i in images]
+            return self.request.with_noise(torch.cat([row.to(noise) for row in rows if row is not None]))
         kept = [step.positive[[i]] for i in images]
         mended = [held[i].condition if i in held else None for i in images]
         rows = [kept[i] if row is None else row for i, row in enumerate(mended)]

@@ -1,4 +1,4 @@
-"""One guarded call: watch the network's answers, judge the first, and let go, mend or block."""
+"""One guarded call: watch the network's answers, judge the first, and let go, mitigate or block."""
 
 import warnings
 from collections.abc import Callable, Iterator
@@ -59,7 +59,7 @@ class Run:
         request: What the user asked for.
         calibrations: Where the calibration comes from.
         policy: What follows from a verdict.
-        memory: Of the guard.
+        memory: What the guard keeps from call to call.
         sentry: Watches the network for calls that are none of this call's.
     """
 
@@ -84,7 +84,7 @@ class Run:
         self.elsewhere = False
 
     def output(self) -> Any:
-        """What the pipeline returns, with `memorization`, a list of one report per image.
+        """Makes the call, and returns what the pipeline returns, with `memorization`, a list of one report per image.
 
         Raises:
             MemorizationBlocked: The policy says so; no step was taken.
@@ -110,7 +110,7 @@ class Run:
         return out
 
     def another_thread_called(self) -> None:
-        """To be told where another thread got an answer of the network: maybe the pipeline's own work."""
+        """Notes that another thread got an answer of the network: maybe the pipeline's own work."""
         self.elsewhere = True
 
     @contextmanager
@@ -157,11 +157,11 @@ class Run:
 
     # --- what could not be checked ---
 
-    def _doubt(self, found: Difference | None, when: str) -> None:
+    def _doubt(self, difference: Difference | None, when: str) -> None:
         """Takes back the verdict on images that are no longer what was judged; a suspicion is not taken back."""
-        if found is None:
+        if difference is None:
             return
-        images, reason = found
+        images, reason = difference
         reports = list(self.reports or [])
         for i in images:
             if reports[i].memorized:
@@ -195,7 +195,7 @@ class Run:
         if self.policy.unverified == "block" and not all(report.verified for report in reports):
             raise UnverifiedBlocked(
                 self._with_facts(),
-                f"blocked {when}: {_unverified(reports)}. Mend that, or let such images out with unverified='warn'",
+                f"blocked {when}: {_unverified(reports)}. Fix that, or let such images out with unverified='warn'",
             )
 
     def _with_facts(self) -> list[MemorizationReport]:
@@ -227,7 +227,7 @@ def _warn(reports: list[MemorizationReport], unverified: str) -> None:
         )
     if unverified == "warn" and not all(report.verified for report in reports):
         warnings.warn(
-            f"{_unverified(reports)}: mend that, or silence this with unverified='allow'",
+            f"{_unverified(reports)}: fix that, or silence this with unverified='allow'",
             UnverifiedWarning,
             stacklevel=5,
         )

@@ -13,13 +13,13 @@ HALF = 0.5  # of the peak: where the map is higher, the prompt pulls at least ha
 
 
 def peak_of(maps: Tensor) -> Tensor:
-    """The highest value of each map (B, H, W) but for a few stray pixels, (B,)."""
+    """Returns the highest value of each map (B, H, W) but for a few stray pixels, (B,)."""
     ordered = maps.flatten(1).sort(dim=1).values
     return ordered[:, min(ordered.shape[1] - 1, int(PEAK * ordered.shape[1]))]
 
 
 def peak_mask(maps: Tensor) -> Tensor:
-    """Where maps (B, H, W) are above half their peak, (B, H, W) bool; nowhere in a map of zeros."""
+    """Returns the masks (B, H, W) bool of where maps (B, H, W) are above half their peak; empty for a map of zeros."""
     return maps > HALF * peak_of(maps).view(-1, 1, 1)
 
 

@@ -86,7 +86,7 @@ def _without_emptied(gap: str) -> str:
 
 @cache
 def word_list(path: Path | None = None) -> tuple[str, ...]:
-    """The words to swap in and to insert: one per line, # for comments; by default the list in the package.
+    """Returns the words to swap in and to insert: one per line, # for comments; by default the list in the package.
 
     Raises:
         InputError: The file cannot be read, or has no word.

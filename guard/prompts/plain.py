@@ -36,12 +36,12 @@ def from_lines(stream: TextIO, column: Column, *, sure: bool) -> Iterator[Found]
 
 
 def is_prompt(line: str) -> bool:
-    """Whether a line of text is neither blank nor a comment. "# " starts a comment; "#hashtag" may start a prompt."""
+    """Returns whether a line is neither blank nor a comment. "# " starts a comment; "#hashtag" may start a prompt."""
     return bool(line.strip()) and not line.startswith("# ")
 
 
 def from_json_lines(stream: TextIO, column: Column) -> Iterator[Found]:
-    """The field of the object, or the string, that each line holds; without blank lines."""
+    """Yields the field of the object, or the string, that each line holds; without blank lines."""
     for line in lines(stream, column.file):
         if line.cut:
             yield _too_long(line)
@@ -50,7 +50,7 @@ def from_json_lines(stream: TextIO, column: Column) -> Iterator[Found]:
 
 
 def from_json(stream: TextIO, column: Column) -> Iterator[Found]:
-    """The field of each object, or each string, of an array; or as `from_json_lines` where there is none.
+    """Yields the field of each object, or each string, of an array; or as `from_json_lines` where there is none.
 
     Raises:
         InputError: It is too long to be read at once, or no JSON.
@@ -114,7 +114,7 @@ def _text_in(text: str, column: Column) -> str | Odd:
 
 
 def as_text(value: Any) -> str | Odd:
-    """The value if it is a text."""
+    """Returns the value if it is a text."""
     if isinstance(value, str):
         return value
     return Odd("is no text but nothing" if value is None else f"is no text but {type(value).__name__}", value)

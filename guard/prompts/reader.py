@@ -59,7 +59,7 @@ class PromptRows:
             )
 
     def notes(self) -> list[str]:
-        """What there is to say about the latest reading, each in a line; nothing where all is well."""
+        """Returns what there is to say about the latest reading, each in a line; nothing where all is well."""
         if not self.rejected:
             return []
         named = "; ".join(f"{one.where} {one.reason}" for one in self._first)
@@ -145,7 +145,7 @@ def require_format(format: str | None) -> None:
 
 
 def format_of(file: str) -> str:
-    """The format that a name tells; plain lines for standard input, and for names without a suffix.
+    """Returns the format that a name tells; plain lines for standard input, and for names without a suffix.
 
     Raises InputError where the suffix is unknown: a file of another kind is no list of prompts.
     """

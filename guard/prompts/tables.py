@@ -17,12 +17,12 @@ _SEP = re.compile(r'"?sep=(.)"?\s*', re.IGNORECASE)  # what spreadsheets may wri
 
 
 def from_table(stream: TextIO, column: Column, delimiter: str | None) -> Iterator[Found]:
-    """The cell of that column in each row, without blank rows.
+    """Yields the cell of that column in each row, without blank rows.
 
     Args:
         stream: The text; its first row holds the names of the columns.
-        column: Which.
-        delimiter: Between cells; by the first row if None.
+        column: The column to read.
+        delimiter: The character between cells; by the first row if None.
 
     Raises:
         InputError: There is no such column, or several.
@@ -66,20 +66,20 @@ class Records:
         self.reader: Any = None
 
     def split_at(self, delimiter: str) -> None:
-        """To be called before the first record is read."""
+        """Sets the delimiter between cells; to be called before the first record is read."""
         self.reader = csv.reader(_Feed(self), delimiter=delimiter, strict=True)
 
     def next_line(self) -> Line | None:
-        """The next line that is not blank."""
+        """Returns the next line that is not blank."""
         return next((line for line in self.source if line.text.strip()), None)
 
     def put_back(self, found: Iterable[Line]) -> None:
-        """Lines that are to be read again."""
+        """Puts lines back that are to be read again."""
         self.waiting.extendleft(reversed(list(found)))
 
     @property
     def text(self) -> str:
-        """Of the latest record, as it stands in the file."""
+        """The text of the latest record, as it stands in the file."""
         return "".join(line.text for line in self.taken).strip()
 
     def __iter__(self) -> Iterator[tuple[int, list[str] | Odd]]:

@@ -58,18 +58,18 @@ def curvature_map(
     known: Tensor | None = None,
     batch_rows: int | None = None,
 ) -> Tensor:
-    """Curvature difference dh of noisy latents; higher = more likely memorized there.
+    """Maps the curvature difference dh of noisy latents; higher = more likely memorized there.
 
     Args:
         denoiser: The model.
         x: Noisy latents, (B, C, H, W); the authors take the last of 50 DDIM steps at guidance 7.5.
-        level: Their noise level, one or one per row.
-        condition: Their prompts, one row or one per row of x.
+        level: The latents' noise level, one or one per row.
+        condition: The prompts, one row or one per row of x.
         baseline: What has not memorized them: None for the empty prompt, another condition of the same model, or
             (another denoiser, its condition), e.g. an early checkpoint.
         estimator: "forward", "backward" or "exact"; see the module.
         probes: Random probes, by default 4 forward or 16 backward; all rows share them.
-        seed: Of the private generator that draws the probes.
+        seed: The seed of the private generator that draws the probes.
         smoothing: Standard deviation of the Gaussian over the map before the relu, in latent pixels; by default 1.
         author_compat: The authors' constants: no 1 / sigma, 16 backward probes, no smoothing.
         known: noise(x, c) - noise(x, base), (B, C, H, W), where it is known already, e.g. from the sampler's own call;
@@ -120,9 +120,13 @@ def score_difference_map(
     baseline: Baseline = None,
     batch_rows: int | None = None,
 ) -> Tensor:
-    """Score difference ds of noisy latents, (B, H, W) float32 on the CPU, >= 0; higher = more likely memorized there.
+    """Maps the score difference ds of noisy latents; higher = more likely memorized there.
 
-    Arguments and errors as in `curvature_map`. Compare images at one noise level only: ds grows with 1 / sigma^2.
+    Arguments and errors are those of `curvature_map`. Compare images at one noise level only: ds grows with
+    1 / sigma^2.
+
+    Returns:
+        (B, H, W) float32 on the CPU, >= 0.
     """
     difference = Difference(denoiser, x, level, condition, baseline)
     batch_rows = batch_rows or default_rows(difference.x[0].numel())

@@ -72,7 +72,7 @@ class Difference:
         return noise - base.to(noise.device)
 
     def differentiable(self, rows: Tensor) -> tuple[Tensor, Tensor]:
-        """Copies of those latents, and g at them, with the graph between both."""
+        """Returns copies of those latents, and g at them, with the graph between both."""
         point = self.x[rows].clone().requires_grad_()
         return point, self(point, rows, grad=True)
 

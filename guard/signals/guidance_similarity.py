@@ -27,7 +27,7 @@ def whiten(guidance: Tensor, reference: list[float]) -> Tensor:
 
 
 def guidance_similarity(guidance: Tensor, original: Tensor, reference: list[float]) -> Tensor:
-    """How much guidance still pulls to the image that the original's guidance pulled to.
+    """Returns how much guidance still pulls to the image that the original's guidance pulled to.
 
     Args:
         guidance: Mean guidance vectors at pure noise, (P, C, H, W).
