@@ -74,17 +74,17 @@ class CalibrationRun:
 
     @property
     def done(self) -> int:
-        """Prompts measured so far."""
+        """The number of prompts measured so far."""
         return len(self.rows)
 
     @property
     def total(self) -> int:
-        """Prompts in all."""
+        """The number of all prompts."""
         return len(self.prompts)
 
     @property
     def forward_rows(self) -> int:
-        """Rows of the network that the prompts cost that are not measured yet; an image of 50 steps costs 100."""
+        """The rows of the network that the prompts not yet measured cost; an image of 50 steps costs 100."""
         return 2 * self.draws * (self.total - self.done)
 
     def finished(self, path: Path) -> Calibration | None:

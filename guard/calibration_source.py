@@ -19,7 +19,7 @@ class CalibrationSource:
         given: A Calibration, the path of one, "auto" for the one that is kept for the model at each check, or None.
 
     Attributes:
-        auto: Whether it is looked up.
+        auto: Whether the calibration is looked up at each check.
         calibration: The one that was given, or was looked up last.
         why_none: Why there is none, where the cause is known.
 

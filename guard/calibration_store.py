@@ -55,15 +55,15 @@ def partial_for(binding: Binding) -> Path:
 
 def make_folder() -> Path:
     """Returns the folder, made for its owner alone. Raises CalibrationError if it cannot be."""
-    place = folder()
+    directory = folder()
     try:
-        place.parent.mkdir(parents=True, exist_ok=True)
-        place.mkdir(mode=0o700, exist_ok=True)
+        directory.parent.mkdir(parents=True, exist_ok=True)
+        directory.mkdir(mode=0o700, exist_ok=True)
     except OSError as error:
         raise CalibrationError(
-            f"calibrations cannot be kept in {place} ({error.strerror}): set {HOME} to a folder of yours"
+            f"calibrations cannot be kept in {directory} ({error.strerror}): set {HOME} to a folder of yours"
         ) from error
-    return place
+    return directory
 
 
 def keep(calibration: Calibration) -> Path:
@@ -130,12 +130,12 @@ def find(denoiser: Denoiser, shape: Sequence[int], draws: int | None = None) -> 
     nearest: tuple[int, Binding] | None = None
     for calibration in kept():
         made, wanted = calibration.binding, now if draws else now._replace(draws=calibration.draws)
-        found = differences(made, wanted)
-        if not found:
+        differing = differences(made, wanted)
+        if not differing:
             return calibration, None
         # of another model there may be any number; only those that may be this model's own are worth a word
-        if not {"family", "weights"} & set(found) and (nearest is None or len(found) < nearest[0]):
-            nearest = len(found), made
+        if not {"family", "weights"} & set(differing) and (nearest is None or len(differing) < nearest[0]):
+            nearest = len(differing), made
     if nearest is None:
         return None, None
     wanted = now if draws else now._replace(draws=nearest[1].draws)

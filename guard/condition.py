@@ -71,10 +71,10 @@ def with_extras(empty: Condition, other: Condition) -> Condition:
 def is_empty(rows: Condition, empty: Condition, beside: Condition) -> bool:
     """Returns whether rows say what the empty prompt does, with what else the rows beside them say."""
     for name, tensor in with_extras(empty, beside).tensors.items():
-        found = rows.tensors[name]
-        if found.shape[1:] != tensor.shape[1:]:
+        present = rows.tensors[name]
+        if present.shape[1:] != tensor.shape[1:]:
             return False
-        if not torch.allclose(found.float(), tensor.to(found).float().expand_as(found), rtol=1e-3, atol=1e-4):
+        if not torch.allclose(present.float(), tensor.to(present).float().expand_as(present), rtol=1e-3, atol=1e-4):
             return False
     return True
 
@@ -125,10 +125,10 @@ def occlusion_saliency(
     coarse = drops([(spans[group[0]][0], spans[group[-1]][1]) for group in groups])
     order = sorted(range(len(groups)), key=lambda k: -coarse[k])
     chosen = [i for k in order[: max(1, TEXTS // size)] for i in groups[k]]
-    found = [0.0] * len(spans)
+    saliency = [0.0] * len(spans)
     for i, value in zip(chosen, drops([spans[i] for i in chosen]), strict=True):
-        found[i] = value
-    return found
+        saliency[i] = value
+    return saliency
 
 
 span_drops = occlusion_saliency  # the former name

@@ -74,7 +74,7 @@ class Denoiser(ABC):
 
     Attributes:
         prediction_type: What the network puts out.
-        levels: Where its noise levels lie.
+        levels: Where the model's noise levels lie.
         has_guidance: False for guidance-distilled models, which have no unconditional branch.
         differentiable: False where the network runs outside of torch: what needs gradients is not applicable then.
         family: Name of the model family, part of the fingerprint.
@@ -118,12 +118,12 @@ class Denoiser(ABC):
 
     @property
     def channels(self) -> int:
-        """Of its latents."""
+        """The number of channels of the model's latents."""
         return self.latent_shape()[0]
 
     @cached_property
     def fingerprint(self) -> str:
-        """Hex digest of weights, dtype and family; equal for equal models on any device."""
+        """The hex digest of weights, dtype and family; equal for equal models on any device."""
         return fingerprint([], self.family, self.dtype)
 
     @cached_property
@@ -241,10 +241,10 @@ class CallableDenoiser(Denoiser):
                 "this CallableDenoiser cannot read texts: give it encode=, a function from a list of P texts to a "
                 "(P, L, D) tensor, or ask Guard.judge about conditions"
             )
-        found = self._encode(prompts)
-        if not isinstance(found, Condition | Tensor) or len(Condition.of(found)) != len(prompts):
+        encoded = self._encode(prompts)
+        if not isinstance(encoded, Condition | Tensor) or len(Condition.of(encoded)) != len(prompts):
             raise InputError(f"encode= gives a tensor or Condition of one row per text, {len(prompts)} for this call")
-        return Condition.of(found)
+        return Condition.of(encoded)
 
     def truncated(self, prompt: str) -> bool:
         """Returns False: what `encode` leaves out is not known."""

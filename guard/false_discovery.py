@@ -9,8 +9,9 @@ Numbers = NDArray[np.float64]
 
 
 def adjusted(p_values: Numbers) -> Numbers:
-    """Benjamini-Hochberg adjusted p-values (N,): the smallest false discovery rate at which each row is
-    rejected.
+    """Returns Benjamini-Hochberg adjusted p-values (N,).
+
+    Each is the smallest false discovery rate at which its row is rejected.
 
     Missing p-values (NaN) stay missing and do not count; what is no p-value raises InputError. The promise
     holds for conformal p-values of one calibration, too, although they depend on each other (Bates et al. 2023,

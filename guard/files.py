@@ -88,7 +88,7 @@ def read_file(path: Path, most: int, what: str, *, error: type[CryptomnesiaError
 
 
 def read_if_there(path: Path, most: int, what: str, *, error: type[CryptomnesiaError] = InputError) -> bytes | None:
-    """As `read_file`, but None where there is no such file."""
+    """Returns what `read_file` does, but None where there is no such file."""
     name = printable_line(str(path))
     try:
         return read_regular(path, most)
@@ -116,9 +116,11 @@ def write_file(path: Path, data: bytes, what: str, *, error: type[CryptomnesiaEr
         write_atomically(path, data)
     except OSError as why:
         full = why.errno in (errno.ENOSPC, getattr(errno, "EDQUOT", None))
-        mend = "free some space and save it again" if full else "choose a folder that exists and that you may write to"
+        remedy = (
+            "free some space and save it again" if full else "choose a folder that exists and that you may write to"
+        )
         name = printable_line(str(path))
-        raise error(f"the {what} {name} cannot be written: {why.strerror}: {mend}") from why
+        raise error(f"the {what} {name} cannot be written: {why.strerror}: {remedy}") from why
     except ValueError as why:
         raise error(f"the name of the {what} cannot be used: {why}") from why
 

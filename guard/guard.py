@@ -79,7 +79,7 @@ class Guard:
 
     @property
     def calibration(self) -> Calibration | None:
-        """The one that was given, or with "auto" the one that was looked up last; may be set."""
+        """The calibration that was given, or with "auto" the one that was looked up last; may be set."""
         return self._calibrations.calibration
 
     @calibration.setter
@@ -97,12 +97,12 @@ class Guard:
 
     @property
     def policy(self) -> str:
-        """As given."""
+        """The policy as given."""
         return self._policy.name
 
     @property
     def unverified(self) -> str:
-        """As given, or what follows from the policy."""
+        """What happens to images that could not be checked: as given, or as the policy has it by default."""
         return self._policy.unverified
 
     # --- checking ---
@@ -120,10 +120,13 @@ class Guard:
 
         Args:
             prompt: Checked as the pipeline would truncate it.
-            seed: Of the private noise; nothing else is drawn.
-            draws: Noise draws, by default as calibrated, else 4; these cost 16 rows of the network, next to 100 of a
-                50-step generation.
-            height, width: Of the image in pixels, by default the model's own.
+            seed: The seed of the private noise; nothing else is drawn.
+            draws: The number of noise draws, by default as calibrated, else 4; these cost 16 rows of the network,
+                next to 100 of a 50-step generation.
+            height, width: The image's size in pixels, by default the model's own.
+
+        Returns:
+            The report, with the score (higher = more likely memorized), the p-value and the verdict.
 
         Raises:
             InputError: Zero draws, or a size that the model cannot make.
@@ -142,7 +145,7 @@ class Guard:
         width: int | None = None,
         chunk: int = 64,
     ) -> Iterator[MemorizationReport]:
-        """Checks a stream of prompts, `chunk` at a time; arguments and errors as in `check`."""
+        """Checks a stream of prompts, `chunk` at a time, and yields a report on each; the rest is as in `check`."""
         shape = self.denoiser.latent_shape(height, width)
         waiting = iter(prompts)
         while batch := list(islice(waiting, chunk)):
@@ -159,7 +162,7 @@ class Guard:
         shape: tuple[int, int, int] | None = None,
         alignment: bool = True,
     ) -> list[MemorizationReport]:
-        """Checks conditions that are encoded already, one row per prompt; the rest is as in `verdict.check`."""
+        """Checks conditions that are encoded already, and returns a report on each row; see `verdict.check`."""
         return verdict.check(
             self.denoiser,
             prompts,
@@ -192,10 +195,13 @@ class Guard:
         Args:
             prompts: At least 100 benign prompts like your own, by default a shipped list.
             draws: Noise draws per prompt, and of checks from now on.
-            seed: Of the noise.
+            seed: The noise's seed.
             alpha: The false-alarm rate to promise.
-            height, width: Of the image in pixels, by default the model's own.
+            height, width: The image's size in pixels, by default the model's own.
             progress: Called with the number of prompts done, and of all.
+
+        Returns:
+            The calibration.
 
         Raises:
             InputError: Too few prompts, odd settings, or a model that cannot encode prompts.
@@ -256,9 +262,12 @@ class Guard:
         Args:
             prompt: The prompt; None where only its condition is known, which "rewrite" cannot use.
             method: "rewrite", "embed" or "reseed".
-            condition: Its condition, one row, by default the prompt's.
-            shape: (C, H, W) of the latent, in place of height and width.
-            height, width: Of the image in pixels, by default the model's own.
+            condition: The prompt's condition, one row, by default the prompt's.
+            shape: The latent's shape (C, H, W), in place of height and width.
+            height, width: The image's size in pixels, by default the model's own.
+
+        Returns:
+            What was tried and measured, with what to sample with; `mitigation.held` says whether the test was passed.
 
         Raises:
             InputError: No calibration, an unknown method, or a size that the model cannot make.
@@ -301,13 +310,17 @@ class Guard:
         """Samples one image with the pipeline's own call, and tells where it reproduces training data.
 
         Args:
-            prompt: As for the pipeline.
-            seed: Of the image, and of the check's private noise.
-            report: Of the prompt, if it was checked already.
+            prompt: The prompt, as the pipeline takes it.
+            seed: The seed of the image and of the check's private noise.
+            report: The prompt's report, if it was checked already.
             steps, guidance, height, width, baseline, probes, progress: As in `localization.locate`.
 
+        Returns:
+            The image with its map, its mask and the report.
+
         Raises:
-            CalibrationError: The calibration is for another model or size; otherwise as in `localization.locate`.
+            CalibrationError: The calibration is for another model or size.
+            InputError, NotApplicable, NonFiniteError, OutOfMemory: As in `localization.locate`.
         """
         if report is None:
             host = pipeline_of(self.denoiser)
@@ -353,9 +366,9 @@ class Guard:
         Args:
             image: A Pillow image, or an array or tensor (H, W, 3), uint8 or float in [0, 1].
             path: Ends in .png, .jpg, .jpeg or .webp.
-            report: Of the image, as in the output's `memorization`; None if nothing was checked.
-            seed: Of the image's generator.
-            prompt: By default that of the report.
+            report: The image's report, as in the output's `memorization`; None if nothing was checked.
+            seed: The seed of the image's generator.
+            prompt: The prompt, by default that of the report.
             negative: The negative prompt.
             sampling: Settings of the call, e.g. {"steps": 50, "guidance_scale": 7.5}.
             prompts, evidence, findings, c2pa, options: As in `sidecar.save`.

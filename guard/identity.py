@@ -115,11 +115,11 @@ def describe(value: Any, depth: int = 4) -> str:
         return " ".join([_name(value), _code(value.__code__), *(describe(part, depth - 1) for part in inner)])
     if isinstance(value, type) or not hasattr(value, "__dict__"):
         return _name(value)
-    own = {name: part for name, part in vars(value).items() if not name.startswith("__") and part is not value}
+    parts = {name: part for name, part in vars(value).items() if not name.startswith("__") and part is not value}
     if isinstance(value, torch.nn.Module):
-        own = {name: part for name, part in own.items() if not name.startswith("_") and name != "training"}
-        own |= dict(list(value.named_parameters(recurse=False))[:8])
-    return f"{_name(value)} " + " ".join(f"{name}={describe(part, depth - 1)}" for name, part in sorted(own.items()))
+        parts = {name: part for name, part in parts.items() if not name.startswith("_") and name != "training"}
+        parts |= dict(list(value.named_parameters(recurse=False))[:8])
+    return f"{_name(value)} " + " ".join(f"{name}={describe(part, depth - 1)}" for name, part in sorted(parts.items()))
 
 
 def _name(value: Any) -> str:

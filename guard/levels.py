@@ -105,6 +105,6 @@ class Levels:
 
     @property
     def pure_noise(self) -> NoiseLevel:
-        """Where 50-step sampling starts; x_T ~ N(0, I) there."""
+        """The level at which 50-step sampling starts; x_T ~ N(0, I) there."""
         steps = 50 if self.alphas_cumprod is None else min(50, len(self.alphas_cumprod))
         return self.sampling(steps)[0]

@@ -75,7 +75,7 @@ class PipelineDenoiser(PipeHolder, TextDenoiser, Protocol):
 
     @property
     def text_lock(self) -> AbstractContextManager[Any]:
-        """Held while text is encoded."""
+        """The lock that is held while text is encoded."""
         ...
 
     def packed(self, latents: Tensor) -> Tensor:
@@ -96,7 +96,7 @@ class AdaptedDenoiser(Protocol):
 
     @property
     def adapter_names(self) -> tuple[str, ...]:
-        """Of the LoRAs that take part now."""
+        """The names of the LoRAs that take part now."""
         ...
 
 
@@ -122,7 +122,7 @@ def pipeline_of(
     Args:
         denoiser: The model.
         do: What only a pipeline can do.
-        instead: How to mend it, for the message.
+        instead: What to do instead, for the message.
 
     Raises:
         InputError: It belongs to none.

@@ -40,7 +40,7 @@ class Mitigation:
         words: What was changed, in order; empty unless rewritten.
         score_before, score_after: The scores on the test noise; higher = more likely memorized. This and what follows
             is None where the method could not be carried out.
-        p_before, p_after: Their p-values.
+        p_before, p_after: The p-values of these scores.
         recall: The guidance similarity, how much the result pulls to the original's image, in [-1, 1]; also readable as
             `guidance_similarity`, under this name in stored reports.
         similarity: Cosine in [-1, 1] between the text conditions before and after; 1 for a reseed.

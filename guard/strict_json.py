@@ -29,7 +29,7 @@ def read_json(path: Path, limit: int, depth: int = DEPTH) -> Any:
 
 
 def read_object(
-    path: Path, limit: int, what: str, mend: str, *, error: type[CryptomnesiaError] = InputError
+    path: Path, limit: int, what: str, remedy: str, *, error: type[CryptomnesiaError] = InputError
 ) -> dict[str, Any]:
     """Returns the one object that a JSON file holds.
 
@@ -37,7 +37,7 @@ def read_object(
         path: A regular file.
         limit: Most bytes that are read.
         what: What messages call such a file, e.g. "config".
-        mend: What to do where it cannot be used, e.g. "get the folder again".
+        remedy: What to do where it cannot be used, e.g. "get the folder again".
         error: The error that is raised, InputError by default.
 
     Raises:
@@ -48,9 +48,9 @@ def read_object(
         if not isinstance(document, dict):
             raise ValueError("it holds no JSON object")
     except OSError as why:
-        raise error(f"the {what} {path} cannot be read: {why.strerror or why}: {mend}") from why
+        raise error(f"the {what} {path} cannot be read: {why.strerror or why}: {remedy}") from why
     except ValueError as why:
-        raise error(f"{path} is no {what} that can be read ({why}): {mend}") from why
+        raise error(f"{path} is no {what} that can be read ({why}): {remedy}") from why
     return document
 
 

@@ -30,13 +30,15 @@ def auc(low: Numbers, high: Numbers) -> float:
 
 
 def rank_sum_p(low: Numbers, high: Numbers) -> float:
-    """One-sided p-value of Wilcoxon, Mann and Whitney: small = `low` is smaller. Needs scipy."""
+    """Returns the one-sided p-value of Wilcoxon, Mann and Whitney: small = `low` is smaller. Needs scipy."""
     _require_numbers(low, high)
     return float(require("scipy.stats", "audit").mannwhitneyu(low, high, alternative="less").pvalue)
 
 
 def permutation_p(low: Numbers, high: Numbers, seed: int = 0, rounds: int = PERMUTATIONS) -> float:
-    """One-sided p-value of the difference of means among relabelled sets: (1 + as small ones) / (1 + rounds).
+    """Returns the one-sided p-value of the difference of means among relabelled sets; small = `low` is smaller.
+
+    It is (1 + as small ones) / (1 + rounds).
 
     Exact in the sense that P(p <= alpha) <= alpha whatever the distribution, if both sets come from the same. The order
     of the numbers plays no part.
@@ -56,7 +58,7 @@ def permutation_p(low: Numbers, high: Numbers, seed: int = 0, rounds: int = PERM
 
 
 def auc_interval(value: float, first: int, second: int, confidence: float = 0.95) -> tuple[float, float]:
-    """Confidence interval of an AUC measured on `first` and `second` numbers.
+    """Returns the confidence interval of an AUC measured on `first` and `second` numbers.
 
     Newcombe 2006 (Statistics in Medicine 25:559), method 5: the AUCs from which the measured one is not further away
     than chance allows. Wide enough at 0 and 1, where others have no width.

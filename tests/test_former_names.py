@@ -25,8 +25,8 @@ def test_functions_keep_their_former_names() -> None:
 
 
 def test_a_guard_takes_its_fallback_by_both_names() -> None:
-    for name in ("fallback", "otherwise"):
-        guard = Guard(build("sd1"), flags_all("sd1"), "embed", **{name: "block"})
+    pipe, calibration = build("sd1"), flags_all("sd1")
+    for guard in (Guard(pipe, calibration, "embed", fallback="block"), Guard(pipe, calibration, otherwise="block")):
         assert guard._policy.fallback == "block"
 
 

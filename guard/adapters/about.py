@@ -30,13 +30,13 @@ def name_of(pipe: Any) -> str:
 
     A folder whose name says nothing, such as "weights", has the pipeline's class in its place.
     """
-    name, own = str(getattr(pipe, "name_or_path", None) or ""), type(pipe).__name__
+    name, kind = str(getattr(pipe, "name_or_path", None) or ""), type(pipe).__name__
     cached = _CACHED.search(name)
     if cached:
         return cached.group(1).replace("--", "/")
     if os.path.exists(name) or os.path.isabs(name) or "\\" in name or name.startswith((".", "~")):
         name = PureWindowsPath(name).name
-    return own if name.lower() in _SAYS_NOTHING or name.startswith((".", "~")) else name
+    return kind if name.lower() in _SAYS_NOTHING or name.startswith((".", "~")) else name
 
 
 def adapters_of(pipe: Any) -> list[str]:

@@ -253,7 +253,7 @@ class ComfyDenoiser(Denoiser):
 
     @cached_property
     def fingerprint(self) -> str:  # type: ignore[override]
-        """Digest of the network, the text encoder, their LoRAs and patches with strengths, dtype and family."""
+        """The digest of the network, the text encoder, their LoRAs and patches with strengths, dtype and family."""
         weights, patches = weights_and_patches(self.model, "diffusion_model.")
         if self.clip is not None:
             text_weights, text_patches = weights_and_patches(self.clip.patcher, "")
@@ -265,7 +265,7 @@ class ComfyDenoiser(Denoiser):
 
     @property
     def unreadable(self) -> list[str]:
-        """Names of patches that cannot be compared: with them the fingerprint is never the same twice."""
+        """The names of patches that cannot be compared: with them the fingerprint is never the same twice."""
         return self._patches[1]
 
     @cached_property

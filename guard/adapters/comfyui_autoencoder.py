@@ -28,12 +28,12 @@ class ComfyAutoencoder:
 
     @property
     def factor(self) -> int:
-        """Pixels per latent, along one side; sizes of images are multiples."""
+        """The number of pixels per latent pixel, along one side; sizes of images are multiples."""
         return int(self.vae.spacial_compression_encode())
 
     @cached_property
     def autoencoder_identity(self) -> str:
-        """Equal for VAEs of equal weights whose latents are scaled alike."""
+        """A digest that is equal for VAEs of equal weights whose latents are scaled alike."""
         weights, _ = weights_and_patches(self.vae.patcher, "")
         form = self._base.latent_format
         scales = (form.scale_factor, getattr(form, "shift_factor", None))

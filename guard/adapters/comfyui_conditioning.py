@@ -24,7 +24,7 @@ class Template:
 
     Attributes:
         lengths: Text rows of each entry; none for the plain template, whose one entry takes what there is.
-        options: Of each entry, without the pooled text.
+        options: The options of each entry, without the pooled text.
     """
 
     lengths: tuple[int, ...]
@@ -32,7 +32,7 @@ class Template:
 
     @property
     def plain(self) -> bool:
-        """Whether there is nothing but text."""
+        """Whether the conditioning holds nothing but text."""
         return not self.lengths
 
 

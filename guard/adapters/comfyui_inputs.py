@@ -13,7 +13,7 @@ def takes_images(base: Any, form: Any) -> bool:
 
     Args:
         base: ComfyUI's BaseModel.
-        form: Its latent format.
+        form: The model's latent format.
     """
     channels = form.latent_channels
     taken = base.model_config.unet_config.get("in_channels", channels)

@@ -31,7 +31,7 @@ class PipelineDenoiser(Denoiser):
 
     Attributes:
         pipe: The pipeline, unchanged.
-        network_name: Its attribute that holds the denoising network.
+        network_name: The pipeline's attribute that holds the denoising network.
         guidance_scale: What guidance-distilled networks are told; the pipeline's own default.
         text_lock: Held while text is encoded, by all denoisers: tokenizers and encoders serve one thread at a time.
     """
@@ -77,7 +77,7 @@ class PipelineDenoiser(Denoiser):
         """Returns a call that the pipeline made of its network, in the terms of `output`: (x, time, condition, raw).
 
         Args:
-            arguments: Of the network's forward, by name.
+            arguments: The arguments of the network's forward, by name.
             output: What it returned.
 
         Raises:
@@ -99,7 +99,7 @@ class PipelineDenoiser(Denoiser):
 
     @property
     def levels(self) -> Levels:  # type: ignore[override]
-        """From the scheduler's configuration alone; its timesteps and step index play no part."""
+        """The levels by the scheduler's configuration alone; its timesteps and step index play no part."""
         key = (type(self.pipe.scheduler), dict(self.pipe.scheduler.config))
         if self._levels is None or self._levels[0] != key:
             self._levels = key, self._make_levels()
@@ -119,7 +119,7 @@ class PipelineDenoiser(Denoiser):
 
     @property
     def _channels(self) -> int:
-        """Of the latents. Raises InputError where the network takes more than these."""
+        """The number of channels of the latents. Raises InputError where the network takes more than these."""
         channels = self._network_channels
         made = getattr(getattr(self.pipe, "vae", None), "config", {}).get("latent_channels")
         if made is not None and made != channels:
@@ -255,7 +255,7 @@ class PipelineDenoiser(Denoiser):
 
     @property
     def autoencoder_identity(self) -> str | None:
-        """Equal for pipelines of equal autoencoders; None without one."""
+        """A digest that is equal for pipelines of equal autoencoders; None without one."""
         vae = getattr(self.pipe, "vae", None)
         return None if vae is None else autoencoder.identity(vae)
 
@@ -263,13 +263,16 @@ class PipelineDenoiser(Denoiser):
 
     @property
     def adapter_names(self) -> tuple[str, ...]:
-        """Of the LoRAs that take part now, for messages."""
+        """The names of the LoRAs that take part now, for messages."""
         return tuple(sorted({name for part in (self.network, *self.text_encoders) for name in active_adapters(part)}))
 
     @property
     def fingerprint(self) -> str:  # type: ignore[override]
-        """Digest of network, text encoders and tokenizers as they answer now, with LoRAs, hooks and the like; looked at
-        anew at every access, since any may come or go at any time. InputError under sequential offload."""
+        """The digest of network, text encoders and tokenizers as they answer now, with LoRAs, hooks and the like.
+
+        It is computed anew at every access, since any of these may come or go at any time. Raises InputError under
+        sequential offload.
+        """
         # torch.compile wraps a network without making it another model
         modules = [getattr(module, "_orig_mod", module) for module in (self.network, *self.text_encoders)]
         strange = [words for module in modules for words in peculiarities(module)]

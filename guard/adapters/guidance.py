@@ -34,10 +34,10 @@ def guidance_arguments(
     """Returns the arguments that set the guidance of a call, by name.
 
     Args:
-        pipe, known: As for `guidance_name`.
+        pipe, known: What `guidance_name` takes.
         guidance: The scale, 1 or less for none; None for the pipeline's own.
         negative: What to stay away from.
-        prompts: How many there are where the call is given a list; a negative prompt is needed for each.
+        prompts: The number of prompts where the call is given a list; a negative prompt is needed for each.
 
     Raises:
         InputError: It knows no guidance, or can be told no negative prompt.

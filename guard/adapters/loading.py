@@ -18,7 +18,7 @@ def load_pipeline(model: str) -> Any:
             or a .safetensors file that holds a whole model.
 
     Raises:
-        InputError: It cannot be loaded; one line says what, why and the mend.
+        InputError: It cannot be loaded; one line says what, why and what to do.
         MissingPackage: diffusers is not installed.
     """
     path = _existing(model)

@@ -66,7 +66,7 @@ def require_no_code(
 
     Args:
         path: The folder.
-        index: Its model_index.json.
+        index: What the folder's model_index.json holds.
         parts: Names of the folders in it that are read, by default those that the index names.
         libraries: What the index may name.
 

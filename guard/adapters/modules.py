@@ -52,21 +52,21 @@ def weights(module: torch.nn.Module) -> list[Tensor]:
 
 def peculiarities(module: torch.nn.Module) -> list[str]:
     """Returns what makes a module answer other than its weights and configuration say, sorted; nothing if plain."""
-    found = _globals()
+    peculiar = _globals()
     for path, layer in module.named_modules():
-        found += [f"{path} {words}" for words in (*_adapters(layer), *_hooks(layer))]
-    own, fresh = dict(_layers(module)), _fresh(module)
-    for cls in {type(layer) for layer in own.values()}:
-        found += _patches(cls)
-    for path, layer in own.items():
+        peculiar += [f"{path} {words}" for words in (*_adapters(layer), *_hooks(layer))]
+    layers, fresh = dict(_layers(module)), _fresh(module)
+    for cls in {type(layer) for layer in layers.values()}:
+        peculiar += _patches(cls)
+    for path, layer in layers.items():
         if fresh is None:
-            found += [f"{path} is {describe(layer)}"] if _is_foreign(type(layer)) else []
+            peculiar += [f"{path} is {describe(layer)}"] if _is_foreign(type(layer)) else []
         elif path in fresh and fresh[path][0] is type(layer):
-            found += [f"{path} {words}" for words in _differences(_attributes(layer), fresh[path][1])]
+            peculiar += [f"{path} {words}" for words in _differences(_attributes(layer), fresh[path][1])]
         else:
-            found.append(f"{path} is {describe(layer)}")
-    found += [f"{path} is missing" for path in fresh or () if path not in own]
-    return sorted(found)
+            peculiar.append(f"{path} is {describe(layer)}")
+    peculiar += [f"{path} is missing" for path in fresh or () if path not in layers]
+    return sorted(peculiar)
 
 
 def active_adapters(module: torch.nn.Module) -> set[str]:
@@ -90,7 +90,7 @@ def edits(module: torch.nn.Module) -> int:
 
 
 def glance(module: torch.nn.Module, samples: int = 8) -> list[bytes]:
-    """Returns a few values of every weight, which any training or merging changes, a thousand times faster than a digest.
+    """Returns a few values of every weight, which training or merging changes; a digest costs a thousand times more.
 
     Raises InputError where the weights are out of reach.
     """
@@ -199,12 +199,12 @@ def _attributes(layer: torch.nn.Module) -> dict[str, Any]:
     return found
 
 
-def _differences(own: dict[str, Any], fresh: dict[str, Any]) -> Iterator[str]:
-    if own == fresh:
+def _differences(settings: dict[str, Any], fresh: dict[str, Any]) -> Iterator[str]:
+    if settings == fresh:
         return
-    for name in sorted(own.keys() | fresh.keys()):
-        if own.get(name) != fresh.get(name):
-            yield f"{name} = {own.get(name)!r}"
+    for name in sorted(settings.keys() | fresh.keys()):
+        if settings.get(name) != fresh.get(name):
+            yield f"{name} = {settings.get(name)!r}"
 
 
 def _is_exact(processor: Any) -> bool:

@@ -39,7 +39,7 @@ def watched(denoiser: PipelineDenoiser, seen: Seen, ours: Callable[[], bool] | N
     Until the first of them, prompts are being encoded: so long, no other thread encodes any.
 
     Args:
-        denoiser: Of the pipeline.
+        denoiser: The pipeline's denoiser.
         seen: seen(arguments by name, output), after each call; what it raises ends the sampling.
         ours: Whether the call that is being made is one of the pipeline's; by default all of this thread are.
     """

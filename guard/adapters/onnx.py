@@ -23,7 +23,7 @@ class OnnxNetwork(torch.nn.Module):
     """What a pipeline's networks have in common. As a module it can be watched by hooks; its only state is a digest.
 
     Attributes:
-        config: As diffusers or transformers wrote it.
+        config: The config as diffusers or transformers wrote it.
     """
 
     differentiable = False
@@ -72,9 +72,9 @@ class OnnxUNet(OnnxNetwork):
             return (self._ask(timestep=times, **rows)[0],)
         out = torch.empty(sample.shape, dtype=self.dtype)
         for time in times.unique():
-            own = times == time
-            part = {name: tensor[own] for name, tensor in rows.items() if tensor is not None}
-            out[own] = self._ask(timestep=time, **part)[0]
+            chosen = times == time
+            part = {name: tensor[chosen] for name, tensor in rows.items() if tensor is not None}
+            out[chosen] = self._ask(timestep=time, **part)[0]
         return (out,)
 
 

@@ -31,9 +31,9 @@ class Session:
         providers: onnxruntime's, the preferred one first; by default those of PROVIDERS that are installed.
 
     Attributes:
-        inputs: Their names.
-        outputs: Their names.
-        dtype: Of the first output.
+        inputs: The names of the inputs.
+        outputs: The names of the outputs.
+        dtype: The dtype of the first output.
 
     Raises:
         InputError: The file cannot be run, or takes something else, or there is no such provider.
@@ -119,16 +119,16 @@ class Session:
             raise InputError(f"{self.file} takes a fixed number of rows only: export it with a dynamic batch axis")
 
 
-def _available(installed: Sequence[str], asked: Sequence[str] | None) -> list[str]:
-    if asked is None:
+def _available(installed: Sequence[str], chosen: Sequence[str] | None) -> list[str]:
+    if chosen is None:
         return [name for name in PROVIDERS if name in installed]
-    unknown = [name for name in asked if name not in installed]
-    if unknown or not asked:
+    unknown = [name for name in chosen if name not in installed]
+    if unknown or not chosen:
         raise InputError(
             f"onnxruntime has no provider {', '.join(unknown) or 'named'}: use one of {', '.join(installed)}, or "
             "install the onnxruntime package that brings it, e.g. onnxruntime-gpu"
         )
-    return list(asked)
+    return list(chosen)
 
 
 def _dtype(file: Path, node: Any) -> torch.dtype:

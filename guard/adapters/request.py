@@ -1,4 +1,4 @@
-"""What a pipeline was asked for, and how to ask it again with something mended."""
+"""The request that a pipeline's call makes, and how to make it again with other embeddings or noise."""
 
 import inspect
 from collections.abc import Callable, Mapping
@@ -22,7 +22,7 @@ class Request:
     """One call of a pipeline.
 
     Attributes:
-        arguments: By name, defaults left out.
+        arguments: The call's arguments by name, defaults left out.
         prompts: One for each image, or None where embeddings were given in place of text.
         numbers: (B,) which of the prompts each image belongs to.
     """
@@ -52,12 +52,12 @@ class Request:
 
     @property
     def images(self) -> int:
-        """How many images were asked for."""
+        """The number of images that the call is to make."""
         return len(self.numbers)
 
     @property
     def has_callback(self) -> bool:
-        """Whether code of the user's runs between the steps."""
+        """Whether a callback of the user's runs between the steps."""
         return any(self.arguments.get(name) is not None for name in ("callback_on_step_end", "callback"))
 
     def require_pure_noise(self, call: Callable[..., Any]) -> None:
@@ -110,13 +110,13 @@ class RandomState:
 
     def __init__(self, generator: Any, device: torch.device):
         given = generator if isinstance(generator, list | tuple) else [] if generator is None else [generator]
-        self._own = [(g, g.get_state()) for g in given]
+        self._states = [(g, g.get_state()) for g in given]
         self._cpu = torch.get_rng_state()
         self._cuda = (device, torch.cuda.get_rng_state(device)) if device.type == "cuda" else None
 
     def restore(self) -> None:
         """Puts the random states back to what they were when this was made."""
-        for generator, state in self._own:
+        for generator, state in self._states:
             generator.set_state(state)
         torch.set_rng_state(self._cpu)
         if self._cuda is not None:

@@ -33,8 +33,8 @@ class TextToImage:
         steps: Sampling steps, by default the pipeline's own.
         guidance: The scale, 1 or less for none, by default the pipeline's own; see `adapters.guidance`.
         negative: What to stay away from, or nothing.
-        height, width: Of the images in pixels, by default the pipeline's own.
-        scheduler: In place of the pipeline's own.
+        height, width: The images' size in pixels, by default the pipeline's own.
+        scheduler: A scheduler to use in place of the pipeline's own.
 
     Raises:
         InputError: The pipeline starts from an image, or can be told no guidance or no negative prompt.
@@ -62,19 +62,19 @@ class TextToImage:
 
     @property
     def steps(self) -> int | None:
-        """Sampling steps; None where the pipeline alone knows how many."""
+        """The number of sampling steps; None where the pipeline alone knows how many."""
         name = "num_inference_steps"
         given = self._settings[name]
         return self._known[name].default if given is None and name in self._known else given
 
     @property
     def guidance(self) -> float:
-        """The scale. Raises InputError if the pipeline knows none."""
+        """The guidance scale. Raises InputError if the pipeline knows none."""
         return own_guidance(self.pipe, self._known) if self._guidance is None else self._guidance
 
     @property
     def scheduler(self) -> str:
-        """Name of the scheduler's class."""
+        """The name of the scheduler's class."""
         return scheduler_of(self.pipe) if self._scheduler is None else type(self._scheduler).__name__
 
     def arguments(self, count: int) -> dict[str, Any]:
@@ -99,7 +99,7 @@ class TextToImage:
 
         Args:
             prompts: B texts.
-            seeds: Of the images' generators, B.
+            seeds: The seeds of the images' generators, one each.
             per_call: Images per call of the pipeline, all by default; halved where the device has no memory for them.
             conditions: The prompt's and the negative one's, one row each, in place of all texts.
             latents: Initial noise in place of the generators', one row each, as `PipelineDenoiser.packed` gives it.

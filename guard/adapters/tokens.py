@@ -20,7 +20,7 @@ def token_saliency(
     spans: Sequence[Span],
     score: Callable[[Condition], Tensor],
 ) -> list[float]:
-    """Gradient norm of score(encode(prompt)) at the tokens of each span, summed over tokens and encoders.
+    """Measures the gradient norm of score(encode(prompt)) at the tokens of each span, summed over tokens and encoders.
 
     Args:
         encoders: Text encoders, in the order of their tokenizers.

@@ -33,7 +33,7 @@ def check_weights(path: Path, names: Iterable[str]) -> str | None:
 
     Args:
         path: The folder.
-        names: Of its parts, as model_index.json gives them.
+        names: The names of the model's parts, as model_index.json gives them.
 
     Raises:
         InputError: Naming what is missing or broken.

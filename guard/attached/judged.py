@@ -26,7 +26,7 @@ class Judged:
     Args:
         denoiser, host: The model, as what it is and as what its pipeline adds.
         step: The first step that was judged.
-        fingerprint: Of the model then.
+        fingerprint: The model's fingerprint at that time.
         suspicious: Also look at the network's weights and LoRAs before every step, since code of the user's runs then.
     """
 

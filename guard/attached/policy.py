@@ -21,7 +21,7 @@ class Policy:
         fallback: "warn" or "block": what to do where the mitigation did not hold.
         unverified: One of UNVERIFIED: about images that could not be checked.
         seed: The seed of all private noise.
-        rewriter, words: For "rewrite"; see `mitigation.rewrite`.
+        rewriter, words: What "rewrite" takes words from; see `mitigation.rewrite`.
     """
 
     name: str

@@ -58,7 +58,7 @@ class Sentry:
 
     @contextmanager
     def during(self, run: GuardedCall) -> Iterator[None]:
-        """Calls of this thread belong to a guarded call, which looks at them itself."""
+        """Within the block, calls of this thread belong to a guarded call, which looks at them itself."""
         self._runs.append((threading.get_ident(), run))
         self._warned = False
         try:

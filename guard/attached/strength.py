@@ -40,7 +40,7 @@ class Sphere:
 
     @staticmethod
     def of(host: PipelineDenoiser) -> "Sphere | None":
-        """Returns the sphere of the first text encoder that ends in a layer norm whose answer the network gets as it is.
+        """Returns the sphere of the first text encoder whose final layer norm's answer the network gets as it is.
 
         None if there is no such encoder.
         """

@@ -20,11 +20,11 @@ FINE = 4  # most pixels per latent pixel at which coefficients are found
 
 
 def refine(maps: Tensor, images: Tensor) -> Tensor:
-    """Maps at the size of their images, ending where the pictures do.
+    """Enlarges maps to the size of their images, ending where the pictures do.
 
     Args:
-        maps: (B, h, w) float32, >= 0.
-        images: (B, 3, H, W) float32 in [0, 1], H >= h and W >= w.
+        maps: The maps, (B, h, w) float32, >= 0.
+        images: Their images, (B, 3, H, W) float32 in [0, 1], H >= h and W >= w.
 
     Returns:
         (B, H, W) float32, >= 0.

@@ -76,7 +76,7 @@ def optimise_noise(
     Args:
         denoiser: The model.
         condition: One prompt.
-        noise: Where to start; it is left as it is.
+        noise: The noise to start from; it is left as it is.
         steps: The most steps that are taken.
         norm_weight: Keeps x from growing; Adam's steps are so small in number that it shrinks by a third at most.
         target: Stop when the sharpness term is at or below it; by default never.

@@ -36,13 +36,13 @@ class Column:
 
     def required(self, names: Sequence[str]) -> int:
         """Returns the place as `among` does. Raises InputError, telling the names, where there is none."""
-        place = self.among(names)
-        if place is None:
+        index = self.among(names)
+        if index is None:
             columns = ", ".join(printable(name, 60) for name in names if name) or "none"
             raise InputError(
                 f"{self.file} has no column {self.name!r} (its columns: {columns}): name one with --column"
             )
-        return place
+        return index
 
     def notes(self) -> list[str]:
         """Returns a line for each other name that was taken for the column."""

@@ -36,9 +36,9 @@ def recorded_prompt(image: Any) -> str | None:
 
 def known_prompts(images: Iterable[Any]) -> list[str] | None:
     """Returns the prompt of each image; None unless all are known."""
-    found = [recorded_prompt(image) for image in images]
-    known = [text for text in found if text is not None]
-    return known if len(known) == len(found) else None
+    prompts = [recorded_prompt(image) for image in images]
+    known = [text for text in prompts if text is not None]
+    return known if len(known) == len(prompts) else None
 
 
 def recorded_for_folder(folder: Path) -> str | None:

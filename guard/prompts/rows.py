@@ -48,9 +48,9 @@ def trimmed(text: str) -> str:
     return text.strip().removeprefix("\ufeff").lstrip()
 
 
-def row_of(number: int, found: Found) -> Row | Reject:
+def row_of(number: int, content: Found) -> Row | Reject:
     """Returns what was found in a place, as a row if it is a prompt."""
-    value, line = found
+    value, line = content
     if isinstance(value, Odd):
         return Reject(number, value.reason, excerpt(value.value), line)
     text = trimmed(value)

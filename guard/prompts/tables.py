@@ -38,18 +38,18 @@ def from_table(stream: TextIO, column: Column, delimiter: str | None) -> Iterato
     records.split_at(delimiter or _sniffed(head.text, column))
     _, names = next(iter(records))
     if isinstance(names, Odd):
-        raise InputError(f"{column.file}, line {head.number}, which names the columns, {names.reason}: mend it")
-    place = column.required(names)
+        raise InputError(f"{column.file}, line {head.number}, which names the columns, {names.reason}: correct it")
+    index = column.required(names)
     for line, cells in records:
         if isinstance(cells, Odd):
             yield Found(cells, line)
-        elif len(cells) <= place:
+        elif len(cells) <= index:
             yield Found(Odd(f"has no column {column.name!r}", records.text), line)
         elif any(cells[len(names) :]):
             why = f"has {len(cells)} cells, and only {len(names)} have a name: put text with a delimiter into quotes"
             yield Found(Odd(why, records.text), line)
         else:
-            yield Found(cells[place], line)
+            yield Found(cells[index], line)
 
 
 class Records:
@@ -73,9 +73,9 @@ class Records:
         """Returns the next line that is not blank."""
         return next((line for line in self.source if line.text.strip()), None)
 
-    def put_back(self, found: Iterable[Line]) -> None:
+    def put_back(self, again: Iterable[Line]) -> None:
         """Puts lines back that are to be read again."""
-        self.waiting.extendleft(reversed(list(found)))
+        self.waiting.extendleft(reversed(list(again)))
 
     @property
     def text(self) -> str:
@@ -108,19 +108,21 @@ class _Feed:
         return self
 
     def __next__(self) -> str:
-        found = self.records
-        line = found.waiting.popleft() if found.waiting else next(found.source)
-        found.taken.append(line)
-        found.size += len(line.text)
-        if line.cut or found.size > MOST_LINE or len(found.taken) > MOST_LINES:
+        records = self.records
+        line = records.waiting.popleft() if records.waiting else next(records.source)
+        records.taken.append(line)
+        records.size += len(line.text)
+        if line.cut or records.size > MOST_LINE or len(records.taken) > MOST_LINES:
             raise csv.Error(f"it goes on for over {MOST_LINES:,} lines, or {MOST_LINE >> 20} million characters")
         return line.text
 
 
 def _sniffed(head: str, column: Column) -> str:
     """The delimiter with which the first row names the column, and most columns."""
-    found = {delimiter: next(csv.reader([head], delimiter=delimiter), []) for delimiter in _TRIED}
-    named = {delimiter: cells for delimiter, cells in found.items() if _names(cells, column)} or found
+    cells_by_delimiter = {delimiter: next(csv.reader([head], delimiter=delimiter), []) for delimiter in _TRIED}
+    named = {
+        delimiter: cells for delimiter, cells in cells_by_delimiter.items() if _names(cells, column)
+    } or cells_by_delimiter
     return max(named, key=lambda delimiter: len(named[delimiter]))
 
 

@@ -76,7 +76,9 @@ def opened(file: str) -> Iterator[BinaryIO]:
     try:
         stream: Any = sys.stdin.buffer if file == STDIN else open(file, "rb", opener=_unhurried)  # noqa: SIM115
     except OSError as error:
-        raise InputError(f"{file} cannot be read ({error.strerror or error}): mend that") from error
+        raise InputError(
+            f"{file} cannot be read ({error.strerror or error}): check the file and its permissions"
+        ) from error
     try:
         head = _beginning(stream)
         if head.startswith(_GZIP):

@@ -48,7 +48,7 @@ class Guidance:
 
     @property
     def empty(self) -> Tensor:
-        """What the empty prompt gives for each draw, (draws, C, H, W)."""
+        """The network's answer to the empty prompt for each draw, (draws, C, H, W)."""
         if self._empty is None:
             self._empty = self._pull_of(self.denoiser.empty, grad=False)[0]
         return self._empty

@@ -45,14 +45,15 @@ class Lineage:
     Attributes:
         parent: The pool's likely parent; None where no model of the pool is close enough, or nothing can be tested.
         nearest: The closest model of the pool, parent or not.
-        distances: From the target to each model of the pool that was kept, >= 0, smaller = more alike. Relative to how
-            far the models of the pool are from each other: 1 is about that. Plain divergences with author_compat.
+        distances: The distances from the target to each model of the pool that was kept, >= 0, smaller = more alike.
+            They are relative to how far the models of the pool are from each other: 1 is about that. With
+            author_compat they are plain divergences.
         null_threshold: A nearest model at this distance or farther is no parent; None for a pool of one or two, whose
             distances among each other, one at most, do not tell how far apart unrelated models are.
         margin: How much the distances must change for another answer, >= 0; None for a pool of one.
         pairs: Distances between any two models that were kept, by their names.
         dropped: Models that were left out as all too close to another, by the name of the one that was kept.
-        images: How many the answer rests on, of the target and by model.
+        images: The numbers of images that the answer rests on, the target's and by model.
     """
 
     parent: str | None
@@ -85,7 +86,7 @@ def lineage(
     neighbours: int = NEIGHBOURS,
     author_compat: bool = False,
 ) -> Lineage:
-    """Which model of a pool does the target come from, or none of them?
+    """Tells which model of a pool the target comes from, or that it is none of them.
 
     The target has no parent in the pool if min_i D(target, i) >= mu + tau * sigma, with mean and standard deviation
     of the pool's own pairwise distances; else its parent is the closest. Models of the pool that are closer to
@@ -115,9 +116,9 @@ def lineage(
 def unrolled(
     embeddings: Sequence[ArrayLike], names: Sequence[str], dimension: int = DIMENSION, neighbours: int = NEIGHBOURS
 ) -> list[Array]:
-    """Isomap of all images together: (n, dimension) of the target, which is first, and of each model of the pool.
+    """Returns the Isomap of all images together, (n, dimension) for the target, the first, and for each model.
 
-    Raises as `lineage` does.
+    Raises what `lineage` does.
     """
     import warnings
 

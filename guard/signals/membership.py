@@ -74,7 +74,7 @@ def sima_mc(
     batch_rows: int | None = None,
     progress: Progress | None = None,
 ) -> Tensor:
-    """SimA over noised copies alpha x0 + sigma noise; smaller = more member-like. T * draws rows per image.
+    """Returns SimA over noised copies alpha x0 + sigma noise; smaller = more member-like. T * draws rows per image.
 
     With "answers" it is the statistic of the mean answer, sum |mean over draws of noise(x_t, t)|^4: what the theory
     asks for. Draws come in pairs of opposite sign, so that the added noise itself cancels out of the mean. With
@@ -121,7 +121,7 @@ def sima_relative(
     draws: int = 8,
     seed: int = 0,
 ) -> Tensor:
-    """SimA-MC with the images' prompts over the root of SimA-MC without; smaller = more member-like.
+    """Returns SimA-MC with the images' prompts over the root of SimA-MC without; smaller = more member-like.
 
     Some images are hard for any model. How hard is seen without the prompt, where a model betrays less of what it was
     trained on; so part of that is taken out. Ours: the root (against none and all of it, on a log scale) was settled

@@ -67,8 +67,8 @@ def secmi(
                 x = _ddim(x, noise, here, rungs[number + 1])
         return torch.stack([errors[t] for t in questions.times.tolist()], 1)
 
-    found = torch.cat([answer.cpu() for _, answer in in_batches(climb, len(latents), questions.batch_rows)])
-    return found.T.float()
+    errors_of_all = torch.cat([answer.cpu() for _, answer in in_batches(climb, len(latents), questions.batch_rows)])
+    return errors_of_all.T.float()
 
 
 def secmi_rows(denoiser: Denoiser, timesteps: Sequence[float] | Tensor) -> int:
@@ -94,8 +94,8 @@ def pia(
     first = start.mean(1, lambda rows: rows.ask(rows.z))[0].float().to(questions.latents.device)
 
     def error(rows: Rows) -> Tensor:
-        own = first[rows.image]
-        return energy(own - rows.ask(rows.noised(own)), 4)
+        estimate = first[rows.image]
+        return energy(estimate - rows.ask(rows.noised(estimate)), 4)
 
     return questions.mean(1, error).float()
 
@@ -128,8 +128,8 @@ def _loss(questions: Questions, draws: int, seed: int) -> Tensor:
     noise = shared_noise(questions.latents, draws, seed)
 
     def error(rows: Rows) -> Tensor:
-        own = noise[rows.draw]
-        return energy(rows.ask(rows.noised(own)) - own)
+        added = noise[rows.draw]
+        return energy(rows.ask(rows.noised(added)) - added)
 
     return questions.mean(draws, error)
 
