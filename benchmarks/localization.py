@@ -18,7 +18,7 @@ from cryptomnesia.adapters import to_denoiser
 from cryptomnesia.demo import demo_calibration, load_demo
 from cryptomnesia.demo.captions import Caption, select
 from cryptomnesia.demo.gallery import Gallery, rms
-from cryptomnesia.localization.location import standing_out
+from cryptomnesia.localization.location import peak_mask
 from cryptomnesia.localization.refine import refine
 from cryptomnesia.localization.trajectory import late_level
 from cryptomnesia.signals.curvature import SMOOTHING, curvature_map, score_difference_map
@@ -146,7 +146,7 @@ class Methods:
 
 
 def half_peak(maps: Maps) -> Masks:
-    return standing_out(torch.from_numpy(maps)).numpy()
+    return peak_mask(torch.from_numpy(maps)).numpy()
 
 
 def templates(maps: Maps, truth: Masks, threshold: float | None, texts: list[str]) -> dict[str, Any]:

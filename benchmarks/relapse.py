@@ -18,7 +18,7 @@ from cryptomnesia import Guard
 from cryptomnesia.demo.captions import Caption, select
 from cryptomnesia.demo.gallery import Gallery
 from cryptomnesia.denoiser import Condition
-from cryptomnesia.mitigation.mend import mend
+from cryptomnesia.mitigation.mitigate import mitigate
 from cryptomnesia.mitigation.result import Mended
 from cryptomnesia.mitigation.words import Words, word_list
 
@@ -80,7 +80,7 @@ def mended_captions(bench: Bench, captions: list[Caption], policy: Any) -> list[
     flagged = [c for c, report in zip(captions, reports, strict=True) if report.memorized]
     guard = Guard(bench.denoiser, bench.calibration)
     found = [
-        (c, mend(policy, bench.denoiser, guard.calibration, c.text, bench.denoiser.encode(c.text)))  # type: ignore[arg-type]
+        (c, mitigate(policy, bench.denoiser, guard.calibration, c.text, bench.denoiser.encode(c.text)))  # type: ignore[arg-type]
         for c in flagged
     ]
     return [(c, m) for c, m in found if m.mitigation.held]

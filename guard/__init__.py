@@ -1,4 +1,4 @@
-"""Cryptomnesia: is a diffusion model about to recite its training data?"""
+"""Cryptomnesia: is a diffusion model about to reproduce its training data?"""
 
 from importlib import import_module
 from importlib.util import find_spec

@@ -24,7 +24,7 @@ from .calibration_file import LEAST, MOST_DRAWS, SCHEMA, read_values
 from .calibration_misfit import Binding, binding_of, misfit
 from .denoiser import Condition, Denoiser
 from .errors import CalibrationError, InputError, NonFiniteError
-from .false_discovery import adjusted, standing
+from .false_discovery import adjusted, rejected
 from .files import write_atomically
 from .signals.memorization import MemorizationResult, derived_seed, draw_noise, memorization_score
 
@@ -47,12 +47,12 @@ class Combination:
 
     @staticmethod
     def learn(spectrum: Tensor) -> "Combination":
-        """From the spectra (n, 8) of benign prompts alone. Raises NonFiniteError for NaN or infinity."""
+        """Learns the score from benign prompts' spectra (n, 8). Raises NonFiniteError for NaN or infinity."""
         _require_finite(spectrum, "the energies of benign prompts")
         return Combination(spectrum.cpu().double().mean(0).clamp_min(TINY).tolist())
 
     def score(self, spectrum: Tensor) -> Tensor:
-        """(P,) float64 from spectra (P, 8). Raises NonFiniteError for NaN or infinity."""
+        """Returns scores (P,) float64 of spectra (P, 8); higher = more likely memorized. Raises NonFiniteError."""
         _require_finite(spectrum, "the energies")
         reference = torch.tensor(self.reference, dtype=torch.float64)
         scores = (spectrum.cpu().double() / reference).sum(1).clamp_min(TINY).log()
@@ -66,7 +66,7 @@ def _require_finite(values: Tensor, what: str) -> None:
 
 
 def conformal(benign: Tensor, scores: Tensor) -> Tensor:
-    """Conformal p-values (P,) float64 of scores against benign ones (n,); small = unlike benign.
+    """Returns conformal p-values (P,) float64 of scores against benign ones (n,); small = unlike benign.
 
     Raises NonFiniteError for NaN or infinity, which would sort as the highest score.
     """
@@ -78,15 +78,15 @@ def conformal(benign: Tensor, scores: Tensor) -> Tensor:
 
 
 def benjamini_hochberg(p_values: Sequence[float], alpha: float = 0.01) -> list[bool]:
-    """Which of many p-values to reject so that the expected share of false alarms among them is <= alpha.
+    """Returns which of many p-values to reject so that the expected share of false alarms among them is <= alpha.
 
-    Raises NonFiniteError for NaN, InputError for what is no p-value otherwise.
+    Raises NonFiniteError for NaN, and InputError for what else is no p-value.
 
     Reference: Benjamini & Hochberg 1995.
     """
     values = np.asarray(p_values, dtype=np.float64)
     _require_finite(torch.from_numpy(values), "the p-values")
-    return standing(adjusted(values), alpha).tolist()
+    return rejected(adjusted(values), alpha).tolist()
 
 
 @dataclass(frozen=True)
@@ -94,9 +94,9 @@ class Calibration:
     """Benign scores of one model (fingerprint), at one latent size, dtype and draw count.
 
     Attributes:
-        fingerprint, family, dtype, latent_shape, draws: What it is bound to.
-        alpha: Promised false-alarm rate.
-        seed, created: How and when it was made.
+        fingerprint, family, dtype, latent_shape, draws: The model and settings that it holds for.
+        alpha: The promised false-alarm rate.
+        seed, created: The seed and the date that it was made with and on.
         combination: What turns measurements into a score.
         scores: Leave-one-out scores of the benign prompts.
         prompts: SHA-256 of the benign prompts, where their texts are known.
@@ -131,7 +131,7 @@ class Calibration:
         return hashlib.sha256(json.dumps(self._document(), sort_keys=True).encode()).hexdigest()[:16]
 
     def score(self, result: MemorizationResult) -> Tensor:
-        """(P,) float64, the combination learned from benign prompts; higher = more likely memorized.
+        """Returns the score (P,) float64 that was learned from benign prompts; higher = more likely memorized.
 
         Raises CalibrationError if the result was measured with another number of draws.
         """
@@ -142,27 +142,27 @@ class Calibration:
         return self.combination.score(result.spectrum)
 
     def p_value(self, result: MemorizationResult) -> Tensor:
-        """(P,) float64 conformal p-values in (0, 1]; small = unlike benign prompts. Errors as in `score`."""
+        """Returns (P,) float64 conformal p-values in (0, 1]; small = unlike benign prompts. Errors as in `score`."""
         return self.p_of(self.score(result))
 
     def p_of(self, scores: Tensor) -> Tensor:
-        """(P,) float64 conformal p-values of scores that the combination gave."""
+        """Returns (P,) float64 conformal p-values of scores that the combination gave."""
         return conformal(torch.tensor(self.scores, dtype=torch.float64), scores)
 
     def require(
         self, denoiser: Denoiser, draws: int, latent_shape: Sequence[int], fingerprint: str | None = None
     ) -> None:
-        """Raises CalibrationError, saying what differs and how to mend it, unless it was made for this.
+        """Raises CalibrationError, saying what differs and how to fix it, unless it was made for this.
 
         The denoiser's fingerprint may be given where it is known already.
         """
-        found = misfit(self.binding, binding_of(denoiser, latent_shape, draws, fingerprint), denoiser)
-        if found is not None:
-            raise CalibrationError(f"this calibration is {found}")
+        reason = misfit(self.binding, binding_of(denoiser, latent_shape, draws, fingerprint), denoiser)
+        if reason is not None:
+            raise CalibrationError(f"this calibration is {reason}")
 
     @property
     def binding(self) -> Binding:
-        """What it is made for."""
+        """The model and settings that it holds for."""
         return Binding(self.family, self.dtype, self.fingerprint, tuple(self.latent_shape), self.draws)
 
     def save(self, path: str | Path) -> None:
@@ -177,25 +177,25 @@ class Calibration:
 
     @staticmethod
     def load(path: str | Path) -> "Calibration":
-        """Reads a file that `save` wrote. Raises CalibrationError if anything in it is missing, extra or odd."""
+        """Loads a file that `save` wrote. Raises CalibrationError if anything in it is missing, extra or odd."""
         values = read_values(Path(path))
         return Calibration(combination=Combination(values.pop("reference")), **values)
 
 
 def write_json(path: Path, document: Any) -> None:
-    """Atomically."""
+    """Writes a document as a JSON file, atomically."""
     write_atomically(path, json.dumps(document, indent=1).encode())
 
 
 def private_noise(denoiser: Denoiser, prompts: range, draws: int, seed: int, shape: tuple[int, int, int]) -> Tensor:
-    """(P, draws, C, H, W), each prompt with draws of its own, so that a calibration does not hang on one noise."""
+    """Returns noise (P, draws, C, H, W), other for each prompt, so that a calibration does not depend on one noise."""
     return torch.stack([draw_noise(denoiser, draws, derived_seed(seed, i), shape) for i in prompts])
 
 
 def measure_benign(
     denoiser: Denoiser, condition: Condition, prompts: range, draws: int, seed: int, shape: tuple[int, int, int]
 ) -> Tensor:
-    """Spectra (P, 8) of the benign prompts with those numbers; `condition` has their rows."""
+    """Returns spectra (P, 8) of the benign prompts with those numbers; `condition` has their rows."""
     noise = private_noise(denoiser, prompts, draws, seed, shape)
     return memorization_score(denoiser, condition, noise=noise, alignment=False).spectrum
 
@@ -225,7 +225,7 @@ def from_spectra(
     shape: tuple[int, int, int],
     prompts: str | None = None,
 ) -> Calibration:
-    """A calibration from benign spectra (n, 8). Raises InputError for fewer than 100 prompts or an odd alpha."""
+    """Returns a calibration from benign spectra (n, 8). Raises InputError for under 100 prompts or an odd alpha."""
     check_promise(len(benign), alpha, draws)
     others = torch.ones(len(benign), dtype=torch.bool)
     scores = []
@@ -264,9 +264,12 @@ def calibrate(
         denoiser: The model.
         condition: At least 100 benign prompts.
         draws: Noise draws per prompt; a check must use the same number.
-        seed: Of the private noise, which differs from prompt to prompt.
+        seed: The seed of the private noise, which differs from prompt to prompt.
         alpha: The false-alarm rate to promise.
-        latent_shape: (C, H, W), by default the model's own size.
+        latent_shape: The latent's shape (C, H, W), by default the model's own.
+
+    Returns:
+        The calibration, bound to the model as it is now, the shape and the number of draws.
 
     Raises:
         InputError: Too few prompts, zero draws, odd alpha.

@@ -36,7 +36,7 @@ _DIGEST = re.compile("[0-9a-f]{64}")
 
 
 def read_values(path: Path) -> dict[str, Any]:
-    """The fields of a calibration file, checked and in Python's types, without its schema.
+    """Returns the fields of a calibration file, checked and in Python's types, without its schema.
 
     Raises:
         CalibrationError: It cannot be read, is too large, or anything in it is missing, extra, odd or impossible.

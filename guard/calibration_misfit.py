@@ -18,20 +18,20 @@ class Binding(NamedTuple):
 
 
 def binding_of(denoiser: Denoiser, shape: Sequence[int], draws: int, fingerprint: str | None = None) -> Binding:
-    """What a model asks for now; its fingerprint may be given where it is known already."""
+    """Returns what a model asks for now; its fingerprint may be given where it is known already."""
     return Binding(denoiser.family, str(denoiser.dtype), fingerprint or denoiser.fingerprint, tuple(shape), draws)
 
 
 def misfit(made: Binding, now: Binding, denoiser: Denoiser) -> str | None:
-    """What differs and how to mend it, to follow "this calibration is "; None if nothing does.
+    """Returns what differs and how to fix it, to follow "this calibration is "; None if nothing does.
 
     Args:
         made: What the calibration is made for.
         now: What it is wanted for.
         denoiser: The model, which may tell what is loaded into it.
     """
-    found = differences(made, now)
-    if not found:
+    differing = differences(made, now)
+    if not differing:
         return None
     said = {
         "family": f"for another model: of the family {made.family}, not {now.family}",
@@ -41,11 +41,11 @@ def misfit(made: Binding, now: Binding, denoiser: Denoiser) -> str | None:
         "size": f"for another latent size: {_size(made)}, not {_size(now)}",
         "draws": f"for another number of draws: {made.draws}, not {now.draws}",
     }
-    return f"{', and '.join(said[name] for name in found)}; {_mend(found, made, now, denoiser)}"
+    return f"{', and '.join(said[name] for name in differing)}; {_remedy(differing, made, now, denoiser)}"
 
 
 def differences(made: Binding, now: Binding) -> list[str]:
-    """Of "family", "dtype", "weights", "size" and "draws" those that differ.
+    """Returns those of "family", "dtype", "weights", "size" and "draws" that differ.
 
     Another family explains all else; another dtype, which is in the fingerprint, hides whether the weights differ, too.
     """
@@ -60,15 +60,15 @@ def differences(made: Binding, now: Binding) -> list[str]:
     return [name for name, equal in same.items() if not equal]
 
 
-def _mend(found: Sequence[str], made: Binding, now: Binding, denoiser: Denoiser) -> str:
+def _remedy(differing: Sequence[str], made: Binding, now: Binding, denoiser: Denoiser) -> str:
     flags, arguments = [], []
-    if found == ["dtype"]:
+    if differing == ["dtype"]:
         flags.append(f"--dtype {_bare(now.dtype)}")
-    if "size" in found:
+    if "size" in differing:
         pixels = _pixels(now, denoiser)
         flags.append("--height {} --width {}".format(*pixels))
         arguments.append("height={}, width={}".format(*pixels))
-    if "draws" in found:
+    if "draws" in differing:
         flags.append(f"--draws {now.draws}")
         arguments.append(f"draws={now.draws}")
     command = " ".join(["cryptomnesia calibrate", *flags])
@@ -77,7 +77,7 @@ def _mend(found: Sequence[str], made: Binding, now: Binding, denoiser: Denoiser)
         "dtype": f"load the model in {_bare(made.dtype)} (--dtype {_bare(made.dtype)}), or ",
         "draws": f"use {made.draws} draws, or ",
     }
-    return f"{first.get(found[0], '') if len(found) == 1 else ''}{make}Calibrate Model"
+    return f"{first.get(differing[0], '') if len(differing) == 1 else ''}{make}Calibrate Model"
 
 
 def _bare(dtype: str) -> str:

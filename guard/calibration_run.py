@@ -74,21 +74,21 @@ class CalibrationRun:
 
     @property
     def done(self) -> int:
-        """Prompts measured so far."""
+        """The number of prompts measured so far."""
         return len(self.rows)
 
     @property
     def total(self) -> int:
-        """Prompts in all."""
+        """The number of all prompts."""
         return len(self.prompts)
 
     @property
     def forward_rows(self) -> int:
-        """Rows of the network that the prompts cost that are not measured yet; an image of 50 steps costs 100."""
+        """The rows of the network that the prompts not yet measured cost; an image of 50 steps costs 100."""
         return 2 * self.draws * (self.total - self.done)
 
     def finished(self, path: Path) -> Calibration | None:
-        """The calibration that is there already, if this run would make the same: nothing has to be measured then.
+        """Returns the calibration that is there already, if this run would make the same; else None.
 
         Its promise is the one asked for, since only that hangs on alpha.
         """
@@ -110,7 +110,7 @@ class CalibrationRun:
             yield self.done
 
     def finish(self, path: Path) -> Calibration:
-        """The calibration, once all prompts are measured; saved to path before the partial file is removed."""
+        """Returns the calibration of all prompts, after saving it to path and removing the partial file."""
         benign = torch.tensor(self.rows, dtype=torch.float64)
         calibration = from_spectra(
             self.denoiser,

@@ -19,7 +19,7 @@ class CalibrationSource:
         given: A Calibration, the path of one, "auto" for the one that is kept for the model at each check, or None.
 
     Attributes:
-        auto: Whether it is looked up.
+        auto: Whether the calibration is looked up at each check.
         calibration: The one that was given, or was looked up last.
         why_none: Why there is none, where the cause is known.
 
@@ -36,7 +36,7 @@ class CalibrationSource:
     def find(
         self, denoiser: Denoiser, shape: Sequence[int], draws: int | None = None
     ) -> tuple[Calibration | None, str | None]:
-        """The calibration for latents of that shape, which may not fit if it was given; or None, and why.
+        """Returns the calibration for latents of that shape, which may not fit if it was given; or None, and why.
 
         Args:
             denoiser: The model.

@@ -26,7 +26,7 @@ BUILT_IN = Path(__file__).parent / "demo" / "weights" / f"demo{ENDING}"  # of th
 
 
 def folder() -> Path:
-    """Where calibrations are kept, which need not exist: in $CRYPTOMNESIA_HOME, or else this user's cache folder."""
+    """Returns the folder that calibrations are kept in: in $CRYPTOMNESIA_HOME, or else this user's cache folder."""
     home = os.environ.get(HOME)
     if home:
         return Path(home).expanduser().absolute() / "calibrations"
@@ -41,29 +41,29 @@ def folder() -> Path:
 
 
 def path_for(binding: Binding) -> Path:
-    """The file of what is bound so; another calibration of the same takes its place."""
+    """Returns the file of a calibration with that binding; another one with the same binding takes its place."""
     model = hashlib.sha256(binding.fingerprint.encode()).hexdigest()[:16]
     size = "x".join(map(str, binding.latent_shape))
     return folder() / f"{model}-{binding.dtype.removeprefix('torch.')}-{size}-{binding.draws}{ENDING}"
 
 
 def partial_for(binding: Binding) -> Path:
-    """Where the measurements of a calibration lie until it is finished."""
+    """Returns where the measurements of a calibration lie until it is finished."""
     path = path_for(binding)
     return path.with_name(path.name + ".partial")
 
 
 def make_folder() -> Path:
-    """The folder, made for its owner alone. Raises CalibrationError if it cannot be."""
-    place = folder()
+    """Returns the folder, made for its owner alone. Raises CalibrationError if it cannot be."""
+    directory = folder()
     try:
-        place.parent.mkdir(parents=True, exist_ok=True)
-        place.mkdir(mode=0o700, exist_ok=True)
+        directory.parent.mkdir(parents=True, exist_ok=True)
+        directory.mkdir(mode=0o700, exist_ok=True)
     except OSError as error:
         raise CalibrationError(
-            f"calibrations cannot be kept in {place} ({error.strerror}): set {HOME} to a folder of yours"
+            f"calibrations cannot be kept in {directory} ({error.strerror}): set {HOME} to a folder of yours"
         ) from error
-    return place
+    return directory
 
 
 def keep(calibration: Calibration) -> Path:
@@ -117,7 +117,7 @@ def _different(prompts: Iterable[str]) -> list[str]:
 
 
 def find(denoiser: Denoiser, shape: Sequence[int], draws: int | None = None) -> tuple[Calibration | None, str | None]:
-    """The calibration for a model as it is now, the newest if several fit; or why the nearest one does not fit.
+    """Returns the calibration for a model as it is now, the newest if several fit; or why the nearest one does not fit.
 
     Both are None where none is near: that of another model says nothing.
 
@@ -130,12 +130,12 @@ def find(denoiser: Denoiser, shape: Sequence[int], draws: int | None = None) -> 
     nearest: tuple[int, Binding] | None = None
     for calibration in kept():
         made, wanted = calibration.binding, now if draws else now._replace(draws=calibration.draws)
-        found = differences(made, wanted)
-        if not found:
+        differing = differences(made, wanted)
+        if not differing:
             return calibration, None
         # of another model there may be any number; only those that may be this model's own are worth a word
-        if not {"family", "weights"} & set(found) and (nearest is None or len(found) < nearest[0]):
-            nearest = len(found), made
+        if not {"family", "weights"} & set(differing) and (nearest is None or len(differing) < nearest[0]):
+            nearest = len(differing), made
     if nearest is None:
         return None, None
     wanted = now if draws else now._replace(draws=nearest[1].draws)
@@ -143,7 +143,7 @@ def find(denoiser: Denoiser, shape: Sequence[int], draws: int | None = None) -> 
 
 
 def kept() -> Iterator[Calibration]:
-    """All that are kept, the newest first, then the built-in model's own; broken ones are left out with a warning."""
+    """Yields all calibrations that are kept, the newest first, then the built-in model's; warns of broken ones."""
     for path in sorted(_files(), key=_age):
         try:
             yield Calibration.load(path)

@@ -63,12 +63,12 @@ class Comparability:
 
     @property
     def comparable(self) -> bool:
-        """Whether no difference in kind was found."""
+        """Whether no difference in kind was found between the sets."""
         return self.p_value > self.alpha
 
 
 def image_features(pixels: Tensor) -> list[float]:
-    """IMAGE_FEATURES of an image (1, 3, H, W) in [0, 1]; nothing but pixel statistics, in no particular unit."""
+    """Returns the IMAGE_FEATURES of an image (1, 3, H, W) in [0, 1], pixel statistics in no particular unit."""
     image = pixels[0].double()
     grey = image.mean(0)
     height, width = grey.shape
@@ -95,7 +95,7 @@ def image_features(pixels: Tensor) -> list[float]:
 
 
 def prompt_features(prompt: str) -> list[float]:
-    """PROMPT_FEATURES of a prompt."""
+    """Returns the PROMPT_FEATURES of a prompt."""
     letters = sum(c.isalpha() for c in prompt) / max(1, len(prompt))
     return [math.log1p(len(prompt)), math.log1p(len(prompt.split())), letters]
 
@@ -138,9 +138,9 @@ def _told_apart(x: NDArray[np.float64], labels: NDArray[np.float64], folds: int,
     """Cross-validated AUC of each column of labels; all are learned side by side, as columns of one regression."""
     selection, linear = require("sklearn.model_selection", "audit"), require("sklearn.linear_model", "audit")
     scaling, pipelines = require("sklearn.preprocessing", "audit"), require("sklearn.pipeline", "audit")
-    who: Any = pipelines.make_pipeline(scaling.StandardScaler(), linear.Ridge(PENALTY))
+    model: Any = pipelines.make_pipeline(scaling.StandardScaler(), linear.Ridge(PENALTY))
     split = selection.KFold(folds, shuffle=True, random_state=seed)
-    found = selection.cross_val_predict(who, x, labels, cv=split)
+    found = selection.cross_val_predict(model, x, labels, cv=split)
     scores = [auc(score[label == 0], score[label == 1]) for score, label in zip(found.T, labels.T, strict=True)]
     return np.array(scores)
 

@@ -22,7 +22,7 @@ class Condition:
 
     @staticmethod
     def of(value: "Condition | Tensor") -> "Condition":
-        """A bare tensor (P, L, D) becomes the tensor named text."""
+        """Returns a condition as it is, and a bare tensor (P, L, D) as one whose tensor is named text."""
         return value if isinstance(value, Condition) else Condition(text=value)
 
     def __len__(self) -> int:
@@ -34,7 +34,7 @@ class Condition:
 
     @staticmethod
     def cat(conditions: "Sequence[Condition]") -> "Condition":
-        """The rows of all, one after the other. Raises InputError when their shapes differ and no `tokens` tell why."""
+        """Joins the rows of all conditions. Raises InputError where shapes differ and no `tokens` tell why."""
         if all("tokens" in condition.tensors for condition in conditions):
             longest = max(condition.tensors["text"].shape[1] for condition in conditions)
             conditions = [condition._padded(longest) for condition in conditions]
@@ -52,35 +52,35 @@ class Condition:
 
 
 def own_copy(condition: Condition) -> Condition:
-    """Copies that stay usable, with gradients too, whatever mode a pipeline runs in."""
+    """Returns a copy that stays usable, with gradients too, whatever mode a pipeline runs in."""
     with torch.inference_mode(False):
         return Condition(**{name: tensor.detach().clone() for name, tensor in condition.tensors.items()})
 
 
 def without_extras(condition: Condition, empty: Condition) -> Condition:
-    """Only what the empty prompt has, too: beside private noise, e.g. the size embedding is the model's default."""
+    """Returns only those tensors that the empty prompt has, too; the size embedding, e.g., is the model's default."""
     return Condition(**{name: condition.tensors[name] for name in empty.tensors})
 
 
 def with_extras(empty: Condition, other: Condition) -> Condition:
-    """The empty prompt, one row, with what else (e.g. the size embedding) the other condition says."""
+    """Returns the empty prompt, one row, with what else (e.g. the size embedding) the other condition says."""
     extra = {name: tensor[:1] for name, tensor in other.tensors.items() if name not in empty.tensors}
     return Condition(**empty.tensors, **extra)
 
 
 def is_empty(rows: Condition, empty: Condition, beside: Condition) -> bool:
-    """Whether rows say what the empty prompt does, with what else the rows beside them say."""
+    """Returns whether rows say what the empty prompt does, with what else the rows beside them say."""
     for name, tensor in with_extras(empty, beside).tensors.items():
-        found = rows.tensors[name]
-        if found.shape[1:] != tensor.shape[1:]:
+        present = rows.tensors[name]
+        if present.shape[1:] != tensor.shape[1:]:
             return False
-        if not torch.allclose(found.float(), tensor.to(found).float().expand_as(found), rtol=1e-3, atol=1e-4):
+        if not torch.allclose(present.float(), tensor.to(present).float().expand_as(present), rtol=1e-3, atol=1e-4):
             return False
     return True
 
 
 def texts_of(prompt: str | Sequence[str]) -> list[str]:
-    """One or more prompts as a list; the empty one is allowed.
+    """Returns one or more prompts as a list; the empty one is allowed.
 
     Raises:
         InputError: No prompt, no text, or a text that is no prompt: broken Unicode, NUL, nothing that can be seen, or
@@ -102,12 +102,15 @@ Span = tuple[int, int]  # of characters
 Score = Callable[[Condition, bool], Tensor]  # of P conditions, (P,); with True, differentiable in their tensors
 
 
-def span_drops(
+def occlusion_saliency(
     encode: Callable[[list[str]], Condition], prompt: str, spans: Sequence[Span], score: Score
 ) -> list[float]:
-    """How much the score falls without each character range of the prompt, 0 where it does not; needs no gradients.
+    """Returns how much the score falls when each character range of the prompt is left out; needs no gradients.
 
     Of a long prompt, neighbours are left out together first, and one by one only where that counts most.
+
+    Returns:
+        One number >= 0 per span, higher = the score depends more on it; 0 where the score does not fall.
     """
 
     def drops(ranges: Sequence[Span]) -> list[float]:
@@ -122,7 +125,10 @@ def span_drops(
     coarse = drops([(spans[group[0]][0], spans[group[-1]][1]) for group in groups])
     order = sorted(range(len(groups)), key=lambda k: -coarse[k])
     chosen = [i for k in order[: max(1, TEXTS // size)] for i in groups[k]]
-    found = [0.0] * len(spans)
+    saliency = [0.0] * len(spans)
     for i, value in zip(chosen, drops([spans[i] for i in chosen]), strict=True):
-        found[i] = value
-    return found
+        saliency[i] = value
+    return saliency
+
+
+span_drops = occlusion_saliency  # the former name

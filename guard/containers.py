@@ -19,7 +19,7 @@ _END, _APP2 = 0xD9, 0xE2
 
 
 def media_type(data: bytes) -> str | None:
-    """The media type by the first bytes, or None unless it is a PNG, JPEG or WebP image."""
+    """Returns the media type by the first bytes, or None unless it is a PNG, JPEG or WebP image."""
     if data.startswith(PNG):
         return "image/png"
     if data.startswith(JPEG):
@@ -30,7 +30,7 @@ def media_type(data: bytes) -> str | None:
 
 
 def one_picture(data: bytes) -> bytes:
-    """The file with the one picture that is in it; of a PNG without texts and profiles, which may be of any size.
+    """Returns the file with its one picture; of a PNG without texts and profiles, which may be of any size.
 
     What decides about pixels is kept byte for byte. Other formats than PNG, JPEG and WebP are not looked into.
 
@@ -49,7 +49,7 @@ def one_picture(data: bytes) -> bytes:
 
 
 def holds_more(data: bytes) -> bool:
-    """Whether a JPEG file holds anything after its first picture, such as a second one or a phone's gain map.
+    """Returns whether a JPEG file holds anything after its first picture, such as a second one or a phone's gain map.
 
     Raises ValueError for very many segments.
     """

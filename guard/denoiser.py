@@ -15,7 +15,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from .condition import Condition, Score, Span, span_drops, texts_of
+from .condition import Condition, Score, Span, occlusion_saliency, texts_of
 from .errors import InputError, NonFiniteError, NotApplicable
 from .identity import fingerprint, weights_of
 from .levels import Levels, NoiseLevel
@@ -74,7 +74,7 @@ class Denoiser(ABC):
 
     Attributes:
         prediction_type: What the network puts out.
-        levels: Where its noise levels lie.
+        levels: Where the model's noise levels lie.
         has_guidance: False for guidance-distilled models, which have no unconditional branch.
         differentiable: False where the network runs outside of torch: what needs gradients is not applicable then.
         family: Name of the model family, part of the fingerprint.
@@ -101,7 +101,7 @@ class Denoiser(ABC):
 
     @abstractmethod
     def output(self, x: Tensor, time: Tensor, condition: Condition) -> Tensor:
-        """The network's own output for x (B, C, H, W) at times (B,), each row with its condition."""
+        """Returns the network's own output for x (B, C, H, W) at times (B,), each row with its condition."""
 
     @property
     @abstractmethod
@@ -110,20 +110,20 @@ class Denoiser(ABC):
 
     @abstractmethod
     def latent_shape(self, height: int | None = None, width: int | None = None) -> tuple[int, int, int]:
-        """(C, H, W) of the latent of an image of that size in pixels; None means the model's own size."""
+        """Returns (C, H, W) of the latent of an image of that size in pixels; None means the model's own size."""
 
     def pixels(self, shape: Sequence[int]) -> tuple[int, int] | None:
-        """Height and width of the images whose latents are (C, H, W); None where the host does not tell."""
+        """Returns height and width of the images whose latents are (C, H, W); None where the host does not tell."""
         return None
 
     @property
     def channels(self) -> int:
-        """Of its latents."""
+        """The number of channels of the model's latents."""
         return self.latent_shape()[0]
 
     @cached_property
     def fingerprint(self) -> str:
-        """Hex digest of weights, dtype and family; equal for equal models on any device."""
+        """The hex digest of weights, dtype and family; equal for equal models on any device."""
         return fingerprint([], self.family, self.dtype)
 
     @cached_property
@@ -132,7 +132,7 @@ class Denoiser(ABC):
         return {}
 
     def level(self, t: float | Tensor) -> NoiseLevel:
-        """The noise level at the model's own time t: an integer timestep, or a flow time in [0, 1]."""
+        """Returns the noise level at the model's own time t: an integer timestep, or a flow time in [0, 1]."""
         return self.levels.timestep(t)
 
     def predict(self, x: Tensor, level: NoiseLevel, condition: Condition | Tensor, *, grad: bool = False) -> Prediction:
@@ -142,7 +142,7 @@ class Denoiser(ABC):
             x: (B, C, H, W).
             level: One level, or one per row.
             condition: One row, or one per row of x; a bare (B, L, D) tensor is taken as the text.
-            grad: Keep the graph. Otherwise nothing is recorded.
+            grad: Keep the graph; without, nothing is recorded.
 
         Raises:
             InputError: Shapes do not fit.
@@ -230,7 +230,7 @@ class CallableDenoiser(Denoiser):
         return self._shape  # type: ignore[return-value]
 
     def encode(self, prompt: str | Sequence[str]) -> Condition:
-        """The condition of one or more prompts, one row each.
+        """Returns the condition of one or more prompts, one row each.
 
         Raises:
             InputError: No `encode` was given, it gave something else, or the prompts are none: see `texts_of`.
@@ -241,18 +241,18 @@ class CallableDenoiser(Denoiser):
                 "this CallableDenoiser cannot read texts: give it encode=, a function from a list of P texts to a "
                 "(P, L, D) tensor, or ask Guard.judge about conditions"
             )
-        found = self._encode(prompts)
-        if not isinstance(found, Condition | Tensor) or len(Condition.of(found)) != len(prompts):
+        encoded = self._encode(prompts)
+        if not isinstance(encoded, Condition | Tensor) or len(Condition.of(encoded)) != len(prompts):
             raise InputError(f"encode= gives a tensor or Condition of one row per text, {len(prompts)} for this call")
-        return Condition.of(found)
+        return Condition.of(encoded)
 
     def truncated(self, prompt: str) -> bool:
-        """False: what `encode` leaves out is not known."""
+        """Returns False: what `encode` leaves out is not known."""
         return False
 
     def significance(self, prompt: str, spans: Sequence[Span], score: Score) -> list[float]:
-        """How much the score falls without each character range of the prompt; 0 where it does not."""
-        return span_drops(self.encode, prompt, spans, score)
+        """Returns how much the score falls without each character range of the prompt, >= 0; higher = more salient."""
+        return occlusion_saliency(self.encode, prompt, spans, score)
 
     @cached_property
     def fingerprint(self) -> str:

@@ -24,7 +24,7 @@ SCALE, BAR = 16, 30  # pixels: width of a colour scale, height of a row with a b
 
 
 def colours(values: NDArray[np.floating]) -> Pixels:
-    """Viridis of values in [0, 1], (...) -> (..., 3); what lies outside is cut off, and NaN counts as 0."""
+    """Returns Viridis colours (..., 3) of values (...) in [0, 1]; what lies outside is cut off, and NaN counts as 0."""
     table = np.array([list(bytes.fromhex(code)) for code in VIRIDIS.split()], dtype=np.float64)
     at = np.clip(np.nan_to_num(values), 0, 1) * (len(table) - 1)
     low = np.minimum(at.astype(int), len(table) - 2)
@@ -33,36 +33,36 @@ def colours(values: NDArray[np.floating]) -> Pixels:
 
 
 def blank(width: int, height: int) -> tuple[Any, Any]:
-    """A blank Pillow image of that size in pixels, and what draws on it."""
+    """Returns a blank Pillow image of that size in pixels, and what draws on it."""
     image = require("PIL.Image", "provenance").new("RGB", (width, height), PAPER)
     return image, require("PIL.ImageDraw", "provenance").Draw(image)
 
 
-def write(draw: Any, place: tuple[float, float], words: str, size: int, colour: Any, anchor: str = "la") -> None:
-    """Writes one line; the anchor says which of its points lies at the place, as Pillow has it."""
+def write(draw: Any, position: tuple[float, float], words: str, size: int, colour: Any, anchor: str = "la") -> None:
+    """Writes one line; the anchor says which of its points lies at the position, as Pillow has it."""
     font = _font(size)
     if not hasattr(font, "getmetrics"):  # bitmap fonts know no anchors
-        draw.text(place, words, colour, font=font)
+        draw.text(position, words, colour, font=font)
         return
-    draw.text(place, words, colour, font=font, anchor=anchor)
+    draw.text(position, words, colour, font=font, anchor=anchor)
 
 
 def write_lines(
-    draw: Any, place: tuple[float, float], lines: Sequence[str], size: int, colour: Any, *, apart: int
+    draw: Any, position: tuple[float, float], lines: Sequence[str], size: int, colour: Any, *, apart: int
 ) -> None:
-    """Writes lines below each other, from the place downwards, so many pixels apart."""
-    x, y = place
+    """Writes lines below each other, from the position downwards, so many pixels apart."""
+    x, y = position
     for number, line in enumerate(lines):
         write(draw, (x, y + apart * number), line, size, colour)
 
 
 def text_width(words: str, size: int) -> int:
-    """How many pixels a line is wide."""
+    """Returns how many pixels a line is wide."""
     return round(_font(size).getlength(words))
 
 
 def cut(words: str, room: int, size: int) -> str:
-    """As much of a line as has room in so many pixels, with dots where something was left out."""
+    """Returns as much of a line as has room in so many pixels, with dots where something was left out."""
     if text_width(words, size) <= room:
         return words
     while words and text_width(words + "...", size) > room:
@@ -71,7 +71,7 @@ def cut(words: str, room: int, size: int) -> str:
 
 
 def wrapped(words: str, room: int, size: int) -> list[str]:
-    """Lines that fit, broken between words; a word that is too long is cut."""
+    """Returns lines that fit, broken between words; a word that is too long is cut."""
     lines = [""]
     for word in words.split():
         longer = f"{lines[-1]} {word}".strip()
@@ -84,7 +84,7 @@ def wrapped(words: str, room: int, size: int) -> list[str]:
 
 def draw_bar(
     draw: Any,
-    place: tuple[int, int],
+    position: tuple[int, int],
     room: int,
     filled: int | None,
     name: str,
@@ -93,18 +93,18 @@ def draw_bar(
     colour: Any,
     chosen: bool,
 ) -> None:
-    """Draws a row of a bar chart: a name that ends left of the place, a bar, and its value.
+    """Draws a row of a bar chart: a name that ends left of the position, a bar, and its value.
 
     Args:
-        draw: As `blank` gives it.
-        place: Where the bar's row begins, which is BAR pixels high.
+        draw: What draws, as `blank` gives it.
+        position: Where the bar's row begins, which is BAR pixels high.
         room: How long a bar can get, in pixels.
         filled: How long this one is; None for no bar.
         name, value: Written before it and behind it.
-        colour: Of the bar.
+        colour: The bar's colour.
         chosen: Whether this row is the answer, whose words are darker.
     """
-    (left, y), words = place, INK if chosen else SOFT
+    (left, y), words = position, INK if chosen else SOFT
     write(draw, (left - 12, y + BAR // 2), name, 14, words, "rm")
     draw.rectangle([left, y + 5, left + room, y + BAR - 6], fill=GROUND)
     if filled is not None:
@@ -112,9 +112,9 @@ def draw_bar(
     write(draw, (left + room + 10, y + BAR // 2), value, 14, words, "lm")
 
 
-def draw_scale(draw: Any, place: tuple[int, int], height: int) -> None:
-    """Draws the colours of a map from the highest, at the place, down to nothing, SCALE pixels wide."""
-    x, y = place
+def draw_scale(draw: Any, position: tuple[int, int], height: int) -> None:
+    """Draws the colours of a map from the highest, at the position, down to nothing, SCALE pixels wide."""
+    x, y = position
     for i, colour in enumerate(colours(np.linspace(1, 0, height))):
         draw.line([(x, y + i), (x + SCALE, y + i)], tuple(int(v) for v in colour))
     draw.rectangle([x, y, x + SCALE, y + height - 1], outline=LINE)

@@ -1,4 +1,4 @@
-"""The library's errors; all derive from CryptomnesiaError and say what is wrong, why, and how to mend it."""
+"""The library's errors; all derive from CryptomnesiaError and say what is wrong, why, and how to fix it."""
 
 from collections.abc import Sequence
 from typing import Any, Protocol
@@ -9,27 +9,27 @@ class Checked(Protocol):
 
     @property
     def prompt(self) -> str | None:
-        """As given."""
+        """The prompt as it was given, or None where there is none."""
         ...
 
     @property
     def verdict(self) -> str:
-        """See `report.Verdict`."""
+        """The verdict, one of `report.Verdict`."""
         ...
 
     @property
     def score(self) -> float | None:
-        """Higher = more likely memorized."""
+        """The score, higher = more likely memorized; None where nothing was measured."""
         ...
 
     @property
     def p_value(self) -> float | None:
-        """In (0, 1]; None without a verdict."""
+        """The p-value in (0, 1], small = unlike benign prompts; None without a calibration."""
         ...
 
     @property
     def reason(self) -> str | None:
-        """Why there is no verdict, or None."""
+        """Why there is no verdict, or None where there is one."""
         ...
 
     @property
@@ -43,7 +43,7 @@ class Checked(Protocol):
         ...
 
     def to_dict(self) -> dict[str, Any]:
-        """For JSON."""
+        """Returns the report as plain values for JSON."""
         ...
 
 
@@ -77,8 +77,8 @@ class MemorizationBlocked(CryptomnesiaError):
         self.report: Checked | None = flagged[0]
         # without the prompt: messages end up in logs
         super().__init__(
-            f"blocked before the first step: {len(flagged)} of {len(self.reports)} images would likely recite training "
-            f"data (p = {flagged[0].p_value:.3g}): change the prompt, or choose the policy 'rewrite' or 'warn'"
+            f"blocked before the first step: {len(flagged)} of {len(self.reports)} images would likely reproduce "
+            f"training data (p = {flagged[0].p_value:.3g}): change the prompt, or choose the policy 'rewrite' or 'warn'"
         )
 
 
@@ -97,7 +97,7 @@ class UnverifiedBlocked(MemorizationBlocked):
 
 
 class MemorizationWarning(UserWarning):
-    """An image was made although it likely recites training data, as the policy allows."""
+    """An image was made although it likely reproduces training data, as the policy allows."""
 
 
 class UnverifiedWarning(UserWarning):
@@ -129,7 +129,18 @@ class MissingPackage(CryptomnesiaError, ImportError):
 
 
 def require(module: str, extra: str):
-    """Imports an optional module by name, or raises MissingPackage naming its package and the extra that brings it."""
+    """Imports an optional module.
+
+    Args:
+        module: The module's dotted name.
+        extra: The extra of this package that brings it.
+
+    Returns:
+        The module.
+
+    Raises:
+        MissingPackage: It is not installed; the message names its package and the extra.
+    """
     import importlib
 
     try:

@@ -1,4 +1,4 @@
-"""Which of many p-values stand when they are looked at together."""
+"""Which of many hypotheses are rejected when their p-values are looked at together."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -9,27 +9,43 @@ Numbers = NDArray[np.float64]
 
 
 def adjusted(p_values: Numbers) -> Numbers:
-    """Benjamini-Hochberg adjusted p-values (N,): the smallest false discovery rate at which each row still stands.
+    """Returns Benjamini-Hochberg adjusted p-values (N,).
 
-    Missing p-values (NaN) stay missing and do not count; what is no p-value otherwise raises InputError. The promise
+    Each is the smallest false discovery rate at which its row is rejected.
+
+    Missing p-values (NaN) stay missing and do not count; what is no p-value raises InputError. The promise
     holds for conformal p-values of one calibration, too, although they depend on each other (Bates et al. 2023,
     arXiv 2104.08279, theorem 2).
 
     Reference: Benjamini & Hochberg 1995; Yekutieli & Benjamini 1999 for the adjusted form.
     """
-    found = np.full(len(p_values), np.nan)
+    result = np.full(len(p_values), np.nan)
     there = np.flatnonzero(~np.isnan(p_values))
     if not ((p_values[there] >= 0) & (p_values[there] <= 1)).all():
         raise InputError("a p-value lies between 0 and 1: something else was given as one")
     order = there[np.argsort(p_values[there], kind="stable")]
     raw = p_values[order] * len(order) / np.arange(1, len(order) + 1)
-    found[order] = np.minimum.accumulate(raw[::-1])[::-1].clip(max=1)
-    return found
+    result[order] = np.minimum.accumulate(raw[::-1])[::-1].clip(max=1)
+    return result
 
 
-def standing(adjusted_values: Numbers, level: float) -> NDArray[np.bool_]:
-    """(N,): which rows stand at a false discovery rate; missing ones do not. InputError unless it is in (0, 1)."""
+def rejected(adjusted_values: Numbers, level: float) -> NDArray[np.bool_]:
+    """Tells which rows are rejected at a false discovery rate.
+
+    Args:
+        adjusted_values: What `adjusted` returns, (N,).
+        level: The false discovery rate to promise, in (0, 1).
+
+    Returns:
+        (N,) bool, True where the row is rejected, i.e. counts as a discovery; missing p-values are not.
+
+    Raises:
+        InputError: The level is not in (0, 1).
+    """
     if not 0 < level < 1:
         raise InputError(f"a false discovery rate lies between 0 and 1, not at {level}")
     # a product and a quotient of doubles may miss the level by their rounding
     return adjusted_values <= level * (1 + 1e-12)
+
+
+standing = rejected  # the former name

@@ -23,7 +23,7 @@ _LONGEST = 200  # bytes of a name; file systems allow 255, endings included
 
 
 def require_file_name(name: str) -> str:
-    """The name, if every system can have a file of it, and it says what it seems to say.
+    """Returns the name, if every system can have a file of it, and it says what it seems to say.
 
     Raises ValueError, which says in half a sentence what is wrong.
     """
@@ -41,7 +41,7 @@ def require_file_name(name: str) -> str:
 
 
 def read_regular(path: Path, limit: int) -> bytes:
-    """All bytes of a regular file.
+    """Returns all bytes of a regular file.
 
     Raises:
         OSError: It is missing or cannot be read.
@@ -56,7 +56,7 @@ def read_regular(path: Path, limit: int) -> bytes:
 
 
 def open_regular(path: str | Path) -> BinaryIO:
-    """A regular file, to be read. Raises as `read_regular`, whatever its size."""
+    """Opens a regular file for reading, and returns it. Raises what `read_regular` does, whatever its size."""
     # a pipe must not keep us waiting, and what is checked must be what is read
     flags = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
     handle = os.open(path, flags)
@@ -70,7 +70,7 @@ def open_regular(path: str | Path) -> BinaryIO:
 
 
 def read_file(path: Path, most: int, what: str, *, error: type[CryptomnesiaError] = InputError) -> bytes:
-    """All bytes of a regular file.
+    """Returns all bytes of a regular file.
 
     Args:
         path: The file.
@@ -88,7 +88,7 @@ def read_file(path: Path, most: int, what: str, *, error: type[CryptomnesiaError
 
 
 def read_if_there(path: Path, most: int, what: str, *, error: type[CryptomnesiaError] = InputError) -> bytes | None:
-    """As `read_file`, but None where there is no such file."""
+    """Returns what `read_file` does, but None where there is no such file."""
     name = printable_line(str(path))
     try:
         return read_regular(path, most)
@@ -116,15 +116,17 @@ def write_file(path: Path, data: bytes, what: str, *, error: type[CryptomnesiaEr
         write_atomically(path, data)
     except OSError as why:
         full = why.errno in (errno.ENOSPC, getattr(errno, "EDQUOT", None))
-        mend = "free some space and save it again" if full else "choose a folder that exists and that you may write to"
+        remedy = (
+            "free some space and save it again" if full else "choose a folder that exists and that you may write to"
+        )
         name = printable_line(str(path))
-        raise error(f"the {what} {name} cannot be written: {why.strerror}: {mend}") from why
+        raise error(f"the {what} {name} cannot be written: {why.strerror}: {remedy}") from why
     except ValueError as why:
         raise error(f"the name of the {what} cannot be used: {why}") from why
 
 
 def size_text(size: int) -> str:
-    """A number of bytes in words: "10 MiB"."""
+    """Returns a number of bytes in words: "10 MiB"."""
     for unit in ("bytes", "KiB", "MiB"):
         if size < 1024:
             return f"{size} {unit}"
@@ -133,7 +135,7 @@ def size_text(size: int) -> str:
 
 
 def write_atomically(path: Path, data: bytes) -> None:
-    """A temporary file in the same folder, fsync, rename.
+    """Writes a file by a temporary one in the same folder, fsync and rename.
 
     Raises OSError (ValueError for a name that no file can have); an older file of that name is untouched then, and
     nothing half-written stays.
@@ -163,7 +165,7 @@ def _sweep(folder: Path) -> None:
 
 
 def create(path: Path, data: bytes, mode: int) -> None:
-    """A new file with those permissions from its first moment, on disk when this returns.
+    """Creates a file with those permissions from its first moment, on disk when this returns.
 
     Raises OSError, e.g. FileExistsError; nothing stays of a file that could not be finished.
     """

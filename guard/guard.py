@@ -1,4 +1,4 @@
-"""The two-line interface: a guard checks prompts on a model before anything is sampled, and mends them if asked to."""
+"""The two-line interface: a guard checks prompts on a model before anything is sampled, and mitigates if asked to."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -15,7 +15,7 @@ from .calibration_source import CalibrationSource
 from .denoiser import Condition, Denoiser
 from .errors import InputError
 from .localization import PROBES, STEPS, Baseline, Location, locate
-from .mitigation.mend import mend
+from .mitigation.mitigate import mitigate
 from .mitigation.result import Mended
 from .mitigation.rewrite import Rewriter
 from .progress import Progress
@@ -36,10 +36,11 @@ class Guard:
         unverified: What an attached guard does about images that could not be checked, whose verdict is "uncalibrated"
             or "not applicable". "allow": report; "warn": report and warn; "block": raise UnverifiedBlocked, before the
             first step where that can be known by then. By default "block" under the policy "block", else "warn".
-        otherwise: "warn" or "block", where mending did not hold; it does not change what `unverified` is.
+        fallback: "warn" or "block": what to do where the mitigation did not hold; it does not change `unverified`.
         rewriter: For "rewrite": gives whole prompts to try first, e.g. by a language model.
         words: For "rewrite": a word list, one word per line, in place of the package's.
-        seed: Of the private noise of attached checks and of mitigations.
+        seed: The seed of the private noise of attached checks and of mitigations.
+        otherwise: The former name of `fallback`; takes its place where it is given.
 
     Raises:
         InputError: The pipeline or a policy is not supported, or a policy needs a calibration and there is none.
@@ -53,13 +54,19 @@ class Guard:
         policy: str = "warn",
         *,
         unverified: str | None = None,
-        otherwise: str = "warn",
+        fallback: str = "warn",
         rewriter: Rewriter | None = None,
         words: str | Path | None = None,
         seed: int = 0,
+        otherwise: str | None = None,
     ):
         self._policy = Policy.of(
-            policy, otherwise=otherwise, unverified=unverified, seed=seed, rewriter=rewriter, words=words
+            policy,
+            fallback=fallback if otherwise is None else otherwise,
+            unverified=unverified,
+            seed=seed,
+            rewriter=rewriter,
+            words=words,
         )
         self.denoiser: Denoiser = to_denoiser(pipe_or_denoiser)
         self._calibrations = CalibrationSource(calibration)
@@ -72,7 +79,7 @@ class Guard:
 
     @property
     def calibration(self) -> Calibration | None:
-        """The one that was given, or with "auto" the one that was looked up last; may be set."""
+        """The calibration that was given, or with "auto" the one that was looked up last; may be set."""
         return self._calibrations.calibration
 
     @calibration.setter
@@ -90,12 +97,12 @@ class Guard:
 
     @property
     def policy(self) -> str:
-        """As given."""
+        """The policy as given."""
         return self._policy.name
 
     @property
     def unverified(self) -> str:
-        """As given, or what follows from the policy."""
+        """What happens to images that could not be checked: as given, or as the policy has it by default."""
         return self._policy.unverified
 
     # --- checking ---
@@ -109,14 +116,17 @@ class Guard:
         height: int | None = None,
         width: int | None = None,
     ) -> MemorizationReport:
-        """Tells, before sampling, whether the model is likely to recite training data for this prompt.
+        """Tells, before sampling, whether the model is likely to reproduce training data for this prompt.
 
         Args:
             prompt: Checked as the pipeline would truncate it.
-            seed: Of the private noise; nothing else is drawn.
-            draws: Noise draws, by default as calibrated, else 4; these cost 16 rows of the network, next to 100 of a
-                50-step generation.
-            height, width: Of the image in pixels, by default the model's own.
+            seed: The seed of the private noise; nothing else is drawn.
+            draws: The number of noise draws, by default as calibrated, else 4; these cost 16 rows of the network,
+                next to 100 of a 50-step generation.
+            height, width: The image's size in pixels, by default the model's own.
+
+        Returns:
+            The report, with the score (higher = more likely memorized), the p-value and the verdict.
 
         Raises:
             InputError: Zero draws, or a size that the model cannot make.
@@ -135,7 +145,7 @@ class Guard:
         width: int | None = None,
         chunk: int = 64,
     ) -> Iterator[MemorizationReport]:
-        """Checks a stream of prompts, `chunk` at a time; arguments and errors as in `check`."""
+        """Checks a stream of prompts, `chunk` at a time, and yields a report on each; the rest is as in `check`."""
         shape = self.denoiser.latent_shape(height, width)
         waiting = iter(prompts)
         while batch := list(islice(waiting, chunk)):
@@ -152,7 +162,7 @@ class Guard:
         shape: tuple[int, int, int] | None = None,
         alignment: bool = True,
     ) -> list[MemorizationReport]:
-        """Checks conditions that are encoded already, one row per prompt; the rest is as in `verdict.check`."""
+        """Checks conditions that are encoded already, and returns a report on each row; see `verdict.check`."""
         return verdict.check(
             self.denoiser,
             prompts,
@@ -185,10 +195,13 @@ class Guard:
         Args:
             prompts: At least 100 benign prompts like your own, by default a shipped list.
             draws: Noise draws per prompt, and of checks from now on.
-            seed: Of the noise.
+            seed: The noise's seed.
             alpha: The false-alarm rate to promise.
-            height, width: Of the image in pixels, by default the model's own.
+            height, width: The image's size in pixels, by default the model's own.
             progress: Called with the number of prompts done, and of all.
+
+        Returns:
+            The calibration.
 
         Raises:
             InputError: Too few prompts, odd settings, or a model that cannot encode prompts.
@@ -234,7 +247,7 @@ class Guard:
         with self._attachment.attached():
             yield self
 
-    def mend(
+    def mitigate(
         self,
         prompt: str | None,
         method: Method = "rewrite",
@@ -244,14 +257,17 @@ class Guard:
         height: int | None = None,
         width: int | None = None,
     ) -> Mended:
-        """Mends a prompt, whether or not it is flagged, and tests the result on fresh noise.
+        """Mitigates the memorization of a prompt, flagged or not, and tests the result on fresh noise.
 
         Args:
             prompt: The prompt; None where only its condition is known, which "rewrite" cannot use.
             method: "rewrite", "embed" or "reseed".
-            condition: Its condition, one row, by default the prompt's.
-            shape: (C, H, W) of the latent, in place of height and width.
-            height, width: Of the image in pixels, by default the model's own.
+            condition: The prompt's condition, one row, by default the prompt's.
+            shape: The latent's shape (C, H, W), in place of height and width.
+            height, width: The image's size in pixels, by default the model's own.
+
+        Returns:
+            What was tried and measured, with what to sample with; `mitigation.held` says whether the test was passed.
 
         Raises:
             InputError: No calibration, an unknown method, or a size that the model cannot make.
@@ -261,9 +277,9 @@ class Guard:
         size = shape or self.denoiser.latent_shape(height, width)
         calibration, reason = self._calibrations.find(self.denoiser, size)
         if calibration is None:
-            raise InputError(f"mending needs a calibration: {reason}")
+            raise InputError(f"mitigation needs a calibration: {reason}")
         calibration.require(self.denoiser, calibration.draws, size)
-        return mend(
+        return mitigate(
             method,
             self.denoiser,
             calibration,
@@ -274,6 +290,8 @@ class Guard:
             rewriter=self._policy.rewriter,
             words=self._policy.words,
         )
+
+    mend = mitigate  # the former name
 
     def locate(
         self,
@@ -289,16 +307,20 @@ class Guard:
         report: MemorizationReport | None = None,
         progress: Progress | None = None,
     ) -> Location:
-        """Samples one image with the pipeline's own call, and tells where it is recited.
+        """Samples one image with the pipeline's own call, and tells where it reproduces training data.
 
         Args:
-            prompt: As for the pipeline.
-            seed: Of the image, and of the check's private noise.
-            report: Of the prompt, if it was checked already.
+            prompt: The prompt, as the pipeline takes it.
+            seed: The seed of the image and of the check's private noise.
+            report: The prompt's report, if it was checked already.
             steps, guidance, height, width, baseline, probes, progress: As in `localization.locate`.
 
+        Returns:
+            The image with its map, its mask and the report.
+
         Raises:
-            CalibrationError: The calibration is for another model or size; otherwise as in `localization.locate`.
+            CalibrationError: The calibration is for another model or size.
+            InputError, NotApplicable, NonFiniteError, OutOfMemory: As in `localization.locate`.
         """
         if report is None:
             host = pipeline_of(self.denoiser)
@@ -344,9 +366,9 @@ class Guard:
         Args:
             image: A Pillow image, or an array or tensor (H, W, 3), uint8 or float in [0, 1].
             path: Ends in .png, .jpg, .jpeg or .webp.
-            report: Of the image, as in the output's `memorization`; None if nothing was checked.
-            seed: Of the image's generator.
-            prompt: By default that of the report.
+            report: The image's report, as in the output's `memorization`; None if nothing was checked.
+            seed: The seed of the image's generator.
+            prompt: The prompt, by default that of the report.
             negative: The negative prompt.
             sampling: Settings of the call, e.g. {"steps": 50, "guidance_scale": 7.5}.
             prompts, evidence, findings, c2pa, options: As in `sidecar.save`.

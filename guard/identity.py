@@ -25,7 +25,7 @@ _SIMPLE = str | int | float | complex | bytes | torch.dtype | torch.device | Non
 
 
 def fingerprint(weights: Iterable[Tensor], *settings: object, samples: int = 4096) -> str:
-    """SHA-256 over the settings and the weights (up to `samples` evenly spaced values each), whatever their order.
+    """Returns the SHA-256 of settings and weights (up to `samples` evenly spaced values each), whatever their order.
 
     Hosts name, sort and shape the same weights differently; values are compared in float32 (whole numbers of quantised
     weights as they are), so that the digest is equal on every device and host. A sample of each, so that a model of
@@ -38,12 +38,12 @@ def fingerprint(weights: Iterable[Tensor], *settings: object, samples: int = 409
 
 
 def weights_of(modules: Iterable[torch.nn.Module]) -> Iterator[Tensor]:
-    """All tensors of the modules' states."""
+    """Yields all tensors of the modules' states."""
     return (part for module in modules for tensor in module.state_dict().values() for part in inner_tensors(tensor))
 
 
 def inner_tensors(value: Any) -> Iterator[Tensor]:
-    """The plain tensors of a tensor: itself, or what a quantised one keeps inside; of anything else none."""
+    """Yields the plain tensors of a tensor: itself, or what a quantised one keeps inside; of anything else none."""
     if hasattr(value, "__tensor_flatten__"):
         for name in value.__tensor_flatten__()[0]:
             yield from inner_tensors(getattr(value, name))
@@ -52,7 +52,7 @@ def inner_tensors(value: Any) -> Iterator[Tensor]:
 
 
 def token_settings(tokenize: Callable[[str], Sequence[int]], words: int) -> list[str]:
-    """What to add to a fingerprint's settings for a tokenizer; nothing for the one that text encoders come with.
+    """Returns what a tokenizer adds to a fingerprint's settings; nothing for the one that text encoders come with.
 
     Args:
         tokenize: The tokens of a text, with the special ones around it, without padding.
@@ -64,7 +64,7 @@ def token_settings(tokenize: Callable[[str], Sequence[int]], words: int) -> list
 
 
 def schedule_settings(alphas_cumprod: Tensor | None) -> list[str]:
-    """What to add to a fingerprint's settings for a discrete noise schedule; nothing for those of nearly all models."""
+    """Returns what a discrete noise schedule adds to a fingerprint's settings; nothing for nearly all models."""
     if alphas_cumprod is None:
         return []
     values = alphas_cumprod.detach().double().cpu()
@@ -82,14 +82,14 @@ def _schedules() -> list[Tensor]:
 
 
 def origin(value: Any) -> str:
-    """The module in which a function's code or an object's class lies, whatever a wrapper says of itself."""
+    """Returns the module in which a function's code or an object's class lies, whatever a wrapper says of itself."""
     function = getattr(value, "__func__", value.func if isinstance(value, partial) else value)
     names = getattr(function, "__globals__", None)
     return str(getattr(function, "__module__", "") if names is None else names.get("__name__", ""))
 
 
 def describe(value: Any, depth: int = 4) -> str:
-    """An object in words that tell it from others which act differently, as far as can be seen: class, code, settings.
+    """Describes an object so that others which act differently have other words: by class, code and settings.
 
     The same in every process. What it collects while it runs, e.g. in lists of tensors, is left out.
     """
@@ -115,11 +115,11 @@ def describe(value: Any, depth: int = 4) -> str:
         return " ".join([_name(value), _code(value.__code__), *(describe(part, depth - 1) for part in inner)])
     if isinstance(value, type) or not hasattr(value, "__dict__"):
         return _name(value)
-    own = {name: part for name, part in vars(value).items() if not name.startswith("__") and part is not value}
+    parts = {name: part for name, part in vars(value).items() if not name.startswith("__") and part is not value}
     if isinstance(value, torch.nn.Module):
-        own = {name: part for name, part in own.items() if not name.startswith("_") and name != "training"}
-        own |= dict(list(value.named_parameters(recurse=False))[:8])
-    return f"{_name(value)} " + " ".join(f"{name}={describe(part, depth - 1)}" for name, part in sorted(own.items()))
+        parts = {name: part for name, part in parts.items() if not name.startswith("_") and name != "training"}
+        parts |= dict(list(value.named_parameters(recurse=False))[:8])
+    return f"{_name(value)} " + " ".join(f"{name}={describe(part, depth - 1)}" for name, part in sorted(parts.items()))
 
 
 def _name(value: Any) -> str:

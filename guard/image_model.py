@@ -36,7 +36,7 @@ class ImageModel:
 
     @property
     def coder(self) -> ImageDenoiser:
-        """Its autoencoder. Raises NotApplicable if there is none."""
+        """The model's autoencoder. Raises NotApplicable if there is none."""
         coder = self.autoencoder or self.denoiser
         if not isinstance(coder, ImageDenoiser):
             raise NotApplicable(f"{self._called} has no autoencoder, so it cannot be shown an image")
@@ -44,7 +44,7 @@ class ImageModel:
 
     @property
     def pixels(self) -> tuple[int, int]:
-        """Height and width of its images. Raises InputError where that is not known."""
+        """The height and width of the model's images. Raises InputError where that is not known."""
         if self.size is not None:
             return self.size
         pixels = self.denoiser.pixels(self.denoiser.latent_shape())
@@ -54,7 +54,7 @@ class ImageModel:
 
     @property
     def autoencoder_key(self) -> str:
-        """Equal for models that share autoencoder and size, so that an image is encoded once for all of them."""
+        """A key that models share whose autoencoder and size are equal, so that an image is encoded once for all."""
         if not self._key:
             coder = self.coder
             self._key.append(f"{self.autoencoder_identity or id(coder)} {self.pixels}")
@@ -67,7 +67,7 @@ class ImageModel:
         return coder.autoencoder_identity if isinstance(coder, _Identified) else None
 
     def encode(self, prompts: Sequence[str]) -> Condition:
-        """The condition of prompts. Raises NotApplicable for a model that reads no text."""
+        """Returns the condition of prompts. Raises NotApplicable for a model that reads no text."""
         if not isinstance(self.denoiser, PromptEncoder):
             raise NotApplicable(f"{self._called} cannot read prompts: leave the prompt out")
         return self.denoiser.encode(list(prompts))

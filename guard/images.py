@@ -41,37 +41,37 @@ UNREADABLE = (
 
 
 def read_image(path: Path) -> bytes:
-    """All bytes of an image file. Raises InputError where it is missing, no regular file or larger than 1 GiB."""
+    """Returns all bytes of an image file. Raises InputError if it is missing, no regular file or over 1 GiB."""
     return read_file(path, MOST_BYTES, "image")
 
 
 def sidecar_path(image: str | Path) -> Path:
-    """Where the JSON sidecar of an image lies."""
+    """Returns where the JSON sidecar of an image lies."""
     return _appended(Path(image), SIDECAR)
 
 
 def c2pa_path(image: str | Path) -> Path:
-    """Where the C2PA sidecar of an image lies."""
+    """Returns where the C2PA sidecar of an image lies."""
     return _appended(Path(image), C2PA)
 
 
 def caption_path(image: str | Path) -> Path:
-    """Where the text file lies that holds an image's prompt: IMAGE.txt beside IMAGE.png."""
+    """Returns where the text file lies that holds an image's prompt: IMAGE.txt beside IMAGE.png."""
     return Path(image).with_suffix(CAPTION)
 
 
 def images_among(files: Iterable[Path]) -> list[Path]:
-    """Those of the files that are called like images, in order of their names."""
+    """Returns those of the files that are called like images, in order of their names."""
     return sorted(file for file in files if file.suffix.lower() in SUFFIXES and file.is_file())
 
 
 def no_images(folder: Path) -> InputError:
-    """One line on a folder in which there is none."""
+    """Returns the error for a folder without images, in one line."""
     return InputError(f"the folder {folder} holds no images ({', '.join(SUFFIXES)}): give another")
 
 
 def open_image(path: str | Path, *, most_pixels: int = MOST_PIXELS) -> Any:
-    """The one picture in an image file, decoded, as a Pillow image.
+    """Returns the one picture in an image file, decoded, as a Pillow image.
 
     Args:
         path: A regular file of one of `FORMATS`.
@@ -87,7 +87,7 @@ def open_image(path: str | Path, *, most_pixels: int = MOST_PIXELS) -> Any:
 def decode_image(
     data: bytes, name: str = "the file", *, formats: Iterable[str] = FORMATS, most_pixels: int = MOST_PIXELS
 ) -> Any:
-    """The one picture in the bytes of an image file, decoded, as a Pillow image. Of a JPEG it is the first.
+    """Returns the one picture in the bytes of an image file, decoded, as a Pillow image. Of a JPEG it is the first.
 
     Texts and profiles of a PNG are left out. Raises as `open_image`, calling the image by that name.
     """
@@ -120,7 +120,7 @@ def decode_image(
 
 
 def png(image: Any, *, small: bool = False) -> bytes:
-    """The bytes of a PNG file.
+    """Returns the bytes of a PNG file.
 
     Args:
         image: A Pillow image, or an array (H, W, 3 or 4) uint8.

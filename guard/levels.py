@@ -31,7 +31,7 @@ class NoiseLevel:
         return NoiseLevel(self.alpha[rows], self.sigma[rows], self.time[rows])
 
     def expand(self, rows: int) -> "NoiseLevel":
-        """The same level for each of `rows` rows; levels that already have that many stay as they are."""
+        """Returns the same level for each of `rows` rows; levels that already have that many stay as they are."""
         if len(self) == rows:
             return self
         if len(self) != 1:
@@ -43,7 +43,7 @@ class NoiseLevel:
 
     @staticmethod
     def cat(levels: "Sequence[NoiseLevel]") -> "NoiseLevel":
-        """The rows of all levels, one after the other."""
+        """Returns the rows of all levels, one after the other."""
         return NoiseLevel(
             torch.cat([level.alpha for level in levels]),
             torch.cat([level.sigma for level in levels]),
@@ -64,7 +64,7 @@ class Levels:
         self.shift = shift
 
     def timestep(self, t: float | Tensor) -> NoiseLevel:
-        """The level at the model's own time(s): integer timesteps, or flow times in [0, 1]."""
+        """Returns the level at the model's own time(s): integer timesteps, or flow times in [0, 1]."""
         time = torch.as_tensor(t).reshape(-1)
         if self.alphas_cumprod is None:
             s = time.double()
@@ -78,7 +78,7 @@ class Levels:
         return NoiseLevel(abar.sqrt().float(), (1 - abar).sqrt().float(), time.long())
 
     def sampling(self, steps: int = 50) -> list[NoiseLevel]:
-        """The levels of a sampler with that many steps, noisiest first.
+        """Returns the levels of a sampler with that many steps, noisiest first.
 
         Discrete: DDIM's "leading" timesteps plus one (981, 961, ..., 1 of 1,000 for 50), as in Stable Diffusion.
         Flow: shifted times from 1 down to the last before 0.
@@ -96,7 +96,7 @@ class Levels:
         return [self.timestep(min(i * stride + 1, count - 1)) for i in reversed(range(steps))]
 
     def fraction(self, fraction: float) -> NoiseLevel:
-        """The level that far into the schedule: 0 is clean, 1 pure noise."""
+        """Returns the level that far into the schedule: 0 is clean, 1 pure noise."""
         if not 0 <= fraction <= 1:
             raise InputError(f"a fraction of the schedule lies in [0, 1], not {fraction}")
         if self.alphas_cumprod is None:
@@ -105,6 +105,6 @@ class Levels:
 
     @property
     def pure_noise(self) -> NoiseLevel:
-        """Where 50-step sampling starts; x_T ~ N(0, I) there."""
+        """The level at which 50-step sampling starts; x_T ~ N(0, I) there."""
         steps = 50 if self.alphas_cumprod is None else min(50, len(self.alphas_cumprod))
         return self.sampling(steps)[0]

@@ -25,7 +25,7 @@ _SAID = (
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Whether an error says that a device, or the machine, had no memory left."""
+    """Returns whether an error says that a device, or the machine, had no memory left."""
     if isinstance(error, OutOfMemory | torch.OutOfMemoryError | MemoryError):
         return True
     message = str(error).lower()

@@ -18,5 +18,5 @@ def own_calls() -> Iterator[None]:
 
 
 def is_own_call() -> bool:
-    """Whether the library itself is asking, in this thread."""
+    """Returns whether the library itself is asking, in this thread."""
     return _OWN.get()

@@ -17,7 +17,7 @@ _GREY16 = ("I;16", "I;16L", "I;16B", "I;16N", "I")
 
 
 def read_picture(image: Any, name: str = "the image") -> Tensor:
-    """An image as (1, 3, H, W) float32 in [0, 1].
+    """Returns an image as (1, 3, H, W) float32 in [0, 1].
 
     Args:
         image: A file, a Pillow image, an array (H, W, 1, 3 or 4), uint8, uint16 or float in [0, 1], or a tensor
@@ -46,7 +46,7 @@ def read_picture(image: Any, name: str = "the image") -> Tensor:
 
 
 def fitted(pixels: Tensor, size: tuple[int, int]) -> Tensor:
-    """(B, 3, H, W) resized to cover a size, bicubic, and cut to it around the centre; as it is where it fits."""
+    """Resizes images (B, 3, H, W), bicubic, to cover a size, and cuts them to it around the centre; returns them."""
     height, width = pixels.shape[-2:]
     if (height, width) == size:
         return pixels
@@ -59,7 +59,7 @@ def fitted(pixels: Tensor, size: tuple[int, int]) -> Tensor:
 
 
 def digest_of(picture: Tensor) -> str:
-    """SHA-256 of a picture (1, 3, H, W), in hex; equal for equal pixels and size, whatever file they came from."""
+    """Returns the SHA-256 of a picture (1, 3, H, W), in hex: equal for equal pixels and size, whatever the file."""
     return hashlib.sha256(picture.numpy().tobytes() + repr(tuple(picture.shape[-2:])).encode()).hexdigest()
 
 

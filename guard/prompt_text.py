@@ -7,7 +7,7 @@ _UNSEEN = {"Cc", "Cf", "Zl", "Zp", "Zs"}
 
 
 def fault(text: str) -> str | None:
-    """Why a text is no prompt, to be read after its place; None if it is one."""
+    """Returns why a text is no prompt, to be read after its place; None if it is one."""
     if not text:
         return "is empty"
     if len(text) > LONGEST:

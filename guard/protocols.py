@@ -19,7 +19,7 @@ class PromptEncoder(Protocol):
     """Turns prompts into conditions; enough to check and to calibrate."""
 
     def encode(self, prompt: Any) -> Condition:
-        """The condition of one prompt or of a list of them, one row each. Raises InputError for what is no prompt."""
+        """Returns the condition of one prompt or several, one row each. Raises InputError for what is no prompt."""
         ...
 
 
@@ -28,11 +28,11 @@ class TextDenoiser(PromptEncoder, Protocol):
     """Also tells what becomes of a prompt's words; needed to rewrite them."""
 
     def truncated(self, prompt: str) -> bool:
-        """Whether a part of the prompt reaches no text encoder."""
+        """Returns whether a part of the prompt reaches no text encoder."""
         ...
 
     def significance(self, prompt: str, spans: Sequence[Span], score: Score) -> list[float]:
-        """How strongly a score hangs on each character range of the prompt; 0 where it does not."""
+        """Returns the saliency of each character range, >= 0: how strongly the score depends on it; higher = more."""
         ...
 
 
@@ -41,11 +41,11 @@ class ImageDenoiser(Protocol):
     """Has an autoencoder."""
 
     def encode_image(self, image: Tensor) -> Tensor:
-        """Latents (B, C, h, w), the posterior mean scaled, of images in [0, 1], (B, 3, H, W)."""
+        """Returns latents (B, C, h, w), the posterior mean scaled, of images in [0, 1], (B, 3, H, W)."""
         ...
 
     def decode(self, latent: Tensor) -> Tensor:
-        """Images in [0, 1], (B, 3, H, W), of latents (B, C, h, w)."""
+        """Returns images in [0, 1], (B, 3, H, W), of latents (B, C, h, w)."""
         ...
 
 
@@ -75,15 +75,15 @@ class PipelineDenoiser(PipeHolder, TextDenoiser, Protocol):
 
     @property
     def text_lock(self) -> AbstractContextManager[Any]:
-        """Held while text is encoded."""
+        """The lock that is held while text is encoded."""
         ...
 
     def packed(self, latents: Tensor) -> Tensor:
-        """Latents (B, C, H, W) as the pipeline's own call takes them."""
+        """Returns latents (B, C, H, W) as the pipeline's own call takes them."""
         ...
 
     def read_call(self, arguments: dict[str, Any], output: Any) -> tuple[Tensor, Tensor, Condition, Tensor]:
-        """A call that the pipeline made of its network: (x, time, condition, raw).
+        """Returns a call that the pipeline made of its network: (x, time, condition, raw).
 
         Raises NotApplicable where it cannot be read.
         """
@@ -96,19 +96,19 @@ class AdaptedDenoiser(Protocol):
 
     @property
     def adapter_names(self) -> tuple[str, ...]:
-        """Of the LoRAs that take part now."""
+        """The names of the LoRAs that take part now."""
         ...
 
 
 def encoder_of(denoiser: object) -> PromptEncoder:
-    """The model as one that reads prompts. Raises InputError where it cannot."""
+    """Returns the model as one that reads prompts. Raises InputError where it cannot."""
     if not isinstance(denoiser, PromptEncoder):
         raise InputError("this model cannot encode prompts: give it an `encode`, or ask about conditions")
     return denoiser
 
 
 def text_of(denoiser: object) -> TextDenoiser:
-    """The model as one that tells what becomes of words. Raises InputError where it cannot."""
+    """Returns the model as one that tells what becomes of words. Raises InputError where it cannot."""
     if not isinstance(denoiser, TextDenoiser):
         raise InputError("this model cannot tell what a prompt's words do: give it `encode` and `significance`")
     return denoiser
@@ -117,12 +117,12 @@ def text_of(denoiser: object) -> TextDenoiser:
 def pipeline_of(
     denoiser: object, do: str = "sample", instead: str = "give one in place of a bare Denoiser"
 ) -> PipelineDenoiser:
-    """The model as one of a pipeline.
+    """Returns the model as one of a pipeline.
 
     Args:
         denoiser: The model.
         do: What only a pipeline can do.
-        instead: How to mend it, for the message.
+        instead: What to do instead, for the message.
 
     Raises:
         InputError: It belongs to none.

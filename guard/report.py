@@ -1,4 +1,4 @@
-"""What a check, and a mitigation, found: plain data for people and machines."""
+"""Results of checks and of mitigations: plain data for people and machines."""
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -18,7 +18,7 @@ class WordChange:
         kind: "drop", "swap" or "insert".
         word: The word of the original ("" for an insertion).
         became: What stands there now ("" for a drop).
-        significance: How strongly the score hangs on the word; higher = pulls harder towards recitation.
+        significance: The word's saliency, >= 0; higher = the score depends more on it.
     """
 
     kind: Literal["drop", "swap", "insert"]
@@ -29,7 +29,7 @@ class WordChange:
 
 @dataclass(frozen=True)
 class Mitigation:
-    """Result of trying to mend one prompt.
+    """Result of mitigating one prompt.
 
     Attributes:
         method: What was tried.
@@ -38,10 +38,11 @@ class Mitigation:
         original, rewritten: The prompt before and after; both None where only embeddings are known. Without a
             rewriting they are equal.
         words: What was changed, in order; empty unless rewritten.
-        score_before, score_after: On the test noise; higher = more likely memorized. This and what follows is None
-            where the method could not be carried out.
-        p_before, p_after: Their p-values.
-        recall: How much the result pulls to the original's image, in [-1, 1]; see signals.recall.
+        score_before, score_after: The scores on the test noise; higher = more likely memorized. This and what follows
+            is None where the method could not be carried out.
+        p_before, p_after: The p-values of these scores.
+        recall: The guidance similarity, how much the result pulls to the original's image, in [-1, 1]; also readable as
+            `guidance_similarity`, under this name in stored reports.
         similarity: Cosine in [-1, 1] between the text conditions before and after; 1 for a reseed.
         forward_rows, backward_rows: Rows that went through the network, and that were differentiated.
     """
@@ -61,20 +62,25 @@ class Mitigation:
     forward_rows: int
     backward_rows: int
 
+    @property
+    def guidance_similarity(self) -> float | None:
+        """How much the result pulls to the original's image, in [-1, 1]; see `signals.guidance_similarity`."""
+        return self.recall
+
     def to_dict(self) -> dict[str, Any]:
-        """For JSON."""
+        """Returns the fields as plain values for JSON."""
         return asdict(self)
 
 
 @dataclass(frozen=True)
 class RegionReport:
-    """How much of one image is recited, and how that was measured.
+    """How much of one image reproduces training data, and how that was measured.
 
     Attributes:
-        share: Share of the image's pixels that are lit, in [0, 1]; None where the prompt has no verdict.
-        peak: The map's highest values, in 1 / variance of the latent; pixels above half of it are lit.
-        sigma: Noise of the latent that the map was taken of.
-        probes, smoothing: Of the map: random probes, and latent pixels.
+        share: Share of the image's pixels that the mask covers, in [0, 1]; None where the prompt has no verdict.
+        peak: The map's highest values, in 1 / variance of the latent; the mask is where the map is above half of it.
+        sigma: The noise level of the latent that the map was taken of.
+        probes, smoothing: The map's number of random probes, and its smoothing in latent pixels.
         forward_rows: Rows of the network that the map cost.
     """
 
@@ -91,10 +97,10 @@ class CallReport:
     """How a guarded call made one image, as far as the guard saw it.
 
     Attributes:
-        seed: That of the image's generator; None where it would not make the image again.
-        no_seed: Why there is none, or None.
+        seed: The seed of the image's generator; None where it would not make the image again.
+        no_seed: Why there is no seed, or None.
         negative: The negative prompt, or None.
-        scheduler: Its class.
+        scheduler: The class of the scheduler.
         settings: Numbers and switches of the call by name: steps, guidance_scale, height, width, and what was given.
     """
 
@@ -110,7 +116,7 @@ class MemorizationReport:
     """Result of checking one prompt, or one image that is about to be sampled.
 
     Attributes:
-        prompt: As given; None where a pipeline was given embeddings in its place.
+        prompt: The prompt as given; None where a pipeline was given embeddings in its place.
         verdict: "memorized" (p_value <= alpha), "clear", "uncalibrated" or "not applicable".
         score: Higher = more likely memorized; the calibration's combination, or the raw score without one.
         iso, aniso: The measurements behind it (see signals.memorization); aniso is None for images about to be sampled,
@@ -119,12 +125,12 @@ class MemorizationReport:
         alpha: The promised false-alarm rate; None if uncalibrated.
         reason: Why there is no verdict, or None.
         note: What else the user should know, e.g. that the prompt was truncated.
-        seed, draws: Of the noise.
+        seed, draws: The noise's seed and number of draws.
         forward_rows: Rows of the network this prompt cost; its share, in a batch.
-        fingerprint: Of the model; None where its weights are out of reach.
+        fingerprint: The model's fingerprint; None where its weights are out of reach.
         calibration_id: Digest of the calibration, or None.
-        mitigation: What was tried to mend it, or None. The verdict is that of what is sampled in the end.
-        region: Where the image is recited, if that was looked at.
+        mitigation: What was tried as a mitigation, or None. The verdict is that of what is sampled in the end.
+        region: How much of the image reproduces training data, if that was measured.
         call: How the image was made, if a guarded call made it.
     """
 
@@ -157,26 +163,26 @@ class MemorizationReport:
         return self.verdict == "memorized"
 
     def to_dict(self) -> dict[str, Any]:
-        """For JSON; seeds are strings, since readers of JSON lose large integers."""
-        found: dict[str, Any] = asdict(self) | {"seed": str(self.seed)}
+        """Returns the report as plain values for JSON; seeds are strings, since readers of JSON lose large integers."""
+        values: dict[str, Any] = asdict(self) | {"seed": str(self.seed)}
         if self.call is not None and self.call.seed is not None:
-            found["call"]["seed"] = str(self.call.seed)
-        return found
+            values["call"]["seed"] = str(self.call.seed)
+        return values
 
     @staticmethod
     def from_dict(values: Mapping[str, Any]) -> "MemorizationReport":
-        """The report that `to_dict` gave these values of. Raises InputError where they are of something else."""
+        """Returns the report whose `to_dict` gave these values. Raises InputError where they are not a report's."""
         try:
             mitigation, region, call = (values.get(name) for name in ("mitigation", "region", "call"))
-            found = {**values, "seed": int(values["seed"])}
+            fields = {**values, "seed": int(values["seed"])}
             if mitigation is not None:
                 words = [WordChange(**change) for change in mitigation["words"]]
-                found["mitigation"] = Mitigation(**{**mitigation, "words": words})
+                fields["mitigation"] = Mitigation(**{**mitigation, "words": words})
             if region is not None:
-                found["region"] = RegionReport(**region)
+                fields["region"] = RegionReport(**region)
             if call is not None:
                 seed = call["seed"]
-                found["call"] = CallReport(**{**call, "seed": None if seed is None else int(seed)})
-            return MemorizationReport(**found)
+                fields["call"] = CallReport(**{**call, "seed": None if seed is None else int(seed)})
+            return MemorizationReport(**fields)
         except (AttributeError, KeyError, TypeError, ValueError) as error:
             raise InputError(f"this is no report of a check ({error}): give what its to_dict gave") from error

@@ -14,7 +14,7 @@ DEPTH = 32
 
 
 def read_json(path: Path, limit: int, depth: int = DEPTH) -> Any:
-    """What a JSON file holds.
+    """Returns what a JSON file holds.
 
     Args:
         path: A regular file.
@@ -29,15 +29,15 @@ def read_json(path: Path, limit: int, depth: int = DEPTH) -> Any:
 
 
 def read_object(
-    path: Path, limit: int, what: str, mend: str, *, error: type[CryptomnesiaError] = InputError
+    path: Path, limit: int, what: str, remedy: str, *, error: type[CryptomnesiaError] = InputError
 ) -> dict[str, Any]:
-    """The one object that a JSON file holds.
+    """Returns the one object that a JSON file holds.
 
     Args:
         path: A regular file.
         limit: Most bytes that are read.
         what: What messages call such a file, e.g. "config".
-        mend: What to do where it cannot be used, e.g. "get the folder again".
+        remedy: What to do where it cannot be used, e.g. "get the folder again".
         error: The error that is raised, InputError by default.
 
     Raises:
@@ -48,14 +48,14 @@ def read_object(
         if not isinstance(document, dict):
             raise ValueError("it holds no JSON object")
     except OSError as why:
-        raise error(f"the {what} {path} cannot be read: {why.strerror or why}: {mend}") from why
+        raise error(f"the {what} {path} cannot be read: {why.strerror or why}: {remedy}") from why
     except ValueError as why:
-        raise error(f"{path} is no {what} that can be read ({why}): {mend}") from why
+        raise error(f"{path} is no {what} that can be read ({why}): {remedy}") from why
     return document
 
 
 def parse_json(data: bytes | str, depth: int = DEPTH) -> Any:
-    """What a JSON text says.
+    """Returns what a JSON text says.
 
     Args:
         data: UTF-8, without a byte order mark.

@@ -16,13 +16,13 @@ _LFS_POINTER = b"version https://git-lfs"
 
 
 @contextmanager
-def open_tensors(path: Path, what: str, mend: str) -> Iterator[Any]:
-    """A safetensors file of any size, as the safetensors package opens it: nothing is read but what is asked for.
+def open_tensors(path: Path, what: str, remedy: str) -> Iterator[Any]:
+    """Opens a safetensors file of any size within the block; nothing is read but what is called for.
 
     Args:
         path: The file.
         what: What messages call such a file, e.g. "signature file".
-        mend: What to do where it is damaged, e.g. "get the file again".
+        remedy: What to do where it is damaged, e.g. "get the file again".
 
     Raises:
         InputError: It is missing, no regular file, cut off, a Git LFS pointer or no safetensors file.
@@ -34,7 +34,7 @@ def open_tensors(path: Path, what: str, mend: str) -> Iterator[Any]:
         with safetensors.safe_open(path, framework="pt") as file:
             yield file
     except safetensors.SafetensorError as error:
-        raise InputError(f"{path} is no complete safetensors file ({first_line(error)}): {mend}") from error
+        raise InputError(f"{path} is no complete safetensors file ({first_line(error)}): {remedy}") from error
     except OSError as error:
         if error.errno in ABSENT:
             raise InputError(f"there is no {what} {path}: check the name") from error
@@ -43,7 +43,7 @@ def open_tensors(path: Path, what: str, mend: str) -> Iterator[Any]:
 
 
 def read_tensors(path: Path, what: str, *, largest: int = LARGEST) -> tuple[dict[str, str], dict[str, Tensor]]:
-    """Header and tensors of a safetensors file, which messages call `what`.
+    """Returns header and tensors of a safetensors file, which messages call `what`.
 
     Raises:
         InputError: It is larger than `largest` bytes, or as `open_tensors` says.

@@ -18,7 +18,7 @@ Numbers = NDArray[np.float64]
 
 
 def auc(low: Numbers, high: Numbers) -> float:
-    """Share of pairs in which the number from `low` is the smaller one, ties counted half; .5 without a difference.
+    """Returns the share of pairs in which the number from `low` is smaller, ties counted half; .5 = no difference.
 
     Raises InputError, as all that compares here, for no numbers, NaN or infinity.
     """
@@ -30,13 +30,15 @@ def auc(low: Numbers, high: Numbers) -> float:
 
 
 def rank_sum_p(low: Numbers, high: Numbers) -> float:
-    """One-sided p-value of Wilcoxon, Mann and Whitney: small = `low` is smaller. Needs scipy."""
+    """Returns the one-sided p-value of Wilcoxon, Mann and Whitney: small = `low` is smaller. Needs scipy."""
     _require_numbers(low, high)
     return float(require("scipy.stats", "audit").mannwhitneyu(low, high, alternative="less").pvalue)
 
 
 def permutation_p(low: Numbers, high: Numbers, seed: int = 0, rounds: int = PERMUTATIONS) -> float:
-    """One-sided p-value of the difference of means among relabelled sets: (1 + as small ones) / (1 + rounds).
+    """Returns the one-sided p-value of the difference of means among relabelled sets; small = `low` is smaller.
+
+    It is (1 + as small ones) / (1 + rounds).
 
     Exact in the sense that P(p <= alpha) <= alpha whatever the distribution, if both sets come from the same. The order
     of the numbers plays no part.
@@ -46,17 +48,17 @@ def permutation_p(low: Numbers, high: Numbers, seed: int = 0, rounds: int = PERM
     pooled = np.concatenate([np.sort(low), np.sort(high)])
     pooled = pooled - pooled.mean()
     observed = pooled[: len(low)].sum() + 1e-12 * np.abs(pooled).sum()  # rounding must not break ties
-    found, left = 0, rounds
+    as_small, left = 0, rounds
     while left:
-        some = min(left, max(1, _AT_ONCE // len(pooled)))
-        chosen = rng.random((some, len(pooled))).argsort(1)[:, : len(low)]
-        found += int((pooled[chosen].sum(1) <= observed).sum())
-        left -= some
-    return (1 + found) / (1 + rounds)
+        batch = min(left, max(1, _AT_ONCE // len(pooled)))
+        chosen = rng.random((batch, len(pooled))).argsort(1)[:, : len(low)]
+        as_small += int((pooled[chosen].sum(1) <= observed).sum())
+        left -= batch
+    return (1 + as_small) / (1 + rounds)
 
 
 def auc_interval(value: float, first: int, second: int, confidence: float = 0.95) -> tuple[float, float]:
-    """Confidence interval of an AUC measured on `first` and `second` numbers.
+    """Returns the confidence interval of an AUC measured on `first` and `second` numbers.
 
     Newcombe 2006 (Statistics in Medicine 25:559), method 5: the AUCs from which the measured one is not further away
     than chance allows. Wide enough at 0 and 1, where others have no width.
@@ -72,7 +74,7 @@ def auc_interval(value: float, first: int, second: int, confidence: float = 0.95
 
 
 def images_needed(value: float, alpha: float, power: float = POWER) -> int | None:
-    """Images per folder with which the rank-sum test finds an effect of that AUC with that power; None if AUC <= .5.
+    """Returns how many images per folder the rank-sum test needs for that AUC and power; None if AUC <= .5.
 
     Noether 1987 (JASA 82:645); on the safe side for large effects.
     """
@@ -83,9 +85,9 @@ def images_needed(value: float, alpha: float, power: float = POWER) -> int | Non
 
 
 def detectable_auc(first: int, second: int, alpha: float, power: float = POWER) -> float | None:
-    """The smallest AUC that so many numbers let the test find with that power; None if not even an AUC of 1."""
-    found = 0.5 + _both(alpha, power) * math.sqrt((first + second + 1) / (12 * first * second))
-    return found if found <= 1 else None
+    """Returns the smallest AUC that so many numbers let the test find with that power; None if not even an AUC of 1."""
+    smallest = 0.5 + _both(alpha, power) * math.sqrt((first + second + 1) / (12 * first * second))
+    return smallest if smallest <= 1 else None
 
 
 def _require_numbers(low: Numbers, high: Numbers) -> None:

@@ -16,7 +16,13 @@ TRUNCATED = "the prompt is longer than the text encoder reads: it was checked as
 
 
 class Judgement(NamedTuple):
-    """Of one prompt: score (higher = more likely memorized), p-value (None without a calibration) and verdict."""
+    """The judgement on one prompt.
+
+    Attributes:
+        score: Higher = more likely memorized.
+        p_value: In (0, 1], small = unlike benign prompts; None without a calibration.
+        verdict: One of `report.Verdict`.
+    """
 
     score: float
     p_value: float | None
@@ -24,7 +30,7 @@ class Judgement(NamedTuple):
 
 
 def judge(measured: MemorizationResult, calibration: Calibration | None) -> list[Judgement]:
-    """What a calibration makes of a measurement, one judgement per prompt: "memorized" where p <= alpha, else "clear".
+    """Returns one judgement per prompt of a measurement: "memorized" where p <= alpha, else "clear".
 
     Without a calibration the score is the raw one, and the verdict "uncalibrated".
 
@@ -51,15 +57,15 @@ def reports_on(
     fingerprint: str,
     reason: str | None = None,
 ) -> list[MemorizationReport]:
-    """One report per prompt of a measurement; errors as in `judge`.
+    """Returns one report per prompt of a measurement; errors as in `judge`.
 
     Args:
         denoiser: The model.
-        prompts: Their texts, where known.
-        measured: One row per prompt.
-        calibration: Known to fit, or None.
-        seed: Of the noise.
-        fingerprint: Of the model, as it was measured.
+        prompts: The prompts' texts, where known.
+        measured: The measurement, one row per prompt.
+        calibration: The calibration, known to fit, or None.
+        seed: The noise's seed.
+        fingerprint: The model's fingerprint, as it was measured.
         reason: Why there is no calibration.
     """
     rows_each = -(-measured.forward_rows // len(prompts))
@@ -87,7 +93,7 @@ def reports_on(
 def not_applicable(
     denoiser: Denoiser, prompt: str | None, reason: str, *, seed: int, draws: int = 0
 ) -> MemorizationReport:
-    """The report where the question has no meaning, or could not be answered."""
+    """Returns the report where the question has no meaning, or could not be answered."""
     return MemorizationReport(
         prompt=prompt,
         verdict="not applicable",
@@ -117,16 +123,16 @@ def check(
     shape: tuple[int, int, int] | None = None,
     alignment: bool = True,
 ) -> list[MemorizationReport]:
-    """Measures conditions, all on the same noise, and reports on each.
+    """Measures conditions, all on the same noise, and returns a report on each.
 
     Args:
         denoiser: The model.
-        prompts: Their texts, where known.
-        condition: One row per prompt.
+        prompts: The prompts' texts, where known.
+        condition: The prompts' conditions, one row each.
         calibrations: Where the calibration comes from.
-        seed: Of the noise.
-        draws: Noise draws, by default as calibrated, else 4.
-        shape: (C, H, W) of the latent, by default the model's own.
+        seed: The noise's seed.
+        draws: The number of noise draws, by default as calibrated, else 4.
+        shape: The latent's shape (C, H, W), by default the model's own.
         alignment: Also measure aniso, which takes part in no verdict and doubles the rows.
 
     Raises:

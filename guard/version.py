@@ -7,7 +7,7 @@ _PROJECT = re.compile(r'^\[project\]\nname = "cryptomnesia"\nversion = "([^"]+)"
 
 
 def _version() -> str:
-    """Of the clone or node pack around this folder, which may be installed nowhere; else of the installed package."""
+    """The version of the clone or node pack around this folder; else of the installed package."""
     try:
         project = _PROJECT.search((Path(__file__).parents[1] / "pyproject.toml").read_text("utf-8", "replace"))
     except OSError:

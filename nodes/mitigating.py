@@ -57,7 +57,7 @@ def mitigated(
     if when == "flagged" and not before.memorized:
         return before, None
     try:
-        result = guard.mend(prompt, method, condition=condition, shape=shape)
+        result = guard.mitigate(prompt, method, condition=condition, shape=shape)
     except (NotApplicable, NonFiniteError, OutOfMemory) as error:
         # what cannot be mitigated stays flagged, and a gate can stop it
         return replace(before, note=f"{method} was not possible: {error}"), None

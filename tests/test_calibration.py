@@ -18,7 +18,7 @@ from cryptomnesia.calibration import (
 )
 from cryptomnesia.calibration_run import CalibrationRun
 from cryptomnesia.errors import CalibrationError, InputError, NonFiniteError
-from cryptomnesia.false_discovery import adjusted, standing
+from cryptomnesia.false_discovery import adjusted, rejected
 from cryptomnesia.signals.memorization import memorization_score
 
 from .helpers.toy import SHAPE, linear, prompts
@@ -68,10 +68,10 @@ def test_what_is_no_p_value_is_refused_and_what_is_missing_does_not_count(odd):
         adjusted(np.array([0.5, odd]))
     found = adjusted(np.array([0.02, np.nan, 0.03]))
     assert found[[0, 2]].tolist() == [0.03, 0.03] and np.isnan(found[1])
-    assert standing(found, 0.05).tolist() == [True, False, True]
+    assert rejected(found, 0.05).tolist() == [True, False, True]
     for level in (0, 1, np.nan):
         with pytest.raises(InputError, match="false discovery rate"):
-            standing(found, level)
+            rejected(found, level)
 
 
 def test_no_p_values():

@@ -314,9 +314,9 @@ def test_threads_that_ask_for_different_sizes_do_not_mix(pipe):
 def test_mending_finds_it_too(pipe):
     guard = Guard(pipe, "auto", policy="rewrite")
     with pytest.raises(InputError, match=r"guard\.calibrate"):
-        guard.mend("a cat", **SMALL)
+        guard.mitigate("a cat", **SMALL)
     keep(flags_none("sd1"))
-    assert guard.mend("a cat", **SMALL).mitigation.method == "rewrite"
+    assert guard.mitigate("a cat", **SMALL).mitigation.method == "rewrite"
 
 
 def test_the_store_is_public():

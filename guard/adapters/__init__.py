@@ -34,18 +34,18 @@ def register(name: str, factory: Factory, *, replace: bool = False) -> None:
 
 
 def supported() -> tuple[str, ...]:
-    """Names of the pipeline classes that `to_denoiser` understands, sorted."""
+    """Returns the names of the pipeline classes that `to_denoiser` understands, sorted."""
     return tuple(sorted(_FACTORIES))
 
 
 def factory_for(cls: type) -> Factory | None:
-    """The factory of the nearest registered class in the inheritance order, if any."""
+    """Returns the factory of the nearest registered class in the inheritance order, if any."""
     # by name: the pipeline's package need not be imported to know its classes
     return next((_FACTORIES[base.__name__] for base in cls.__mro__ if base.__name__ in _FACTORIES), None)
 
 
 def to_denoiser(pipe_or_denoiser: Any) -> Denoiser:
-    """The Denoiser of a text-to-image pipeline; a Denoiser is passed through.
+    """Returns the Denoiser of a text-to-image pipeline; a Denoiser is passed through.
 
     Raises:
         InputError: The object is neither; the message lists what is supported and how to wrap anything else.

@@ -21,26 +21,26 @@ _CACHED = re.compile(r"models--([^/\\]+)[/\\]snapshots[/\\]")  # a repository in
 
 
 def scheduler_of(pipe: Any) -> str:
-    """Name of the scheduler's class."""
+    """Returns the name of the scheduler's class."""
     return type(getattr(pipe, "scheduler", None)).__name__
 
 
 def name_of(pipe: Any) -> str:
-    """A repository's name as it is; of a path the folder's own name only, for the rest tells of the user's machine.
+    """Returns a repository's name, or of a path the last folder's, for the rest tells of the user's machine.
 
     A folder whose name says nothing, such as "weights", has the pipeline's class in its place.
     """
-    name, own = str(getattr(pipe, "name_or_path", None) or ""), type(pipe).__name__
+    name, kind = str(getattr(pipe, "name_or_path", None) or ""), type(pipe).__name__
     cached = _CACHED.search(name)
     if cached:
         return cached.group(1).replace("--", "/")
     if os.path.exists(name) or os.path.isabs(name) or "\\" in name or name.startswith((".", "~")):
         name = PureWindowsPath(name).name
-    return own if name.lower() in _SAYS_NOTHING or name.startswith((".", "~")) else name
+    return kind if name.lower() in _SAYS_NOTHING or name.startswith((".", "~")) else name
 
 
 def adapters_of(pipe: Any) -> list[str]:
-    """Names of the active LoRAs, where the pipeline can have any and can tell."""
+    """Returns the names of the active LoRAs, where the pipeline can have any and can tell."""
     ask = getattr(pipe, "get_active_adapters", None)
     try:
         return [] if ask is None else [str(name) for name in ask()]

@@ -11,7 +11,7 @@ from ..identity import fingerprint, weights_of
 
 
 def decode(vae: Any, latent: Tensor, device: torch.device) -> Tensor:
-    """Images in [0, 1], (B, 3, H, W) float32, of clean latents (B, C, h, w)."""
+    """Returns images in [0, 1], (B, 3, H, W) float32, of clean latents (B, C, h, w)."""
     scale, shift = _latent_scale(vae, device)
     with torch.no_grad(), _full_precision(vae):
         z = latent.to(device).float() / scale + shift
@@ -20,7 +20,7 @@ def decode(vae: Any, latent: Tensor, device: torch.device) -> Tensor:
 
 
 def encode(vae: Any, image: Tensor, device: torch.device) -> Tensor:
-    """Latents (B, C, h, w) float32, the posterior mean scaled, of images in [0, 1], (B, 3, H, W)."""
+    """Returns latents (B, C, h, w) float32, the posterior mean scaled, of images in [0, 1], (B, 3, H, W)."""
     scale, shift = _latent_scale(vae, device)
     with torch.no_grad(), _full_precision(vae):
         coded = vae.encode((image.to(device).float() * 2 - 1).to(vae.dtype))
@@ -29,7 +29,7 @@ def encode(vae: Any, image: Tensor, device: torch.device) -> Tensor:
 
 
 def identity(vae: Any) -> str:
-    """Digest of its weights and configuration."""
+    """Returns the digest of its weights and configuration."""
     return fingerprint(weights_of([vae]), str(vae.config))
 
 

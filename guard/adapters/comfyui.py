@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..condition import Condition, Score, Span, span_drops, texts_of
+from ..condition import Condition, Score, Span, occlusion_saliency, texts_of
 from ..denoiser import Denoiser, PredictionType
 from ..errors import InputError, NotApplicable
 from ..identity import fingerprint, schedule_settings
@@ -90,7 +90,7 @@ class ComfyDenoiser(Denoiser):
             )
         if self._like is not None and not self.read(self._like).tensors["text"].any():
             raise NotApplicable(
-                "the conditioning holds no words, as of ConditioningZeroOut: nothing can be recited for it"
+                "the conditioning holds no words, as of ConditioningZeroOut: no training image can be reproduced for it"
             )
         if not self._acts_at_first:
             raise NotApplicable("the prompt sets in after the first step, which is where a check looks")
@@ -130,7 +130,7 @@ class ComfyDenoiser(Denoiser):
         return self._latent_format.latent_channels
 
     def latent_shape(self, height: int | None = None, width: int | None = None) -> tuple[int, int, int]:
-        """(C, H, W) of the latent of a height x width image in pixels. Raises InputError for odd sizes, or none."""
+        """Returns the latent's shape (C, H, W) for an image in pixels. Raises InputError for odd sizes, or none."""
         if height is None or width is None:
             raise InputError("a ComfyUI model has no size of its own: give height and width")
         factor = self._latent_format.spacial_downscale_ratio
@@ -142,7 +142,7 @@ class ComfyDenoiser(Denoiser):
     # --- text ---
 
     def encode(self, prompt: str | Sequence[str]) -> Condition:
-        """The condition of one or more prompts, one row each, with ComfyUI's prompt syntax.
+        """Returns the condition of one or more prompts, one row each, with ComfyUI's prompt syntax.
 
         Raises:
             InputError: No CLIP, no prompt, or a text that is none, see `texts_of`.
@@ -150,14 +150,14 @@ class ComfyDenoiser(Denoiser):
         return Condition.cat([self.read(self.conditioning(text)) for text in texts_of(prompt)])
 
     def conditioning(self, prompt: str) -> Conditioning:
-        """What CLIP Text Encode makes of a prompt. Raises InputError without a CLIP, or as `encoded` does."""
+        """Returns what CLIP Text Encode makes of a prompt. Raises InputError without a CLIP, or as `encoded` does."""
         if self.clip is None:
             raise InputError("texts can only be read with a CLIP: connect the one that belongs to the model")
         with torch.inference_mode():
             return encoded(self.clip, prompt)
 
     def read(self, conditioning: Conditioning) -> Condition:
-        """A CONDITIONING as rows. Raises InputError if it is none, not finite, or was made for another model."""
+        """Returns a CONDITIONING as rows. Raises InputError if it is none, not finite, or made for another model."""
         condition = self._templates.read(conditioning)
         if not condition.tensors["text"].isfinite().all():
             raise InputError(
@@ -172,7 +172,7 @@ class ComfyDenoiser(Denoiser):
         return condition
 
     def write(self, condition: Condition) -> Conditioning:
-        """Rows of one template as a CONDITIONING."""
+        """Returns rows of one template as a CONDITIONING."""
         return self._templates.write(condition)
 
     @property
@@ -191,12 +191,12 @@ class ComfyDenoiser(Denoiser):
         return self.read(empty if self._like is None else self._templates.without_words(self._like, empty))[[0]]
 
     def truncated(self, prompt: str) -> bool:
-        """False: ComfyUI reads long prompts in several parts."""
+        """Returns False: ComfyUI reads long prompts in several parts."""
         return False
 
     def significance(self, prompt: str, spans: Sequence[Span], score: Score) -> list[float]:
-        """How much the score falls without each character range of the prompt; 0 where it does not."""
-        return span_drops(self.encode, prompt, spans, score)
+        """Returns how much the score falls without each character range of the prompt, >= 0; higher = more salient."""
+        return occlusion_saliency(self.encode, prompt, spans, score)
 
     # --- the network ---
 
@@ -253,7 +253,7 @@ class ComfyDenoiser(Denoiser):
 
     @cached_property
     def fingerprint(self) -> str:  # type: ignore[override]
-        """Digest of the network, the text encoder, their LoRAs and patches with strengths, dtype and family."""
+        """The digest of the network, the text encoder, their LoRAs and patches with strengths, dtype and family."""
         weights, patches = weights_and_patches(self.model, "diffusion_model.")
         if self.clip is not None:
             text_weights, text_patches = weights_and_patches(self.clip.patcher, "")
@@ -265,7 +265,7 @@ class ComfyDenoiser(Denoiser):
 
     @property
     def unreadable(self) -> list[str]:
-        """Names of patches that cannot be compared: with them the fingerprint is never the same twice."""
+        """The names of patches that cannot be compared: with them the fingerprint is never the same twice."""
         return self._patches[1]
 
     @cached_property

@@ -28,19 +28,19 @@ class ComfyAutoencoder:
 
     @property
     def factor(self) -> int:
-        """Pixels per latent, along one side; sizes of images are multiples."""
+        """The number of pixels per latent pixel, along one side; sizes of images are multiples."""
         return int(self.vae.spacial_compression_encode())
 
     @cached_property
     def autoencoder_identity(self) -> str:
-        """Equal for VAEs of equal weights whose latents are scaled alike."""
+        """A digest that is equal for VAEs of equal weights whose latents are scaled alike."""
         weights, _ = weights_and_patches(self.vae.patcher, "")
         form = self._base.latent_format
         scales = (form.scale_factor, getattr(form, "shift_factor", None))
         return fingerprint(weights, type(form).__name__, *scales, self.vae.vae_dtype)
 
     def encode_image(self, image: Tensor) -> Tensor:
-        """Latents (B, C, h, w) float32 of images in [0, 1], (B, 3, H, W).
+        """Returns latents (B, C, h, w) float32 of images in [0, 1], (B, 3, H, W).
 
         Raises:
             NotApplicable: The VAE is one of videos or sound.
@@ -59,7 +59,7 @@ class ComfyAutoencoder:
         return self._base.process_latent_in(latent)
 
     def decode(self, latent: Tensor) -> Tensor:
-        """Images in [0, 1], (B, 3, H, W) float32, of latents (B, C, h, w)."""
+        """Returns images in [0, 1], (B, 3, H, W) float32, of latents (B, C, h, w)."""
         stop_if_asked()
         pixels = self.vae.decode(self._base.process_latent_out(latent))
         return pixels.movedim(-1, 1).float()

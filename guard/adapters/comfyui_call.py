@@ -15,7 +15,7 @@ Conditioning = list[Any]
 
 
 def clean_latents(model: Any, x: Tensor, sigma: Tensor, conditioning: Conditioning, *, grad: bool = False) -> Tensor:
-    """The model's clean latents (B, C, H, W) float32, before any guidance.
+    """Returns the model's clean latents (B, C, H, W) float32, before any guidance.
 
     Args:
         model: ComfyUI's MODEL.

@@ -24,7 +24,7 @@ class Template:
 
     Attributes:
         lengths: Text rows of each entry; none for the plain template, whose one entry takes what there is.
-        options: Of each entry, without the pooled text.
+        options: The options of each entry, without the pooled text.
     """
 
     lengths: tuple[int, ...]
@@ -32,7 +32,7 @@ class Template:
 
     @property
     def plain(self) -> bool:
-        """Whether there is nothing but text."""
+        """Whether the conditioning holds nothing but text."""
         return not self.lengths
 
 
@@ -49,7 +49,7 @@ class Templates:
         return self._known[number]
 
     def read(self, conditioning: Conditioning) -> Condition:
-        """Rows with text (B, L, D), tokens (B,), template (B,), and pooled (B, D') where the host gives one.
+        """Returns rows with text (B, L, D), tokens (B,), template (B,), and pooled (B, D') where the host gives one.
 
         Raises:
             InputError: No conditioning, or one without text.
@@ -71,7 +71,7 @@ class Templates:
         return Condition(**tensors)
 
     def write(self, condition: Condition) -> Conditioning:
-        """The conditioning of rows that share one template and one number of tokens."""
+        """Returns the conditioning of rows that share one template and one number of tokens."""
         template = self._known[int(condition.tensors["template"][0])]
         text = condition.tensors["text"][:, : int(condition.tensors["tokens"][0])]
         pooled = condition.tensors.get("pooled")
@@ -83,7 +83,7 @@ class Templates:
         ]
 
     def without_words(self, like: Conditioning, empty: Conditioning) -> Conditioning:
-        """The empty prompt in each entry of a conditioning, with its areas, ControlNets and so on kept."""
+        """Returns the empty prompt in each entry of a conditioning, with its areas, ControlNets and so on kept."""
         text, own = empty[0][0], empty[0][1]
         wordless = {name: value for name, value in own.items() if name != _POOLED}
         return [

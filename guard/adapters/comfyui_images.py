@@ -20,8 +20,8 @@ class ComfyImageDenoiser(ComfyDenoiser):
     """MODEL, CLIP and VAE for images of one size, as pipelines are.
 
     Args:
-        model, clip: As for `ComfyDenoiser`.
-        vae: As for `ComfyAutoencoder`, which is `coder` here.
+        model, clip: What `ComfyDenoiser` takes.
+        vae: What `ComfyAutoencoder` takes, which is `coder` here.
         size: Height and width in pixels that the model makes images of.
 
     Raises:
@@ -35,11 +35,11 @@ class ComfyImageDenoiser(ComfyDenoiser):
 
     @property
     def autoencoder_identity(self) -> str:
-        """See `ComfyAutoencoder`."""
+        """The identity of the autoencoder; see `ComfyAutoencoder`."""
         return self.coder.autoencoder_identity
 
     def latent_shape(self, height: int | None = None, width: int | None = None) -> tuple[int, int, int]:
-        """(C, H, W) of its own images' latents, or of those of that size."""
+        """Returns the latents' shape (C, H, W), for its own images or those of that size."""
         height, width = self.size if height is None or width is None else (height, width)
         return super().latent_shape(height, width)
 
@@ -56,7 +56,7 @@ class ComfyVisionEncoder:
     """A CLIP_VISION as an encoder of lineage: CLIP, SigLIP or DINO, of any size.
 
     Args:
-        vision: From Load CLIP Vision.
+        vision: The output of Load CLIP Vision.
         name: What people call it.
     """
 
@@ -65,14 +65,14 @@ class ComfyVisionEncoder:
         self.size: tuple[int, int] = (vision.image_size, vision.image_size)
 
     def encode(self, images: Sequence[Tensor]) -> NDArray[np.float32]:
-        """Images (1, 3, H, W) in [0, 1] of any sizes -> (B, D). Raises NonFiniteError for NaN or infinity."""
-        found = []
+        """Embeds images (1, 3, H, W) in [0, 1] of any sizes; returns (B, D). Raises NonFiniteError for NaN."""
+        parts = []
         for start in range(0, len(images), PER_CALL):
             stop_if_asked()
             pixels = torch.cat([fitted(image, self.size) for image in images[start : start + PER_CALL]])
             answer = self.vision.encode_image(pixels.movedim(1, -1))["image_embeds"].float().cpu()
-            found.append(answer.mean(1) if answer.ndim == 3 else answer)  # SigLIP answers with tokens
-        vectors = torch.cat(found)
+            parts.append(answer.mean(1) if answer.ndim == 3 else answer)  # SigLIP answers with tokens
+        vectors = torch.cat(parts)
         if not torch.isfinite(vectors).all():
             raise NonFiniteError(f"{self.name} answered with NaN or infinity: load another")
         return vectors.numpy()

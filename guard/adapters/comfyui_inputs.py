@@ -6,14 +6,14 @@ import torch
 
 
 def takes_images(base: Any, form: Any) -> bool:
-    """Whether latents of an image are laid beside the noisy ones, as in inpainting, upscaling and image-to-video.
+    """Returns whether latents of an image lie beside the noisy ones, as in inpainting, upscaling and image-to-video.
 
     A transformer may count its inputs before or after they are cut into patches, so that four times as many channels
     as a latent has can be nothing but the latent.
 
     Args:
         base: ComfyUI's BaseModel.
-        form: Its latent format.
+        form: The model's latent format.
     """
     channels = form.latent_channels
     taken = base.model_config.unet_config.get("in_channels", channels)

@@ -9,7 +9,7 @@ _NAMELESS = re.compile(r"embedding:(?=\s*(?:$|[()]|\sembedding:))")
 
 
 def encoded(clip: Any, text: str) -> list[Any]:
-    """The CONDITIONING of a text with ComfyUI's prompt syntax; an `embedding:` that names nothing is a word.
+    """Returns the CONDITIONING of a text with ComfyUI's prompt syntax; an `embedding:` that names nothing is a word.
 
     Raises InputError for brackets that are nested too deep.
     """

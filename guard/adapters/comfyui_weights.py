@@ -31,8 +31,10 @@ _COMPILED = "torch.compile"  # computes the same, up to rounding; its settings s
 
 
 def weights_and_patches(patcher: Any, prefix: str) -> tuple[list[Tensor], list[str]]:
-    """The weights whose names start with the prefix, as they were before any patch; and the patches of weights, each
-    with its strengths and a digest of its tensors."""
+    """Returns the weights whose names start with the prefix, as they were before any patch, and the patches of weights.
+
+    Each patch is told with its strengths and a digest of its tensors.
+    """
     weights = [
         entry[0][0]
         for name, entry in patcher.get_key_patches(prefix).items()
@@ -49,8 +51,10 @@ def weights_and_patches(patcher: Any, prefix: str) -> tuple[list[Tensor], list[s
 
 
 def patches_of(model: Any, hooks: Sequence[Any] = ()) -> tuple[list[str], list[str]]:
-    """What else changes the answers of a MODEL, or of a CLIP's patcher: patches of objects and of attention, wrappers,
-    injections, hooks. What only acts on the answers, such as RescaleCFG or PAG, is not among them.
+    """Returns what else changes the answers of a MODEL, or of a CLIP's patcher.
+
+    That is patches of objects and of attention, wrappers, injections and hooks. What only acts on the answers, such as
+    RescaleCFG or PAG, is not among them.
 
     Args:
         model: A ModelPatcher.

@@ -39,15 +39,15 @@ class Contents:
         self.unreadable: list[str] = []
 
     def digest(self, value: Any) -> str:
-        """SHA-256, in hex."""
-        found = hashlib.sha256()
+        """Returns the SHA-256 of a value's contents, in hex."""
+        hasher = hashlib.sha256()
         seen: dict[int, tuple[int, Any]] = {}  # with the values, whose ids would be used again
         try:
             for piece in self._pieces(value, seen):
-                found.update(piece.encode("utf-8", "surrogatepass") + b"\0")
+                hasher.update(piece.encode("utf-8", "surrogatepass") + b"\0")
         except RecursionError:  # nested too deep
-            found.update(self._unreadable(value).encode())
-        return found.hexdigest()
+            hasher.update(self._unreadable(value).encode())
+        return hasher.hexdigest()
 
     def _pieces(self, value: Any, seen: dict[int, tuple[int, Any]]) -> Iterator[str]:
         if isinstance(value, _ATOMS):

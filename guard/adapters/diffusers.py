@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..condition import Score, Span, span_drops
+from ..condition import Score, Span, occlusion_saliency
 from ..denoiser import Condition, Denoiser, PredictionType, texts_of
 from ..errors import InputError, NotApplicable
 from ..identity import fingerprint
@@ -21,7 +21,7 @@ from ..prompt_text import LONGEST
 from . import autoencoder
 from .modules import active_adapters, edits, glance, peculiarities, weights
 from .settings import level_settings, text_settings
-from .tokens import span_gradients
+from .tokens import token_saliency
 
 _PREDICTION_TYPES: dict[str, PredictionType] = {"epsilon": "epsilon", "v_prediction": "v", "sample": "sample"}
 
@@ -31,7 +31,7 @@ class PipelineDenoiser(Denoiser):
 
     Attributes:
         pipe: The pipeline, unchanged.
-        network_name: Its attribute that holds the denoising network.
+        network_name: The pipeline's attribute that holds the denoising network.
         guidance_scale: What guidance-distilled networks are told; the pipeline's own default.
         text_lock: Held while text is encoded, by all denoisers: tokenizers and encoders serve one thread at a time.
     """
@@ -74,10 +74,10 @@ class PipelineDenoiser(Denoiser):
         return getattr(self.network, "differentiable", True)
 
     def read_call(self, arguments: dict[str, Any], output: Any) -> tuple[Tensor, Tensor, Condition, Tensor]:
-        """A call that the pipeline itself made of its network, in the terms of `output`: (x, time, condition, raw).
+        """Returns a call that the pipeline made of its network, in the terms of `output`: (x, time, condition, raw).
 
         Args:
-            arguments: Of the network's forward, by name.
+            arguments: The arguments of the network's forward, by name.
             output: What it returned.
 
         Raises:
@@ -99,7 +99,7 @@ class PipelineDenoiser(Denoiser):
 
     @property
     def levels(self) -> Levels:  # type: ignore[override]
-        """From the scheduler's configuration alone; its timesteps and step index play no part."""
+        """The levels by the scheduler's configuration alone; its timesteps and step index play no part."""
         key = (type(self.pipe.scheduler), dict(self.pipe.scheduler.config))
         if self._levels is None or self._levels[0] != key:
             self._levels = key, self._make_levels()
@@ -119,7 +119,7 @@ class PipelineDenoiser(Denoiser):
 
     @property
     def _channels(self) -> int:
-        """Of the latents. Raises InputError where the network takes more than these."""
+        """The number of channels of the latents. Raises InputError where the network takes more than these."""
         channels = self._network_channels
         made = getattr(getattr(self.pipe, "vae", None), "config", {}).get("latent_channels")
         if made is not None and made != channels:
@@ -145,7 +145,7 @@ class PipelineDenoiser(Denoiser):
         return (size, size) if isinstance(size, int) else (size[0], size[1])
 
     def latent_shape(self, height: int | None = None, width: int | None = None) -> tuple[int, int, int]:
-        """(C, H, W) of the latent of a height x width image in pixels; None means the model's own.
+        """Returns (C, H, W) of the latent of a height x width image in pixels; None means the model's own.
 
         Raises:
             InputError: A size is not a positive multiple of the pipeline's factor.
@@ -159,11 +159,11 @@ class PipelineDenoiser(Denoiser):
         return self._channels, sides[0], sides[1]
 
     def pixels(self, shape: Sequence[int]) -> tuple[int, int]:
-        """Height and width of the images whose latents are (C, H, W)."""
+        """Returns height and width of the images whose latents are (C, H, W)."""
         return shape[1] * self.pipe.vae_scale_factor, shape[2] * self.pipe.vae_scale_factor
 
     def packed(self, latents: Tensor) -> Tensor:
-        """Latents (B, C, H, W) as the pipeline's own call takes them."""
+        """Returns latents (B, C, H, W) as the pipeline's own call takes them."""
         return latents
 
     # --- text ---
@@ -177,7 +177,7 @@ class PipelineDenoiser(Denoiser):
         """Each tokenizer whose text encoder is there, with the number of tokens after which the pipeline cuts."""
 
     def encode(self, prompt: str | Sequence[str]) -> Condition:
-        """The condition of one or more prompts, one row each.
+        """Returns the condition of one or more prompts, one row each.
 
         As in the pipeline, what exceeds the text encoders' length is cut off; `truncated` tells.
 
@@ -203,7 +203,7 @@ class PipelineDenoiser(Denoiser):
         return self.encode("")
 
     def truncated(self, prompt: str) -> bool:
-        """Whether a part of the prompt reaches no text encoder, because it is longer than any of them reads."""
+        """Returns whether a part of the prompt reaches no text encoder, because it is longer than any of them reads."""
         if len(prompt) > LONGEST:
             return True  # tokenizers take minutes for the longest
         with self.text_lock:
@@ -213,11 +213,16 @@ class PipelineDenoiser(Denoiser):
             )
 
     def significance(self, prompt: str, spans: Sequence[Span], score: Score) -> list[float]:
-        """How strongly a score hangs on each character range of the prompt: see `span_gradients` and `span_drops`."""
+        """Returns the saliency of each character range of the prompt, by gradients where the encoders have them.
+
+        Returns:
+            One number >= 0 per span, higher = the score depends more on it; see `tokens.token_saliency` and, for
+            encoders without gradients, `condition.occlusion_saliency`.
+        """
         if not self.differentiable:
-            return span_drops(self.encode, prompt, spans, score)
+            return occlusion_saliency(self.encode, prompt, spans, score)
         with self.text_lock:
-            return span_gradients(
+            return token_saliency(
                 self.text_encoders,
                 self._tokenizers(),
                 lambda text: self._encode([text]),
@@ -234,11 +239,11 @@ class PipelineDenoiser(Denoiser):
     # --- images ---
 
     def decode(self, latent: Tensor) -> Tensor:
-        """Images in [0, 1], (B, 3, H, W) float32, of clean latents (B, C, h, w)."""
+        """Returns images in [0, 1], (B, 3, H, W) float32, of clean latents (B, C, h, w)."""
         return autoencoder.decode(self.pipe.vae, latent, self.device)
 
     def encode_image(self, image: Tensor) -> Tensor:
-        """Latents (B, C, h, w) float32, the autoencoder's posterior mean scaled, of images in [0, 1], (B, 3, H, W).
+        """Returns latents (B, C, h, w) float32, the posterior mean scaled, of images in [0, 1], (B, 3, H, W).
 
         Raises:
             InputError: Not (B, 3, H, W), or sizes that the model cannot take.
@@ -250,7 +255,7 @@ class PipelineDenoiser(Denoiser):
 
     @property
     def autoencoder_identity(self) -> str | None:
-        """Equal for pipelines of equal autoencoders; None without one."""
+        """A digest that is equal for pipelines of equal autoencoders; None without one."""
         vae = getattr(self.pipe, "vae", None)
         return None if vae is None else autoencoder.identity(vae)
 
@@ -258,13 +263,16 @@ class PipelineDenoiser(Denoiser):
 
     @property
     def adapter_names(self) -> tuple[str, ...]:
-        """Of the LoRAs that take part now, for messages."""
+        """The names of the LoRAs that take part now, for messages."""
         return tuple(sorted({name for part in (self.network, *self.text_encoders) for name in active_adapters(part)}))
 
     @property
     def fingerprint(self) -> str:  # type: ignore[override]
-        """Digest of network, text encoders and tokenizers as they answer now, with LoRAs, hooks and the like; looked at
-        anew at every access, since any may come or go at any time. InputError under sequential offload."""
+        """The digest of network, text encoders and tokenizers as they answer now, with LoRAs, hooks and the like.
+
+        It is computed anew at every access, since any of these may come or go at any time. Raises InputError under
+        sequential offload.
+        """
         # torch.compile wraps a network without making it another model
         modules = [getattr(module, "_orig_mod", module) for module in (self.network, *self.text_encoders)]
         strange = [words for module in modules for words in peculiarities(module)]

@@ -14,7 +14,7 @@ PLAIN, TWICE = "guidance_scale", "true_cfg_scale"
 
 
 def guidance_name(pipe: Any, known: Mapping[str, Any]) -> str:
-    """What this pipeline calls its guidance.
+    """Returns what this pipeline calls its guidance.
 
     Args:
         pipe: A diffusers text-to-image pipeline.
@@ -24,20 +24,20 @@ def guidance_name(pipe: Any, known: Mapping[str, Any]) -> str:
 
 
 def own_guidance(pipe: Any, known: Mapping[str, Any]) -> float:
-    """What it uses by default. Raises InputError if it knows no guidance."""
+    """Returns the pipeline's default guidance scale. Raises InputError if it knows no guidance."""
     return known[_required(pipe, known)].default
 
 
 def guidance_arguments(
     pipe: Any, known: Mapping[str, Any], guidance: float | None, negative: str = "", *, prompts: int | None = None
 ) -> dict[str, Any]:
-    """What to call it with, by name.
+    """Returns the arguments that set the guidance of a call, by name.
 
     Args:
-        pipe, known: As for `guidance_name`.
+        pipe, known: What `guidance_name` takes.
         guidance: The scale, 1 or less for none; None for the pipeline's own.
         negative: What to stay away from.
-        prompts: How many there are where the call is given a list; a negative prompt is needed for each.
+        prompts: The number of prompts where the call is given a list; a negative prompt is needed for each.
 
     Raises:
         InputError: It knows no guidance, or can be told no negative prompt.

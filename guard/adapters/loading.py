@@ -11,14 +11,14 @@ from .weight_files import PICKLES, check_weights, checked
 
 
 def load_pipeline(model: str) -> Any:
-    """A diffusers pipeline.
+    """Returns a diffusers pipeline.
 
     Args:
         model: A diffusers folder (one with model_index.json), of torch weights or of ONNX files (see `onnx_loading`),
             or a .safetensors file that holds a whole model.
 
     Raises:
-        InputError: It cannot be loaded; one line says what, why and the mend.
+        InputError: It cannot be loaded; one line says what, why and what to do.
         MissingPackage: diffusers is not installed.
     """
     path = _existing(model)

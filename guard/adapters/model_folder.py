@@ -27,7 +27,7 @@ LOAD_ERRORS = (OSError, ValueError, LookupError, TypeError, AttributeError, Runt
 
 
 def read_index(path: Path) -> dict[str, Any]:
-    """model_index.json. Raises InputError where there is none, or no readable one."""
+    """Reads model_index.json, and returns it. Raises InputError where there is none, or no readable one."""
     file = path / "model_index.json"
     if not file.exists():
         lacking = [name for name in ("unet/ or transformer/", "vae/", "scheduler/") if not _any_part(path, name)]
@@ -39,17 +39,17 @@ def read_index(path: Path) -> dict[str, Any]:
 
 
 def read_object(file: Path) -> dict[str, Any]:
-    """A config: one JSON object in a regular file. Raises InputError, with the mend, for anything else."""
+    """Returns a config: one JSON object in a regular file. Raises InputError for anything else."""
     return json_object(file, _LIMIT, "config", "get the folder again")
 
 
 def components(index: dict[str, Any]) -> list[str]:
-    """Names of the parts that the index says are there."""
+    """Returns the names of the parts that the index says are there."""
     return [name for name, value in index.items() if isinstance(value, list) and value[0] is not None]
 
 
 def pipeline_class(path: Path, index: dict[str, Any]) -> Any:
-    """The class that the index names. Raises InputError unless it is one of diffusers' that the adapters know."""
+    """Returns the class that the index names. Raises InputError unless it is a diffusers class that is supported."""
     name = index.get("_class_name")
     cls = getattr(require("diffusers", "diffusers"), name, None) if isinstance(name, str) else None
     # never a class from the folder's own code
@@ -66,7 +66,7 @@ def require_no_code(
 
     Args:
         path: The folder.
-        index: Its model_index.json.
+        index: What the folder's model_index.json holds.
         parts: Names of the folders in it that are read, by default those that the index names.
         libraries: What the index may name.
 

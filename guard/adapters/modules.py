@@ -43,7 +43,7 @@ _MOVERS = {
 
 
 def weights(module: torch.nn.Module) -> list[Tensor]:
-    """All of a module's state that answers, but for LoRAs, which `peculiarities` tells of, and copies."""
+    """Returns all of a module's state that answers, but for LoRAs, which `peculiarities` tells of, and copies."""
     left_out = {name for path, layer in module.named_modules() for name in _not_its_own(path, layer)}
     return [
         part for name, tensor in module.state_dict().items() if name not in left_out for part in inner_tensors(tensor)
@@ -51,26 +51,26 @@ def weights(module: torch.nn.Module) -> list[Tensor]:
 
 
 def peculiarities(module: torch.nn.Module) -> list[str]:
-    """What makes a module answer other than its weights and its configuration say, sorted; empty for a plain one."""
-    found = _globals()
+    """Returns what makes a module answer other than its weights and configuration say, sorted; nothing if plain."""
+    peculiar = _globals()
     for path, layer in module.named_modules():
-        found += [f"{path} {words}" for words in (*_adapters(layer), *_hooks(layer))]
-    own, fresh = dict(_layers(module)), _fresh(module)
-    for cls in {type(layer) for layer in own.values()}:
-        found += _patches(cls)
-    for path, layer in own.items():
+        peculiar += [f"{path} {words}" for words in (*_adapters(layer), *_hooks(layer))]
+    layers, fresh = dict(_layers(module)), _fresh(module)
+    for cls in {type(layer) for layer in layers.values()}:
+        peculiar += _patches(cls)
+    for path, layer in layers.items():
         if fresh is None:
-            found += [f"{path} is {describe(layer)}"] if _is_foreign(type(layer)) else []
+            peculiar += [f"{path} is {describe(layer)}"] if _is_foreign(type(layer)) else []
         elif path in fresh and fresh[path][0] is type(layer):
-            found += [f"{path} {words}" for words in _differences(_attributes(layer), fresh[path][1])]
+            peculiar += [f"{path} {words}" for words in _differences(_attributes(layer), fresh[path][1])]
         else:
-            found.append(f"{path} is {describe(layer)}")
-    found += [f"{path} is missing" for path in fresh or () if path not in own]
-    return sorted(found)
+            peculiar.append(f"{path} is {describe(layer)}")
+    peculiar += [f"{path} is missing" for path in fresh or () if path not in layers]
+    return sorted(peculiar)
 
 
 def active_adapters(module: torch.nn.Module) -> set[str]:
-    """Names of the LoRAs that take part in a module's answers, merged ones included."""
+    """Returns the names of the LoRAs that take part in a module's answers, merged ones included."""
     tuned: list[Any] = [layer for layer in module.modules() if _is_tuned(layer)]
     merged = {name for layer in tuned for name in getattr(layer, "merged_adapters", ())}
     on = {name for layer in tuned if not getattr(layer, "disable_adapters", False) for name in layer.active_adapters}
@@ -78,19 +78,19 @@ def active_adapters(module: torch.nn.Module) -> set[str]:
 
 
 def adapter_scales(module: torch.nn.Module) -> list[tuple[str, float]]:
-    """Names and strengths of the LoRAs of every layer that are on, at next to no cost."""
+    """Returns the names and strengths of the LoRAs of every layer that are on, at next to no cost."""
     tuned: list[Any] = [layer for layer in module.modules() if _is_tuned(layer)]
     on = (layer for layer in tuned if not getattr(layer, "disable_adapters", False))
     return [(name, float(layer.scaling.get(name, 1.0))) for layer in on for name in layer.active_adapters]
 
 
 def edits(module: torch.nn.Module) -> int:
-    """Grows when the module's weights are changed in place."""
+    """Returns a count that grows when the module's weights are changed in place."""
     return sum(0 if p.is_inference() else p._version for p in module.parameters())
 
 
 def glance(module: torch.nn.Module, samples: int = 8) -> list[bytes]:
-    """A few values of every weight: what any training or merging changes, at a thousandth of the cost of a digest.
+    """Returns a few values of every weight, which training or merging changes; a digest costs a thousand times more.
 
     Raises InputError where the weights are out of reach.
     """
@@ -199,12 +199,12 @@ def _attributes(layer: torch.nn.Module) -> dict[str, Any]:
     return found
 
 
-def _differences(own: dict[str, Any], fresh: dict[str, Any]) -> Iterator[str]:
-    if own == fresh:
+def _differences(settings: dict[str, Any], fresh: dict[str, Any]) -> Iterator[str]:
+    if settings == fresh:
         return
-    for name in sorted(own.keys() | fresh.keys()):
-        if own.get(name) != fresh.get(name):
-            yield f"{name} = {own.get(name)!r}"
+    for name in sorted(settings.keys() | fresh.keys()):
+        if settings.get(name) != fresh.get(name):
+            yield f"{name} = {settings.get(name)!r}"
 
 
 def _is_exact(processor: Any) -> bool:

@@ -104,7 +104,7 @@ def watched(denoiser: PipelineDenoiser, seen: Seen, ours: Callable[[], bool] | N
     Until the first of them, prompts are being encoded: so long, no other thread encodes any.
 
     Args:
-        denoiser: Of the pipeline.
+        denoiser: The pipeline's denoiser.
         seen: seen(arguments by name, output), after each call; what it raises ends the sampling.
         ours: Whether the call that is being made is one of the pipeline's; by default all of this thread are.
     """
@@ -129,7 +129,7 @@ def watched(denoiser: PipelineDenoiser, seen: Seen, ours: Callable[[], bool] | N
 def read_call(
     denoiser: PipelineDenoiser, arguments: dict[str, Any], output: Any
 ) -> tuple[Tensor, Tensor, Condition, Tensor]:
-    """A call that a pipeline made of its network, as `PipelineDenoiser.read_call` gives it: (x, time, condition, raw).
+    """Returns a call that a pipeline made of its network, as `PipelineDenoiser.read_call`: (x, time, condition, raw).
 
     Raises:
         NotApplicable: It cannot be read, or the network is told something besides prompts.

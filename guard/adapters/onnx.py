@@ -23,7 +23,7 @@ class OnnxNetwork(torch.nn.Module):
     """What a pipeline's networks have in common. As a module it can be watched by hooks; its only state is a digest.
 
     Attributes:
-        config: As diffusers or transformers wrote it.
+        config: The config as diffusers or transformers wrote it.
     """
 
     differentiable = False
@@ -64,7 +64,7 @@ class OnnxUNet(OnnxNetwork):
         added_cond_kwargs: dict[str, Tensor] | None = None,
         return_dict: bool = False,
     ) -> tuple[Tensor]:
-        """(output,), (B, C, H, W); timesteps are one or one per row."""
+        """Returns (output,), (B, C, H, W); timesteps are one or one per row."""
         times = torch.as_tensor(timestep).reshape(-1).expand(len(sample))
         rows = {"sample": sample, "encoder_hidden_states": encoder_hidden_states, "timestep_cond": timestep_cond}
         rows |= added_cond_kwargs or {}
@@ -72,9 +72,9 @@ class OnnxUNet(OnnxNetwork):
             return (self._ask(timestep=times, **rows)[0],)
         out = torch.empty(sample.shape, dtype=self.dtype)
         for time in times.unique():
-            own = times == time
-            part = {name: tensor[own] for name, tensor in rows.items() if tensor is not None}
-            out[own] = self._ask(timestep=time, **part)[0]
+            chosen = times == time
+            part = {name: tensor[chosen] for name, tensor in rows.items() if tensor is not None}
+            out[chosen] = self._ask(timestep=time, **part)[0]
         return (out,)
 
 
@@ -91,7 +91,7 @@ class OnnxTextEncoder(OnnxNetwork):
     def forward(
         self, input_ids: Tensor, attention_mask: Tensor | None = None, output_hidden_states: bool = False
     ) -> "TextOutput":
-        """All outputs in the file's order.
+        """Returns all outputs in the file's order.
 
         Raises:
             InputError: Hidden states are wanted, and the file gives none.
@@ -121,7 +121,7 @@ class OnnxAutoencoder(OnnxNetwork):
         self._encoder, self._decoder = encoder, decoder
 
     def encode(self, image: Tensor) -> SimpleNamespace:
-        """`latents`: the posterior mean; older exports give a sample of the posterior, which is hardly wider.
+        """Returns `latents`, the posterior mean; older exports give a sample of the posterior, which is hardly wider.
 
         Raises:
             NotApplicable: There is no encoder.
@@ -130,7 +130,7 @@ class OnnxAutoencoder(OnnxNetwork):
         return SimpleNamespace(latents=code[:, : self.config.latent_channels])  # log variances follow, if any
 
     def decode(self, latent: Tensor, return_dict: bool = False, generator: Any = None) -> tuple[Tensor]:
-        """(images,), in [-1, 1]. Raises NotApplicable if there is no decoder."""
+        """Returns (images,), in [-1, 1]. Raises NotApplicable if there is no decoder."""
         return (_half(self._decoder, "vae_decoder", latent),)
 
 

@@ -26,24 +26,24 @@ _CONFIGS: dict[str, dict[str, Any]] = {
 
 
 def holds_onnx(folder: Path) -> bool:
-    """Whether a folder's networks are ONNX files, and its UNet nothing that torch could read."""
+    """Returns whether a folder's networks are ONNX files, and its UNet nothing that torch could read."""
     return any(folder.glob(f"*/{_MODEL}")) and not any((folder / "unet").glob("*.safetensors"))
 
 
 def load_onnx(folder: str | Path, *, providers: Sequence[str] | None = None) -> Any:
-    """A Stable Diffusion 1.x, 2.x or XL pipeline whose networks run in onnxruntime.
+    """Returns a Stable Diffusion 1.x, 2.x or XL pipeline whose networks run in onnxruntime.
 
     It is diffusers' own StableDiffusionPipeline or StableDiffusionXLPipeline, to be guarded and sampled with as ever.
     The autoencoder's halves may be missing; what needs them answers NotApplicable then.
 
     Args:
-        folder: With model_index.json, unet/model.onnx, text_encoder/model.onnx, vae_encoder/, vae_decoder/, tokenizer/
-            and scheduler/; XL has text_encoder_2/ and tokenizer_2/, too.
+        folder: A folder with model_index.json, unet/model.onnx, text_encoder/model.onnx, vae_encoder/, vae_decoder/,
+            tokenizer/ and scheduler/; XL has text_encoder_2/ and tokenizer_2/, too.
         providers: onnxruntime's execution providers, the preferred one first; by default CUDA, ROCm or DirectML where
             the installed onnxruntime has them, and the CPU.
 
     Raises:
-        InputError: It cannot be loaded; one line says what, why and the mend.
+        InputError: It cannot be loaded; one line says what, why and what to do.
         MissingPackage: onnxruntime or diffusers is not installed.
     """
     folder = Path(folder).expanduser()
@@ -104,9 +104,9 @@ def _config(folder: Path, part: str, defaults: dict[str, dict[str, Any]]) -> Any
     file = next((file for file in files if file.is_file()), None)
     if file is None and part not in defaults:
         raise InputError(f"{folder} lacks {part}/config.json: copy it from the model that was exported")
-    own = {} if file is None else read_object(file)
+    stored = {} if file is None else read_object(file)
     # an exported autoencoder computes in what it was exported in
-    return utils.FrozenDict({**defaults.get(part, {}), **own, "force_upcast": False})
+    return utils.FrozenDict({**defaults.get(part, {}), **stored, "force_upcast": False})
 
 
 def _tokenizer(transformers: Any, folder: Path) -> Any:

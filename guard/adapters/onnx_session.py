@@ -31,9 +31,9 @@ class Session:
         providers: onnxruntime's, the preferred one first; by default those of PROVIDERS that are installed.
 
     Attributes:
-        inputs: Their names.
-        outputs: Their names.
-        dtype: Of the first output.
+        inputs: The names of the inputs.
+        outputs: The names of the outputs.
+        dtype: The dtype of the first output.
 
     Raises:
         InputError: The file cannot be run, or takes something else, or there is no such provider.
@@ -68,11 +68,11 @@ class Session:
         self._check_inputs(needs, may)
 
     def takes_one_number(self, name: str) -> bool:
-        """Whether an input is a single number, for all rows of a call."""
+        """Returns whether an input is a single number, for all rows of a call."""
         return all(size == 1 for size in self._shapes[name])
 
     def __call__(self, **tensors: Tensor | None) -> list[Tensor]:
-        """All outputs, in order, from inputs by name, converted to what the file takes; what it does not take is left.
+        """Returns all outputs in order. Inputs are converted to what the file takes; what it does not take is left out.
 
         Raises:
             InputError: An input is lacking, or of a shape that the file cannot take.
@@ -98,7 +98,7 @@ class Session:
         return (tensor.reshape(self._shapes[name]) if self.takes_one_number(name) else tensor).numpy()
 
     def digest(self) -> bytes:
-        """SHA-256 of the file and of what it keeps outside of itself."""
+        """Returns the SHA-256 of the file and of what it keeps outside of itself."""
         digest = hashlib.sha256()
         for file in sorted(self.file.parent.iterdir()):
             if file.is_file() and file.suffix not in _TEXTS and not file.name.startswith("."):
@@ -119,16 +119,16 @@ class Session:
             raise InputError(f"{self.file} takes a fixed number of rows only: export it with a dynamic batch axis")
 
 
-def _available(installed: Sequence[str], asked: Sequence[str] | None) -> list[str]:
-    if asked is None:
+def _available(installed: Sequence[str], chosen: Sequence[str] | None) -> list[str]:
+    if chosen is None:
         return [name for name in PROVIDERS if name in installed]
-    unknown = [name for name in asked if name not in installed]
-    if unknown or not asked:
+    unknown = [name for name in chosen if name not in installed]
+    if unknown or not chosen:
         raise InputError(
             f"onnxruntime has no provider {', '.join(unknown) or 'named'}: use one of {', '.join(installed)}, or "
             "install the onnxruntime package that brings it, e.g. onnxruntime-gpu"
         )
-    return list(asked)
+    return list(chosen)
 
 
 def _dtype(file: Path, node: Any) -> torch.dtype:

@@ -12,29 +12,29 @@ ORIGINAL = "_cryptomnesia_original"  # where the class of a guarded pipeline kee
 
 
 def original_call(pipe: Any) -> Callable[..., Any]:
-    """The class's own `__call__`, which no attached guard sees."""
+    """Returns the class's own `__call__`, which no attached guard sees."""
     return vars(type(pipe)).get(ORIGINAL, type(pipe)).__call__
 
 
 def parameters(call: Callable[..., Any]) -> Mapping[str, inspect.Parameter]:
-    """Of a pipeline's call, by name."""
+    """Returns the parameters of a pipeline's call by name."""
     return inspect.signature(call).parameters
 
 
 def starts_from_image(call: Callable[..., Any]) -> bool:
-    """Whether images are changed by a pipeline's call, rather than made of noise."""
+    """Returns whether images are changed by a pipeline's call, rather than made of noise."""
     return "strength" in parameters(call)
 
 
 def offload_again(pipe: Any) -> None:
-    """After a call that was left before its end: what is kept off the device goes there again."""
+    """Moves what is kept off the device away again, after a call that was left before its end."""
     free = getattr(pipe, "maybe_free_model_hooks", None)
     if free is not None:
         free()
 
 
 def initial_noise(pipe: Any, first: Tensor) -> Tensor:
-    """Noise (B, C, H, W) as a pipeline drew it, of what its network got first: some schedulers scale it on its way."""
+    """Returns the noise (B, C, H, W) that a pipeline drew, from what its network got, which some schedulers scale."""
     scheduler = copy.deepcopy(pipe.scheduler)
     scale = torch.ones(1) * float(getattr(scheduler, "init_noise_sigma", 1.0))
     if hasattr(scheduler, "scale_model_input"):

@@ -14,17 +14,19 @@ _STORED = {"F32": "float32", "F16": "float16", "BF16": "bfloat16"}
 
 
 def stored_dtype(model: str) -> str:
-    """What most of a network's weights are stored in; float32 where that is another, e.g. eight bits, and for
+    """Returns what most of a network's weights are stored in; float32 where that is another, e.g. eight bits, and for
     the built-in model, whose calibration is made in it."""
-    path, found = Path(model).expanduser(), Counter[str]()
+    path, counts = Path(model).expanduser(), Counter[str]()
     files = [path] if path.is_file() else [f for n in ("unet", "transformer") for f in path.glob(f"{n}/*.safetensors")]
     plain = [file for file in files if file.name.count(".") == 1]  # a variant is loaded where there is nothing else
     for file in plain or files:
         with open_tensors(file, "model", "get the file again") as weights:
             names = list(weights.keys())
-            own = [name for name in names if "diffusion_model" in name]  # of the network, in a file of a whole model
-            found.update(weights.get_slice(name).get_dtype() for name in own or names)
-    return _STORED.get(found.most_common(1)[0][0] if found else "", "float32")
+            network = [
+                name for name in names if "diffusion_model" in name
+            ]  # of the network, in a file of a whole model
+            counts.update(weights.get_slice(name).get_dtype() for name in network or names)
+    return _STORED.get(counts.most_common(1)[0][0] if counts else "", "float32")
 
 
 def place(pipe: Any, device: torch.device, dtype: torch.dtype) -> None:

@@ -8,7 +8,7 @@ from ..errors import require
 
 
 def quiet() -> None:
-    """From now on, errors alone are told. Raises MissingPackage where one of the two is not installed."""
+    """Silences all but errors from now on. Raises MissingPackage where one of the two is not installed."""
     for logging in _loggings():
         logging.set_verbosity_error()
         logging.disable_progress_bar()

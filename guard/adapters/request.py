@@ -1,4 +1,4 @@
-"""What a pipeline was asked for, and how to ask it again with something mended."""
+"""The request that a pipeline's call makes, and how to make it again with other embeddings or noise."""
 
 import inspect
 from collections.abc import Callable, Mapping
@@ -22,7 +22,7 @@ class Request:
     """One call of a pipeline.
 
     Attributes:
-        arguments: By name, defaults left out.
+        arguments: The call's arguments by name, defaults left out.
         prompts: One for each image, or None where embeddings were given in place of text.
         numbers: (B,) which of the prompts each image belongs to.
     """
@@ -33,7 +33,7 @@ class Request:
 
     @staticmethod
     def read(call: Callable[..., Any], pipe: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> "Request":
-        """From the arguments of a call; TypeError, as the pipeline would raise, if they do not fit its signature."""
+        """Reads the arguments of a call. Raises TypeError, as the pipeline would, if they do not fit its signature."""
         bound = inspect.signature(call).bind(pipe, *args, **kwargs)
         arguments = dict(bound.arguments)
         arguments.pop(next(iter(bound.signature.parameters)))
@@ -52,12 +52,12 @@ class Request:
 
     @property
     def images(self) -> int:
-        """How many images were asked for."""
+        """The number of images that the call is to make."""
         return len(self.numbers)
 
     @property
     def has_callback(self) -> bool:
-        """Whether code of the user's runs between the steps."""
+        """Whether a callback of the user's runs between the steps."""
         return any(self.arguments.get(name) is not None for name in ("callback_on_step_end", "callback"))
 
     def require_pure_noise(self, call: Callable[..., Any]) -> None:
@@ -71,7 +71,7 @@ class Request:
                 raise NotApplicable(f"{name} makes another model for this call: use pipe.set_adapters(...) instead")
 
     def require_rewritable(self, image: int) -> str:
-        """The prompt of an image, if a rewritten one can take its place; otherwise raises NotApplicable."""
+        """Returns the prompt of an image. Raises NotApplicable where a rewritten one cannot take its place."""
         prompt = self.prompts[image]
         if prompt is None:
             raise NotApplicable("embeddings were given in place of a prompt: there is no text to rewrite")
@@ -83,16 +83,16 @@ class Request:
         return prompt
 
     def with_conditions(self, positive: Condition, negative: Condition) -> dict[str, Any]:
-        """The arguments with embeddings, one row per image, in place of all texts."""
+        """Returns the arguments with embeddings, one row per image, in place of all texts."""
         return embedded(self.arguments, positive, negative)
 
     def with_noise(self, noise: Tensor) -> dict[str, Any]:
-        """The arguments with the initial noise (B, C, H, W) given."""
+        """Returns the arguments with the initial noise (B, C, H, W) given."""
         return self.arguments | {"latents": noise}
 
 
 def embedded(arguments: Mapping[str, Any], positive: Condition, negative: Condition) -> dict[str, Any]:
-    """Arguments of a pipeline's call with embeddings, one row per image, in place of all texts."""
+    """Returns the arguments of a pipeline's call with embeddings, one row per image, in place of all texts."""
     texts = ("prompt", "prompt_2", "prompt_3")
     without = {*texts, *(f"negative_{name}" for name in texts)}
     changed = {name: value for name, value in arguments.items() if name not in without}
@@ -110,13 +110,13 @@ class RandomState:
 
     def __init__(self, generator: Any, device: torch.device):
         given = generator if isinstance(generator, list | tuple) else [] if generator is None else [generator]
-        self._own = [(g, g.get_state()) for g in given]
+        self._states = [(g, g.get_state()) for g in given]
         self._cpu = torch.get_rng_state()
         self._cuda = (device, torch.cuda.get_rng_state(device)) if device.type == "cuda" else None
 
     def restore(self) -> None:
-        """As they were when this was made."""
-        for generator, state in self._own:
+        """Puts the random states back to what they were when this was made."""
+        for generator, state in self._states:
             generator.set_state(state)
         torch.set_rng_state(self._cpu)
         if self._cuda is not None:

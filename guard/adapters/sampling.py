@@ -33,8 +33,8 @@ class TextToImage:
         steps: Sampling steps, by default the pipeline's own.
         guidance: The scale, 1 or less for none, by default the pipeline's own; see `adapters.guidance`.
         negative: What to stay away from, or nothing.
-        height, width: Of the images in pixels, by default the pipeline's own.
-        scheduler: In place of the pipeline's own.
+        height, width: The images' size in pixels, by default the pipeline's own.
+        scheduler: A scheduler to use in place of the pipeline's own.
 
     Raises:
         InputError: The pipeline starts from an image, or can be told no guidance or no negative prompt.
@@ -62,23 +62,23 @@ class TextToImage:
 
     @property
     def steps(self) -> int | None:
-        """Sampling steps; None where the pipeline alone knows how many."""
+        """The number of sampling steps; None where the pipeline alone knows how many."""
         name = "num_inference_steps"
         given = self._settings[name]
         return self._known[name].default if given is None and name in self._known else given
 
     @property
     def guidance(self) -> float:
-        """The scale. Raises InputError if the pipeline knows none."""
+        """The guidance scale. Raises InputError if the pipeline knows none."""
         return own_guidance(self.pipe, self._known) if self._guidance is None else self._guidance
 
     @property
     def scheduler(self) -> str:
-        """Name of the scheduler's class."""
+        """The name of the scheduler's class."""
         return scheduler_of(self.pipe) if self._scheduler is None else type(self._scheduler).__name__
 
     def arguments(self, count: int) -> dict[str, Any]:
-        """What each call of `count` images is given, by the pipeline's names, beside texts and generators."""
+        """Returns what each call of `count` images is given, by the pipeline's names, beside texts and generators."""
         given: dict[str, Any] = {name: value for name, value in self._settings.items() if value is not None}
         if "use_resolution_binning" in self._known and given.keys() & {"height", "width"}:
             given["use_resolution_binning"] = False  # the size that was asked for, and no other
@@ -99,7 +99,7 @@ class TextToImage:
 
         Args:
             prompts: B texts.
-            seeds: Of the images' generators, B.
+            seeds: The seeds of the images' generators, one each.
             per_call: Images per call of the pipeline, all by default; halved where the device has no memory for them.
             conditions: The prompt's and the negative one's, one row each, in place of all texts.
             latents: Initial noise in place of the generators', one row each, as `PipelineDenoiser.packed` gives it.
@@ -172,14 +172,14 @@ class _Steps:
         self.before, self.images, self.total = rows.start * steps, rows.stop - rows.start, count * steps
 
     def one(self, *step: Any) -> dict[str, Any]:
-        """To be called by the pipeline after each step."""
+        """Reports one step; to be called by the pipeline after each."""
         if self.done < self.steps - 1:
             self.done += 1
             self._tell()
         return {}
 
     def all(self) -> None:
-        """To be called when the images are there."""
+        """Reports the last step; to be called when the images are there."""
         self.done = self.steps
         self._tell()
 
@@ -211,10 +211,10 @@ def _images(count: int) -> str:
 
 
 def ddim(pipe: Any) -> Any:
-    """A DDIM scheduler with the settings of the pipeline's own. Raises MissingPackage without diffusers."""
+    """Returns a DDIM scheduler with the settings of the pipeline's own. Raises MissingPackage without diffusers."""
     return require("diffusers", "diffusers").DDIMScheduler.from_config(pipe.scheduler.config)
 
 
 def as_bytes(images: NDArray[np.floating]) -> NDArray[np.uint8]:
-    """Values in [0, 1] as uint8, rounded."""
+    """Returns values in [0, 1] as uint8 in [0, 255], rounded."""
     return (images * 255).round().astype(np.uint8)

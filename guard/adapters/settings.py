@@ -15,7 +15,7 @@ class Tokenizing(PipelineDenoiser, Protocol):
 
 
 def text_settings(denoiser: Tokenizing) -> list[str]:
-    """How a PipelineDenoiser's prompts become tokens and conditions; empty for the usual ways."""
+    """Returns how a PipelineDenoiser's prompts become tokens and conditions; empty for the usual ways."""
     found = []
     encode = denoiser.pipe.encode_prompt
     if origin(encode).split(".")[0] not in ("diffusers", "torch"):  # torch.no_grad as a decorator
@@ -28,7 +28,7 @@ def text_settings(denoiser: Tokenizing) -> list[str]:
 
 
 def level_settings(denoiser: Denoiser) -> list[str]:
-    """The noise schedule of a PipelineDenoiser; empty for those of nearly all models."""
+    """Returns the noise schedule of a PipelineDenoiser; empty for those of nearly all models."""
     try:
         return schedule_settings(denoiser.levels.alphas_cumprod)
     except InputError:

@@ -35,7 +35,7 @@ _SAMPLE = 8  # values by which a tensor is known
 
 
 def load_file(path: Path) -> Any:
-    """The pipeline of a single file.
+    """Returns the pipeline of a single file.
 
     Raises:
         InputError: It cannot be loaded, or holds what the pipeline would not be given.

@@ -1,4 +1,4 @@
-"""How strongly a score hangs on each word of a prompt, by gradients at its token embeddings."""
+"""Token saliency: how strongly a score depends on each word of a prompt, by gradients at its token embeddings."""
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -12,7 +12,7 @@ from ..denoiser import Condition
 from ..memory import memory_needed
 
 
-def span_gradients(
+def token_saliency(
     encoders: Sequence[Any],
     tokenizers: Sequence[tuple[Any, int]],
     encode: Callable[[str], Condition],
@@ -20,28 +20,31 @@ def span_gradients(
     spans: Sequence[Span],
     score: Callable[[Condition], Tensor],
 ) -> list[float]:
-    """Gradient norm of score(encode(prompt)) at the tokens of each span, summed over tokens and encoders.
+    """Measures the gradient norm of score(encode(prompt)) at the tokens of each span, summed over tokens and encoders.
 
     Args:
         encoders: Text encoders, in the order of their tokenizers.
         tokenizers: Each with the number of tokens after which the pipeline cuts.
-        encode: The pipeline's own, differentiable.
+        encode: Turns a prompt into a condition as the pipeline does, differentiably.
         prompt: One prompt.
         spans: Character ranges in it, ascending.
-        score: Differentiable, of one row.
+        score: Maps a condition of one row to a number, differentiably.
 
     Returns:
-        One number >= 0 for each span; 0 for what no encoder reads. Higher = the score hangs on it.
+        One number >= 0 for each span; 0 for what no encoder reads. Higher = the score depends more on it.
+
+    Raises:
+        OutOfMemory: The gradient does not fit on the device.
     """
     with torch.inference_mode(False), torch.enable_grad(), _tracked(encoders) as tracked:
         total = score(encode(prompt)).sum()
         with memory_needed("the device has no memory for the gradient of a single row"):
             # only what is asked for: backward() would leave gradients on the model's weights
             gradients = torch.autograd.grad(total, list(tracked.values()), allow_unused=True)
-    found = dict(zip(tracked, gradients, strict=True))
+    gradient_of = dict(zip(tracked, gradients, strict=True))
     totals = [0.0] * len(spans)
     for encoder, (tokenizer, limit) in zip(encoders, tokenizers, strict=True):
-        gradient = found.get(id(encoder))
+        gradient = gradient_of.get(id(encoder))
         if gradient is None:
             continue
         norms = gradient[0].float().norm(dim=-1).tolist()
@@ -50,21 +53,24 @@ def span_gradients(
     return totals
 
 
+span_gradients = token_saliency  # the former name
+
+
 @contextmanager
 def _tracked(encoders: Sequence[Any]) -> Iterator[dict[int, Tensor]]:
     """Collects each encoder's token embeddings (1, L, D) as it runs, as leaves of the graph."""
-    found: dict[int, Tensor] = {}
+    embeddings: dict[int, Tensor] = {}
 
     def keeper(key: int) -> Callable[[Any, Any, Tensor], Tensor]:
         def keep(module: Any, inputs: Any, output: Tensor) -> Tensor:
-            found[key] = output.detach().clone().requires_grad_()
-            return found[key]
+            embeddings[key] = output.detach().clone().requires_grad_()
+            return embeddings[key]
 
         return keep
 
     handles = [table.register_forward_hook(keeper(id(e))) for e in encoders for table in _tables(e)]
     try:
-        yield found
+        yield embeddings
     finally:
         for handle in handles:
             handle.remove()

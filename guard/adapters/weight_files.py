@@ -29,11 +29,11 @@ def check_safetensors(path: Path) -> None:
 
 
 def check_weights(path: Path, names: Iterable[str]) -> str | None:
-    """Every component is there as safetensors, complete; returns the variant that the files' names carry, if any.
+    """Makes sure that every component is there as safetensors; returns the variant in the files' names, if any.
 
     Args:
         path: The folder.
-        names: Of its parts, as model_index.json gives them.
+        names: The names of the model's parts, as model_index.json gives them.
 
     Raises:
         InputError: Naming what is missing or broken.
@@ -68,7 +68,7 @@ def require_no_pickles(folder: Path) -> None:
 
 
 def checked(pipe: Any, path: Path) -> Any:
-    """The pipe, if each of its networks got its weights. Raises InputError otherwise."""
+    """Returns the pipe. Raises InputError unless each of its networks got its weights."""
     import torch
 
     for name, part in pipe.components.items():

@@ -1,1 +1,1 @@
-"""Guarded generation: a pipeline's own call, checked at its first step and mended if asked for."""
+"""Guarded generation: a pipeline's own call, checked at its first step, and mitigated where the policy says so."""

@@ -16,7 +16,7 @@ _HANDLER = "_cryptomnesia_handler"
 
 
 def attach(pipe: Any, handler: Handler) -> None:
-    """From now on, pipe(...) goes to handler(call, args, kwargs), with `call` the class's own `__call__`.
+    """Sends pipe(...) to handler(call, args, kwargs) from now on, with `call` the class's own `__call__`.
 
     Copies and pickles of the pipeline are of its own class.
 
@@ -38,7 +38,7 @@ def attach(pipe: Any, handler: Handler) -> None:
         make = blank if make.__name__ == "__newobj__" else make  # pickle compares that one's class with the object's
         return make, tuple(original if part is type(self) else part for part in arguments), *rest
 
-    own = {
+    members = {
         "__call__": guarded,
         "__reduce_ex__": reduced,
         "__doc__": original.__doc__,
@@ -47,16 +47,16 @@ def attach(pipe: Any, handler: Handler) -> None:
         ORIGINAL: original,
         _HANDLER: handler,
     }
-    pipe.__class__ = type(original.__name__, (original,), own)
+    pipe.__class__ = type(original.__name__, (original,), members)
 
 
 def blank(kind: type, *arguments: Any) -> Any:
-    """A new object of a class, before anything is put into it."""
+    """Returns a new object of a class, before anything is put into it."""
     return kind.__new__(kind, *arguments)
 
 
 def detach(pipe: Any, handler: Handler) -> None:
-    """The object is of its own class again; nothing happens unless this handler is attached."""
-    own = vars(type(pipe))
-    if own.get(_HANDLER) == handler:
-        pipe.__class__ = own[ORIGINAL]
+    """Gives the object its own class back; does nothing unless this handler is attached."""
+    members = vars(type(pipe))
+    if members.get(_HANDLER) == handler:
+        pipe.__class__ = members[ORIGINAL]

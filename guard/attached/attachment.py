@@ -32,13 +32,13 @@ class Attachment:
         self._lock, self._users, self._blocks = threading.RLock(), 0, 0
 
     def attach(self) -> None:
-        """See `Guard.attach`."""
+        """Attaches the guard; see `Guard.attach`."""
         with self._lock:
             self._put_on()
             self._users += 1
 
     def detach(self) -> None:
-        """See `Guard.detach`."""
+        """Undoes one `attach`; see `Guard.detach`."""
         with self._lock:
             if self._users:
                 self._users -= 1
@@ -52,7 +52,7 @@ class Attachment:
 
     @contextmanager
     def attached(self) -> Iterator[None]:
-        """Attached within the block."""
+        """Attaches the guard within the block; see `Guard.attached`."""
         with self._lock:
             self._put_on()
             self._blocks += 1

@@ -18,19 +18,19 @@ RESEEDED = "the guard chose another initial noise"
 
 
 def facts_of(call: Callable[..., Any], pipe: Any, request: Request) -> list[CallReport]:
-    """One per image. To be asked before the call, while its generators are as they were given."""
+    """Returns one call report per image; to be called before the call, while its generators are as they were given."""
     settings = _settings(call, request)
     scheduler = scheduler_of(pipe)
-    found = []
+    reports = []
     for image in range(request.images):
         seed, why, more = _seed(request, image)
         negative, unknown = _negative(request, image)
-        found.append(CallReport(seed, why, negative, scheduler, settings | more | unknown))
-    return found
+        reports.append(CallReport(seed, why, negative, scheduler, settings | more | unknown))
+    return reports
 
 
 def reseeded(facts: CallReport) -> CallReport:
-    """The same, of an image whose noise the guard chose."""
+    """Returns the same report for an image whose noise the guard chose."""
     return replace(facts, seed=None, no_seed=RESEEDED)
 
 
@@ -38,19 +38,19 @@ def _settings(call: Callable[..., Any], request: Request) -> dict[str, Any]:
     """Numbers and switches; texts are prompts, and tensors and objects say nothing in a word."""
     parameters = inspect.signature(call).parameters
     defaults = {name: parameters[name].default for name in _BY_DEFAULT if name in parameters}
-    found: dict[str, Any] = {
+    settings: dict[str, Any] = {
         _RENAMED.get(name, name): value
         for name, value in (defaults | request.arguments).items()
         if isinstance(value, bool | int | float) and name not in _LEFT_OUT
     }
     for name in ("timesteps", "sigmas"):  # they take the place of a number of steps
         if request.arguments.get(name) is not None:
-            found["steps"] = len(request.arguments[name])
-            found[name] = "given"
+            settings["steps"] = len(request.arguments[name])
+            settings[name] = "given"
     second = [name for name in ("prompt_2", "prompt_3") if request.arguments.get(name) is not None]
     if second:
-        found["further_prompts"] = f"{', '.join(second)}: not recorded"
-    return found
+        settings["further_prompts"] = f"{', '.join(second)}: not recorded"
+    return settings
 
 
 def _seed(request: Request, image: int) -> tuple[int | None, str | None, dict[str, Any]]:
@@ -59,15 +59,15 @@ def _seed(request: Request, image: int) -> tuple[int | None, str | None, dict[st
     if request.arguments.get("latents") is not None:
         return None, "latents were given", {}
     if given is None:
-        return None, "no generator was given, so that the noise hangs on all that was drawn before", {}
+        return None, "no generator was given, so that the noise depends on all that was drawn before", {}
     generators = list(given) if isinstance(given, list | tuple) else [given]
     if len(generators) not in (1, request.images):
         return None, "there are not as many generators as images", {}
-    own = generators[image % len(generators)]
-    if len(generators) > 1 and any(other is own for other in generators[:image]):
+    generator = generators[image % len(generators)]
+    if len(generators) > 1 and any(other is generator for other in generators[:image]):
         return None, "the generator was shared with another image", {}
-    seed = own.initial_seed()
-    if not torch.equal(torch.Generator(own.device).manual_seed(seed).get_state(), own.get_state()):
+    seed = generator.initial_seed()
+    if not torch.equal(torch.Generator(generator.device).manual_seed(seed).get_state(), generator.get_state()):
         return None, "the generator had been used before", {}
     shared = len(generators) < request.images
     return seed, None, {"image_of_seed": f"{image + 1} of {request.images}"} if shared else {}

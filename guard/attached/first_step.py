@@ -24,12 +24,12 @@ MOST_UNLIKE = 0.2  # of mean and standard deviation of starting latents to 0 and
 
 @dataclass(frozen=True)
 class FirstStep:
-    """One row per image.
+    """The sampler's first call, one row per image.
 
     Attributes:
-        noise: x_T, (B, C, H, W).
-        positive, negative: Conditions of the two branches.
-        guidance: Guidance vector against the empty prompt at the score's own level, if the call gives it.
+        noise: The starting noise x_T, (B, C, H, W).
+        positive, negative: The conditions of the two branches.
+        guidance: The guidance vector (B, C, H, W) against the empty prompt at the score's level, if the call gives it.
     """
 
     noise: Tensor
@@ -39,7 +39,7 @@ class FirstStep:
 
     @property
     def shape(self) -> tuple[int, int, int]:
-        """(C, H, W) of the latent."""
+        """The latent's shape (C, H, W)."""
         channels, height, width = self.noise.shape[1:]
         return channels, height, width
 
@@ -47,7 +47,7 @@ class FirstStep:
     def read(
         denoiser: Denoiser, host: PipelineDenoiser, arguments: dict[str, Any], output: Any, images: int
     ) -> "FirstStep":
-        """From the network's arguments by name and its output. Raises NotApplicable where there is nothing to judge."""
+        """Reads the network's arguments and its output. Raises NotApplicable where there is nothing to judge."""
         x, time, condition, raw = read_call(host, arguments, output)
         if len(x) == images:
             raise NotApplicable(
@@ -86,7 +86,7 @@ class PrivateDraws:
         self._kept: tuple[Any, Guidance] | None = None
 
     def guidance(self, denoiser: Denoiser, noise: Tensor, key: Any) -> Guidance:
-        """For noise (n - 1, C, H, W) that `key` stands for, together with the model."""
+        """Returns the guidance on noise (n - 1, C, H, W) that `key` stands for, together with the model."""
         if self._kept is None or self._kept[0] != key:
             self._kept = key, Guidance(denoiser, noise)
         return self._kept[1]
@@ -108,10 +108,10 @@ def look(denoiser: Denoiser, step: FirstStep, numbers: list[int], private: Guida
         NonFiniteError, OutOfMemory: As in `Guidance`.
     """
     rows = 0
-    own = step.guidance
-    if own is None:
-        own, rows = _at_pure_noise(denoiser, step)
-    vectors = own.unsqueeze(1)
+    first = step.guidance
+    if first is None:
+        first, rows = _at_pure_noise(denoiser, step)
+    vectors = first.unsqueeze(1)
     if private is not None:
         before = private.forward_rows
         firsts = [numbers.index(number) for number in sorted(set(numbers))]

@@ -26,7 +26,7 @@ class Judged:
     Args:
         denoiser, host: The model, as what it is and as what its pipeline adds.
         step: The first step that was judged.
-        fingerprint: Of the model then.
+        fingerprint: The model's fingerprint at that time.
         suspicious: Also look at the network's weights and LoRAs before every step, since code of the user's runs then.
     """
 
@@ -41,7 +41,7 @@ class Judged:
         self._lone_positive: float | None = None
 
     def compare(self, arguments: dict[str, Any], output: Any) -> Difference | None:
-        """How a later call of the network differs from what was judged; None if it does not.
+        """Returns how a later call of the network differs from what was judged; None if it does not.
 
         The negative branch may change, since the verdict compares the prompt with the empty one. Either branch may be
         left out, or be asked in a call of its own, but not the negative one alone.
@@ -84,7 +84,7 @@ class Judged:
         return changed
 
     def at_the_end(self) -> Difference | None:
-        """What is to be seen once all is sampled: another network or weights, or a branch that never came."""
+        """Returns what is to be seen once all is sampled: another network or weights, or a branch that never came."""
         everything = list(range(len(self.positive)))
         if self._lone_negative is not None:
             return everything, PROMPT_CHANGED

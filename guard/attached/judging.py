@@ -17,7 +17,7 @@ from .strength import UNKNOWN_STRENGTH, WEAKENED, Strength
 
 
 class Memory:
-    """What a guard keeps from call to call, since it hangs on the model alone."""
+    """What a guard keeps from call to call, since it depends on the model alone."""
 
     def __init__(self) -> None:
         self.private, self.strength = PrivateDraws(), Strength()
@@ -30,11 +30,11 @@ class Judging:
         denoiser, host: The model, as what it is and as what its pipeline adds.
         request: What the user asked for.
         calibrations: Where the calibration comes from.
-        seed: Of private noise.
-        memory: Of the guard.
+        seed: The seed of the private noise.
+        memory: What the guard keeps from call to call.
 
     Attributes:
-        calibration: The one that the last verdicts rest on, or None.
+        calibration: The calibration that the last verdicts rest on, or None.
     """
 
     def __init__(
@@ -51,11 +51,11 @@ class Judging:
         self.calibration: Calibration | None = None
 
     def reports(self, step: FirstStep, *, again: bool) -> list[MemorizationReport]:
-        """One report per image.
+        """Returns one report per image.
 
         Args:
             step: The sampler's first step.
-            again: Whether something was mended, which must hold on other private draws than it was found with.
+            again: Whether this is the call after a mitigation, which must hold on other private draws.
 
         Raises:
             NotApplicable, NonFiniteError, OutOfMemory: As in `Guidance`.

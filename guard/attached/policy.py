@@ -1,10 +1,10 @@
-"""What an attached guard does about what it finds."""
+"""What an attached guard does about memorized prompts and about images without a verdict."""
 
 from dataclasses import dataclass
 from pathlib import Path
 
 from ..errors import InputError
-from ..mitigation.mend import METHODS
+from ..mitigation.mitigate import METHODS
 from ..mitigation.rewrite import Rewriter
 from ..report import Method
 
@@ -18,14 +18,14 @@ class Policy:
 
     Attributes:
         name: One of POLICIES: about images that are likely memorized.
-        otherwise: "warn" or "block": where mending did not hold.
+        fallback: "warn" or "block": what to do where the mitigation did not hold.
         unverified: One of UNVERIFIED: about images that could not be checked.
-        seed: Of private noise.
-        rewriter, words: For "rewrite"; see `mitigation.rewrite`.
+        seed: The seed of all private noise.
+        rewriter, words: What "rewrite" takes words from; see `mitigation.rewrite`.
     """
 
     name: str
-    otherwise: str
+    fallback: str
     unverified: str
     seed: int = 0
     rewriter: Rewriter | None = None
@@ -35,34 +35,38 @@ class Policy:
     def of(
         name: str,
         *,
-        otherwise: str,
+        fallback: str,
         unverified: str | None,
         seed: int,
         rewriter: Rewriter | None,
         words: str | Path | None,
     ) -> "Policy":
-        """As given by a user; `unverified` is by default "block" under the policy "block", else "warn".
+        """Makes the policy that a user's words ask for.
+
+        `unverified` is by default "block" under the policy "block", else "warn".
 
         Raises:
             InputError: An unknown word.
         """
         if name not in POLICIES:
             raise InputError(f"unknown policy {name!r}: use one of {', '.join(POLICIES)}")
-        if otherwise not in ("warn", "block"):
-            raise InputError(f"otherwise is 'warn' or 'block', where mending did not hold, not {otherwise!r}")
+        if fallback not in ("warn", "block"):
+            raise InputError(
+                f"fallback is 'warn' or 'block', for prompts whose mitigation did not hold, not {fallback!r}"
+            )
         if unverified not in (None, *UNVERIFIED):
             raise InputError(
                 f"unverified is one of {', '.join(UNVERIFIED)}, for what could not be checked, not {unverified!r}"
             )
         by_default = "block" if name == "block" else "warn"
-        return Policy(name, otherwise, unverified or by_default, seed, rewriter, None if words is None else Path(words))
+        return Policy(name, fallback, unverified or by_default, seed, rewriter, None if words is None else Path(words))
 
     @property
     def method(self) -> Method | None:
-        """How to mend, or None where nothing is mended."""
+        """The mitigation method, or None where nothing is mitigated."""
         return next((method for method in METHODS if method == self.name), None)
 
     @property
     def blocks(self) -> bool:
         """Whether what is memorized in the end must not be sampled."""
-        return (self.name if self.method is None else self.otherwise) == "block"
+        return (self.name if self.method is None else self.fallback) == "block"

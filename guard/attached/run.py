@@ -1,4 +1,4 @@
-"""One guarded call: watch the network's answers, judge the first, and let go, mend or block."""
+"""One guarded call: watch the network's answers, judge the first, and let go, mitigate or block."""
 
 import warnings
 from collections.abc import Callable, Iterator
@@ -27,7 +27,7 @@ from .facts import facts_of, reseeded
 from .first_step import FirstStep
 from .judged import Difference, Judged
 from .judging import Judging, Memory
-from .mending import Mending
+from .mitigating import Mitigating
 from .policy import Policy
 from .sentry import Sentry
 
@@ -59,7 +59,7 @@ class Run:
         request: What the user asked for.
         calibrations: Where the calibration comes from.
         policy: What follows from a verdict.
-        memory: Of the guard.
+        memory: What the guard keeps from call to call.
         sentry: Watches the network for calls that are none of this call's.
     """
 
@@ -77,14 +77,14 @@ class Run:
         self.denoiser, self.host, self.call, self.request = denoiser, host, call, request
         self.policy, self.sentry = policy, sentry
         self.judging = Judging(denoiser, host, request, calibrations, policy.seed, memory)
-        self.mending = Mending(denoiser, host, request, policy)
+        self.mitigating = Mitigating(denoiser, host, request, policy)
         self.facts = facts_of(call, host.pipe, request)
         self.reports: list[MemorizationReport] | None = None
         self.judged: Judged | None = None
         self.elsewhere = False
 
     def output(self) -> Any:
-        """What the pipeline returns, with `memorization`, a list of one report per image.
+        """Makes the call, and returns what the pipeline returns, with `memorization`, a list of one report per image.
 
         Raises:
             MemorizationBlocked: The policy says so; no step was taken.
@@ -110,7 +110,7 @@ class Run:
         return out
 
     def another_thread_called(self) -> None:
-        """To be told where another thread got an answer of the network: maybe the pipeline's own work."""
+        """Notes that another thread got an answer of the network: maybe the pipeline's own work."""
         self.elsewhere = True
 
     @contextmanager
@@ -138,10 +138,10 @@ class Run:
             if not self.host.text_encoders:
                 raise NotApplicable("without a text encoder the model's empty prompt is unknown: load it, too")
             step = FirstStep.read(self.denoiser, self.host, arguments, output, self.request.images)
-            again = bool(self.mending.tried)
+            again = bool(self.mitigating.tried)
             self.reports = self.judging.reports(step, again=again)
             if not again:
-                mended = self.mending.again(step, self.reports, self.judging.calibration)
+                mended = self.mitigating.again(step, self.reports, self.judging.calibration)
                 if mended is not None:
                     raise _Again(mended)
             fingerprint = self.reports[0].fingerprint
@@ -150,18 +150,18 @@ class Run:
             if not isinstance(reason, CryptomnesiaError) and not is_out_of_memory(reason):
                 raise
             self.reports = self._without_verdict(str(reason))
-        self.reports = self.mending.told(self.reports)
+        self.reports = self.mitigating.with_mitigations(self.reports)
         if self.policy.blocks and any(report.memorized for report in self.reports):
             raise MemorizationBlocked(self._with_facts())
         self._require_verdicts("before the first step")
 
     # --- what could not be checked ---
 
-    def _doubt(self, found: Difference | None, when: str) -> None:
+    def _doubt(self, difference: Difference | None, when: str) -> None:
         """Takes back the verdict on images that are no longer what was judged; a suspicion is not taken back."""
-        if found is None:
+        if difference is None:
             return
-        images, reason = found
+        images, reason = difference
         reports = list(self.reports or [])
         for i in images:
             if reports[i].memorized:
@@ -195,11 +195,11 @@ class Run:
         if self.policy.unverified == "block" and not all(report.verified for report in reports):
             raise UnverifiedBlocked(
                 self._with_facts(),
-                f"blocked {when}: {_unverified(reports)}. Mend that, or let such images out with unverified='warn'",
+                f"blocked {when}: {_unverified(reports)}. Fix that, or let such images out with unverified='warn'",
             )
 
     def _with_facts(self) -> list[MemorizationReport]:
-        chosen = self.mending.reseeded()
+        chosen = self.mitigating.reseeded()
         return [
             replace(report, call=reseeded(facts) if i in chosen else facts)
             for i, (report, facts) in enumerate(zip(self.reports or [], self.facts, strict=True))
@@ -221,13 +221,13 @@ def _warn(reports: list[MemorizationReport], unverified: str) -> None:
     flagged = sum(report.memorized for report in reports)
     if flagged:
         warnings.warn(
-            f"{flagged} of {len(reports)} images likely recite training data: see .memorization of the output",
+            f"{flagged} of {len(reports)} images likely reproduce training data: see .memorization of the output",
             MemorizationWarning,
             stacklevel=5,
         )
     if unverified == "warn" and not all(report.verified for report in reports):
         warnings.warn(
-            f"{_unverified(reports)}: mend that, or silence this with unverified='allow'",
+            f"{_unverified(reports)}: fix that, or silence this with unverified='allow'",
             UnverifiedWarning,
             stacklevel=5,
         )

@@ -25,7 +25,7 @@ class GuardedCall(Protocol):
     """What a sentry knows of a guarded call."""
 
     def another_thread_called(self) -> None:
-        """To be told where another thread got an answer of the network."""
+        """Notes that another thread got an answer of the network."""
         ...
 
 
@@ -40,35 +40,35 @@ class Sentry:
         self.unverified = unverified
         self._hook: Handle | None = None
         self._network: Any = None
-        self._told = False
+        self._warned = False
         self._runs: list[tuple[int, GuardedCall]] = []  # threads and guarded calls, the innermost last
 
     def watch(self, network: Any) -> None:
-        """From now on this network, where it is a torch module, and no other."""
+        """Watches this network from now on, where it is a torch module, and no other."""
         if self._hook is None or network is not self._network:
             self.leave()
             hookable = hasattr(network, "register_forward_pre_hook")
             self._network, self._hook = network, hook(network, before=self) if hookable else None
-            self._told = False
+            self._warned = False
 
     def leave(self) -> None:
-        """Nothing is watched any more."""
+        """Stops watching."""
         if self._hook is not None:
             self._hook.remove()
         self._hook = self._network = None
 
     @contextmanager
     def during(self, run: GuardedCall) -> Iterator[None]:
-        """Calls of this thread belong to a guarded call, which looks at them itself."""
+        """Within the block, calls of this thread belong to a guarded call, which looks at them itself."""
         self._runs.append((threading.get_ident(), run))
-        self._told = False
+        self._warned = False
         try:
             yield
         finally:
             self._runs.pop()
 
     def belongs_to(self, run: GuardedCall) -> bool:
-        """Whether a call that this thread makes now is one that the pipeline makes in that guarded call."""
+        """Returns whether a call that this thread makes now is one that the pipeline makes in that guarded call."""
         return not is_own_call() and self._runs[-1:] == [(threading.get_ident(), run)]
 
     def __call__(self, module: Any, args: Any) -> None:
@@ -80,8 +80,8 @@ class Sentry:
             raise UnverifiedBlocked([], ROUND)
         for _, run in runs:
             run.another_thread_called()
-        if self.unverified == "warn" and not self._told:
-            self._told = True  # once per sampling would be better, but a network does not know where one begins
+        if self.unverified == "warn" and not self._warned:
+            self._warned = True  # once per sampling would be better, but a network does not know where one begins
             warnings.warn(ROUND, UnverifiedWarning, stacklevel=2)
 
     # copies and pickles of the network must not fail for it
@@ -94,5 +94,5 @@ class Sentry:
 
 
 def nobody() -> "Sentry":
-    """What a pickled network has in its place: watches nothing."""
+    """Returns the sentry of a pickled network, which watches nothing."""
     return Sentry("allow")

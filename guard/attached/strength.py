@@ -28,8 +28,8 @@ class Sphere:
     """Where the tokens of prompts lie: |(token - bias) / weight|^2 is their width.
 
     Attributes:
-        weight, bias: (D,) of the last layer norm.
-        tokens: (L,) which of a text's tokens come from it.
+        weight, bias: The last layer norm's parameters, (D,).
+        tokens: Which of a text's tokens come from it, (L,) bool.
         empty: The empty prompt, as the text encoders read it.
     """
 
@@ -40,7 +40,10 @@ class Sphere:
 
     @staticmethod
     def of(host: PipelineDenoiser) -> "Sphere | None":
-        """That of the first text encoder that ends in a layer norm whose answer the network is given as it is."""
+        """Returns the sphere of the first text encoder whose final layer norm's answer the network gets as it is.
+
+        None if there is no such encoder.
+        """
         empty = host.encode("")
         text = empty.tensors["text"].float()
         for encoder in host.text_encoders:
@@ -58,7 +61,7 @@ class Sphere:
         return None
 
     def restored(self, condition: Condition) -> Condition | None:
-        """Each row as strong as a prompt, whether it was weakened by the empty prompt or by nothing (zeros).
+        """Returns each row as strong as a prompt, whether it was weakened by the empty prompt or by nothing (zeros).
 
         Rows that are as strong stay as they are; None if all are.
         """
@@ -115,7 +118,7 @@ class Strength:
         self._kept: tuple[Any, Sphere | None] | None = None
 
     def sphere(self, denoiser: Denoiser, host: PipelineDenoiser) -> Sphere | None:
-        """Where prompts lie; None where nothing is known of that, e.g. for Stable Diffusion XL."""
+        """Returns the sphere on which prompts lie; None where it is not known, e.g. for Stable Diffusion XL."""
         if self._kept is None or self._kept[0] is not denoiser.empty:
             self._kept = denoiser.empty, Sphere.of(host)
         return self._kept[1]

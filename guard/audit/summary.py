@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import require
-from ..false_discovery import Numbers, adjusted, standing
+from ..false_discovery import Numbers, adjusted, rejected
 from .results import Words
 
 LEVELS = (0.01, 0.05, 0.1, 0.2)  # false discovery rates that are reported
@@ -145,6 +145,6 @@ def summarize(
     if alpha is None or not measured:
         return Summary(len(p_values), verdicts.counts(), None, None, (), unlike)
     values = adjusted(p_values)
-    discoveries = tuple(Discoveries(level, int(standing(values, level).sum())) for level in LEVELS)
+    discoveries = tuple(Discoveries(level, int(rejected(values, level).sum())) for level in LEVELS)
     alarms = false_alarms(measured, alpha, benign)
     return Summary(len(p_values), verdicts.counts(), alpha, alarms, discoveries, unlike)

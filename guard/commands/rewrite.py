@@ -176,7 +176,7 @@ def _mend(
     if not (report.memorized or always):
         return report, None
     with waiting(f"looking for a way to mend it ({method})"):
-        return report, guard.mend(text, method, height=height, width=width)
+        return report, guard.mitigate(text, method, height=height, width=width)
 
 
 def _cases(results: list[tuple["MemorizationReport", "Mended | None"]], sampler: "Sampler | None") -> list["Case"]:

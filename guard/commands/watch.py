@@ -150,7 +150,7 @@ def outcome(folder: Path) -> dict[str, Any]:
     from ..audit.report_images import alarms
     from ..audit.results import Results
     from ..audit.summary import LEVEL
-    from ..false_discovery import adjusted, standing
+    from ..false_discovery import adjusted, rejected
 
     results = Results(folder)
     rows = len(results.numbers("row"))
@@ -159,7 +159,7 @@ def outcome(folder: Path) -> dict[str, Any]:
         found["verdicts"] = results.words("verdict").counts()
         p_values = results.numbers("p_value")
         if not np.isnan(p_values).all():
-            found["standing"], found["level"] = int(standing(adjusted(p_values), LEVEL).sum()), LEVEL
+            found["standing"], found["level"] = int(rejected(adjusted(p_values), LEVEL).sum()), LEVEL
     else:
         found["sidecars"] = results.words("sidecar").counts()
         found["unfit"] = int(np.count_nonzero(alarms(results)))

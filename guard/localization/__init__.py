@@ -1,4 +1,4 @@
-"""Where an image is recited: from a prompt to a map, a mask and a picture that people can read."""
+"""Where an image reproduces training data: from a prompt to a map, a mask and a picture that people can read."""
 
 from ..signals.difference import Baseline
 from .locate import PROBES, locate, locate_late

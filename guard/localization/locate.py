@@ -1,4 +1,4 @@
-"""Samples an image and tells where it is recited, or tells so of a latent that somebody else sampled."""
+"""Tells where an image reproduces training data: one that is sampled here, or one that is given as a late latent."""
 
 from torch import Tensor
 
@@ -31,19 +31,19 @@ def locate(
     probes: int = PROBES,
     progress: Progress | None = None,
 ) -> Location:
-    """Samples one image with the pipeline's own call, and tells where it is recited.
+    """Samples one image with the pipeline's own call, and tells where it reproduces training data.
 
     The image is that of an unguarded call with this seed, bit for bit, whatever the policy of a guard; the map costs
     2 `probes` rows of the network, next to 100 of 50 steps.
 
     Args:
-        denoiser: Of a pipeline.
-        prompt: As for the pipeline.
-        report: Of the prompt's check; its verdict lights the map or leaves it dark.
-        seed: Of the image.
+        denoiser: The denoiser of a pipeline.
+        prompt: The prompt, as the pipeline takes it.
+        report: The report of the prompt's check; its verdict decides whether there is a mask.
+        seed: The image's seed.
         steps: Sampling steps.
         guidance: Guidance scale, by default the pipeline's own.
-        height, width: Of the image in pixels, by default the model's own.
+        height, width: The image's size in pixels, by default the model's own.
         baseline: What has not memorized the image, by default the empty prompt; see `curvature_map`.
         probes: Random probes of the map.
         progress: progress(done, total), in sampling steps.
@@ -52,9 +52,10 @@ def locate(
         The image with its map, its mask and the report.
 
     Raises:
-        InputError: The denoiser is of no pipeline, which refuses the settings, or probes is below 1.
+        InputError: The denoiser belongs to no pipeline, the pipeline refuses the settings, or probes is below 1.
         NotApplicable: The model is guidance-distilled, or its calls cannot be read.
-        NonFiniteError, OutOfMemory: As they say.
+        NonFiniteError: The model answered with NaN or infinity.
+        OutOfMemory: Not even one row fits on the device.
     """
     if steps < 1:
         raise InputError(f"steps are at least 1, not {steps}")
@@ -88,21 +89,22 @@ def locate_late(
     steps: int | None = None,
     guidance: float | None = None,
 ) -> Location:
-    """Tells where an image is recited from a late latent of its trajectory, whoever sampled it.
+    """Tells from a late latent where its image reproduces training data, whoever sampled it.
 
     Args:
         denoiser: The model.
         late: The latent, its level and its condition; `late_level(denoiser)` is where maps are taken.
-        image: What it became, (3, H, W) float32 in [0, 1].
-        report: Of the prompt's check.
+        image: The image that it became, (3, H, W) float32 in [0, 1].
+        report: The report of the prompt's check.
         baseline, probes: As in `locate`.
-        seed, steps, guidance: Of the image, where known.
+        seed, steps, guidance: The image's seed, sampling steps and guidance scale, where known.
 
     Returns:
         The image with its map, its mask and the report.
 
     Raises:
-        InputError: Shapes do not fit; otherwise as in `curvature_map`.
+        InputError: Shapes do not fit.
+        NotApplicable, NonFiniteError, OutOfMemory: As in `curvature_map`.
     """
     known = late.difference if baseline is None else None
     maps = curvature_map(denoiser, late.x, late.level, late.condition, baseline=baseline, probes=probes, known=known)
@@ -133,7 +135,7 @@ def locate_late(
 
 
 def _note(denoiser: Denoiser, late: Late) -> str | None:
-    wanted, found = late_level(denoiser).sigma[0].item(), late.level.sigma[0].item()
-    if 1 / FAR <= found / wanted <= FAR:
+    wanted, taken = late_level(denoiser).sigma[0].item(), late.level.sigma[0].item()
+    if 1 / FAR <= taken / wanted <= FAR:
         return None
-    return f"the map was taken at a noise of {found:.3g}, not {wanted:.3g}: take more steps for a sharper one"
+    return f"the map was taken at a noise of {taken:.3g}, not {wanted:.3g}: take more steps for a sharper one"

@@ -1,4 +1,4 @@
-"""What is known about where one image is recited."""
+"""Where one image reproduces training data: its map, its mask, and what the report says."""
 
 from dataclasses import dataclass, replace
 from typing import Any
@@ -13,34 +13,37 @@ HALF = 0.5  # of the peak: where the map is higher, the prompt pulls at least ha
 
 
 def peak_of(maps: Tensor) -> Tensor:
-    """The highest value of each map (B, H, W) but for a few stray pixels, (B,)."""
+    """Returns the highest value of each map (B, H, W) but for a few stray pixels, (B,)."""
     ordered = maps.flatten(1).sort(dim=1).values
     return ordered[:, min(ordered.shape[1] - 1, int(PEAK * ordered.shape[1]))]
 
 
-def standing_out(maps: Tensor) -> Tensor:
-    """Where maps (B, H, W) are above half their peak, (B, H, W) bool; nowhere in a map of zeros."""
+def peak_mask(maps: Tensor) -> Tensor:
+    """Returns the masks (B, H, W) bool of where maps (B, H, W) are above half their peak; empty for a map of zeros."""
     return maps > HALF * peak_of(maps).view(-1, 1, 1)
+
+
+standing_out = peak_mask  # the former name
 
 
 @dataclass(frozen=True)
 class Location:
-    """Where an image is recited, if it is.
+    """Where an image reproduces training data, if it does.
 
-    The prompt's own verdict says whether anything is lit, the map where: curvature alone tells an ordinary thing that
+    The prompt's own verdict says whether there is a mask, the map where: curvature alone tells an ordinary thing that
     the prompt asks for from its background, too. So the false-alarm rate is that of the verdict: of benign prompts like
-    those of the calibration, at most a share alpha has any pixel lit.
+    those of the calibration, at most a share alpha has any pixel in the mask.
 
     Attributes:
-        prompt: As given.
-        image: (3, H, W) float32 in [0, 1].
+        prompt: The prompt as given.
+        image: The image, (3, H, W) float32 in [0, 1].
         latent_map: Curvature difference, (h, w) float32, >= 0; higher = more likely memorized there.
         map: The same at the image's size, refined along its edges, (H, W) float32, >= 0.
-        region: Where the map stands out, (H, W) bool, whatever the verdict.
-        mask: What is likely recited, (H, W) bool: the region if the verdict is "memorized", nothing if it is "clear",
-            and None where there is no verdict.
-        report: The check's, with `region` filled in.
-        seed, steps, guidance: Of the image; None where a latent was given.
+        region: The area where the map is above half its peak, (H, W) bool, whatever the verdict.
+        mask: The area that likely reproduces training data, (H, W) bool: the region if the verdict is "memorized",
+            empty if it is "clear", and None where there is no verdict.
+        report: The check's report, with `region` filled in.
+        seed, steps, guidance: The image's seed, sampling steps and guidance scale; None where a latent was given.
         note: What else the user should know, or None.
     """
 
@@ -58,29 +61,32 @@ class Location:
 
     @property
     def share(self) -> float | None:
-        """Share of the image that is lit, in [0, 1]; None where there is no verdict."""
+        """Share of the image that the mask covers, in [0, 1]; None where there is no verdict."""
         return None if self.mask is None else self.mask.float().mean().item()
 
     @property
     def threshold(self) -> float:
-        """Map values above it stand out: half of the map's own peak."""
+        """Half of the map's own peak; the region is where map values are above it."""
         return HALF * peak_of(self.map.unsqueeze(0)).item()
 
     @property
     def alpha(self) -> float | None:
-        """At most that share of benign prompts has any pixel lit; None without a calibration."""
+        """At most that share of benign prompts gets a mask with any pixel in it; None without a calibration."""
         return self.report.alpha
 
     @property
     def reason(self) -> str | None:
-        """Why there is no mask, or None."""
+        """Why there is no mask, or None where there is one."""
         return self.report.reason if self.mask is None else None
 
     def overlay(self, width: int = 400) -> Any:
-        """A Pillow image for people: the picture with the lit part outlined, the map, a colour bar and a legend.
+        """Draws the picture with the masked area outlined, the map, a colour bar and a legend.
 
         Args:
-            width: Of each panel in pixels, at least.
+            width: The least width of each panel in pixels.
+
+        Returns:
+            A Pillow image.
 
         Raises:
             MissingPackage: Pillow is not installed.
@@ -90,7 +96,7 @@ class Location:
         return overlay(self, width)
 
     def to_dict(self) -> dict[str, Any]:
-        """For JSON, without the maps; seeds are strings."""
+        """Returns plain values for JSON, without the maps; seeds are strings."""
         return {
             "prompt": self.prompt,
             "seed": None if self.seed is None else str(self.seed),
@@ -117,11 +123,11 @@ def location_of(
     guidance: float | None,
     note: str | None,
 ) -> Location:
-    """Puts maps (h, w) and (H, W) of an image (3, H, W), what is known of it, and the prompt's verdict together."""
-    outstanding = standing_out(fine.unsqueeze(0))[0]
+    """Returns the location that maps (h, w) and (H, W) of an image (3, H, W) and the prompt's verdict amount to."""
+    area = peak_mask(fine.unsqueeze(0))[0]
     mask = None
     if report.verified:
-        mask = outstanding if report.memorized else torch.zeros_like(outstanding)
+        mask = area if report.memorized else torch.zeros_like(area)
     share = None if mask is None else mask.float().mean().item()
     region = replace(region, share=share, peak=peak_of(fine.unsqueeze(0)).item())
     return Location(
@@ -129,7 +135,7 @@ def location_of(
         image=image,
         latent_map=latent_map,
         map=fine,
-        region=outstanding,
+        region=area,
         mask=mask,
         report=replace(report, region=region),
         seed=seed,

@@ -1,6 +1,6 @@
 """One location as a picture for people: the image, the map beside it, a colour scale and what it all means.
 
-The lit part is outlined in two tones, so that the line is seen on any ground.
+The masked area is outlined in two tones, so that the line is seen on any ground.
 """
 
 from typing import TYPE_CHECKING, Any
@@ -16,20 +16,20 @@ if TYPE_CHECKING:
 
 EDGE, LIGHT = (20, 18, 16), (255, 255, 255)
 MARGIN, GAP, LINE = 20, 16, 19
-DIMMED = 0.42  # brightness of what is not lit
+DIMMED = 0.42  # brightness outside the mask
 
 
 def overlay(location: "Location", width: int) -> Any:
-    """A Pillow image; each panel is at least `width` pixels wide. See `Location.overlay`."""
+    """Returns a Pillow image; each panel is at least `width` pixels wide. See `Location.overlay`."""
     pillow = require("PIL.Image", "diffusers")
     picture = np.round(location.image.permute(1, 2, 0).numpy().clip(0, 1) * 255).astype(np.uint8)
-    height, own = picture.shape[:2]
-    scale = max(1, -(-width // own))
-    size = own * scale, height * scale
+    height, columns = picture.shape[:2]
+    scale = max(1, -(-width // columns))
+    size = columns * scale, height * scale
     mask = _enlarged(pillow, location.mask, size)
     heat = np.asarray(pillow.fromarray(location.map.numpy()).resize(size, 3))  # bicubic
     top = max(location.map.max().item(), 1e-12)
-    shown = np.asarray(pillow.fromarray(picture).resize(size, 0 if own <= 128 else 3))
+    shown = np.asarray(pillow.fromarray(picture).resize(size, 0 if columns <= 128 else 3))
     panels = [_outlined(_dimmed(shown, mask), mask), _outlined(colours(heat / top), mask)]
 
     legend = [line for words in legend_of(location) for line in wrapped(words, 2 * size[0] + GAP, 13)]
@@ -47,17 +47,17 @@ def overlay(location: "Location", width: int) -> Any:
 
 
 def titles(location: "Location") -> tuple[str, str]:
-    """What stands above the two panels."""
+    """Returns the titles of the two panels."""
     share = location.share
     if share is None:
-        return "the image (no verdict: nothing is lit)", "map: how sharply the prompt pins it down"
+        return "the image (no verdict: no mask)", "map: how sharply the prompt pins it down"
     if not share:
-        return "the image (clear: nothing is lit)", "map: how sharply the prompt pins it down"
-    return f"likely recited: {100 * share:.0f} % of the image", "map: how sharply the prompt pins it down"
+        return "the image (clear: empty mask)", "map: how sharply the prompt pins it down"
+    return f"likely reproduced: {100 * share:.0f} % of the image", "map: how sharply the prompt pins it down"
 
 
 def legend_of(location: "Location") -> list[str]:
-    """Sentences that say how to read the picture; the first is the result."""
+    """Returns sentences that say how to read the picture; the first is the result."""
     report, lines = location.report, []
     if report.p_value is not None:
         lines.append(
@@ -67,7 +67,7 @@ def legend_of(location: "Location") -> list[str]:
     else:
         lines.append(f"No verdict: {location.reason}.")
     if location.share:
-        lines.append(f"Lit: where the map is above half of its peak, {location.threshold:.3g}.")
+        lines.append(f"Mask: where the map is above half of its peak, {location.threshold:.3g}.")
     lines.append(
         "Colours: how much sharper the prompt makes the model's density (curvature difference, 1 / variance of the "
         "latent). They show where, not whether: an ordinary prompt has bright places, too."
@@ -84,7 +84,7 @@ def _enlarged(pillow: Any, mask: Any, size: tuple[int, int]) -> NDArray[np.bool_
 
 
 def _dimmed(picture: Pixels, mask: NDArray[np.bool_]) -> Pixels:
-    """Darker and greyer wherever nothing is lit, if anything is."""
+    """The picture, darker and greyer outside the mask; unchanged where the mask is empty."""
     if not mask.any():
         return picture
     grey = picture.mean(2, keepdims=True).repeat(3, 2)
@@ -93,13 +93,13 @@ def _dimmed(picture: Pixels, mask: NDArray[np.bool_]) -> Pixels:
 
 
 def _outlined(picture: Pixels, mask: NDArray[np.bool_]) -> Pixels:
-    """With a light line inside the mask's border and a dark one outside."""
+    """The picture with a light line inside the mask's border and a dark one outside."""
     if not mask.any():
         return picture
     inside, outside = mask & _grown(~mask, 2), ~mask & _grown(mask, 2)
-    found = picture.copy()
-    found[inside], found[outside] = LIGHT, EDGE
-    return found
+    lined = picture.copy()
+    lined[inside], lined[outside] = LIGHT, EDGE
+    return lined
 
 
 def _grown(mask: NDArray[np.bool_], by: int) -> NDArray[np.bool_]:
@@ -110,10 +110,10 @@ def _grown(mask: NDArray[np.bool_], by: int) -> NDArray[np.bool_]:
     return mask
 
 
-def _scale(draw: Any, place: tuple[int, int], height: int, top: float, location: "Location") -> None:
+def _scale(draw: Any, corner: tuple[int, int], height: int, top: float, location: "Location") -> None:
     """The colour scale, with a tick at nothing, at the threshold and at the highest value."""
-    x, y = place
-    draw_scale(draw, place, height)
+    x, y = corner
+    draw_scale(draw, corner, height)
     ticks = [(0.0, SOFT), (top, SOFT)]
     if location.share:
         ticks.append((location.threshold, INK))

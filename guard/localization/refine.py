@@ -1,7 +1,7 @@
 """From a map in latent pixels to one in image pixels, whose edges are those of the picture.
 
 A latent pixel covers 8x8 pixels of the image or so, and estimates are smoothed besides, so maps end in a blur. What is
-recited mostly ends where something in the picture ends: a guided filter lets the map follow the picture's colours
+reproduced mostly ends where something in the picture ends: a guided filter lets the map follow the picture's colours
 within a few latent pixels.
 
 References:
@@ -20,11 +20,11 @@ FINE = 4  # most pixels per latent pixel at which coefficients are found
 
 
 def refine(maps: Tensor, images: Tensor) -> Tensor:
-    """Maps at the size of their images, ending where the pictures do.
+    """Enlarges maps to the size of their images, ending where the pictures do.
 
     Args:
-        maps: (B, h, w) float32, >= 0.
-        images: (B, 3, H, W) float32 in [0, 1], H >= h and W >= w.
+        maps: The maps, (B, h, w) float32, >= 0.
+        images: Their images, (B, 3, H, W) float32 in [0, 1], H >= h and W >= w.
 
     Returns:
         (B, H, W) float32, >= 0.

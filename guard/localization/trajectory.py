@@ -21,7 +21,7 @@ FROM_THE_END = 3  # of 50 steps: at the very last, what the autoencoder left in 
 
 
 def late_level(denoiser: Denoiser) -> NoiseLevel:
-    """The level that maps are taken at, as near as a sampler comes to it: t = 41 of 1,000 for Stable Diffusion."""
+    """Returns the level that maps are taken at, as near as a sampler comes to it; t = 41 of 1,000 for SD."""
     steps = STEPS if denoiser.levels.alphas_cumprod is None else min(STEPS, len(denoiser.levels.alphas_cumprod))
     return denoiser.levels.sampling(steps)[-min(FROM_THE_END, steps)]
 
@@ -31,9 +31,9 @@ class Late:
     """A late latent of one image's trajectory.
 
     Attributes:
-        x: Noisy latent, (1, C, h, w).
-        level: Its noise level.
-        condition: The prompt's, one row.
+        x: The noisy latent, (1, C, h, w).
+        level: The latent's noise level.
+        condition: The prompt's condition, one row.
         difference: noise(x, prompt) - noise(x, empty), where the sampler asked for both; saves two rows.
     """
 
@@ -44,7 +44,7 @@ class Late:
 
     @staticmethod
     def of_finished(denoiser: Denoiser, latent: Tensor, condition: Condition, seed: int = 0) -> "Late":
-        """What the trajectory may have been shortly before a finished latent (1, C, h, w), with private noise.
+        """Returns what the trajectory may have been shortly before a finished latent (1, C, h, w), with private noise.
 
         For hosts that hand out finished latents only; on the built-in model about as good as the trajectory's own.
         """
@@ -58,11 +58,11 @@ class Sampling:
     """One image of a pipeline, as `TextToImage` makes it.
 
     Args:
-        denoiser: Of a pipeline.
-        seed: Of the image.
+        denoiser: The denoiser of a pipeline.
+        seed: The image's seed.
         steps: Sampling steps.
         guidance: Guidance scale, by default the pipeline's own.
-        shape: (C, h, w) of the latent.
+        shape: The latent's shape, (C, h, w).
 
     Raises:
         InputError: There is no pipeline, or it can be told no guidance.
@@ -81,7 +81,10 @@ class Sampling:
         self.guidance = self.maker.guidance
 
     def run(self, prompt: str, progress: Progress | None = None) -> tuple[Tensor, Late]:
-        """The image (3, H, W) float32 in [0, 1], and the late latent.
+        """Samples the image.
+
+        Returns:
+            The image (3, H, W) float32 in [0, 1], and the late latent.
 
         Raises:
             InputError, NonFiniteError, OutOfMemory: As `TextToImage.images` says.
@@ -103,7 +106,7 @@ class _Watch:
         self._problem: NotApplicable | None = None
 
     def see(self, arguments: dict[str, Any], output: Any) -> None:
-        """One call of the network and its answer."""
+        """Looks at one call of the network and its answer, and keeps it if it is the nearest so far."""
         try:
             x, time, condition, raw = read_call(self.host, arguments, output)
         except NotApplicable as problem:  # the image is made all the same
@@ -117,7 +120,7 @@ class _Watch:
                 self._nearest, self._kept = distance, (x.detach().clone(), level, own_copy(condition), raw.clone())
 
     def late(self) -> Late:
-        """What was kept. Raises NotApplicable if nothing was."""
+        """Returns what was kept. Raises NotApplicable if nothing was."""
         if self._kept is None:
             raise self._problem or NotApplicable("the sampler never asked the network at a level with noise")
         x, level, condition, raw = self._kept

@@ -19,7 +19,7 @@ from .objective import COMFORTABLE, LIMIT, Objective
 
 LEARNING_RATE = 0.05
 STEPS = 50
-RECALL_WEIGHT = 4.0  # of recall against the score, a logarithm of energy
+SIMILARITY_WEIGHT = 4.0  # of guidance similarity against the score, a logarithm of energy
 MARGIN = 0.1  # below LIMIT when stopping, since fresh noise measures a little differently
 
 
@@ -49,14 +49,18 @@ def optimise_embedding(
 
     Args:
         denoiser: The model; its weights are not touched.
-        calibration: Made for it.
+        calibration: The model's calibration.
         original: The prompt's condition, one row.
-        seed: Of the private noise.
-        shape: (C, H, W) of the latent.
+        seed: The seed of the private noise.
+        shape: The latent's shape, (C, H, W).
         target: Stop at a score at or below it; by default one that benign prompts comfortably have.
         direction: Also turn guidance away from the original's. Without, this is Wen et al.'s procedure on our score.
-        margin: How far below LIMIT recall must fall; a wider one changes more, and is surer to hold on fresh noise.
-        steps: At most.
+        margin: How far below LIMIT the guidance similarity must fall; a wider one changes more, and is surer to hold on
+            fresh noise.
+        steps: The most steps that are taken.
+
+    Returns:
+        The optimised condition, and what it cost.
 
     Raises:
         InputError: More than one prompt.
@@ -75,9 +79,9 @@ def optimise_embedding(
         step = 0
         for step in range(steps + 1):
             now = objective(Condition(text=text, **fixed), grad=step < steps)
-            if step == steps or _done(now.score, now.recall, target, LIMIT - margin if direction else 1.0):
+            if step == steps or _done(now.score, now.guidance_similarity, target, LIMIT - margin if direction else 1.0):
                 break
-            loss = now.score + RECALL_WEIGHT * now.recall if direction else now.score
+            loss = now.score + SIMILARITY_WEIGHT * now.guidance_similarity if direction else now.score
             text.grad = _gradient(loss, text, objective)
             if text.grad is None:
                 continue
@@ -89,13 +93,13 @@ def optimise_embedding(
 
 
 def comfortable(calibration: Calibration) -> float:
-    """A score that a share COMFORTABLE of benign prompts exceeds, and never more than the threshold."""
+    """Returns a score that a share COMFORTABLE of benign prompts exceeds, and never more than the threshold."""
     benign = torch.tensor(calibration.scores, dtype=torch.float64)
     return min(calibration.threshold, benign.quantile(1 - COMFORTABLE).item())
 
 
 def _gradient(loss: Tensor, text: Tensor, objective: Objective) -> Tensor | None:
-    """Of the text alone. None, and one row at a time from now on, if memory runs out the first time."""
+    """The gradient in the text alone. None, and one row at a time from now on, if memory runs out the first time."""
     try:
         with memory_needed("the device has no memory for the gradient of a single row"):
             return torch.autograd.grad(loss.sum(), text)[0]
@@ -105,5 +109,5 @@ def _gradient(loss: Tensor, text: Tensor, objective: Objective) -> Tensor | None
         return None
 
 
-def _done(score: Tensor, recall: Tensor, target: float, limit: float) -> bool:
-    return score.item() <= target and recall.item() <= limit
+def _done(score: Tensor, similarity: Tensor, target: float, limit: float) -> bool:
+    return score.item() <= target and similarity.item() <= limit

@@ -1,4 +1,4 @@
-"""Chooses, or moves, the noise that sampling starts from, for prompts that recite from some noises only.
+"""Chooses, or moves, the noise that sampling starts from, for prompts that are memorized from some noises only.
 
 Reference: SAIL, Jeon et al. 2025, arXiv 2412.04140 (the sharpness objective).
 """
@@ -32,13 +32,16 @@ class Selected:
 
 
 def select_noise(denoiser: Denoiser, form: Combination, condition: Condition, noises: Tensor) -> Selected:
-    """The best of several noises for one prompt, by the score at each noise alone.
+    """Selects the best of several noises for one prompt, by the score at each noise alone.
 
     Args:
         denoiser: The model.
         form: How guidance becomes a score; a calibration's, or another.
         condition: One prompt.
-        noises: To choose from, (K, C, H, W).
+        noises: The candidates, (K, C, H, W).
+
+    Returns:
+        The noise with the lowest score, all scores, and what they cost.
 
     Raises:
         InputError: No noise.
@@ -51,7 +54,7 @@ def select_noise(denoiser: Denoiser, form: Combination, condition: Condition, no
 
 
 def neighbours(noise: Tensor, draws: int, seed: int) -> Tensor:
-    """Standard normal draws (draws, C, H, W) close to a noise (1, C, H, W): what a choice of noise must withstand."""
+    """Returns normal draws (draws, C, H, W) close to a noise (1, C, H, W), which a choice of noise must withstand."""
     generator = torch.Generator().manual_seed(derived_seed(seed, "neighbours"))
     fresh = torch.randn(draws, *noise.shape[1:], generator=generator).to(noise)
     return (1 - NEIGHBOURHOOD**2) ** 0.5 * noise + NEIGHBOURHOOD * fresh
@@ -73,10 +76,13 @@ def optimise_noise(
     Args:
         denoiser: The model.
         condition: One prompt.
-        noise: Where to start; it is left as it is.
-        steps: At most.
+        noise: The noise to start from; it is left as it is.
+        steps: The most steps that are taken.
         norm_weight: Keeps x from growing; Adam's steps are so small in number that it shrinks by a third at most.
         target: Stop when the sharpness term is at or below it; by default never.
+
+    Returns:
+        The moved noise, (1, C, H, W).
 
     Raises:
         InputError: More than one noise or prompt.

@@ -1,4 +1,4 @@
-"""What every mitigation lowers: the calibrated score of a condition, and how much it still recalls the original."""
+"""What every mitigation lowers: the calibrated score of a condition, and how similar its guidance still is."""
 
 from dataclasses import dataclass
 
@@ -7,37 +7,43 @@ from torch import Tensor
 from ..calibration import Calibration
 from ..denoiser import Condition, Denoiser
 from ..signals.guidance import Guidance
+from ..signals.guidance_similarity import guidance_similarity
 from ..signals.memorization import draw_noise
-from ..signals.recall import recall
 from ..signals.rings import ring_energy
 
-LIMIT = 0.1  # recall above it brings the old image back, on the built-in model's development captions
-COMFORTABLE = 0.1  # p-value; what has just left the flagged ones may recite another image still
+LIMIT = 0.1  # guidance similarity above it brings the old image back, on the built-in model's development captions
+COMFORTABLE = 0.1  # p-value; what has just left the flagged ones may still reproduce another image
 
 
 @dataclass(frozen=True)
 class Measure:
-    """Of P conditions, all (P,) float64 on the CPU; higher score = more likely memorized, recall as in signals."""
+    """What is measured of P conditions, each (P,) float64 on the CPU.
+
+    Attributes:
+        score: The calibrated score; higher = more likely memorized.
+        guidance_similarity: Pull to the original's image, in [-1, 1]; see `signals.guidance_similarity`.
+        p_value: The score's conformal p-value, in (0, 1]; small = unlike benign prompts.
+    """
 
     score: Tensor
-    recall: Tensor
+    guidance_similarity: Tensor
     p_value: Tensor
 
     def holds(self, alpha: float) -> Tensor:
-        """(P,) bool: as ordinary as a benign prompt comfortably is, and not pulling to the original's image."""
-        return (self.p_value > max(alpha, COMFORTABLE)) & (self.recall <= LIMIT)
+        """Returns (P,) bool: as ordinary as a benign prompt comfortably is, and not pulling to the original's image."""
+        return (self.p_value > max(alpha, COMFORTABLE)) & (self.guidance_similarity <= LIMIT)
 
 
 class Objective:
-    """Score and recall on fixed noise draws, cheap to ask again and differentiable.
+    """Score and guidance similarity on fixed noise draws, cheap to ask again and differentiable.
 
     Args:
         denoiser: The model.
-        calibration: Made for it; gives the score's form and its p-values.
+        calibration: The model's calibration; gives the score's form and its p-values.
         original: The condition that was found memorized, one row.
-        seed: Of the private noise. Another seed gives another, independent test.
-        draws: By default as calibrated.
-        shape: (C, H, W) of the latent, by default the calibration's.
+        seed: The seed of the private noise. Another seed gives another, independent test.
+        draws: The number of noise draws, by default as calibrated.
+        shape: The latent's shape (C, H, W), by default the calibration's.
         noise: Takes the place of seed, draws and shape: (draws, C, H, W).
 
     Raises:
@@ -63,15 +69,15 @@ class Objective:
 
     @property
     def before(self) -> Measure:
-        """Of the original itself; its recall is 1."""
+        """The measure of the original itself, whose guidance similarity is 1."""
         return self._measure(self._original)
 
     def __call__(self, condition: Condition, *, grad: bool = False) -> Measure:
-        """Of P conditions; with `grad`, score and recall are differentiable in the condition's tensors."""
+        """Measures P conditions; with `grad`, score and guidance similarity are differentiable in their tensors."""
         return self._measure(self.guidance(condition, grad=grad).mean(1))
 
     def _measure(self, guidance: Tensor) -> Measure:
         combination = self.calibration.combination
         score = combination.score(ring_energy(guidance))
-        same = recall(guidance, self._original, combination.reference).double().cpu()
-        return Measure(score, same, self.calibration.p_of(score.detach()))
+        similarity = guidance_similarity(guidance, self._original, combination.reference).double().cpu()
+        return Measure(score, similarity, self.calibration.p_of(score.detach()))

@@ -21,7 +21,7 @@ class Mended:
 
 
 def similarity(condition: Condition, original: Condition) -> Tensor:
-    """(P,) cosine in [-1, 1] between the mean text conditions of P rows and of the original's one."""
+    """Returns (P,) cosines in [-1, 1] between the mean text conditions of P rows and of the original's one."""
     return torch.cosine_similarity(_summary(condition), _summary(original))
 
 

@@ -1,7 +1,7 @@
 """Rewrites a prompt by as few words as make the model forget the image, and by none of its meaning more than needed.
 
-Significance of a word: gradient norm of the score at its tokens (Wen et al., ICLR 2024, arXiv 2407.21720), or how much
-the score falls without it, where a host gives no gradients. Candidates
+Saliency of a word: gradient norm of the score at its tokens (Wen et al., ICLR 2024, arXiv 2407.21720), or how much the
+score falls without it, where a host gives no gradients. Candidates
 drop, swap, insert before or move the most significant words; all of a round are scored in batches on one noise draw,
 and the best are tested on fresh ones.
 """
@@ -47,12 +47,12 @@ def rewrite(
 
     Args:
         denoiser: The model, a TextDenoiser.
-        calibration: Made for it.
-        prompt: The prompt that was found memorized.
+        calibration: The model's calibration.
+        prompt: The memorized prompt.
         rewriter: Gives whole prompts to try first, e.g. by a language model; if none of them will do, words are edited.
         words: A word list to use in place of the package's.
-        seed: Of the private noise and of the choice of words.
-        shape: (C, H, W) of the latent.
+        seed: The seed of the private noise and of the choice of words.
+        shape: The latent's shape, (C, H, W).
 
     Returns:
         What to sample with; `mitigation.held` is False, and nothing is changed, if no edit passed.
@@ -90,17 +90,17 @@ class _Search:
 
     def run(self, rewriter: Rewriter | None) -> Mended:
         if rewriter is not None:
-            found, _ = self._best(_proposals(rewriter, self.prompt))
-            if found is not None:
-                return found
+            mended, _ = self._best(_proposals(rewriter, self.prompt))
+            if mended is not None:
+                return mended
         if not self.start.words:
             return self._failed("the prompt has no word to change")
         drafts = [self.start]
         for _ in range(ROUNDS):
             candidates = [edited for draft in drafts for edited in self._edits(draft)]
-            found, order = self._best([str(c) for c in candidates])
-            if found is not None:
-                return found
+            mended, order = self._best([str(c) for c in candidates])
+            if mended is not None:
+                return mended
             drafts = [candidates[i] for i in order[:BEAM]]
             if not drafts:
                 break
@@ -111,10 +111,10 @@ class _Search:
             return self.screen(condition, grad=grad).score
 
         values = self.text.significance(self.prompt, self.start.spans, score)
-        found: dict[str, float] = {}
+        strongest: dict[str, float] = {}
         for word, value in zip(self.start.words, values, strict=True):
-            found[word] = max(value, found.get(word, 0.0))
-        return found
+            strongest[word] = max(value, strongest.get(word, 0.0))
+        return strongest
 
     def _edits(self, draft: Words) -> Iterator[Words]:
         """Every kind of edit at the draft's most significant words that are still the original's."""
@@ -150,12 +150,12 @@ class _Search:
             if held:
                 k = finalists[held[0]]
                 return self._held(candidates[new[k]], condition[[k]], tested, held[0], alike[k].item()), []
-        closest = (screened.score - self.screen.before.score + 4 * screened.recall).argsort().tolist()
+        closest = (screened.score - self.screen.before.score + 4 * screened.guidance_similarity).argsort().tolist()
         return None, [new[k] for k in closest]
 
     def _held(self, text: str, condition: Condition, tested: Measure, row: int, alike: float) -> Mended:
         changed = changes(self.start, text, self.significance)
-        values = (tested.score[row].item(), tested.p_value[row].item(), tested.recall[row].item())
+        values = (tested.score[row].item(), tested.p_value[row].item(), tested.guidance_similarity[row].item())
         return Mended(self._report(True, None, text, changed, values, alike), condition)
 
     def _failed(self, reason: str) -> Mended:
@@ -193,17 +193,17 @@ class _Search:
 
 
 def changes(before: Words, after: str, significance: dict[str, float]) -> list[WordChange]:
-    """What words differ, in order, as few as possible; inserted words have no significance of their own."""
+    """Returns the words that differ, in order, as few as possible; inserted words have no significance of their own."""
     old, new = before.words, Words.of(after).words
-    found = []
+    changed = []
     for kind, a, b, c, d in SequenceMatcher(None, old, new, autojunk=False).get_opcodes():
         if kind == "equal":
             continue
         for k in range(max(b - a, d - c)):
             word, became = old[a + k] if a + k < b else "", new[c + k] if c + k < d else ""
             sort = "swap" if word and became else "drop" if word else "insert"
-            found.append(WordChange(sort, word, became, significance.get(word, 0.0)))
-    return found
+            changed.append(WordChange(sort, word, became, significance.get(word, 0.0)))
+    return changed
 
 
 def _proposals(rewriter: Rewriter, prompt: str) -> list[str]:

@@ -30,11 +30,14 @@ class Words:
 
     @staticmethod
     def of(prompt: str) -> "Words":
-        """Emoji and characters of scripts without spaces are words of their own; punctuation belongs to the gaps."""
-        found = [m for m in _WORD.finditer(prompt) if m["word"]]
-        ends = [0, *(m.end() for m in found)]
-        starts = [*(m.start() for m in found), len(prompt)]
-        return Words(tuple(m.group() for m in found), tuple(prompt[a:b] for a, b in zip(ends, starts, strict=True)))
+        """Cuts a prompt into words and gaps.
+
+        Emoji and characters of scripts without spaces are words of their own; punctuation belongs to the gaps.
+        """
+        matches = [m for m in _WORD.finditer(prompt) if m["word"]]
+        ends = [0, *(m.end() for m in matches)]
+        starts = [*(m.start() for m in matches), len(prompt)]
+        return Words(tuple(m.group() for m in matches), tuple(prompt[a:b] for a, b in zip(ends, starts, strict=True)))
 
     def __len__(self) -> int:
         return len(self.words)
@@ -45,7 +48,7 @@ class Words:
 
     @property
     def spans(self) -> list[tuple[int, int]]:
-        """Character range of each word in the prompt that `of` was given."""
+        """The character range of each word in the prompt that `of` was given."""
         ranges, position = [], 0
         for gap, word in zip(self.gaps, self.words, strict=False):
             position += len(gap)
@@ -54,7 +57,7 @@ class Words:
         return ranges
 
     def drop(self, i: int) -> "Words":
-        """Without word i; the gap after it goes along, but brackets stay as long as they hold something."""
+        """Returns the prompt without word i and the gap after it; brackets stay as long as they hold something."""
         before, after = self.gaps[i : i + 2]
         if _BRACKETS & set(before + after):
             gap = _without_emptied(before + after)
@@ -63,22 +66,22 @@ class Words:
         return Words((*self.words[:i], *self.words[i + 1 :]), (*self.gaps[:i], gap, *self.gaps[i + 2 :]))
 
     def swap(self, i: int, word: str) -> "Words":
-        """With another word in place of word i."""
+        """Returns the prompt with another word in place of word i."""
         return Words((*self.words[:i], word, *self.words[i + 1 :]), self.gaps)
 
     def insert(self, i: int, word: str) -> "Words":
-        """With one more word before word i."""
+        """Returns the prompt with one more word before word i."""
         return Words((*self.words[:i], word, *self.words[i:]), (*self.gaps[: i + 1], " ", *self.gaps[i + 1 :]))
 
     def move(self, i: int, to: int) -> "Words":
-        """With words i and `to` exchanged."""
+        """Returns the prompt with words i and `to` exchanged."""
         words = list(self.words)
         words[i], words[to] = words[to], words[i]
         return Words(tuple(words), self.gaps)
 
 
 def _without_emptied(gap: str) -> str:
-    """Without brackets around nothing, and those around them."""
+    """The gap without brackets around nothing, and those around them."""
     while (shorter := _EMPTIED.sub("", gap)) != gap:
         gap = shorter
     return gap
@@ -86,7 +89,7 @@ def _without_emptied(gap: str) -> str:
 
 @cache
 def word_list(path: Path | None = None) -> tuple[str, ...]:
-    """The words to swap in and to insert: one per line, # for comments; by default the list in the package.
+    """Returns the words to swap in and to insert: one per line, # for comments; by default the list in the package.
 
     Raises:
         InputError: The file cannot be read, or has no word.

@@ -13,7 +13,7 @@ WORDS = Path(__file__).parent / "words.txt"
 
 
 def benign(lines: Iterable[str] = ()) -> list[str]:
-    """Benign prompts of a calibration, each once: prompts counted twice make a promise look firmer than it is.
+    """Returns the benign prompts of a calibration, each once, since prompts counted twice make a promise look firmer.
 
     Args:
         lines: One prompt on each, without blank ones and comments; the shipped list if there is no prompt.
@@ -26,6 +26,6 @@ def benign(lines: Iterable[str] = ()) -> list[str]:
     texts = dict[str, None]()
     for row in rows:
         if isinstance(row, Reject):
-            raise InputError(f"{row.where} of {rows.name} {row.reason}: mend it, or leave it out")
+            raise InputError(f"{row.where} of {rows.name} {row.reason}: correct it, or leave it out")
         texts[row.value] = None
     return list(texts)

@@ -9,7 +9,7 @@ from .text import decoded, opened, whole
 
 
 def caption_of(image: Path) -> str:
-    """What is in the text file beside an image, read by the same rules as a list of prompts.
+    """Returns what is in the text file beside an image, read by the same rules as a list of prompts.
 
     Raises InputError if there is none, or if it holds no prompt.
     """

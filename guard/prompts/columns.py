@@ -12,7 +12,7 @@ class Column:
     """The column that was asked for.
 
     Attributes:
-        name: As the user gave it.
+        name: The name as the user gave it.
         file: What messages call the file.
         taken: The names that were taken for it although they differ, in the order in which they were met.
     """
@@ -22,7 +22,7 @@ class Column:
     taken: list[str] = field(default_factory=list)
 
     def among(self, names: Sequence[str]) -> int | None:
-        """Its place among these names, or None. Raises InputError where two of them are meant equally."""
+        """Returns the column's position among these names, or None. Raises InputError where two of them fit equally."""
         exact = [place for place, name in enumerate(names) if name == self.name]
         places = exact or [place for place, name in enumerate(names) if _same(name, self.name)]
         if len(places) > 1:
@@ -35,17 +35,17 @@ class Column:
         return places[0]
 
     def required(self, names: Sequence[str]) -> int:
-        """As `among`. Raises InputError, telling the names, where there is none."""
-        place = self.among(names)
-        if place is None:
+        """Returns the place as `among` does. Raises InputError, telling the names, where there is none."""
+        index = self.among(names)
+        if index is None:
             columns = ", ".join(printable(name, 60) for name in names if name) or "none"
             raise InputError(
                 f"{self.file} has no column {self.name!r} (its columns: {columns}): name one with --column"
             )
-        return place
+        return index
 
     def notes(self) -> list[str]:
-        """What was taken for it, in words."""
+        """Returns a line for each other name that was taken for the column."""
         return [f"{self.file}: {name[:60]!r} is taken for the column {self.name!r}" for name in self.taken[:3]]
 
 

@@ -20,7 +20,7 @@ MOST_RATIO = 100  # of unpacked to packed bytes
 
 
 def from_parquet(stream: BinaryIO, column: Column) -> Iterator[Found]:
-    """The cell of that column in each row.
+    """Yields the cell of that column in each row.
 
     Raises:
         InputError: It is no sound Parquet file, has no such column, or several, or a row group would unpack to more

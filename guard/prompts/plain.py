@@ -15,7 +15,7 @@ MOST_ARRAY = 64 << 20  # characters
 
 
 def from_lines(stream: TextIO, column: Column, *, sure: bool) -> Iterator[Found]:
-    """Each line that is neither blank nor a comment.
+    """Yields each line that is neither blank nor a comment.
 
     Args:
         stream: The text.
@@ -36,12 +36,12 @@ def from_lines(stream: TextIO, column: Column, *, sure: bool) -> Iterator[Found]
 
 
 def is_prompt(line: str) -> bool:
-    """Whether a line of text is neither blank nor a comment. "# " starts a comment; "#hashtag" may start a prompt."""
+    """Returns whether a line is neither blank nor a comment. "# " starts a comment; "#hashtag" may start a prompt."""
     return bool(line.strip()) and not line.startswith("# ")
 
 
 def from_json_lines(stream: TextIO, column: Column) -> Iterator[Found]:
-    """The field of the object, or the string, that each line holds; without blank lines."""
+    """Yields the field of the object, or the string, that each line holds; without blank lines."""
     for line in lines(stream, column.file):
         if line.cut:
             yield _too_long(line)
@@ -50,7 +50,7 @@ def from_json_lines(stream: TextIO, column: Column) -> Iterator[Found]:
 
 
 def from_json(stream: TextIO, column: Column) -> Iterator[Found]:
-    """The field of each object, or each string, of an array; or as `from_json_lines` where there is none.
+    """Yields the field of each object, or each string, of an array; or as `from_json_lines` where there is none.
 
     Raises:
         InputError: It is too long to be read at once, or no JSON.
@@ -63,36 +63,36 @@ def from_json(stream: TextIO, column: Column) -> Iterator[Found]:
 
 def _elements(text: str, column: Column) -> Iterator[Found]:
     """Elements of an array, one at a time. The slow part, the strict reading, is of each element alone."""
-    scan, place, count = json.JSONDecoder().raw_decode, text.index("[") + 1, 0
+    scan, position, count = json.JSONDecoder().raw_decode, text.index("[") + 1, 0
     before, line = 0, 1  # up to where lines were counted
     while True:
-        place = _past_blanks(text, place)
-        if count or text[place : place + 1] == "]":
-            if text[place : place + 1] == "]":
-                if text[place + 1 :].strip():
+        position = _past_blanks(text, position)
+        if count or text[position : position + 1] == "]":
+            if text[position : position + 1] == "]":
+                if text[position + 1 :].strip():
                     raise InputError(f"{column.file} goes on after its array: write one object per line, as .jsonl")
                 return
-            if text[place : place + 1] != ",":
-                raise _broken(column, line + line_ends(text[before:place]), "a comma or ] is missing")
-            place = _past_blanks(text, place + 1)
-        line, before = line + line_ends(text[before:place]), place
+            if text[position : position + 1] != ",":
+                raise _broken(column, line + line_ends(text[before:position]), "a comma or ] is missing")
+            position = _past_blanks(text, position + 1)
+        line, before = line + line_ends(text[before:position]), position
         try:
-            _, end = scan(text, place)
+            _, end = scan(text, position)
         except (ValueError, RecursionError) as error:
             why = "it is nested too deeply" if isinstance(error, RecursionError) else str(getattr(error, "msg", error))
             raise _broken(column, line, why) from error
-        yield Found(_text_in(text[place:end], column), line)
-        place, count = end, count + 1
+        yield Found(_text_in(text[position:end], column), line)
+        position, count = end, count + 1
 
 
 def _broken(column: Column, line: int, why: str) -> InputError:
-    return InputError(f"{column.file}, line {line} is not valid JSON ({why}): mend it, or get the file again")
+    return InputError(f"{column.file}, line {line} is not valid JSON ({why}): correct it, or get the file again")
 
 
-def _past_blanks(text: str, place: int) -> int:
-    while place < len(text) and text[place] in " \t\r\n":
-        place += 1
-    return place
+def _past_blanks(text: str, position: int) -> int:
+    while position < len(text) and text[position] in " \t\r\n":
+        position += 1
+    return position
 
 
 def _text_in(text: str, column: Column) -> str | Odd:
@@ -107,14 +107,14 @@ def _text_in(text: str, column: Column) -> str | Odd:
         return Odd(f"has no field {column.name!r}", text)
     names = list(record)
     try:
-        place = column.among(names)
+        index = column.among(names)
     except InputError:
         return Odd(f"has several fields {column.name!r}", text)
-    return Odd(f"has no field {column.name!r}", text) if place is None else as_text(record[names[place]])
+    return Odd(f"has no field {column.name!r}", text) if index is None else as_text(record[names[index]])
 
 
 def as_text(value: Any) -> str | Odd:
-    """The value if it is a text."""
+    """Returns the value if it is a text."""
     if isinstance(value, str):
         return value
     return Odd("is no text but nothing" if value is None else f"is no text but {type(value).__name__}", value)

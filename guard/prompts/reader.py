@@ -32,7 +32,7 @@ class PromptRows:
 
     Attributes:
         name: What messages call what they are read from.
-        rows, rejected: How many the latest reading met, rejects among the rows.
+        rows, rejected: The numbers of rows, rejects among them, and of rejects in the latest reading.
     """
 
     def __init__(self, name: str):
@@ -59,7 +59,7 @@ class PromptRows:
             )
 
     def notes(self) -> list[str]:
-        """What there is to say about the latest reading, each in a line; nothing where all is well."""
+        """Returns what there is to say about the latest reading, each in a line; nothing where all is well."""
         if not self.rejected:
             return []
         named = "; ".join(f"{one.where} {one.reason}" for one in self._first)
@@ -90,7 +90,7 @@ class PromptFile(PromptRows):
     """The prompts of a file, or of standard input; to be read once or, if it is a regular file, as often as wanted.
 
     Args:
-        file: Its name, or "-" for standard input.
+        file: The file's name, or "-" for standard input.
         format: One of FORMATS; by the file's name if None.
         column: The column of a table, or the field of JSON objects, that holds the prompts.
         delimiter: Between the cells of a table; by its first row if None.
@@ -115,11 +115,11 @@ class PromptFile(PromptRows):
 
     @property
     def again(self) -> bool:
-        """Whether it can be read more than once."""
+        """Whether the prompts can be read more than once."""
         return self.file != STDIN and os.path.isfile(self.file)
 
     def notes(self) -> list[str]:
-        """As those of any rows, and which column was taken for the one that was named."""
+        """Returns the notes of any rows, and which column was taken for the one that was named."""
         return self.column.notes() + super().notes()
 
     def _found(self) -> Iterator[Found]:
@@ -145,7 +145,7 @@ def require_format(format: str | None) -> None:
 
 
 def format_of(file: str) -> str:
-    """The format that a name tells; plain lines for standard input, and for names without a suffix.
+    """Returns the format that a name tells; plain lines for standard input, and for names without a suffix.
 
     Raises InputError where the suffix is unknown: a file of another kind is no list of prompts.
     """

@@ -25,7 +25,7 @@ _FARTHEST = 16  # links from a sampler to its text
 
 
 def recorded_prompt(image: Any) -> str | None:
-    """The prompt of a file or a Pillow image; None where nothing says it, or nothing that can be relied on."""
+    """Returns the prompt of a file or a Pillow image; None where nothing says it, or nothing that can be relied on."""
     if not isinstance(image, str | Path):
         return _from_metadata(getattr(image, "info", {}))
     path = Path(image)
@@ -35,14 +35,14 @@ def recorded_prompt(image: Any) -> str | None:
 
 
 def known_prompts(images: Iterable[Any]) -> list[str] | None:
-    """The prompt of each image; None unless all are known."""
-    found = [recorded_prompt(image) for image in images]
-    known = [text for text in found if text is not None]
-    return known if len(known) == len(found) else None
+    """Returns the prompt of each image; None unless all are known."""
+    prompts = [recorded_prompt(image) for image in images]
+    known = [text for text in prompts if text is not None]
+    return known if len(known) == len(prompts) else None
 
 
 def recorded_for_folder(folder: Path) -> str | None:
-    """The prompt of all images of a folder that `lineage.generate` filled; None for any other."""
+    """Returns the prompt of all images of a folder that `lineage.generate` filled; None for any other."""
     with suppress(OSError, ValueError):
         record = read_json(folder / RECORD, LARGEST)
         if isinstance(record, dict) and isinstance(record.get("prompt"), str):
@@ -51,7 +51,7 @@ def recorded_for_folder(folder: Path) -> str | None:
 
 
 def alike(prompt: str) -> str:
-    """Equal for prompts that ask for the same: adapters, which differ from model to model, case and blanks aside."""
+    """Returns the prompt without adapters, case and blanks, so that prompts which ask for the same are equal."""
     words = _ADAPTERS.sub(" ", prompt).replace(",", " , ").casefold().split()
     kept = [word for i, word in enumerate(words) if word != "," or (i + 1 < len(words) and words[i + 1] != ",")]
     return " ".join(kept).strip(" ,")

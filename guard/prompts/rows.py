@@ -25,7 +25,7 @@ class Reject(NamedTuple):
 
     @property
     def where(self) -> str:
-        """Its place in words."""
+        """The row's place in words."""
         return f"row {self.row} (counted from 0)" if self.line is None else f"line {self.line}"
 
 
@@ -44,13 +44,13 @@ class Found(NamedTuple):
 
 
 def trimmed(text: str) -> str:
-    """Without blanks around it, and without the mark of a file that was put behind another."""
+    """Returns the text without blanks around it, and without the mark of a file that was put behind another."""
     return text.strip().removeprefix("\ufeff").lstrip()
 
 
-def row_of(number: int, found: Found) -> Row | Reject:
-    """What was found in a place, as a row if it is a prompt."""
-    value, line = found
+def row_of(number: int, content: Found) -> Row | Reject:
+    """Returns what was found in a place, as a row if it is a prompt."""
+    value, line = content
     if isinstance(value, Odd):
         return Reject(number, value.reason, excerpt(value.value), line)
     text = trimmed(value)
@@ -59,11 +59,11 @@ def row_of(number: int, found: Found) -> Row | Reject:
 
 
 def reject(row: Row, reason: object) -> Reject:
-    """The row with a reason of one line."""
+    """Returns the row as a reject, with the reason in one line."""
     return Reject(row.row, " ".join(str(reason).split()), excerpt(row.value))
 
 
 def excerpt(value: object) -> str:
-    """The beginning of a value that can be shown and stored, whatever it is."""
+    """Returns the beginning of a value that can be shown and stored, whatever it is."""
     text = value if isinstance(value, str) else repr(value)
     return text[:EXCERPT].encode("utf-8", "replace").decode()

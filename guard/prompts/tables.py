@@ -17,12 +17,12 @@ _SEP = re.compile(r'"?sep=(.)"?\s*', re.IGNORECASE)  # what spreadsheets may wri
 
 
 def from_table(stream: TextIO, column: Column, delimiter: str | None) -> Iterator[Found]:
-    """The cell of that column in each row, without blank rows.
+    """Yields the cell of that column in each row, without blank rows.
 
     Args:
         stream: The text; its first row holds the names of the columns.
-        column: Which.
-        delimiter: Between cells; by the first row if None.
+        column: The column to read.
+        delimiter: The character between cells; by the first row if None.
 
     Raises:
         InputError: There is no such column, or several.
@@ -38,18 +38,18 @@ def from_table(stream: TextIO, column: Column, delimiter: str | None) -> Iterato
     records.split_at(delimiter or _sniffed(head.text, column))
     _, names = next(iter(records))
     if isinstance(names, Odd):
-        raise InputError(f"{column.file}, line {head.number}, which names the columns, {names.reason}: mend it")
-    place = column.required(names)
+        raise InputError(f"{column.file}, line {head.number}, which names the columns, {names.reason}: correct it")
+    index = column.required(names)
     for line, cells in records:
         if isinstance(cells, Odd):
             yield Found(cells, line)
-        elif len(cells) <= place:
+        elif len(cells) <= index:
             yield Found(Odd(f"has no column {column.name!r}", records.text), line)
         elif any(cells[len(names) :]):
             why = f"has {len(cells)} cells, and only {len(names)} have a name: put text with a delimiter into quotes"
             yield Found(Odd(why, records.text), line)
         else:
-            yield Found(cells[place], line)
+            yield Found(cells[index], line)
 
 
 class Records:
@@ -66,20 +66,20 @@ class Records:
         self.reader: Any = None
 
     def split_at(self, delimiter: str) -> None:
-        """To be called before the first record is read."""
+        """Sets the delimiter between cells; to be called before the first record is read."""
         self.reader = csv.reader(_Feed(self), delimiter=delimiter, strict=True)
 
     def next_line(self) -> Line | None:
-        """The next line that is not blank."""
+        """Returns the next line that is not blank."""
         return next((line for line in self.source if line.text.strip()), None)
 
-    def put_back(self, found: Iterable[Line]) -> None:
-        """Lines that are to be read again."""
-        self.waiting.extendleft(reversed(list(found)))
+    def put_back(self, again: Iterable[Line]) -> None:
+        """Puts lines back that are to be read again."""
+        self.waiting.extendleft(reversed(list(again)))
 
     @property
     def text(self) -> str:
-        """Of the latest record, as it stands in the file."""
+        """The text of the latest record, as it stands in the file."""
         return "".join(line.text for line in self.taken).strip()
 
     def __iter__(self) -> Iterator[tuple[int, list[str] | Odd]]:
@@ -108,19 +108,21 @@ class _Feed:
         return self
 
     def __next__(self) -> str:
-        found = self.records
-        line = found.waiting.popleft() if found.waiting else next(found.source)
-        found.taken.append(line)
-        found.size += len(line.text)
-        if line.cut or found.size > MOST_LINE or len(found.taken) > MOST_LINES:
+        records = self.records
+        line = records.waiting.popleft() if records.waiting else next(records.source)
+        records.taken.append(line)
+        records.size += len(line.text)
+        if line.cut or records.size > MOST_LINE or len(records.taken) > MOST_LINES:
             raise csv.Error(f"it goes on for over {MOST_LINES:,} lines, or {MOST_LINE >> 20} million characters")
         return line.text
 
 
 def _sniffed(head: str, column: Column) -> str:
     """The delimiter with which the first row names the column, and most columns."""
-    found = {delimiter: next(csv.reader([head], delimiter=delimiter), []) for delimiter in _TRIED}
-    named = {delimiter: cells for delimiter, cells in found.items() if _names(cells, column)} or found
+    cells_by_delimiter = {delimiter: next(csv.reader([head], delimiter=delimiter), []) for delimiter in _TRIED}
+    named = {
+        delimiter: cells for delimiter, cells in cells_by_delimiter.items() if _names(cells, column)
+    } or cells_by_delimiter
     return max(named, key=lambda delimiter: len(named[delimiter]))
 
 

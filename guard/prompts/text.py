@@ -42,11 +42,11 @@ class Pushed(io.RawIOBase):
         self.head, self.rest, self.left, self.name = head, rest, most, name
 
     def readable(self) -> bool:
-        """Yes."""
+        """Returns True."""
         return True
 
     def readinto(self, buffer: Any) -> int:
-        """As much as is there; waits for nothing more."""
+        """Reads as much as is there, waiting for nothing more, and returns the number of bytes."""
         data = self.head[: len(buffer)] or self.rest.read1(len(buffer))
         self.head = self.head[len(buffer) :]
         self.left -= len(data)
@@ -67,7 +67,7 @@ def _unhurried(path: str, flags: int) -> int:
 
 @contextmanager
 def opened(file: str) -> Iterator[BinaryIO]:
-    """The bytes of a file, or of standard input ("-"), unpacked if they are packed.
+    """Opens the bytes of a file, or of standard input ("-"), unpacked if they are packed.
 
     Raises InputError if there is no such file, or if what is read from it turns out damaged.
     """
@@ -76,7 +76,9 @@ def opened(file: str) -> Iterator[BinaryIO]:
     try:
         stream: Any = sys.stdin.buffer if file == STDIN else open(file, "rb", opener=_unhurried)  # noqa: SIM115
     except OSError as error:
-        raise InputError(f"{file} cannot be read ({error.strerror or error}): mend that") from error
+        raise InputError(
+            f"{file} cannot be read ({error.strerror or error}): check the file and its permissions"
+        ) from error
     try:
         head = _beginning(stream)
         if head.startswith(_GZIP):
@@ -103,12 +105,12 @@ def require_file(file: str) -> None:
 
 
 def name_of(file: str) -> str:
-    """What messages call it."""
+    """Returns what messages call a file."""
     return "standard input" if file == STDIN else file
 
 
 def decoded(stream: BinaryIO, name: str) -> TextIO:
-    """The stream as text, without its mark; line ends stay what they are. See `lines` for what is not text."""
+    """Returns the stream as text, without its mark; line ends stay what they are. See `lines` for what is not text."""
     head = _beginning(stream)
     if head == codecs.BOM_UTF32_LE:
         raise InputError(f"{name} is UTF-32 text: save it as UTF-8")
@@ -121,7 +123,7 @@ def decoded(stream: BinaryIO, name: str) -> TextIO:
 
 
 def lines(stream: TextIO, name: str) -> Iterator[Line]:
-    """Every line, blank ones too; a line that hardly ends is cut.
+    """Yields every line, blank ones too; a line that hardly ends is cut.
 
     Raises InputError, naming the line, where the text is in no encoding that is read.
     """
@@ -139,7 +141,7 @@ def lines(stream: TextIO, name: str) -> Iterator[Line]:
 
 
 def whole(stream: TextIO, name: str, most: int) -> str:
-    """All of the text, at most so many characters; otherwise as `lines`."""
+    """Returns all of the text. Raises InputError for more than so many characters, or as `lines` does."""
     try:
         text = stream.read(most + 1)
     except UnicodeDecodeError as error:
@@ -151,7 +153,7 @@ def whole(stream: TextIO, name: str, most: int) -> str:
 
 
 def line_ends(text: str) -> int:
-    """How many line ends a text holds."""
+    """Returns how many line ends a text holds."""
     return text.count("\n") + text.count("\r") - text.count("\r\n")
 
 

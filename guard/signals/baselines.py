@@ -12,7 +12,7 @@ from .memorization import draw_noise, memorization_score
 def wen_norm(
     denoiser: Denoiser, condition: Condition | Tensor, *, draws: int = 4, seed: int = 0, noise: Tensor | None = None
 ) -> Tensor:
-    """Norm of the guidance vector at the first step (Wen et al. 2024, arXiv 2407.21720); equal to `iso`."""
+    """Returns the norm of the guidance vector at the first step (Wen et al. 2024, arXiv 2407.21720); equal to `iso`."""
     return memorization_score(denoiser, condition, draws=draws, seed=seed, noise=noise).iso
 
 
@@ -25,9 +25,10 @@ def sharpness(
     noise: Tensor | None = None,
     batch_rows: int = 64,
 ) -> Tensor:
-    """||H g||^2 at pure noise, g the guidance vector, H its Jacobian, by one jvp (Jeon et al. 2025, arXiv 2412.04140).
+    """Returns ||H g||^2 at pure noise, g the guidance vector, H its Jacobian (Jeon et al. 2025, arXiv 2412.04140).
 
-    Args and errors as in `memorization_score`; noise is (draws, C, H, W) or (P, draws, C, H, W).
+    It takes one jvp per draw. Arguments and errors are those of `memorization_score`; noise is
+    (draws, C, H, W) or (P, draws, C, H, W).
     """
     if not denoiser.has_guidance:
         raise NotApplicable("this model is guidance-distilled: it has no unconditional branch to compare with")

@@ -12,7 +12,7 @@ VALUES, CPU_VALUES = 2**17, 2**16  # latent values per call; small networks outg
 
 
 def default_rows(values: int, device: torch.device | None = None) -> int:
-    """Rows per call where each has that many latent values; fewer on a CPU, where that is known to be quicker."""
+    """Returns how many rows, of so many latent values each, a call should have; fewer on a CPU, where it is quicker."""
     most = CPU_VALUES if device is not None and device.type == "cpu" else VALUES
     return max(1, most // values)
 

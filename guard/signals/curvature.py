@@ -58,18 +58,18 @@ def curvature_map(
     known: Tensor | None = None,
     batch_rows: int | None = None,
 ) -> Tensor:
-    """Curvature difference dh of noisy latents; higher = more likely memorized there.
+    """Maps the curvature difference dh of noisy latents; higher = more likely memorized there.
 
     Args:
         denoiser: The model.
         x: Noisy latents, (B, C, H, W); the authors take the last of 50 DDIM steps at guidance 7.5.
-        level: Their noise level, one or one per row.
-        condition: Their prompts, one row or one per row of x.
+        level: The latents' noise level, one or one per row.
+        condition: The prompts, one row or one per row of x.
         baseline: What has not memorized them: None for the empty prompt, another condition of the same model, or
             (another denoiser, its condition), e.g. an early checkpoint.
         estimator: "forward", "backward" or "exact"; see the module.
         probes: Random probes, by default 4 forward or 16 backward; all rows share them.
-        seed: Of the private generator that draws the probes.
+        seed: The seed of the private generator that draws the probes.
         smoothing: Standard deviation of the Gaussian over the map before the relu, in latent pixels; by default 1.
         author_compat: The authors' constants: no 1 / sigma, 16 backward probes, no smoothing.
         known: noise(x, c) - noise(x, base), (B, C, H, W), where it is known already, e.g. from the sampler's own call;
@@ -120,14 +120,18 @@ def score_difference_map(
     baseline: Baseline = None,
     batch_rows: int | None = None,
 ) -> Tensor:
-    """Score difference ds of noisy latents, (B, H, W) float32 on the CPU, >= 0; higher = more likely memorized there.
+    """Maps the score difference ds of noisy latents; higher = more likely memorized there.
 
-    Arguments and errors as in `curvature_map`. Compare images at one noise level only: ds grows with 1 / sigma^2.
+    Arguments and errors are those of `curvature_map`. Compare images at one noise level only: ds grows with
+    1 / sigma^2.
+
+    Returns:
+        (B, H, W) float32 on the CPU, >= 0.
     """
     difference = Difference(denoiser, x, level, condition, baseline)
     batch_rows = batch_rows or default_rows(difference.x[0].numel())
-    found = _asked(lambda rows: difference(difference.x[rows], rows), len(difference.x), batch_rows // 2)
-    return (found.square().sum(1) / difference.sigma.view(-1, 1, 1).square()).cpu()
+    differences = _joined(lambda rows: difference(difference.x[rows], rows), len(difference.x), batch_rows // 2)
+    return (differences.square().sum(1) / difference.sigma.view(-1, 1, 1).square()).cpu()
 
 
 def _signs(probes: int, like: Tensor, seed: int) -> Tensor:
@@ -145,7 +149,7 @@ def _checked(known: Tensor | None, x: Tensor) -> Tensor | None:
     return known.detach().to(x)
 
 
-def _asked(ask: Callable[[Tensor], Tensor], count: int, size: int) -> Tensor:
+def _joined(ask: Callable[[Tensor], Tensor], count: int, size: int) -> Tensor:
     """ask(indices) for all of 0..count - 1, joined; `size` at a time, or as many as there is memory for."""
     answers = in_batches(lambda rows: ask(torch.arange(rows.start, rows.stop)), count, max(1, size))
     return torch.cat([answer for _, answer in answers])
@@ -173,9 +177,9 @@ def _forward(difference: Difference, signs: Tensor, known: Tensor | None, batch_
         image, point = rows // len(points), rows % len(points)
         return difference(x[image] + step[image] * points[point], image)
 
-    found = _asked(ask, images * len(points), batch_rows // 2).view(images, len(points), *x.shape[1:])
-    start = found[:, 0] if known is None else known
-    moved = found[:, 1:] if known is None else found
+    values = _joined(ask, images * len(points), batch_rows // 2).view(images, len(points), *x.shape[1:])
+    start = values[:, 0] if known is None else known
+    moved = values[:, 1:] if known is None else values
     return ((moved - start.unsqueeze(1)) * signs).mean(1) / step
 
 
@@ -183,14 +187,14 @@ def _backward(difference: Difference, signs: Tensor, batch_rows: int) -> Tensor:
     """(B, C, H, W): mean over probes v of v * (J^T v), from one graph and a backward pass per probe."""
 
     def ask(rows: Tensor) -> Tensor:
-        point, found = difference.differentiable(rows)
+        point, value = difference.differentiable(rows)
         total = torch.zeros_like(point)
         for number, sign in enumerate(signs, 1):
-            gradient = torch.autograd.grad((found * sign).sum(), point, retain_graph=number < len(signs))[0]
+            gradient = torch.autograd.grad((value * sign).sum(), point, retain_graph=number < len(signs))[0]
             total += gradient * sign
         return total.detach() / len(signs)
 
-    return _asked(_recorded(ask), len(difference.x), batch_rows // (2 * GRAPH_ROWS))
+    return _joined(_recorded(ask), len(difference.x), batch_rows // (2 * GRAPH_ROWS))
 
 
 def _exact(difference: Difference, batch_rows: int) -> Tensor:
@@ -199,10 +203,10 @@ def _exact(difference: Difference, batch_rows: int) -> Tensor:
 
     def ask(rows: Tensor) -> Tensor:
         image, coordinate = rows // size, rows % size
-        point, found = difference.differentiable(image)
-        own = coordinate.view(-1, 1).to(found.device)
-        gradient = torch.autograd.grad(found.flatten(1).gather(1, own).sum(), point)[0]
+        point, values = difference.differentiable(image)
+        own = coordinate.view(-1, 1).to(values.device)
+        gradient = torch.autograd.grad(values.flatten(1).gather(1, own).sum(), point)[0]
         return gradient.flatten(1).gather(1, own).squeeze(1)
 
-    found = _asked(_recorded(ask), images * size, batch_rows // (2 * GRAPH_ROWS))
-    return found.view(difference.x.shape)
+    values = _joined(_recorded(ask), images * size, batch_rows // (2 * GRAPH_ROWS))
+    return values.view(difference.x.shape)

@@ -15,13 +15,13 @@ class Difference:
     Args:
         denoiser: The model.
         x: Noisy latents, (B, C, H, W).
-        level: One, or one per row of x.
+        level: The noise level, one or one per row of x.
         condition: One prompt, or one per row of x.
         baseline: None for the empty prompt, another condition of the same model, or (another denoiser, its condition).
 
     Attributes:
-        x: As float32 on the model's device, usable with gradients whatever mode it was made in.
-        sigma: (B,) float32 there.
+        x: The latents as float32 on the model's device, usable with gradients whatever mode it was made in.
+        sigma: The latents' noise (B,), float32 on that device.
 
     Raises:
         InputError: Shapes do not fit, NaN in x, or a level without noise.
@@ -55,7 +55,7 @@ class Difference:
         self._joined = other is denoiser and _fit_one_call(self.condition, self.against)
 
     def __call__(self, x: Tensor, rows: Tensor, *, grad: bool = False) -> Tensor:
-        """g at latents (R, C, H, W) that take level and prompts from those rows of `self.x`; float32.
+        """Returns g, float32, at latents (R, C, H, W) that take level and prompts from those rows of `self.x`.
 
         Raises:
             NonFiniteError: The model answered with NaN or infinity.
@@ -72,7 +72,7 @@ class Difference:
         return noise - base.to(noise.device)
 
     def differentiable(self, rows: Tensor) -> tuple[Tensor, Tensor]:
-        """Copies of those latents, and g at them, with the graph between both."""
+        """Returns copies of those latents, and g at them, with the graph between both."""
         point = self.x[rows].clone().requires_grad_()
         return point, self(point, rows, grad=True)
 

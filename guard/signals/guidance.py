@@ -42,19 +42,19 @@ class Guidance:
         self._empty: Tensor | None = None
 
     def save_memory(self) -> bool:
-        """From now on one row at a time, computed again for its gradient. False if that is so already."""
+        """Takes one row at a time from now on, computed again for its gradient. Returns False if that is so already."""
         saved, self.batch_rows = self.batch_rows > 1, 1
         return saved
 
     @property
     def empty(self) -> Tensor:
-        """What the empty prompt gives for each draw, (draws, C, H, W)."""
+        """The network's answer to the empty prompt for each draw, (draws, C, H, W)."""
         if self._empty is None:
             self._empty = self._pull_of(self.denoiser.empty, grad=False)[0]
         return self._empty
 
     def __call__(self, condition: Condition, *, grad: bool = False) -> Tensor:
-        """(P, draws, C, H, W) float32; with `grad`, differentiable in the condition's tensors.
+        """Returns guidance vectors (P, draws, C, H, W) float32; with `grad`, differentiable in the condition's tensors.
 
         Raises:
             NonFiniteError: The model answered with NaN or infinity.
@@ -63,7 +63,7 @@ class Guidance:
         return self._pull_of(condition, grad) - self.empty
 
     def spectrum(self, condition: Condition, *, grad: bool = False) -> Tensor:
-        """Energy per frequency ring of the draws' mean guidance vector, (P, 8); see `MemorizationResult.spectrum`."""
+        """Returns the energy (P, 8) per ring of the draws' mean guidance vector; see `MemorizationResult.spectrum`."""
         return ring_energy(self(condition, grad=grad).mean(1))
 
     def _pull_of(self, condition: Condition, grad: bool) -> Tensor:
@@ -88,8 +88,8 @@ class Guidance:
 
     def _ask(self, x: Tensor, condition: Condition, grad: bool) -> Tensor:
         def ask(x: Tensor, *values: Tensor) -> Tensor:
-            own = Condition(**dict(zip(condition.tensors, values, strict=True)))
-            return self.denoiser.predict(x, self._level, own, grad=grad).pull
+            row_condition = Condition(**dict(zip(condition.tensors, values, strict=True)))
+            return self.denoiser.predict(x, self._level, row_condition, grad=grad).pull
 
         values = condition.tensors.values()
         if grad and self.batch_rows == 1:

@@ -45,14 +45,15 @@ class Lineage:
     Attributes:
         parent: The pool's likely parent; None where no model of the pool is close enough, or nothing can be tested.
         nearest: The closest model of the pool, parent or not.
-        distances: From the target to each model of the pool that was kept, >= 0, smaller = more alike. Relative to how
-            far the models of the pool are from each other: 1 is about that. Plain divergences with author_compat.
+        distances: The distances from the target to each model of the pool that was kept, >= 0, smaller = more alike.
+            They are relative to how far the models of the pool are from each other: 1 is about that. With
+            author_compat they are plain divergences.
         null_threshold: A nearest model at this distance or farther is no parent; None for a pool of one or two, whose
             distances among each other, one at most, do not tell how far apart unrelated models are.
         margin: How much the distances must change for another answer, >= 0; None for a pool of one.
         pairs: Distances between any two models that were kept, by their names.
         dropped: Models that were left out as all too close to another, by the name of the one that was kept.
-        images: How many the answer rests on, of the target and by model.
+        images: The numbers of images that the answer rests on, the target's and by model.
     """
 
     parent: str | None
@@ -70,7 +71,7 @@ class Lineage:
         return self.null_threshold is not None
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain data for JSON."""
+        """Returns plain values for JSON."""
         pairs = [{"models": list(names), "distance": value} for names, value in self.pairs.items()]
         target, pool = self.images
         return {**asdict(self), "pairs": pairs, "images": {"target": target, "pool": pool}, "tested": self.tested}
@@ -85,19 +86,22 @@ def lineage(
     neighbours: int = NEIGHBOURS,
     author_compat: bool = False,
 ) -> Lineage:
-    """Which model of a pool does the target come from, or none of them?
+    """Tells which model of a pool the target comes from, or that it is none of them.
 
     The target has no parent in the pool if min_i D(target, i) >= mu + tau * sigma, with mean and standard deviation
-    of the pool's own pairwise distances; otherwise its parent is the closest. Models of the pool that are closer to
+    of the pool's own pairwise distances; else its parent is the closest. Models of the pool that are closer to
     each other than that are one for this purpose: the first of them is kept. Fewer than three are not tested.
 
     Args:
-        target_embeddings: (n, D) of images that the target made of one prompt.
-        pool_embeddings: Likewise, (n_i, D) of the same prompt, by the model's name.
-        dimension: Of the space that the embeddings are unrolled to.
-        tau: Standard deviations; -1.64 is 5 % of a normal distribution.
-        neighbours: Per image, in the graph along which distances are measured.
-        author_compat: As in the paper; see the top of this module.
+        target_embeddings: Embeddings (n, D) of images that the target made of one prompt.
+        pool_embeddings: Embeddings (n_i, D) of the same prompt's images, by the pool model's name.
+        dimension: The dimension of the space that the embeddings are unrolled to.
+        tau: The threshold in standard deviations; -1.64 is 5 % of a normal distribution.
+        neighbours: Neighbours per image in the graph along which distances are measured.
+        author_compat: Follow the paper; see the top of this module.
+
+    Returns:
+        The likely parent, all distances and the threshold.
 
     Raises:
         InputError: Shapes that do not fit, fewer than dimension + 1 images of a model, NaN or infinity, an empty
@@ -112,9 +116,9 @@ def lineage(
 def unrolled(
     embeddings: Sequence[ArrayLike], names: Sequence[str], dimension: int = DIMENSION, neighbours: int = NEIGHBOURS
 ) -> list[Array]:
-    """Isomap of all images together: (n, dimension) of the target, which is first, and of each model of the pool.
+    """Returns the Isomap of all images together, (n, dimension) for the target, the first, and for each model.
 
-    Raises as `lineage` does.
+    Raises what `lineage` does.
     """
     import warnings
 
@@ -132,9 +136,11 @@ def unrolled(
 
 
 def distances(points: Sequence[Array], *, author_compat: bool = False) -> Array:
-    """(m, m) between any two models from their points (n, d) that were unrolled together; >= 0, symmetric, 0 on the
-    diagonal. In standard deviations, or the paper's divergences. Raises InputError for NaN or infinity, as all that
-    compares here, and for points that are all alike."""
+    """Returns the distances (m, m) of any two models from their points (n, d) that were unrolled together.
+
+    They are >= 0, symmetric and 0 on the diagonal, in standard deviations, or the paper's divergences. Raises
+    InputError for NaN or infinity, as all that compares here, and for points that are all alike.
+    """
     for rows in points:
         require_finite(rows, "the points of a model")
     if author_compat:
@@ -154,7 +160,7 @@ def distances(points: Sequence[Array], *, author_compat: bool = False) -> Array:
 def judged(
     plain: Array, names: Sequence[str], images: Sequence[int], *, tau: float = TAU, author_compat: bool = False
 ) -> Lineage:
-    """As `lineage`, for distances (m, m) and numbers of images (m) of the target, which is first, and a pool so named.
+    """Judges as `lineage` does, from distances (m, m) and numbers of images (m) of the target, the first, and a pool.
 
     Distances may be of one prompt, or the mean over several. Raises InputError for NaN or infinity.
     """
@@ -170,15 +176,15 @@ def judged(
             break
         dropped[names[kept[second]]] = names[kept[first]]
         del kept[second]
-    found = {names[number]: float(table[0, row + 1]) for row, number in enumerate(kept)}
-    nearest, *others = sorted(found, key=lambda name: found[name])
-    parent = nearest if threshold is not None and found[nearest] < threshold else None
+    to_pool = {names[number]: float(table[0, row + 1]) for row, number in enumerate(kept)}
+    nearest, *others = sorted(to_pool, key=lambda name: to_pool[name])
+    parent = nearest if threshold is not None and to_pool[nearest] < threshold else None
     return Lineage(
         parent,
         nearest,
-        found,
+        to_pool,
         threshold,
-        _margin(found[nearest], found[others[0]] if others else None, threshold),
+        _margin(to_pool[nearest], to_pool[others[0]] if others else None, threshold),
         {(names[kept[a]], names[kept[b]]): distance for (a, b), distance in pairs.items()},
         dropped,
         (images[0], {names[number]: images[number + 1] for number in kept}),
@@ -186,7 +192,7 @@ def judged(
 
 
 def gaussians(points: Sequence[Array]) -> list[tuple[Array, Array]]:
-    """Mean (d,) and covariance (d, d) of each model's points (n, d).
+    """Returns mean (d,) and covariance (d, d) of each model's points (n, d).
 
     Each covariance is shrunk towards a sphere as much as is best for its size (Ledoit & Wolf 2004). Raises InputError
     for a model whose points are all alike.
@@ -200,7 +206,7 @@ def gaussians(points: Sequence[Array]) -> list[tuple[Array, Array]]:
 
 
 def divergence(a: tuple[Array, Array], b: tuple[Array, Array]) -> float:
-    """Between two Gaussians (mean, covariance), >= 0, 0 for equal ones, unbounded.
+    """Returns the divergence of two Gaussians (mean, covariance), >= 0, 0 for equal ones, unbounded.
 
     With S the mean of both covariances and d the difference of the means:
     1/8 d' S^-1 d + 1/2 ln(det S / sqrt(det S_a det S_b)) (Bhattacharyya 1943), which is (mu_a - mu_b)^2 / (8 sigma^2)
@@ -215,7 +221,7 @@ def divergence(a: tuple[Array, Array], b: tuple[Array, Array]) -> float:
 
 
 def divergences(models: Sequence[tuple[Array, Array]]) -> Array:
-    """(m, m) between any two of m Gaussians; symmetric, 0 on the diagonal."""
+    """Returns the divergences (m, m) of any two of m Gaussians; symmetric, 0 on the diagonal."""
     table = np.zeros((len(models), len(models)))
     for a, b in combinations(range(len(models)), 2):
         table[a, b] = table[b, a] = divergence(models[a], models[b])
@@ -223,9 +229,9 @@ def divergences(models: Sequence[tuple[Array, Array]]) -> Array:
 
 
 def relative(table: Array) -> Array:
-    """Distances (m, m) as shares of how far both models are on average from the pool's others; the target is first.
+    """Returns distances (m, m) relative to how far both models are on average from the pool's others.
 
-    As it is for a pool of one, which has no others.
+    The target is first. The table of a pool of one, which has no others, is returned as it is.
     """
     require_finite(table, "the distances")
     count = len(table) - 1
@@ -237,7 +243,9 @@ def relative(table: Array) -> Array:
 
 
 def null_threshold(pairs: Sequence[float], tau: float = TAU, *, author_compat: bool = False) -> float | None:
-    """mu + tau * sigma of a pool's pairwise distances, on logarithms with sigma moderated; None for fewer than three.
+    """Returns mu + tau * sigma of a pool's pairwise distances, or None for fewer than three.
+
+    Both are taken of logarithms, and sigma is moderated.
 
     In the paper's way, no one of three distances lies below its threshold, being at most sqrt(2) sigma below the mean;
     and the threshold of an uneven pool may be negative, so that nothing has a parent.

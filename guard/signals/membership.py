@@ -35,16 +35,16 @@ def sima(
     batch_rows: int | None = None,
     progress: Progress | None = None,
 ) -> Tensor:
-    """sum |noise(x0, t)|^4 on the clean latent; smaller = more member-like. T rows of the network per image.
+    """Returns sum |noise(x0, t)|^4 on the clean latent; smaller = more member-like. T rows of the network per image.
 
     Args:
         denoiser: The model.
-        latents: (B, C, H, W), clean, as `encode_image` gives them.
-        timesteps: T of the model's own times; the authors' are range(0, 200, 10).
+        latents: Clean latents (B, C, H, W), as `encode_image` gives them.
+        timesteps: T times, in the model's own unit; the authors' are range(0, 200, 10).
         condition: The images' prompts, one row each, or one for all; by default the empty prompt.
         author_compat: The network's own output in place of the noise in it, as in the authors' code. The same for
             networks that put out noise, and no method of theirs for others.
-        batch_rows: Most rows of a call; the numbers do not hang on it.
+        batch_rows: Most rows of a call; the numbers do not depend on it.
         progress: Called with the numbers of rows done and of all.
 
     Returns:
@@ -55,10 +55,10 @@ def sima(
         NonFiniteError: The model answered with NaN or infinity.
         OutOfMemory: Not even one row fits.
     """
-    asked = Questions(
+    questions = Questions(
         denoiser, latents, timesteps, condition, raw=author_compat, batch_rows=batch_rows, progress=progress
     )
-    return asked.mean(1, lambda rows: energy(rows.ask(rows.z), POWER)).float()
+    return questions.mean(1, lambda rows: energy(rows.ask(rows.z), POWER)).float()
 
 
 def sima_mc(
@@ -74,7 +74,7 @@ def sima_mc(
     batch_rows: int | None = None,
     progress: Progress | None = None,
 ) -> Tensor:
-    """SimA over noised copies alpha x0 + sigma noise; smaller = more member-like. T * draws rows per image.
+    """Returns SimA over noised copies alpha x0 + sigma noise; smaller = more member-like. T * draws rows per image.
 
     With "answers" it is the statistic of the mean answer, sum |mean over draws of noise(x_t, t)|^4: what the theory
     asks for. Draws come in pairs of opposite sign, so that the added noise itself cancels out of the mean. With
@@ -83,9 +83,9 @@ def sima_mc(
     Args:
         denoiser, latents, timesteps, condition, batch_rows, progress: As for `sima`.
         draws: Noised copies of each image at each timestep; even numbers are best.
-        seed: Of the noise, which all images share.
-        noise: (draws, C, H, W) to use in its place.
-        average: Over "answers" or over "statistics".
+        seed: The seed of the noise, which all images share.
+        noise: Noise (draws, C, H, W) to use in its place.
+        average: What is averaged over draws, "answers" or "statistics".
 
     Returns:
         (T, B) float32 on the CPU, >= 0.
@@ -96,19 +96,19 @@ def sima_mc(
     """
     if average not in ("answers", "statistics"):
         raise InputError(f"unknown average {average!r}: use answers or statistics")
-    asked = Questions(denoiser, latents, timesteps, condition, batch_rows=batch_rows, progress=progress)
+    questions = Questions(denoiser, latents, timesteps, condition, batch_rows=batch_rows, progress=progress)
     if noise is None:
-        noise = shared_noise(asked.latents, draws, seed, pairs=True)
+        noise = shared_noise(questions.latents, draws, seed, pairs=True)
     elif noise.ndim != 4 or noise.shape[1:] != latents.shape[1:] or not len(noise):
         raise InputError(f"noise for these latents is (draws, {', '.join(map(str, latents.shape[1:]))})")
-    shared = noise.to(asked.latents.device, asked.latents.dtype)
+    shared = noise.to(questions.latents.device, questions.latents.dtype)
 
     def answers(rows: Rows) -> Tensor:
         return rows.ask(rows.noised(shared[rows.draw]))
 
     if average == "statistics":
-        return asked.mean(len(shared), lambda rows: energy(answers(rows), POWER)).float()
-    mean = asked.mean(len(shared), answers)
+        return questions.mean(len(shared), lambda rows: energy(answers(rows), POWER)).float()
+    mean = questions.mean(len(shared), answers)
     return energy(mean.flatten(0, 1), POWER).view(mean.shape[:2]).float()
 
 
@@ -121,7 +121,7 @@ def sima_relative(
     draws: int = 8,
     seed: int = 0,
 ) -> Tensor:
-    """SimA-MC with the images' prompts over the root of SimA-MC without; smaller = more member-like.
+    """Returns SimA-MC with the images' prompts over the root of SimA-MC without; smaller = more member-like.
 
     Some images are hard for any model. How hard is seen without the prompt, where a model betrays less of what it was
     trained on; so part of that is taken out. Ours: the root (against none and all of it, on a log scale) was settled
@@ -143,7 +143,7 @@ def sima_relative(
         raise InputError("sima_relative compares answers with and without the prompt: give prompts, or use sima_mc")
     if draws < 2 or draws % 2:
         raise InputError(f"sima_relative needs an even number of noise draws, not {draws}: half of them for each side")
-    own, empty = (
+    prompted, empty = (
         sima_mc(denoiser, latents, timesteps, c, draws=draws // 2, seed=seed).double() for c in (condition, None)
     )
-    return (own / empty.clamp_min(1e-30).sqrt()).float()
+    return (prompted / empty.clamp_min(1e-30).sqrt()).float()

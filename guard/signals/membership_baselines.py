@@ -1,4 +1,4 @@
-"""Other statistics of membership, in the manner of `membership`: (T, B) float32, smaller = more member-like.
+"""Other statistics of membership, called as those of `membership`: (T, B) float32, smaller = more member-like.
 
 Loss, SecMI, PIA and PFAMI, each as published; what they are asked about is a clean latent, as for `sima`.
 """
@@ -28,7 +28,7 @@ def loss(
     draws: int = 8,
     seed: int = 0,
 ) -> Tensor:
-    """Mean over draws of ||noise(x_t, t) - noise||^2, the training loss. T * draws rows per image.
+    """Returns the training loss, the mean over draws of ||noise(x_t, t) - noise||^2. T * draws rows per image.
 
     Reference: Matsumoto et al. 2023, arXiv 2302.03262. Raises what `sima` raises.
     """
@@ -41,38 +41,38 @@ def secmi(
     timesteps: Sequence[float] | Tensor,
     condition: Condition | Tensor | None = None,
 ) -> Tensor:
-    """SecMI's t-error: ||x_t - back(forth(x_t))||^2, with x_t reached from x0 by deterministic DDIM steps.
+    """Returns SecMI's t-error, ||x_t - back(forth(x_t))||^2, with x_t reached from x0 by deterministic DDIM steps.
 
     Steps are a hundredth of the schedule (10 of 1,000 timesteps). To a timestep t it takes t / 10 + 2 rows per image,
     see `secmi_rows`; the way up is shared by all timesteps. No draws.
 
     Reference: Duan et al. 2023, arXiv 2302.01316. Raises what `sima` raises; InputError where t leaves no step above.
     """
-    asked = Questions(denoiser, latents, timesteps, condition)
-    ladder, above = _ladder(denoiser, asked.times)
+    questions = Questions(denoiser, latents, timesteps, condition)
+    ladder, above = _ladder(denoiser, questions.times)
     rungs = [denoiser.level(t).to(denoiser.device) for t in ladder]
-    tops = {t: denoiser.level(up).to(denoiser.device) for t, up in zip(asked.times.tolist(), above, strict=True)}
+    tops = {t: denoiser.level(up).to(denoiser.device) for t, up in zip(questions.times.tolist(), above, strict=True)}
 
     def climb(rows: slice) -> Tensor:
-        image = torch.arange(rows.start, rows.stop, device=asked.latents.device)
-        x, errors = asked.latents[rows], {}
+        image = torch.arange(rows.start, rows.stop, device=questions.latents.device)
+        x, errors = questions.latents[rows], {}
         for number, here in enumerate(rungs):
-            noise = asked.noise(x, here, image)
+            noise = questions.noise(x, here, image)
             top = tops.get(ladder[number])
             if top is not None:
                 higher = _ddim(x, noise, here, top)
-                back = _ddim(higher, asked.noise(higher, top, image), top, here)
+                back = _ddim(higher, questions.noise(higher, top, image), top, here)
                 errors[ladder[number]] = energy(back - x)
             if number + 1 < len(rungs):
                 x = _ddim(x, noise, here, rungs[number + 1])
-        return torch.stack([errors[t] for t in asked.times.tolist()], 1)
+        return torch.stack([errors[t] for t in questions.times.tolist()], 1)
 
-    found = torch.cat([answer.cpu() for _, answer in in_batches(climb, len(latents), asked.batch_rows)])
-    return found.T.float()
+    errors_of_all = torch.cat([answer.cpu() for _, answer in in_batches(climb, len(latents), questions.batch_rows)])
+    return errors_of_all.T.float()
 
 
 def secmi_rows(denoiser: Denoiser, timesteps: Sequence[float] | Tensor) -> int:
-    """Rows of the network that `secmi` takes per image."""
+    """Returns how many rows of the network `secmi` takes per image."""
     ladder, above = _ladder(denoiser, torch.as_tensor(timesteps).reshape(-1))
     return len(ladder) + len(above)
 
@@ -83,19 +83,21 @@ def pia(
     timesteps: Sequence[float] | Tensor,
     condition: Condition | Tensor | None = None,
 ) -> Tensor:
-    """PIA: sum |e - noise(alpha x0 + sigma e, t)|^4 with e = noise(x0, 0). T + 1 rows per image, no draws.
+    """Returns PIA's statistic, sum |e - noise(alpha x0 + sigma e, t)|^4 with e = noise(x0, 0).
+
+    It takes T + 1 rows per image, and no draws.
 
     Reference: Kong et al. 2023, arXiv 2305.18355, whose norm has the fourth power, too. Raises what `sima` raises.
     """
-    asked = Questions(denoiser, latents, timesteps, condition)
+    questions = Questions(denoiser, latents, timesteps, condition)
     start = Questions(denoiser, latents, [0], condition)
-    first = start.mean(1, lambda rows: rows.ask(rows.z))[0].float().to(asked.latents.device)
+    first = start.mean(1, lambda rows: rows.ask(rows.z))[0].float().to(questions.latents.device)
 
     def error(rows: Rows) -> Tensor:
-        own = first[rows.image]
-        return energy(own - rows.ask(rows.noised(own)), 4)
+        estimate = first[rows.image]
+        return energy(estimate - rows.ask(rows.noised(estimate)), 4)
 
-    return asked.mean(1, error).float()
+    return questions.mean(1, error).float()
 
 
 def pfami(
@@ -107,7 +109,9 @@ def pfami(
     draws: int = 8,
     seed: int = 0,
 ) -> Tensor:
-    """PFAMI: 1 - mean over crops of loss(crop of x0) / loss(x0), not squared. T * draws * 4 rows per image.
+    """Returns PFAMI's statistic, 1 - mean over crops of loss(crop of x0) / loss(x0), not squared.
+
+    It takes T * draws * 4 rows per image.
 
     A member is a peak of the model's density: its loss is below that of slightly changed copies, here three centre
     crops scaled back. All copies share the noise. A released implementation squares the difference, and so forgets
@@ -120,14 +124,14 @@ def pfami(
     return (1 - torch.stack(losses[1:]).mean(0) / losses[0].clamp_min(TINY)).float()
 
 
-def _loss(asked: Questions, draws: int, seed: int) -> Tensor:
-    noise = shared_noise(asked.latents, draws, seed)
+def _loss(questions: Questions, draws: int, seed: int) -> Tensor:
+    noise = shared_noise(questions.latents, draws, seed)
 
     def error(rows: Rows) -> Tensor:
-        own = noise[rows.draw]
-        return energy(rows.ask(rows.noised(own)) - own)
+        added = noise[rows.draw]
+        return energy(rows.ask(rows.noised(added)) - added)
 
-    return asked.mean(draws, error)
+    return questions.mean(draws, error)
 
 
 def _ladder(denoiser: Denoiser, times: Tensor) -> tuple[list[float], list[float]]:

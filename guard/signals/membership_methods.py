@@ -1,4 +1,4 @@
-"""The statistics of membership by name, all asked in one way: (T, B) float32, smaller = more member-like."""
+"""The statistics of membership by name, all called in one way: (T, B) float32, smaller = more member-like."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -38,7 +38,7 @@ class Method:
         draws: int = 8,
         seed: int = 0,
     ) -> Tensor:
-        """The statistic, (T, B) float32; raises what `sima` raises."""
+        """Returns the statistic, (T, B) float32; raises what `sima` raises."""
         return self.ask(denoiser, latents, timesteps, condition, draws, seed)
 
 
@@ -66,7 +66,7 @@ METHODS: dict[str, Method] = {
 
 
 def method_named(name: str) -> Method:
-    """Raises InputError for an unknown name."""
+    """Returns the method of that name. Raises InputError for an unknown one."""
     if name not in METHODS:
         raise InputError(f"unknown method {name!r} of membership: use one of {', '.join(METHODS)}")
     return METHODS[name]

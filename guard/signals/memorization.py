@@ -1,4 +1,4 @@
-"""Will this prompt make the model recite? Isotropic norm and anisotropic alignment, before any sampling step.
+"""Will this prompt make the model reproduce training data? Isotropic norm and anisotropic alignment tell beforehand.
 
 From pure noise x_T, with guidance vectors g_t = noise(x_T, t, c) - noise(x_T, t, empty):
 
@@ -64,7 +64,7 @@ class MemorizationResult:
 
     @staticmethod
     def cat(parts: "list[MemorizationResult]") -> "MemorizationResult":
-        """The prompts of all parts, which share one draw count."""
+        """Joins the prompts of all parts, which share one draw count."""
         joined: dict[str, Any] = {}
         for field in fields(MemorizationResult):
             values = [getattr(part, field.name) for part in parts]
@@ -74,13 +74,13 @@ class MemorizationResult:
 
 
 def derived_seed(seed: int, *purpose: object) -> int:
-    """An independent seed for each purpose, the same on every machine."""
+    """Returns an independent seed for each purpose, the same on every machine."""
     text = "/".join(str(part) for part in (seed, *purpose))
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big")
 
 
 def draw_noise(denoiser: Denoiser, draws: int, seed: int, shape: tuple[int, int, int] | None = None) -> Tensor:
-    """Standard normal (draws, C, H, W) float32 from a private CPU generator: equal on every device."""
+    """Returns standard normal noise (draws, C, H, W) float32 from a private CPU generator: equal on every device."""
     if draws < 1:
         raise InputError(f"draws is {draws}: at least one noise draw is needed")
     generator = torch.Generator().manual_seed(seed)
@@ -108,7 +108,7 @@ def memorization_score(
         denoiser: The model.
         condition: P prompts, (P, L, D) or what `denoiser.encode` gave.
         draws: Noise draws per prompt.
-        seed: Of the private generator; all prompts share its draws.
+        seed: The seed of the private generator; all prompts share its draws.
         noise: Takes the place of draws and seed: (draws, C, H, W) for all prompts, or (P, draws, C, H, W).
         author_compat: `score` is the authors' sum of iso and aniso, both taken of the raw network output as their
             code does, and aniso per pixel. Higher = more likely memorized, on the models they tuned it for.
@@ -116,6 +116,9 @@ def memorization_score(
         batch_rows: Most rows a call should have; see `batching.default_rows`. One prompt's rows share a call, unless
             the device runs out of memory: then calls are halved until they fit.
         progress: Called with the numbers of prompts done and of all.
+
+    Returns:
+        The measurements, one per prompt, on the CPU; a higher score = more likely memorized.
 
     Raises:
         InputError: Zero draws, shapes that do not fit, or author_compat without alignment.
@@ -161,13 +164,13 @@ def _measure(
     empty = None
     for start in range(0, len(condition), size):
         chunk = condition[slice(start, min(start + size, len(condition)))]
-        own = noise if shared else noise[start : start + len(chunk)]
-        asked = 0 if empty is not None else len(own)
-        raw, own_terms = _ask(denoiser, chunk, own, levels, asked)
-        rows = (len(chunk) + asked) * len(levels) * draws
-        if asked:
-            empty = raw[-asked:], own_terms[-asked:]
-        conditional = raw[: len(chunk)], own_terms[: len(chunk)]
+        draws_here = noise if shared else noise[start : start + len(chunk)]
+        empties = 0 if empty is not None else len(draws_here)
+        raw, terms = _ask(denoiser, chunk, draws_here, levels, empties)
+        rows = (len(chunk) + empties) * len(levels) * draws
+        if empties:
+            empty = raw[-empties:], terms[-empties:]
+        conditional = raw[: len(chunk)], terms[: len(chunk)]
         kind = 0 if author_compat else 1
         yield _statistics(conditional[kind], empty[kind], rows, author_compat, denoiser.prediction_type)  # type: ignore[index]
         if not shared:
@@ -204,8 +207,8 @@ def _ask(
         return torch.stack([p.raw, torch.where(high, p.pull, p.noise)])
 
     calls = in_batches(ask, len(latents), denoiser.fits.get(shape, len(latents)))
-    raw, own = torch.cat([answer for _, answer in calls], dim=1)
-    return raw.view(x.shape), own.view(x.shape)
+    raw, terms = torch.cat([answer for _, answer in calls], dim=1)
+    return raw.view(x.shape), terms.view(x.shape)
 
 
 def _statistics(

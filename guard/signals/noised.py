@@ -31,7 +31,7 @@ class Rows:
     ask: Callable[[Tensor], Tensor]
 
     def noised(self, noise: Tensor) -> Tensor:
-        """alpha z + sigma noise."""
+        """Returns the noised latents alpha z + sigma noise, (R, C, H, W)."""
         alpha, sigma = (v.view(-1, 1, 1, 1) for v in (self.level.alpha, self.level.sigma))
         return alpha * self.z + sigma * noise
 
@@ -41,9 +41,9 @@ class Questions:
 
     Args:
         denoiser: The model.
-        latents: (B, C, H, W), clean.
-        timesteps: T of the model's own times.
-        condition: One row, or one per image; by default the empty prompt.
+        latents: Clean latents, (B, C, H, W).
+        timesteps: T times, in the model's own unit.
+        condition: The prompts, one row, or one per image; by default the empty prompt.
         raw: Ask for the network's own output in place of its noise.
         batch_rows: Most rows a call has, by default as many as `default_rows` says.
         progress: Called with the numbers of rows done and of all.
@@ -79,13 +79,13 @@ class Questions:
         self.batch_rows = batch_rows or default_rows(latents[0].numel(), denoiser.device)
 
     def noise(self, x: Tensor, level: NoiseLevel, image: Tensor) -> Tensor:
-        """The denoiser's noise (or raw output) for rows x, each with its image's condition."""
-        own = self.condition if len(self.condition) == 1 else self.condition[image.cpu()]
-        found = self.denoiser.predict(x, level, own)
-        return found.raw if self.raw else found.noise
+        """Returns the denoiser's noise (or raw output) for rows x, each with its image's condition."""
+        prompts = self.condition if len(self.condition) == 1 else self.condition[image.cpu()]
+        prediction = self.denoiser.predict(x, level, prompts)
+        return prediction.raw if self.raw else prediction.noise
 
     def mean(self, draws: int, value: Callable[[Rows], Tensor]) -> Tensor:
-        """(T, B, ...) float64 on the CPU: the mean over draws of a value per row (R, ...), batched over all three."""
+        """Returns the mean over draws of a value per row (R, ...), (T, B, ...) float64 on the CPU."""
         count, times = len(self.latents), len(self.times)
 
         def ask(rows: slice) -> Tensor:
@@ -106,13 +106,16 @@ class Questions:
 
 
 def shared_noise(latents: Tensor, draws: int, seed: int, *, pairs: bool = False) -> Tensor:
-    """(draws, C, H, W) noise that all images share, from a private generator on the CPU, equal on every device.
+    """Draws noise that all images share, from a private generator on the CPU, equal on every device.
 
     Args:
-        latents: (B, C, H, W), whose shape and device count.
-        draws: How many.
-        seed: Of the generator.
+        latents: Latents (B, C, H, W) whose shape and device the noise takes.
+        draws: The number of draws.
+        seed: The generator's seed.
         pairs: Every other draw is the negative of the one before.
+
+    Returns:
+        (draws, C, H, W), standard normal.
 
     Raises:
         InputError: Less than one draw.
@@ -128,5 +131,5 @@ def shared_noise(latents: Tensor, draws: int, seed: int, *, pairs: bool = False)
 
 
 def energy(x: Tensor, power: int = 2) -> Tensor:
-    """(R,) float64: sum over each row of |x|^power."""
+    """Returns the sum over each row of |x|^power, (R,) float64."""
     return x.double().abs().pow(power).flatten(1).sum(1)

@@ -1,31 +1,7 @@
-"""Does a changed prompt still pull towards the image that the original pulled to?
+"""The former name of `guidance_similarity`, kept for code that imports it."""
 
-A lower score alone is no forgetting: scaled down, the same guidance leads to the same image. What must change is its
-direction, with every frequency counted in units of what benign prompts have there.
-"""
+from .guidance_similarity import guidance_similarity, whiten
 
-import torch
-from torch import Tensor
+__all__ = ["recall", "whiten"]
 
-from .rings import ring_of
-
-
-def whiten(guidance: Tensor, reference: list[float]) -> Tensor:
-    """Guidance vectors (..., C, H, W) in benign units: (..., N) float32, whose dot products weigh all rings alike.
-
-    Args:
-        guidance: Mean guidance vectors at pure noise.
-        reference: Mean energy of benign prompts per ring, as in `Combination.reference`.
-    """
-    ring = ring_of(guidance.shape[-2], guidance.shape[-1], guidance.device)
-    scale = torch.tensor(reference, device=guidance.device).float().sqrt()[ring]
-    waves = torch.fft.fft2(guidance.float(), norm="ortho").flatten(-2) / scale
-    return torch.view_as_real(waves).flatten(-3)
-
-
-def recall(guidance: Tensor, original: Tensor, reference: list[float]) -> Tensor:
-    """Cosine in [-1, 1] between guidance vectors (P, C, H, W) and the original's (1, C, H, W), in benign units.
-
-    1: pulls to the same image, however weakly; 0: to another. Higher is worse.
-    """
-    return torch.cosine_similarity(whiten(guidance, reference), whiten(original, reference), dim=-1)
+recall = guidance_similarity

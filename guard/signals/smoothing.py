@@ -1,4 +1,4 @@
-"""Gaussian smoothing of maps: estimates from few probes are noisy pixel by pixel, what is recited is not."""
+"""Gaussian smoothing of maps: estimates from few probes are noisy pixel by pixel, what is reproduced is not."""
 
 import torch
 from torch import Tensor
@@ -8,7 +8,7 @@ REACH = 3  # widths to either side; 0.3 % of the weight lies beyond
 
 
 def smooth(maps: Tensor, width: float) -> Tensor:
-    """Maps (B, H, W) convolved with a Gaussian of that standard deviation in pixels of the map; 0 leaves them alone.
+    """Returns maps (B, H, W) convolved with a Gaussian of that standard deviation in pixels; 0 leaves them alone.
 
     At the border the outermost values go on. Positive maps stay positive, constant ones stay as they are.
     """

@@ -42,7 +42,7 @@ def signature(
     batch_rows: int | None = None,
     progress: Progress | None = None,
 ) -> Tensor:
-    """How a denoiser errs on these latents, ring by ring; no direction, to be compared by `cosine_distance`.
+    """Measures how a denoiser errs on these latents, ring by ring; no direction, to be compared by `cosine_distance`.
 
     Rings, scales, draws, timesteps and images share network calls: 144 rows per image and timestep.
 
@@ -50,13 +50,13 @@ def signature(
         denoiser: The model.
         latents: (B, C, H, W), clean, as `encode_image` gives them (the autoencoder's posterior mean, scaled).
         plan: "5step" (960 numbers) or "1step" (192).
-        seed: Of the noise, which all images share; from a private CPU generator, so equal on every device.
-        author_compat: Leaves the plane's four corner bins out, as the authors' half-open intervals do; otherwise they
+        seed: The seed of the noise, which all images share; from a private CPU generator, so equal on every device.
+        author_compat: Leaves the plane's four corner bins out, as the authors' half-open intervals do; else they
             belong to the last ring. For noise prediction all else is as in the authors' code; other outputs, of which
             they take none, are turned into noise.
         condition: One row, or one per image; by default the empty prompt.
         batch_rows: Most rows a call has, by default 2^16 latent values on a CPU, 2^17 elsewhere. The numbers do not
-            hang on it.
+            depend on it.
         progress: Called with the numbers of rows done and of all, `rows_per_image(plan)` for each.
 
     Returns:
@@ -80,8 +80,8 @@ def signature(
     def ask(rows: slice) -> Tensor:
         number = torch.arange(rows.start, rows.stop)
         image, row = number // probe.rows, number % probe.rows
-        own = condition if len(condition) == 1 else condition[image]
-        return probe.error_energy(latents[image.to(latents.device)], row, own)
+        prompts = condition if len(condition) == 1 else condition[image]
+        return probe.error_energy(latents[image.to(latents.device)], row, prompts)
 
     energy = torch.zeros(count * probe.rows, RINGS, dtype=torch.float64)
     batch_rows = batch_rows or default_rows(latents[0].numel(), denoiser.device)
@@ -93,7 +93,7 @@ def signature(
 
 
 def cosine_distance(signatures: Tensor, prototypes: Tensor) -> Tensor:
-    """1 - cosine, (B, P) float64 in [0, 2], between signatures (B, N) and prototypes (P, N); smaller = more alike.
+    """Returns 1 - cosine, (B, P) float64 in [0, 2], of signatures (B, N) and prototypes (P, N); smaller = more alike.
 
     Raises InputError for NaN or infinity.
     """
@@ -104,12 +104,12 @@ def cosine_distance(signatures: Tensor, prototypes: Tensor) -> Tensor:
 
 
 def rows_per_image(plan: Plan) -> int:
-    """How many rows of the network one signature takes."""
+    """Returns how many rows of the network one signature takes."""
     return len(PLANS[plan]) * DRAWS * len(SCALES) * RINGS
 
 
 def length(plan: Plan) -> int:
-    """How many numbers a signature has."""
+    """Returns how many numbers a signature has."""
     return len(PLANS[plan]) * len(SCALES) * RINGS * RINGS
 
 
@@ -133,7 +133,7 @@ def check_latents(denoiser: Denoiser, latents: Tensor) -> None:
 @cache
 @torch.inference_mode(False)  # it is kept, and must serve other modes later
 def ring_masks(height: int, width: int, corners: bool) -> Tensor:
-    """(8, H, W) float32 masks of the unshifted 2-D FFT.
+    """Returns the rings' masks (8, H, W) float32 of the unshifted 2-D FFT.
 
     The plane's coordinates run from -1 to 1 evenly over the shifted plane, as the authors have it, so that its centre
     is half a bin off zero frequency for even sizes. Radius / sqrt 2 in [k / 8, (k + 1) / 8).
@@ -172,7 +172,7 @@ class _Probe:
         self.rows = rows_per_image(plan)
 
     def error_energy(self, latents: Tensor, row: Tensor, condition: Condition) -> Tensor:
-        """(R, 8) energy per ring of the error, for clean latents (R, C, H, W) and the row each is to be probed by."""
+        """Returns the error's energy per ring (R, 8) for clean latents (R, C, H, W) and the row each is probed by."""
         row = row.to(latents.device)
         ring, scale = row % RINGS, row // RINGS % len(SCALES)
         draw = row // (RINGS * len(SCALES))

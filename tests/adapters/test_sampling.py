@@ -19,7 +19,7 @@ from cryptomnesia.demo import showcase
 from cryptomnesia.errors import InputError, NonFiniteError, OutOfMemory
 from cryptomnesia.lineage import Recipe, generate
 from cryptomnesia.localization.trajectory import Sampling
-from cryptomnesia.mitigation.mend import failed
+from cryptomnesia.mitigation.mitigate import failed
 from cryptomnesia.mitigation.result import Mended
 
 from ..helpers.guarded import flags_all, seeded

@@ -107,8 +107,8 @@ def test_a_bare_denoiser_cannot_be_attached():
 def test_policies_that_act_need_a_calibration(policy):
     with pytest.raises(InputError, match="calibration"):
         Guard(build("sd1"), policy=policy)
-    with pytest.raises(InputError, match="otherwise"):
-        Guard(build("sd1"), flags_all("sd1"), policy, otherwise="pray")
+    with pytest.raises(InputError, match="fallback"):
+        Guard(build("sd1"), flags_all("sd1"), policy, fallback="pray")
 
 
 def test_wrong_arguments_raise_what_the_pipeline_raises():

@@ -93,7 +93,7 @@ def test_without_memory_for_gradients_the_image_is_made_as_it_was(policy):
     assert not out.memorization[0].mitigation.held and "memory" in out.memorization[0].mitigation.reason
     assert torch.equal(out.images, call(build("sd1")).images)
     with pytest.raises(OutOfMemory):
-        guard.mend("a cat", policy)
+        guard.mitigate("a cat", policy)
 
 
 def test_without_memory_for_texts_the_image_is_made_as_it_was(monkeypatch):

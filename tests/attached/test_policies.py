@@ -7,13 +7,13 @@ import pytest
 import torch
 from diffusers import EulerAncestralDiscreteScheduler
 
-import cryptomnesia.attached.mending
+import cryptomnesia.attached.mitigating
 from cryptomnesia import Guard, load_demo
 from cryptomnesia.adapters.request import Request
 from cryptomnesia.demo import demo_calibration
 from cryptomnesia.demo.captions import select
 from cryptomnesia.errors import MemorizationBlocked, MemorizationWarning, NotApplicable
-from cryptomnesia.mitigation.mend import failed
+from cryptomnesia.mitigation.mitigate import failed
 from cryptomnesia.mitigation.result import Mended
 
 from ..helpers.guarded import (
@@ -78,7 +78,7 @@ def test_what_cannot_be_mended_is_made_or_blocked(policy):
     report = out.memorization[0]
     assert torch.equal(out.images, expected) and report.memorized
     assert report.mitigation.method == policy and not report.mitigation.held and report.mitigation.reason
-    with Guard(pipe, flags_all("sd1"), policy, otherwise="block").attached(), pytest.raises(MemorizationBlocked) as e:
+    with Guard(pipe, flags_all("sd1"), policy, fallback="block").attached(), pytest.raises(MemorizationBlocked) as e:
         call(pipe, callback_on_step_end=lambda *args: steps.append(args))
     assert not steps and e.value.report.mitigation == report.mitigation
 
@@ -94,7 +94,7 @@ def worded(monkeypatch):
         about = replace(failed(method, prompt, "").mitigation, held=True, reason=None, rewritten="two dogs")
         return Mended(about, denoiser.encode("two dogs"))
 
-    monkeypatch.setattr(cryptomnesia.attached.mending, "mend", answer)
+    monkeypatch.setattr(cryptomnesia.attached.mitigating, "mitigate", answer)
 
 
 @quiet

@@ -138,7 +138,7 @@ def test_what_cannot_be_checked_meets_what_was_asked_for(way, unverified, monkey
         ("warn", {}, "warn"),
         ("block", {}, "block"),
         ("rewrite", {}, "warn"),
-        ("embed", {"otherwise": "block"}, "warn"),
+        ("embed", {"fallback": "block"}, "warn"),
         ("block", {"unverified": "allow"}, "allow"),
         ("reseed", {"unverified": "block"}, "block"),
     ],

@@ -341,7 +341,7 @@ def test_what_the_library_itself_asks_goes_round_no_guard():
         warnings.simplefilter("error", UnverifiedWarning)
         guard.check("a cat", draws=1, **size)
         guard.locate("a cat", steps=2, **size)
-        guard.mend("a cat", "embed", **size)
+        guard.mitigate("a cat", "embed", **size)
         memorization_score(to_denoiser(copy.copy(pipe)), condition)
         other = threading.Thread(target=guard.check, args=("a cat",), kwargs={"draws": 1, **size})
         other.start()

@@ -23,7 +23,7 @@ from cryptomnesia.audit.summary import (
     summarize,
 )
 from cryptomnesia.calibration import benjamini_hochberg
-from cryptomnesia.false_discovery import adjusted, standing
+from cryptomnesia.false_discovery import adjusted, rejected
 
 conformal = st.integers(1, 60).flatmap(
     lambda n: st.lists(st.integers(1, n + 1).map(lambda k: Fraction(k, n + 1)), min_size=1, max_size=40)
@@ -45,7 +45,7 @@ def test_adjusted_is_exact(p_values):
 
 @given(conformal, st.sampled_from(LEVELS))
 def test_what_is_rejected_is_exact_even_at_the_level_itself(p_values, level):
-    found = standing(adjusted(np.array([float(p) for p in p_values])), level)
+    found = rejected(adjusted(np.array([float(p) for p in p_values])), level)
     assert found.tolist() == [q <= Fraction(str(level)) for q in exact(p_values)]
 
 
@@ -54,7 +54,7 @@ def test_adjusted_agrees_with_scipy_and_with_the_list_of_rejections():
     found = adjusted(p_values)
     assert np.allclose(found, false_discovery_control(p_values), rtol=1e-12)
     for level in LEVELS:
-        assert standing(found, level).tolist() == benjamini_hochberg(p_values.tolist(), level)
+        assert rejected(found, level).tolist() == benjamini_hochberg(p_values.tolist(), level)
 
 
 @given(conformal, st.data())
@@ -63,7 +63,7 @@ def test_missing_p_values_count_for_nothing(p_values, data):
     mixed = data.draw(st.permutations([*there, *[math.nan] * 5]))
     found = adjusted(np.array(mixed))
     assert np.isnan(found).tolist() == np.isnan(mixed).tolist()
-    assert not standing(found, 0.2)[np.isnan(mixed)].any()
+    assert not rejected(found, 0.2)[np.isnan(mixed)].any()
     assert sorted(found[~np.isnan(found)]) == pytest.approx(sorted(adjusted(there)))
 
 
@@ -113,7 +113,7 @@ def test_needed_is_the_least_number_that_is_rejected(rows, benign, level):
         if 0 < count <= rows:
             p_values = np.full(rows, 1.0)
             p_values[:count] = 1 / (benign + 1)
-            assert standing(adjusted(p_values), level).sum() == (count if count >= least else 0)
+            assert rejected(adjusted(p_values), level).sum() == (count if count >= least else 0)
 
 
 def test_summary_counts():

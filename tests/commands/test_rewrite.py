@@ -137,13 +137,13 @@ def test_the_calibrated_number_of_draws_and_the_alpha_asked_for(command):
 
 
 def test_what_did_not_hold_exits_3(command, monkeypatch, tmp_path):
-    mend = Guard.mend
+    mitigate = Guard.mitigate
 
     def failing(self, *arguments, **options):
-        about = mend(self, *arguments, **options).mitigation
+        about = mitigate(self, *arguments, **options).mitigation
         return Mended(replace(about, held=False, reason="no edit passed", rewritten=about.original, words=[]))
 
-    monkeypatch.setattr(Guard, "mend", failing)
+    monkeypatch.setattr(Guard, "mitigate", failing)
     code, out, _ = command(*TINY, "ab cd", "--always", "-o", tmp_path, "--images", 1, "--steps", 1)
     assert code == 3 and "Not mended: no edit passed. The prompt stays as it was." in out
     assert parsed((tmp_path / "index.html").read_text(encoding="utf-8")).seen.count("img") == 1

@@ -82,7 +82,7 @@ def can(name: str, column: str) -> bool:
         known = above(calibrate(denoiser, denoiser.encode(BENIGN), draws=1, latent_shape=shape), -1e9)
         guard = Guard(denoiser, known, unverified="allow")
         if column == "rewrite":
-            return guard.mend("a cat", "rewrite", **size).mitigation.score_before is not None
+            return guard.mitigate("a cat", "rewrite", **size).mitigation.score_before is not None
         return guard.locate("a cat", steps=3, **size).map is not None
     except (NotApplicable, InputError):
         return False

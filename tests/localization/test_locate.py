@@ -17,7 +17,7 @@ from cryptomnesia.adapters import to_denoiser
 from cryptomnesia.drawing import VIRIDIS, colours
 from cryptomnesia.errors import InputError, MissingPackage, NonFiniteError, NotApplicable, OutOfMemory
 from cryptomnesia.localization import Late, locate_late
-from cryptomnesia.localization.location import standing_out
+from cryptomnesia.localization.location import peak_mask
 from cryptomnesia.localization.refine import refine
 from cryptomnesia.localization.trajectory import late_level
 from cryptomnesia.signals.curvature import curvature_map
@@ -159,8 +159,8 @@ def test_masks_know_no_units_and_refined_maps_no_negatives(seed, factor, side, t
     fine = refine(maps, images)
     assert fine.shape == (2, side * times, side * times) and fine.min() >= 0 and torch.isfinite(fine).all()
     torch.testing.assert_close(refine(factor * maps, images), factor * fine, rtol=1e-3, atol=1e-4 * factor)
-    assert torch.equal(standing_out(maps), standing_out(maps * 2.0**9))
-    assert not standing_out(torch.zeros(1, side, side)).any()
+    assert torch.equal(peak_mask(maps), peak_mask(maps * 2.0**9))
+    assert not peak_mask(torch.zeros(1, side, side)).any()
 
 
 def test_refined_maps_follow_the_picture():

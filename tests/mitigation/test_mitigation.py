@@ -14,7 +14,7 @@ from cryptomnesia.denoiser import CallableDenoiser, Condition
 from cryptomnesia.errors import CalibrationError, InputError, OutOfMemory
 from cryptomnesia.mitigation.embedding import optimise_embedding
 from cryptomnesia.mitigation.initial_noise import neighbours, optimise_noise, select_noise
-from cryptomnesia.mitigation.mend import mend
+from cryptomnesia.mitigation.mitigate import mitigate
 from cryptomnesia.mitigation.objective import LIMIT, Objective
 from cryptomnesia.mitigation.result import similarity
 from cryptomnesia.mitigation.rewrite import rewrite
@@ -78,7 +78,7 @@ def test_without_direction_it_stops_at_the_target(linear):
     found = optimise_embedding(denoiser, calibration, strong(), target=target, direction=False, steps=200)
     after = Objective(denoiser, calibration, strong())(found.condition)
     assert after.score.item() <= target + 0.01
-    assert after.recall.item() > LIMIT
+    assert after.guidance_similarity.item() > LIMIT
 
 
 def test_one_prompt_at_a_time(linear):
@@ -172,12 +172,12 @@ def test_sail_makes_guidance_less_sharp_and_leaves_its_input_alone():
 def test_a_recited_caption_is_mended_and_holds_on_noise_of_our_own(demo, memorized, method):
     denoiser, calibration = demo
     original = denoiser.encode(memorized)
-    mended = mend(method, denoiser, calibration, memorized, original)
+    mended = mitigate(method, denoiser, calibration, memorized, original)
     about = mended.mitigation
     assert about.held and about.p_before <= calibration.alpha < about.p_after
     assert mended.condition is not None
     again = Objective(denoiser, calibration, original, seed=4711)(mended.condition)
-    assert again.p_value.item() > calibration.alpha and again.recall.item() < 2 * LIMIT
+    assert again.p_value.item() > calibration.alpha and again.guidance_similarity.item() < 2 * LIMIT
     assert about.similarity == pytest.approx(similarity(mended.condition, original).item())
     if method == "rewrite":
         assert about.rewritten != memorized and about.words
@@ -258,8 +258,8 @@ def test_when_no_edit_will_do_nothing_is_changed(demo, memorized):
 def test_guard_mend_needs_a_calibration_that_fits(demo, memorized):
     denoiser, calibration = demo
     with pytest.raises(InputError, match="calibrat"):
-        Guard(denoiser).mend(memorized)
+        Guard(denoiser).mitigate(memorized)
     with pytest.raises(CalibrationError, match="another model"):
-        Guard(denoiser, replace(calibration, fingerprint="0" * 64)).mend(memorized)
+        Guard(denoiser, replace(calibration, fingerprint="0" * 64)).mitigate(memorized)
     with pytest.raises(InputError, match="unknown method"):
-        Guard(denoiser, calibration).mend(memorized, "erase")  # type: ignore[arg-type]
+        Guard(denoiser, calibration).mitigate(memorized, "erase")  # type: ignore[arg-type]

@@ -137,7 +137,7 @@ def test_a_mended_prompt_is_the_same(parts, pipe):
     from cryptomnesia.demo import demo_calibration
 
     found, expected = (
-        Guard(d, demo_calibration()).mend(MEMORIZED, "embed", shape=SHAPE)
+        Guard(d, demo_calibration()).mitigate(MEMORIZED, "embed", shape=SHAPE)
         for d in (ComfyDenoiser(*parts[:2]), to_denoiser(pipe))
     )
     assert found.mitigation.held and expected.mitigation.held

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from safetensors.torch import save_file
 
 from cryptomnesia.adapters.comfyui import ComfyDenoiser
-from cryptomnesia.condition import TEXTS, span_drops
+from cryptomnesia.condition import TEXTS, occlusion_saliency
 from cryptomnesia.denoiser import Condition
 from cryptomnesia.errors import InputError
 from cryptomnesia.mitigation.words import Words
@@ -178,7 +178,7 @@ def test_a_long_prompt_costs_a_bounded_number_of_texts():
         asked.append(len(texts))
         return Condition(text=torch.tensor([[[float("w437" in text.split())]] for text in texts]))
 
-    found = span_drops(
+    found = occlusion_saliency(
         encode, prompt, Words.of(prompt).spans, lambda condition, grad: condition.tensors["text"].flatten()
     )
     assert max(asked) <= TEXTS + 1 and len(asked) == 2

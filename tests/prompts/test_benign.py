@@ -19,7 +19,7 @@ def test_no_prompt_means_the_shipped_list():
 
 def test_a_line_that_is_no_prompt_is_named():
     for line, why in (("a\0b", "NUL"), ("\u200b", "can be seen"), ("x" * 20_001, "20001 characters")):
-        with pytest.raises(InputError, match=f"line 2 of the list of prompts .*{why}.*: mend it"):
+        with pytest.raises(InputError, match=f"line 2 of the list of prompts .*{why}.*: correct it"):
             benign(["fine", line])
 
 

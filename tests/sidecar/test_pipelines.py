@@ -95,15 +95,15 @@ def test_images_of_one_generator_tell_which_they_are():
 
 
 def test_a_chosen_noise_is_nobodys_seed(monkeypatch):
-    import cryptomnesia.attached.mending as mending
-    from cryptomnesia.mitigation.mend import failed
+    import cryptomnesia.attached.mitigating as mitigating
+    from cryptomnesia.mitigation.mitigate import failed
     from cryptomnesia.mitigation.result import Mended
 
     def chosen(method, denoiser, calibration, prompt, condition, **options):
-        about = mending.replace(failed(method, prompt, "").mitigation, held=True, reason=None)
+        about = mitigating.replace(failed(method, prompt, "").mitigation, held=True, reason=None)
         return Mended(about, noise=guarded.initial_noise(8))
 
-    monkeypatch.setattr(mending, "mend", chosen)
+    monkeypatch.setattr(mitigating, "mitigate", chosen)
     report = guarded.attached(Guard(pipelines.build("sd1"), guarded.flags_all("sd1"), "reseed")).memorization[0]
     assert report.call.seed is None and "another initial noise" in report.call.no_seed
 

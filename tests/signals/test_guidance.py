@@ -6,8 +6,8 @@ from hypothesis import strategies as st
 from cryptomnesia.denoiser import CallableDenoiser, Condition
 from cryptomnesia.errors import InputError, NotApplicable, OutOfMemory
 from cryptomnesia.signals.guidance import Guidance
+from cryptomnesia.signals.guidance_similarity import guidance_similarity, whiten
 from cryptomnesia.signals.memorization import draw_noise, memorization_score
-from cryptomnesia.signals.recall import recall, whiten
 from cryptomnesia.signals.rings import RINGS, ring_energy
 
 from ..helpers import toy
@@ -100,12 +100,12 @@ def test_whitening_gives_the_score_as_a_squared_norm(guidance, reference):
 
 
 @given(vectors, references, st.floats(0.01, 100))
-def test_recall_knows_direction_only(guidance, reference, factor):
-    same = recall(torch.cat([factor * guidance, -factor * guidance]), guidance, reference)
+def test_guidance_similarity_knows_direction_only(guidance, reference, factor):
+    same = guidance_similarity(torch.cat([factor * guidance, -factor * guidance]), guidance, reference)
     torch.testing.assert_close(same, torch.tensor([1.0, -1.0]), rtol=0, atol=1e-4)
 
 
-def test_recall_of_disjoint_frequencies_is_zero():
+def test_guidance_similarity_of_disjoint_frequencies_is_zero():
     flat = torch.ones(1, 1, 8, 8)
     checkers = torch.tensor([1.0, -1.0]).repeat(4).view(1, 1, 1, 8).expand(1, 1, 8, 8)
-    assert recall(flat, checkers, [1.0] * RINGS).abs().item() < 1e-6
+    assert guidance_similarity(flat, checkers, [1.0] * RINGS).abs().item() < 1e-6

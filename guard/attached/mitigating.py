@@ -1,4 +1,4 @@
-"""Mends the flagged images of a guarded call, and says how to make the call again."""
+"""Mitigates the flagged images of a guarded call, and says how to make the call again."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -13,7 +13,7 @@ from ..condition import without_extras
 from ..denoiser import Denoiser
 from ..errors import CryptomnesiaError, NotApplicable
 from ..memory import is_out_of_memory
-from ..mitigation.mend import failed, mend, stacked
+from ..mitigation.mitigate import failed, mitigate, stacked
 from ..mitigation.result import Mended
 from ..protocols import PipelineDenoiser
 from ..report import MemorizationReport, Method
@@ -22,16 +22,16 @@ from .first_step import FirstStep
 from .policy import Policy
 
 
-class Mending:
+class Mitigating:
     """What was tried for the images of one guarded call.
 
     Args:
         denoiser, host: The model, as what it is and as what its pipeline adds.
         request: What the user asked for.
-        policy: Says how to mend.
+        policy: What says how to mitigate.
 
     Attributes:
-        tried: By image; empty until something was flagged.
+        tried: The mitigation of each image by its number; empty until something was flagged.
     """
 
     def __init__(self, denoiser: Denoiser, host: PipelineDenoiser, request: Request, policy: Policy):
@@ -41,35 +41,38 @@ class Mending:
     def again(
         self, step: FirstStep, reports: Sequence[MemorizationReport], calibration: Calibration | None
     ) -> dict[str, Any] | None:
-        """Tries to mend every image of every prompt that was flagged.
+        """Tries to mitigate every image of every prompt that was flagged.
 
         Returns:
-            The arguments to make the pipeline's call with once more; None if nothing held, or nothing was to be mended.
+            The arguments to make the pipeline's call with once more; None if nothing held, or no image was flagged.
         """
         method = self.policy.method
         if method is None or calibration is None:
             return None
-        numbers, found = self.request.numbers, {}  # type: ignore[var-annotated]
+        numbers, mitigated = self.request.numbers, {}  # type: ignore[var-annotated]
         flagged = sorted({numbers[i] for i, report in enumerate(reports) if report.memorized})
         for i in (i for i, number in enumerate(numbers) if number in flagged):
             # each image needs a noise of its own, but all images of a prompt share its wording
             key = i if method == "reseed" else numbers[i]
-            if key not in found:
-                found[key] = self._one(method, step, i, calibration)
-            self.tried[i] = found[key]
+            if key not in mitigated:
+                mitigated[key] = self._one(method, step, i, calibration)
+            self.tried[i] = mitigated[key]
         held = {i: mended for i, mended in self.tried.items() if mended.mitigation.held}
         return self._arguments(method, step, held) if held else None
 
     def reseeded(self) -> set[int]:
-        """The images that another initial noise was chosen for."""
+        """Returns the images that another initial noise was chosen for."""
         return {i for i, mended in self.tried.items() if mended.noise is not None and mended.mitigation.held}
 
-    def told(self, reports: Sequence[MemorizationReport]) -> list[MemorizationReport]:
-        """The reports, one per image, with what was tried for each."""
-        return [self._told(self.tried[i], report) if i in self.tried else report for i, report in enumerate(reports)]
+    def with_mitigations(self, reports: Sequence[MemorizationReport]) -> list[MemorizationReport]:
+        """Returns the reports, one per image, with what was tried for each."""
+        return [
+            self._with_mitigation(self.tried[i], report) if i in self.tried else report
+            for i, report in enumerate(reports)
+        ]
 
     @staticmethod
-    def _told(mended: Mended, report: MemorizationReport) -> MemorizationReport:
+    def _with_mitigation(mended: Mended, report: MemorizationReport) -> MemorizationReport:
         about = mended.mitigation
         if about.held and report.memorized:
             about = replace(about, held=False, reason="it did not hold when sampling began")
@@ -85,7 +88,7 @@ class Mending:
                     raise NotApplicable(
                         f"this call reads {lengths[0]} tokens, the check {lengths[1]}: leave out max_sequence_length"
                     )
-            return mend(
+            return mitigate(
                 method,
                 self.denoiser,
                 calibration,
@@ -104,9 +107,9 @@ class Mending:
     def _arguments(self, method: Method, step: FirstStep, held: dict[int, Mended]) -> dict[str, Any]:
         images = range(self.request.images)
         if method == "reseed":
-            own = initial_noise(self.host.pipe, step.noise).to(self.denoiser.dtype)
-            rows = [held[i].noise if i in held else own[i : i + 1] for i in images]
-            return self.request.with_noise(torch.cat([row.to(own) for row in rows if row is not None]))
+            noise = initial_noise(self.host.pipe, step.noise).to(self.denoiser.dtype)
+            rows = [held[i].noise if i in held else noise[i : i + 1] for i in images]
+            return self.request.with_noise(torch.cat([row.to(noise) for row in rows if row is not None]))
         kept = [step.positive[[i]] for i in images]
         mended = [held[i].condition if i in held else None for i in images]
         rows = [kept[i] if row is None else row for i, row in enumerate(mended)]
