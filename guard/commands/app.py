@@ -52,7 +52,7 @@ def _load(name: str) -> Any:
 app = typer.Typer(
     name="cryptomnesia",
     cls=Commands,
-    help="Tells, before an image is made, whether a diffusion model is about to recite its training data.",
+    help="Tells, before an image is made, whether a diffusion model is about to reproduce its training data.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},

@@ -51,7 +51,7 @@ def attribute(
 
     Needs images whose makers are known, once: --learn NAME=FOLDER for each candidate, all of the same prompts, kept as
     --calibration FILE. With prompts: a text file beside each image, IMAGE.txt, in all folders, and --prompt. With
-    --json, {"results": [answer, ...], "summary": {...}}.
+    --json, one document: "results" lists the answers, "summary" counts them.
 
     Exit code: 0, whoever it is, also none of these; 2 bad input; 5 no verdict on an image: nothing was learned, the
     candidates' images differ in what they show, or it is itself one that was learned from; 130 stopped.

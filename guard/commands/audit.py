@@ -69,7 +69,7 @@ def prompts(
     quiet: Quiet = False,
     as_json: Json = False,
 ) -> int:
-    """Is the model likely to recite training data for any of these prompts? Writes report.html.
+    """Is the model likely to reproduce training data for any of these prompts? Writes report.html.
 
     Every prompt has noise of its own, by its text and --seed, so that its numbers hang on nothing else. Exit code: 0
     none stands out, 3 some do at a false discovery rate of 5 % over the whole run, else 5 if some have no verdict, 2

@@ -1,4 +1,4 @@
-"""One mended prompt on the terminal: both texts, the words that were changed, the numbers before and after."""
+"""One mitigated prompt on the terminal: both texts, the words that were changed, the numbers before and after."""
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
@@ -19,7 +19,7 @@ REMOVED, ADDED = "bold red strike", "bold green underline"
 
 
 def show(console: Console, case: "Case") -> None:
-    """Prints what the check said and, if it was mended, how."""
+    """Prints what the check said and, if it was mitigated, how."""
     about = case.mitigation
     console.print(_verdict(case), soft_wrap=True)
     if case.report.note:
@@ -90,8 +90,8 @@ def _numbers(case: "Case", about: "Mitigation") -> Table:
     table.add_row("p-value", p_text(p_before), p_text(p_after))
     table.add_row("score", _number(before), _number(after))
     if case.changed and about.method != "reseed":  # whose prompt stays as it was
-        table.add_row("pull to the same image", "1.00", _number(about.recall))
-        table.add_row("likeness of the text", "1.00", _number(about.similarity))
+        table.add_row("guidance similarity", "1.00", _number(about.recall))
+        table.add_row("similarity of the texts", "1.00", _number(about.similarity))
     return table
 
 

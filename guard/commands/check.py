@@ -1,4 +1,4 @@
-"""`cryptomnesia check`: is the model likely to recite training data for these prompts?"""
+"""`cryptomnesia check`: is the model likely to reproduce training data for these prompts?"""
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
@@ -60,9 +60,9 @@ def check(
     as_json: options.Json = False,
     as_lines: options.JsonLines = False,
 ) -> int:
-    """Is the model likely to recite training data for these prompts? Nothing is sampled to find out.
+    """Is the model likely to reproduce training data for these prompts? Nothing is sampled to find out.
 
-    With --json, {"results": [report, ...], "summary": {...}}, written as reports come.
+    With --json, one document, written as reports come: "results" lists them, "summary" says what they amount to.
 
     Exit code: 0 all are clear, 3 some are likely memorized, else 5 if some have no verdict, 2 bad input, 130 stopped.
     """

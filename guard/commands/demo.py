@@ -37,9 +37,9 @@ GROUPS = (
     ),
     (
         "titles",
-        "The same wording, nothing to recite",
+        "The same wording, nothing to reproduce",
         "Same grammar, same words. Two were trained on as often, but with ever different images; two never were.",
-        "Same wording\nnothing to recite",
+        "Same wording\nnothing to reproduce",
         False,
     ),
     (
@@ -153,7 +153,7 @@ def _cards(captions: list["Caption"], reports: list["MemorizationReport"], image
     from ..demo.page import Card
     from ..demo.showcase import compare, cutout
 
-    cards, fed = [], {key for key, *_, recited in GROUPS if recited}
+    cards, fed = [], {key for key, *_, memorized in GROUPS if memorized}
     for caption, report, made in zip(captions, reports, images, strict=True):
         found = compare(gallery, caption, made)
         # of all training images its own is the closest

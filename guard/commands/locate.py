@@ -1,4 +1,4 @@
-"""`cryptomnesia locate`: make an image and show which part of it is recited."""
+"""`cryptomnesia locate`: make an image and show which part of it is reproduced from training data."""
 
 from contextlib import nullcontext
 from pathlib import Path
@@ -43,14 +43,14 @@ def locate(
     width: options.Width = None,
     as_json: options.Json = False,
 ) -> int:
-    """Makes one image and shows which part of it is likely recited.
+    """Makes one image and shows which part of it is likely reproduced from training data.
 
-    Writes image.png with its sidecar, map.png (for people), mask.png (white = likely recited) and map.npy (the map).
+    Writes image.png with its sidecar, map.png (for people), mask.png (white = likely reproduced) and map.npy (the map).
 
-    Exit code: 0 nothing is likely recited, 3 a part is, 5 there is no verdict, 2 bad input, 130 stopped.
+    Exit code: 0 nothing is likely reproduced, 3 a part is, 5 there is no verdict, 2 bad input, 130 stopped.
     """
     if not prompt.strip():
-        raise InputError("an empty prompt recites nothing: give one with words in it")
+        raise InputError("an empty prompt reproduces nothing: give one with words in it")
     options.check_guidance(guidance)
     make_folder(out)
     guard, _ = open_guard(model, calibration, alpha, None, (height, width), device=device, dtype=dtype)
@@ -104,20 +104,21 @@ def write(out: Path, found: "Location", guard: "Guard") -> dict[str, str]:
 
 
 def _show(found: "Location", files: dict[str, str]) -> None:
-    """The verdict, what is lit, and where the pictures are."""
+    """The verdict, which area is likely reproduced, and where the pictures are."""
     report, console = found.report, stdout()
     score = "-" if report.score is None else f"{report.score:.2f}"
     line = verdict_text(report.verdict)
     line.append(f"  p-value {p_text(report.p_value)}, score {score}: {found.prompt}", style="default not bold")
     console.print(line, soft_wrap=True)
     if found.share is None:
-        lit = f"no mask: {found.reason}"
+        area = f"no mask: {found.reason}"
     elif found.share:
-        lit = f"likely recited: {100 * found.share:.1f} % of the image (map above {found.threshold:.3g}, half its peak)"
+        percent = f"{100 * found.share:.1f} % of the image"
+        area = f"likely reproduced: {percent} (map above {found.threshold:.3g}, half its peak)"
     else:
-        lit = "likely recited: nothing"
+        area = "likely reproduced: nothing"
     notes = [note for note in (report.note, found.note) if note]
-    for text in (lit, *notes):
+    for text in (area, *notes):
         console.print(Text(f"  {text}"), soft_wrap=True)
     for kind, path in files.items():
         console.print(Text(f"  {kind:<8} {path}", style="dim"), soft_wrap=True)

@@ -1,4 +1,4 @@
-"""`cryptomnesia rewrite`: mend prompts that the model would likely recite for, and show what was changed."""
+"""`cryptomnesia rewrite`: mitigate prompts that the model would likely reproduce training data for, and show it."""
 
 import json
 from contextlib import nullcontext
@@ -40,9 +40,10 @@ class Method(str, Enum):
 
 
 def rewrite(
-    arguments: Annotated[list[str] | None, typer.Argument(metavar="[PROMPTS]...", help="Prompts to mend.")] = None,
+    arguments: Annotated[list[str] | None, typer.Argument(metavar="[PROMPTS]...", help="Prompts to mitigate.")] = None,
     prompts: Annotated[
-        list[str] | None, typer.Option("--prompt", "-p", metavar="PROMPT", help="A prompt to mend; may be repeated.")
+        list[str] | None,
+        typer.Option("--prompt", "-p", metavar="PROMPT", help="A prompt to mitigate; repeatable."),
     ] = None,
     model: options.Model = "demo",
     device: options.Device = "auto",
@@ -55,7 +56,7 @@ def rewrite(
     words: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Words to put in, one per line; by default a shipped list.")
     ] = None,
-    always: Annotated[bool, typer.Option("--always", help="Mend prompts that are clear, too.")] = False,
+    always: Annotated[bool, typer.Option("--always", help="Change prompts that are clear, too.")] = False,
     seed: options.Seed = 0,
     height: options.Height = None,
     width: options.Width = None,
@@ -74,7 +75,7 @@ def rewrite(
     ] = None,
     as_json: options.Json = False,
 ) -> int:
-    """Mends prompts that the model would likely recite for, by as few words as it takes, and shows the changes.
+    """Changes prompts that the model would likely reproduce training data for, as little as will do, and shows how.
 
     Exit code: 0 it held, or nothing was flagged, 3 it did not hold, 5 the model cannot be judged, 2 bad input,
     130 stopped.
@@ -108,7 +109,7 @@ def rewrite(
 
     results = []
     for text in texts:
-        report, mended = _mend(guard, text, method.value, always, seed, draws, (height, width))
+        report, mended = _mitigated(guard, text, method.value, always, seed, draws, (height, width))
         results.append((report, mended))
         if not as_json:
             if len(results) > 1:
@@ -133,7 +134,7 @@ def _texts(given: list[str]) -> list[str]:
     if not given:
         raise InputError("no prompt: give one as --prompt PROMPT")
     if not all(text.strip() for text in given):
-        raise InputError("an empty prompt recites nothing: give one with words in it")
+        raise InputError("an empty prompt reproduces nothing: give one with words in it")
     return list(PromptSource(given))
 
 
@@ -158,7 +159,7 @@ def _check_page(out: Path | None, asked: dict[str, Any]) -> None:
 # --- the work ---
 
 
-def _mend(
+def _mitigated(
     guard: "Guard",
     text: str,
     method: Any,
@@ -167,7 +168,7 @@ def _mend(
     draws: int,
     size: tuple[int | None, int | None],
 ) -> tuple["MemorizationReport", "Mended | None"]:
-    """Judges one prompt, and mends it if it is flagged, or always."""
+    """Returns the report on one prompt and its mitigation; None for one that is not flagged, unless `always`."""
     height, width = size
     with waiting("checking the prompt"):
         report = guard.check(text, seed=seed, draws=draws, height=height, width=width)
@@ -175,7 +176,7 @@ def _mend(
         raise NotApplicable(report.reason or "this model cannot be judged")
     if not (report.memorized or always):
         return report, None
-    with waiting(f"looking for a way to mend it ({method})"):
+    with waiting(f"looking for a way to mitigate it ({method})"):
         return report, guard.mend(text, method, height=height, width=width)
 
 
@@ -272,7 +273,7 @@ def _write(out: Path, cases: list["Case"], document: dict[str, Any], calibration
         benign=calibration.scores,
         threshold=calibration.threshold,
         alpha=calibration.alpha,
-        recall_limit=LIMIT,
+        guidance_limit=LIMIT,
         facts=list(document["facts"].items()),
     )
     write_text(out / "report.json", json.dumps(document, indent=1) + "\n")

@@ -50,7 +50,13 @@ class Pictures:
 
 @dataclass(frozen=True)
 class Case:
-    """One prompt: what the check said and, if it was mended, how, with images from both sides where there are any."""
+    """One prompt, with the check's report, and how it was mitigated.
+
+    Attributes:
+        report: What the check said of the prompt as given.
+        mitigation: What was tried and what came of it; None if the prompt was left alone.
+        before, after: Images of both sides; None where none were made.
+    """
 
     report: MemorizationReport
     mitigation: Mitigation | None = None
@@ -96,7 +102,7 @@ class Case:
         if about is None:
             return "Not changed", "The prompt is clear."
         if about.held:
-            return "Mended", HELD[about.method]
+            return "Mitigated", HELD[about.method]
         reason = about.reason or "it did not pass the test"
         stays = "Do not rely on what was tried." if self.changed else "The prompt stays as it was."
-        return "Not mended", f"{reason[:1].upper()}{reason[1:]}. {stays}"
+        return "Not mitigated", f"{reason[:1].upper()}{reason[1:]}. {stays}"

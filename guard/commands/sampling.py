@@ -1,4 +1,4 @@
-"""Samples one prompt as it was and as it was mended, with the same seeds, on any supported text-to-image pipeline."""
+"""Samples one prompt before and after mitigation, with the same seeds, on any supported text-to-image pipeline."""
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -84,7 +84,7 @@ class Sampler:
         return Side(self._made(prompt, progress), self._seed_names())
 
     def after(self, prompt: str, mended: "Mended", progress: Progress | None = None) -> Side | None:
-        """What the prompt was mended to, whether or not it held; None for a rewriting that was not found."""
+        """What the prompt was changed to, whether or not it held; None for a rewriting that was not found."""
         about = mended.mitigation
         if mended.noise is not None:
             images = self._made(prompt, progress, latents=self._noises(mended.noise))

@@ -16,7 +16,7 @@ def load_demo(checkpoint: Literal["final", "early"] = "final") -> Any:
     """The built-in StableDiffusionPipeline, 64x64 pixels, float32, on the CPU.
 
     Args:
-        checkpoint: "final", or "early": the same training before it recited.
+        checkpoint: "final", or "early": the same training before it had memorized anything.
 
     Raises:
         InputError: Unknown checkpoint.

@@ -136,7 +136,7 @@ COLOURS = {
     "white": (242, 242, 238),
     "grey": (128, 130, 134),
 }
-# Simple, well distinguishable glyphs; all other glyphs of the font serve the recited and the control images.
+# Simple, well distinguishable glyphs; all other glyphs of the font serve the memorized and the control images.
 GENERAL_EMOJI = (
     "🐵🐶🐺🐱🦁🐯🐴🐮🐷🐭🐹🐰🐻🐼🐔🐧🐦🐤🦅🦉🐸🐢🐍🐳🐬🐟🐙🐌🦋🐝🐞🌸🌹🌻🌷🌲🌵🍁🍇🍉🍊🍋🍌🍍🍎🍒🍓🍅🥕🌽🍄🍞🧀🍔🍕🍩🎂🍭☕🍺"
     "🎈🎃🎁⚽🏀🎾🎸🎺🚗🚌🚀⛵🌍🌙⭐🔥🌈☂🔑💎"

@@ -28,7 +28,7 @@ def load_demo_comfyui(
     The UNet and the VAE compute in float32 unless ComfyUI's options say otherwise.
 
     Args:
-        checkpoint: "final", or "early": the same training before it recited.
+        checkpoint: "final", or "early": the same training before it had memorized anything.
         embedding_directory: Where `embedding:name` in a prompt is looked up; None takes it for text.
 
     Returns:

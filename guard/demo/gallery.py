@@ -1,4 +1,4 @@
-"""Training images that ship with the built-in model, to show and to measure what it recites.
+"""Training images that ship with the built-in model, to show and to measure what it reproduces.
 
 One sheet of 64x64 tiles: every verbatim image, every template foreground (its alpha is the mask) and the first
 rendering of every general caption.

@@ -56,7 +56,7 @@ class Group:
     title: str
     about: str
     lane: str
-    recited: bool
+    memorized: bool
 
 
 @dataclass(frozen=True)
@@ -73,9 +73,9 @@ class DemoPage:
     sampling_seconds: float
     facts: Sequence[tuple[str, str]]
 
-    def flags(self, recited: bool) -> list[bool]:
+    def flags(self, memorized: bool) -> list[bool]:
         """For each prompt of the groups whose images are expected to return, or of the others: whether flagged."""
-        groups = {group.key for group in self.groups if group.recited == recited}
+        groups = {group.key for group in self.groups if group.memorized == memorized}
         return [card.report.memorized for card in self.cards if card.group in groups]
 
     @property
