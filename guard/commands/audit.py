@@ -180,14 +180,14 @@ def images(
 
 
 def _absolute(model: str) -> str:
-    """Workers may have another working folder."""
+    """Returns a model's name that holds in any working folder, since workers may have another one."""
     return model if model == DEMO else str(Path(model).expanduser().absolute())
 
 
-def _digest(place: str | Path | None) -> str | None:
+def _digest(path: str | Path | None) -> str | None:
     from ..audit.manifest import files_digest
 
-    return None if place in (None, DEMO) else files_digest(Path(place))
+    return None if path in (None, DEMO) else files_digest(Path(path))
 
 
 def _measured(
@@ -198,7 +198,7 @@ def _measured(
     watch: Watch,
     together: Callable[[], dict[str, Any] | None] = lambda: None,
 ) -> bool:
-    """Does what is missing, and at last what asks about all rows together; False if the user stopped it."""
+    """Does what is missing, and at last what asks about all rows together; returns False if the user stopped it."""
     from ..audit.run import open_engine
 
     if run.manifest.finished and run.complete:

@@ -55,7 +55,7 @@ def _outcome(case: "Case", style: str) -> Text:
 
 
 def _texts(before: str, after: str) -> Table:
-    """Both prompts, one above the other, so that equal words stand together."""
+    """Returns both prompts, one above the other, so that equal words stand together."""
     from ..pages.marks import marked
 
     old, new = marked(before, after)
@@ -100,7 +100,7 @@ def _number(value: float | None) -> str:
 
 
 def _table(*names: str, right: int = 1) -> Table:
-    """A table without lines; its last columns are numbers."""
+    """Returns a table without lines; its last columns are numbers."""
     table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False, header_style="dim")
     for i, name in enumerate(names):
         table.add_column(name, justify="right" if i >= len(names) - right else "left", overflow="fold")

@@ -109,12 +109,12 @@ def rewrite(
 
     results = []
     for text in texts:
-        report, mended = _mitigated(guard, text, method.value, always, seed, draws, (height, width))
-        results.append((report, mended))
+        report, mitigated = _mitigated(guard, text, method.value, always, seed, draws, (height, width))
+        results.append((report, mitigated))
         if not as_json:
             if len(results) > 1:
                 stdout().print()
-            show(stdout(), Case(report, mended.mitigation if mended else None))
+            show(stdout(), Case(report, mitigated.mitigation if mitigated else None))
     cases = _cases(results, sampler)
     document = _document(cases, method.value, calibrated, _facts(guard, calibrated, model, method, seed, sampler), out)
     if out is not None:
@@ -147,11 +147,11 @@ def _check_words(words: Path | None, method: Method) -> None:
     word_list(words)
 
 
-def _check_page(out: Path | None, asked: dict[str, Any]) -> None:
+def _check_page(out: Path | None, given: dict[str, Any]) -> None:
     if out is not None:
         make_folder(out)
         return
-    for name, value in asked.items():
+    for name, value in given.items():
         if value is not None:
             raise InputError(f"{name} is for the images of the page: say where to put it with --out FOLDER")
 
@@ -185,32 +185,34 @@ def _cases(results: list[tuple["MemorizationReport", "Mended | None"]], sampler:
 
     total = 0
     if sampler is not None:
-        total = sum(sampler.sides(mended) for _, mended in results if mended) * len(sampler.seeds) * sampler.steps
+        total = (
+            sum(sampler.sides(mitigated) for _, mitigated in results if mitigated) * len(sampler.seeds) * sampler.steps
+        )
     cases = []
     with progress("steps") if total else nullcontext() as bar:
         task = bar.add_task("sampling before and after", total=total) if bar else None
 
-        sides = 0  # that are done
+        done_sides = 0
 
         def steps(done: int, of: int | None) -> None:
-            nonlocal sides
+            nonlocal done_sides
             if bar is not None and task is not None:
-                bar.update(task, completed=sides * (of or 0) + done)
-            sides += done == of
+                bar.update(task, completed=done_sides * (of or 0) + done)
+            done_sides += done == of
 
-        for report, mended in results:
-            about = None if mended is None else mended.mitigation
-            before, after = _pictures(sampler, report.prompt or "", mended, steps)
+        for report, mitigated in results:
+            about = None if mitigated is None else mitigated.mitigation
+            before, after = _pictures(sampler, report.prompt or "", mitigated, steps)
             cases.append(Case(report, about, before, after))
     return cases
 
 
 def _pictures(
-    sampler: "Sampler | None", prompt: str, mended: "Mended | None", steps: Progress
+    sampler: "Sampler | None", prompt: str, mitigated: "Mended | None", steps: Progress
 ) -> tuple["Pictures | None", "Pictures | None"]:
-    if sampler is None or mended is None:
+    if sampler is None or mitigated is None:
         return None, None
-    return _side(sampler.before(prompt, steps)), _side(sampler.after(prompt, mended, steps))
+    return _side(sampler.before(prompt, steps)), _side(sampler.after(prompt, mitigated, steps))
 
 
 def _side(side: "Side | None") -> "Pictures | None":

@@ -22,9 +22,11 @@ CHANGES = {"drop": "dropped", "swap": "swapped", "insert": "inserted"}
 
 @dataclass(frozen=True)
 class Pictures:
-    """Images (S, H, W, 3) uint8 of one side, and a few words under each.
+    """Images of one side, with a few words under each.
 
     Attributes:
+        images: The images, (S, H, W, 3) uint8.
+        captions: The words under each image.
         independent: Whether they start from unlike noise, so that it says something how much they differ.
     """
 
@@ -65,7 +67,7 @@ class Case:
 
     @property
     def prompt(self) -> str:
-        """As given."""
+        """The prompt as given, empty where it is not known."""
         return self.report.prompt or ""
 
     @property
@@ -76,7 +78,7 @@ class Case:
 
     @property
     def numbers_before(self) -> tuple[float | None, float | None]:
-        """p-value and score, on the same fresh noise as afterwards where the method is tested on that."""
+        """The p-value and score before, on the same fresh noise as afterwards where the method is tested on that."""
         about = self.mitigation
         # a reseed is tested close to the chosen noise, which says nothing about any other
         if about is None or about.method == "reseed":
@@ -85,7 +87,7 @@ class Case:
 
     @property
     def numbers_after(self) -> tuple[float | None, float | None]:
-        """p-value and score; None if nothing was changed."""
+        """The p-value and score after; None if nothing was changed."""
         about = self.mitigation
         return (None, None) if about is None or not self.changed else (about.p_after, about.score_after)
 

@@ -71,5 +71,5 @@ class MitigationPage:
 
 
 def render(page: MitigationPage) -> str:
-    """A whole HTML document."""
+    """Returns the page as a whole HTML document."""
     return render_page("commands/rewrite_page.html", page)
