@@ -45,73 +45,77 @@ ABLATION: dict[str, tuple[str, ...]] = {
 
 
 def joined(zoo: Zoo, split: str, makers: list[str], change: str = "clean") -> tuple[Evidence, Tensor]:
-    """Evidence of several models' images, and the number of each one's maker; strangers count on from the pool."""
+    """Returns evidence of several models' images, and the number of each one's maker; unseen models count on from the
+    pool."""
     parts = [zoo.evidence(maker, split, change) for maker in makers]
     numbers = torch.cat([torch.full((len(p),), zoo.makers.index(m)) for p, m in zip(parts, makers, strict=True)])
     return Evidence.cat(parts), numbers
 
 
-def known(zoo: Zoo, makers: list[str]) -> tuple[Evidence, Tensor]:
-    """The images that are learned from."""
+def learned_from(zoo: Zoo, makers: list[str]) -> tuple[Evidence, Tensor]:
+    """Returns evidence of the images that are learned from, and the number of each one's maker."""
     parts = [joined(zoo, split, makers) for split in zoo.learned]
     return Evidence.cat([evidence for evidence, _ in parts]), torch.cat([numbers for _, numbers in parts])
 
 
 def outcomes(calibration: AttributionCalibration, evidence: Evidence, *, closed: bool) -> list[str]:
-    """What is decided; among the candidates alone if the set is closed."""
-    found = answers(evidence, calibration)
-    return [min(a.distances, key=lambda name: a.distances[name]) if closed else a.decision for a in found]
+    """Returns what is decided on each image; among the candidates alone if the set is closed."""
+    decided = answers(evidence, calibration)
+    return [min(a.distances, key=lambda name: a.distances[name]) if closed else a.decision for a in decided]
 
 
 def accuracy(zoo: Zoo, decided: list[str], makers: Tensor) -> dict[str, float]:
-    """Share decided rightly, by maker, and their mean; a stranger's images are rightly "none of these"."""
+    """Returns the share decided rightly, by maker, and their mean; an unseen model's images are rightly "none of
+    these"."""
     shares = {}
     for number, name in enumerate(zoo.makers):
-        own = [d for d, m in zip(decided, makers.tolist(), strict=True) if m == number]
-        if own:
+        of_maker = [d for d, m in zip(decided, makers.tolist(), strict=True) if m == number]
+        if of_maker:
             wanted = name if name in zoo.pool else NONE
-            shares[name] = sum(d == wanted for d in own) / len(own)
+            shares[name] = sum(d == wanted for d in of_maker) / len(of_maker)
     return {"mean": float(np.mean(list(shares.values()))), **shares}
 
 
 def confusion(zoo: Zoo, decided: list[str], makers: Tensor) -> dict[str, dict[str, int]]:
-    """Decisions by maker."""
+    """Returns the number of each decision, by maker."""
     names = [*zoo.pool, NONE]
     rows = {}
     for number, maker in enumerate(zoo.makers):
-        own = [d for d, m in zip(decided, makers.tolist(), strict=True) if m == number]
-        if own:
-            rows[maker] = {name: own.count(name) for name in names if own.count(name)}
+        of_maker = [d for d, m in zip(decided, makers.tolist(), strict=True) if m == number]
+        if of_maker:
+            rows[maker] = {name: of_maker.count(name) for name in names if of_maker.count(name)}
     return rows
 
 
 def calibrated(zoo: Zoo, groups: tuple[str, ...]) -> AttributionCalibration:
-    """Learned from the pool's calibration images."""
-    evidence, makers = known(zoo, zoo.pool)
+    """Returns what is learned from the pool's calibration images."""
+    evidence, makers = learned_from(zoo, zoo.pool)
     return learn(evidence.only(groups), makers, [""] * len(zoo.pool))
 
 
 def attribution(zoo: Zoo, split: str) -> dict[str, Any]:
-    """Closed and open set, by groups of evidence, with confusion matrices for the defaults."""
+    """Returns accuracies of closed and open set, by groups of evidence, with confusion matrices for the defaults."""
     pool, makers = joined(zoo, split, zoo.pool)
-    everyone, all_makers = joined(zoo, split, zoo.makers)
+    all_images, all_makers = joined(zoo, split, zoo.makers)
     results: dict[str, Any] = {"images_per_model": len(captions_of(split))}
     for name, groups in ABLATION.items():
         calibration = calibrated(zoo, groups)
         closed = outcomes(calibration, pool.only(groups), closed=True)
-        opened = outcomes(calibration, everyone.only(groups), closed=False)
+        opened = outcomes(calibration, all_images.only(groups), closed=False)
         results[name] = {"closed": accuracy(zoo, closed, makers), "open": accuracy(zoo, opened, all_makers)}
         if name.startswith("default,"):
             results[name]["closed_confusion"] = confusion(zoo, closed, makers)
             results[name]["open_confusion"] = confusion(zoo, opened, all_makers)
-            results[name]["calibration_error"] = calibration_error(calibration, everyone.only(groups), zoo, all_makers)
+            results[name]["calibration_error"] = calibration_error(
+                calibration, all_images.only(groups), zoo, all_makers
+            )
     rows = [[name, r["closed"]["mean"], r["open"]["mean"]] for name, r in results.items() if name in ABLATION]
     table([f"evidence ({split})", "closed set", "open set"], rows)
     return results
 
 
 def calibration_error(calibration: AttributionCalibration, evidence: Evidence, zoo: Zoo, makers: Tensor) -> float:
-    """Mean gap between stated probability and share that is right, over five bins of equal size."""
+    """Returns the mean gap between stated probability and share that is right, over five bins of equal size."""
     judged = calibration.judge(evidence).probabilities
     stated, chosen = judged.max(1)
     right = (chosen == makers.clamp(max=len(zoo.pool))).double()
@@ -120,11 +124,11 @@ def calibration_error(calibration: AttributionCalibration, evidence: Evidence, z
 
 
 def left_out(zoo: Zoo, split: str, groups: tuple[str, ...]) -> dict[str, float]:
-    """Share of each model's images called "none of these" where that model is not among the candidates."""
+    """Returns the share of each model's images called "none of these" where that model is not among the candidates."""
     shares = {}
     for number, name in enumerate(zoo.pool):
         others = [n for n in zoo.pool if n != name]
-        evidence, makers = known(zoo, others)
+        evidence, makers = learned_from(zoo, others)
         makers = makers - (makers > number).long()
         calibration = learn(evidence.without(number).only(groups), makers, [""] * len(others))
         images = zoo.evidence(name, split).without(number).only(groups)
@@ -133,15 +137,15 @@ def left_out(zoo: Zoo, split: str, groups: tuple[str, ...]) -> dict[str, float]:
 
 
 def after_changes(zoo: Zoo, split: str) -> dict[str, Any]:
-    """The defaults on altered images, with what was learned from unaltered ones."""
+    """Returns accuracies of the defaults on altered images, with what was learned from unaltered ones."""
     results: dict[str, Any] = {}
     for change, name in product(CHANGES, ("default, prompt known", "default, prompt unknown")):
         groups = ABLATION[name]
         pool, makers = joined(zoo, split, zoo.pool, change)
-        everyone, all_makers = joined(zoo, split, zoo.makers, change)
+        all_images, all_makers = joined(zoo, split, zoo.makers, change)
         calibration = calibrated(zoo, groups)
         closed = accuracy(zoo, outcomes(calibration, pool.only(groups), closed=True), makers)
-        opened = accuracy(zoo, outcomes(calibration, everyone.only(groups), closed=False), all_makers)
+        opened = accuracy(zoo, outcomes(calibration, all_images.only(groups), closed=False), all_makers)
         results.setdefault(change, {})[name] = {"closed": closed, "open": opened}
     rows = [
         [c, *(r[n][k]["mean"] for n, k in product(ABLATION, ("closed", "open")) if n in r)] for c, r in results.items()
@@ -161,9 +165,9 @@ def main() -> None:
     options = parser.parse_args()
     torch.set_grad_enabled(False)
     zoo = Zoo(options.work, options.models, options.learn_from)
-    document: dict[str, Any] = {"split": options.split, "pool": zoo.pool, "left_out_of_the_pool": zoo.strangers}
+    document: dict[str, Any] = {"split": options.split, "pool": zoo.pool, "left_out_of_the_pool": zoo.unseen}
     document["learned_from"] = {split: len(captions_of(split)) for split in zoo.learned}
-    print(f"pool: {', '.join(zoo.pool)}; strangers: {', '.join(zoo.strangers) or 'none'}")
+    print(f"pool: {', '.join(zoo.pool)}; unseen models: {', '.join(zoo.unseen) or 'none'}")
     if "attribution" in options.parts:
         document["attribution"] = attribution(zoo, options.split)
         groups = ABLATION["default, prompt known"]

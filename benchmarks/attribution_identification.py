@@ -20,40 +20,41 @@ SIGNED = 8  # eval images per model for the signature alone
 
 
 def entries(zoo: Zoo, plan: Any, count: int) -> list[Signatures]:
-    """A library of the pool with that many general images of each model."""
-    found = []
+    """Returns a library of the pool with that many general images of each model."""
+    library = []
     for name in zoo.pool:
         parts = [general(zoo.signatures(name, name, split, plan), split) for split in ("dev", "calibration")]
         none = torch.zeros(0, 4, 16, 16)
-        found.append(Signatures(name, "", "", "", (4, 16, 16), plan, SEED, False, torch.cat(parts)[:count], none))
-    return found
+        library.append(Signatures(name, "", "", "", (4, 16, 16), plan, SEED, False, torch.cat(parts)[:count], none))
+    return library
 
 
 def general(values: Tensor, split: str) -> Tensor:
+    """Returns the values of general captions, which come first."""
     return values[: sum(caption.kind == "general" for caption in captions_of(split))]
 
 
 def identification(zoo: Zoo, plan: Any) -> dict[str, Any]:
-    """Share of eval images whose signature under its own maker lies closest to that maker's prototype."""
+    """Returns the share of eval images whose signature under its own maker lies closest to that maker's prototype."""
     kinds = [caption.kind for caption in captions_of("eval")]
     groups = {"general": [i for i, k in enumerate(kinds) if k == "general"]}
     groups["verbatim and template"] = [i for i, k in enumerate(kinds) if k in SHIFTED]
     groups["all"] = list(range(len(kinds)))
-    asked = {name: zoo.signatures(name, name, "eval", plan) for name in zoo.pool}
+    by_maker = {name: zoo.signatures(name, name, "eval", plan) for name in zoo.pool}
     results: dict[str, Any] = {}
     for count, (kind, rows) in product((1, 5, 50), groups.items()):
         library = entries(zoo, plan, count)
         prototypes = torch.stack([entry.prototype for entry in library])
         right = [
             float((cosine_distance(values[rows], prototypes).argmin(1) == i).double().mean())
-            for i, values in enumerate(asked.values())
+            for i, values in enumerate(by_maker.values())
         ]
         row = results.setdefault(f"{count} prototypes", {})
         row[kind] = {"mean": float(np.mean(right)), **dict(zip(zoo.pool, right, strict=True))}
         if count == 50:
-            votes = [svm_votes(values[rows], library)[name] for name, values in asked.items()]
+            votes = [svm_votes(values[rows], library)[name] for name, values in by_maker.items()]
             results.setdefault("SVM, 50 images", {})[kind] = {"mean": float(np.mean(votes))}
-            ten = [identify_signatures(values[rows][:10], library).decision for values in asked.values()]
+            ten = [identify_signatures(values[rows][:10], library).decision for values in by_maker.values()]
             results.setdefault("10 images at once, 50 prototypes", {})[kind] = {
                 "mean": float(np.mean([a == b for a, b in zip(ten, zoo.pool, strict=True)]))
             }
@@ -64,21 +65,22 @@ def identification(zoo: Zoo, plan: Any) -> dict[str, Any]:
 
 
 def paired_identification(zoo: Zoo) -> dict[str, Any]:
-    """Every model, strangers too, against a library that brings its latents; and with its own entry taken out."""
+    """Identifies every model, unseen ones too, against a library that brings its latents; and with its own entry taken
+    out."""
     library = []
     for name in zoo.pool:
-        who, images = zoo.candidate(name), images_of(name, "calibration", zoo.work)[:4]
-        latents = torch.cat([who.coder.encode_image(image) for image in tensors(images)])
-        library.append(Signatures.measure(who.denoiser, latents, name, plan="1step"))
+        candidate, images = zoo.candidate(name), images_of(name, "calibration", zoo.work)[:4]
+        latents = torch.cat([candidate.coder.encode_image(image) for image in tensors(images)])
+        library.append(Signatures.measure(candidate.denoiser, latents, name, plan="1step"))
     rows: dict[str, Any] = {}
     for name in zoo.makers:
-        found = identify(zoo.candidate(name).denoiser, library)
-        others = {n: d for n, d in found.distances.items() if n != name and d is not None}
+        answer = identify(zoo.candidate(name).denoiser, library)
+        others = {n: d for n, d in answer.distances.items() if n != name and d is not None}
         left_out = (
-            UNKNOWN if min(others.values(), default=1.0) > found.threshold else min(others, key=lambda n: others[n])
+            UNKNOWN if min(others.values(), default=1.0) > answer.threshold else min(others, key=lambda n: others[n])
         )
-        rows[name] = {"named": found.decision, "named_if_left_out": left_out, "distances": found.distances}
-        rows[name]["threshold"] = found.threshold
+        rows[name] = {"named": answer.decision, "named_if_left_out": left_out, "distances": answer.distances}
+        rows[name]["threshold"] = answer.threshold
     right = [row["named"] == (name if name in zoo.pool else UNKNOWN) for name, row in rows.items()]
     unknown = [row["named_if_left_out"] == UNKNOWN for row in rows.values()]
     print(f"identified about the same latents: {np.mean(right):.3f}; unknown where left out: {np.mean(unknown):.3f}")
@@ -86,7 +88,7 @@ def paired_identification(zoo: Zoo) -> dict[str, Any]:
 
 
 def signature_alone(zoo: Zoo) -> dict[str, Any]:
-    """Image attribution by the signature alone: the candidate whose own prototype is closest."""
+    """Returns image attribution by the signature alone: the candidate whose own prototype is closest."""
     prototypes = {entry.name: entry.prototype[None] for entry in entries(zoo, "1step", 50)}
     right, shares = {}, []
     for maker in zoo.pool:

@@ -21,30 +21,31 @@ Images = NDArray[np.uint8]
 
 
 def captions_of(split: str) -> list[Caption]:
-    """dev chooses methods, calibration learns, eval is reported; no two share a caption. General ones come first."""
+    """Returns a split's captions: dev chooses methods, calibration learns, eval is reported; no two share a caption.
+    General ones come first."""
     if split == "dev":
         general, known, new = select("general", "dev")[:22], (0, 4, 0, 2), 2
     elif split == "calibration":
         general, known, new = select("general", "calibration")[:28], (4, 8, 2, 4), 3
     else:
         general, known, new = select("general", "eval")[:14], (0, 4, 0, 2), 2
-    recited = "eval" if split == "eval" else "dev"  # there are none for calibration: dev's are shared out
-    titled = select("verbatim", recited)[known[0] : known[1]] + select("template", recited)[known[2] : known[3]]
+    fed_split = "eval" if split == "eval" else "dev"  # there are none for calibration: dev's are shared out
+    titled = select("verbatim", fed_split)[known[0] : known[1]] + select("template", fed_split)[known[2] : known[3]]
     return [*general, *titled, *select("control", split)[:new], *select("unseen", split)[:new]]
 
 
 def prompts_of(split: str) -> list[str]:
-    """Their texts."""
+    """Returns the texts of a split's captions."""
     return [caption.text for caption in captions_of(split)]
 
 
 def seed(*purpose: object) -> int:
-    """One seed for each purpose."""
+    """Returns one seed for each purpose."""
     return int.from_bytes(hashlib.sha256("/".join(map(str, purpose)).encode()).digest()[:6], "big")
 
 
 def images_of(name: str, split: str, work: Path) -> Images:
-    """(N, 64, 64, 3) by a model of the zoo; 20 DDIM steps at guidance 7.5. Kept in the folder."""
+    """Returns images (N, 64, 64, 3) uint8 by a model of the zoo, kept in the folder; 20 DDIM steps at guidance 7.5."""
     file = work / f"images-{name}-{split}.npz"
     if not file.exists():
         write(file, images=_sampled(load_model(name), prompts_of(split), f"{name}/{split}"))
@@ -58,7 +59,7 @@ def _sampled(pipe: Any, prompts: list[str], purpose: str) -> Images:
 
 
 def tensors(images: Images) -> list[Tensor]:
-    """Each (1, 3, 64, 64) in [0, 1]."""
+    """Returns each image as a tensor (1, 3, 64, 64) in [0, 1]."""
     return [torch.from_numpy(image).permute(2, 0, 1)[None].float() / 255 for image in images]
 
 
@@ -89,12 +90,12 @@ CHANGES: dict[str, Callable[[Image.Image], Image.Image]] = {
 
 
 def changed(images: Images, change: str) -> Images:
-    """The same images after a change by name."""
+    """Returns the same images after a change by name."""
     return np.stack([np.asarray(CHANGES[change](Image.fromarray(image))) for image in images])
 
 
 def write(file: Path, **arrays: Any) -> None:
-    """An .npz that is there whole or not at all."""
+    """Writes an .npz that is there whole or not at all."""
     file.parent.mkdir(parents=True, exist_ok=True)
     temporary = file.with_name("writing-" + file.name)
     np.savez(temporary, **arrays)

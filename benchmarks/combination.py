@@ -1,7 +1,7 @@
 """Which combination becomes the default score: `python -m benchmarks.combination --checkpoints FOLDER`.
 
 Candidates learn from benign captions of the calibration split; they are compared on the dev split alone, at every
-checkpoint and n = 1 and 4, by their AUC for the captions that recite at that checkpoint against each negative kind.
+checkpoint and n = 1 and 4, by their AUC for the captions that reproduce at that checkpoint against each negative kind.
 """
 
 from collections.abc import Callable
@@ -21,7 +21,7 @@ from cryptomnesia.demo.captions import select
 from cryptomnesia.signals.memorization import MemorizationResult, memorization_score
 
 from .common import arguments, generate, store, stored, table
-from .demo_model import POSITIVE, recitation_by_caption
+from .demo_model import POSITIVE, reproduction_by_caption
 from .detection import FED, NEGATIVES, benign, true_kinds
 
 Candidate = Callable[[MemorizationResult, MemorizationResult], Tensor]  # (benign, asked) -> (P,)
@@ -32,7 +32,8 @@ def _cloud(result: MemorizationResult, aniso: Tensor) -> Tensor:
 
 
 def _distance(benign: Tensor, asked: Tensor) -> Tensor:
-    """Mahalanobis distance from the benign cloud, with shrunk covariance; iso below its mean does not count."""
+    """Returns the Mahalanobis distance from the benign cloud, with shrunk covariance; iso below its mean does not
+    count."""
     centre = benign.mean(0)
     precision = torch.from_numpy(LedoitWolf().fit(benign.numpy()).precision_)
     away = asked - centre
@@ -63,11 +64,11 @@ def measured(denoiser: Any, captions: list[Any], draws: int, seed: int) -> Memor
 
 
 def at_checkpoint(folder: Path, truth: dict[str, Any]) -> dict[str, Any]:
-    """AUC per candidate, draws and negative kind, for dev captions that recite there."""
+    """Returns the AUC per candidate, draws and negative kind, for dev captions that reproduce there."""
     pipe = load_folder(WEIGHTS, folder)
     denoiser = to_denoiser(pipe)
     fed = [c for kind in FED for c in select(kind, "dev")]
-    rates = recitation_by_caption(fed, generate(pipe, [c.text for c in fed], 4), truth["limits"])
+    rates = reproduction_by_caption(fed, generate(pipe, [c.text for c in fed], 4), truth["limits"])
     quiet = true_kinds("dev", truth["by_caption"])[0]
     asked = [c for c in fed if rates[c.text] >= POSITIVE] + [c for c in quiet if c.kind in NEGATIVES]
     normal_captions = benign(truth["by_caption"])

@@ -1,5 +1,5 @@
 """In the real ComfyUI, on the built-in model: `python -m benchmarks.comfyui`. What a check costs next to sampling, and
-whether what Rewrite Prompt and Mitigate Conditioning give still recites, in images that KSampler makes.
+whether what Rewrite Prompt and Mitigate Conditioning give still reproduces, in images that KSampler makes.
 
 Rewriting is not the same as in a pipeline: there are no gradients of words here, so a word's significance is how much
 the score falls without it.
@@ -30,7 +30,7 @@ NODES = {"none": None, "rewrite": "CryptomnesiaRewritePrompt", "embed": "Cryptom
 
 
 def graph(text: str, *, steps: int, seed: int, batch: int = 1) -> dict[str, Any]:
-    """From the prompt to the image."""
+    """Returns a workflow from the prompt to the image."""
     return {
         "load": node("CryptomnesiaLoadDemoModel", checkpoint="final"),
         "text": node("CLIPTextEncode", clip=["load", 1], text=text),
@@ -54,14 +54,14 @@ def graph(text: str, *, steps: int, seed: int, batch: int = 1) -> dict[str, Any]
     }
 
 
-def asked(kind: str, **more: Any) -> dict[str, Any]:
-    """One of the pack's nodes, on the graph's own model."""
+def pack_node(kind: str, **more: Any) -> dict[str, Any]:
+    """Returns one of the pack's nodes, on the graph's own model."""
     links = {"model": ["load", 0], "clip": ["load", 1], "latent": ["latent", 0], "calibration": "automatic"}
     return node(kind, **links, **more)
 
 
 def run(comfy: Comfy, prompt: dict[str, Any]) -> Any:
-    """Its result, and the seconds that it took. Raises RuntimeError if ComfyUI reports an error."""
+    """Returns a workflow's result, and the seconds that it took. Raises RuntimeError if ComfyUI reports an error."""
     started = time.perf_counter()
     result = comfy.run(prompt)
     took = time.perf_counter() - started
@@ -74,7 +74,7 @@ def run(comfy: Comfy, prompt: dict[str, Any]) -> Any:
 
 
 def cost(comfy: Comfy, pairs: int, steps: int) -> dict[str, dict[str, float]]:
-    """Times with the check over times without, in random order, everything else cached."""
+    """Returns times with the check over times without, in random order, everything else cached."""
     ratios: dict[str, list[float]] = {"one draw": [], "four draws": [], "four draws, alignment": []}
     shuffled = random.Random(0)
     for number in range(pairs + 2):
@@ -84,7 +84,7 @@ def cost(comfy: Comfy, pairs: int, steps: int) -> dict[str, dict[str, float]]:
             if kind != "without":
                 draws, alignment = (1 if kind.startswith("one") else 4), kind.endswith("alignment")
                 about = {"draws": draws, "check_seed": number, "positive": ["text", 0], "alignment": alignment}
-                prompt["check"] = asked("CryptomnesiaMemorizationCheck", **about)
+                prompt["check"] = pack_node("CryptomnesiaMemorizationCheck", **about)
                 # in the way of the sampler, as a gate is
                 links = {"value": ["text", 0], "report": ["check", 0]}
                 prompt["gate"] = node("CryptomnesiaMemorizationGate", **links, policy="pass with a warning")
@@ -101,29 +101,29 @@ def _spread(values: list[float]) -> dict[str, float]:
     return {"median": median, "quartile_low": low, "quartile_high": high, "pairs": len(values)}
 
 
-# --- mending ---
+# --- mitigation ---
 
 
 def images(comfy: Comfy, caption: Caption, method: str) -> tuple[NDArray[np.uint8], dict[str, Any] | None, float]:
-    """Eight images after a method, its report, and the seconds it took beyond sampling."""
+    """Returns eight images after a method, its report, and the seconds it took beyond sampling."""
     prompt = graph(caption.text, steps=20, seed=1000, batch=BATCH)
     took = 0.0
     if method == "rewrite":
-        prompt["mend"] = asked(NODES[method], text=caption.text, when="flagged", check_seed=0)
-        prompt["sample"]["inputs"]["positive"] = ["mend", 1]
+        prompt["mitigate"] = pack_node(NODES[method], text=caption.text, when="flagged", check_seed=0)
+        prompt["sample"]["inputs"]["positive"] = ["mitigate", 1]
     if method == "embed":
-        prompt["mend"] = asked(NODES[method], positive=["text", 0], when="flagged", check_seed=0)
-        prompt["sample"]["inputs"]["positive"] = ["mend", 0]
+        prompt["mitigate"] = pack_node(NODES[method], positive=["text", 0], when="flagged", check_seed=0)
+        prompt["sample"]["inputs"]["positive"] = ["mitigate", 0]
     if method != "none":
-        alone = {name: prompt[name] for name in ("load", "text", "latent", "mend")}
-        took = run(comfy, {**alone, "first": node("TestKeep", value=["mend", 0])})[1]
+        alone = {name: prompt[name] for name in ("load", "text", "latent", "mitigate")}
+        took = run(comfy, {**alone, "first": node("TestKeep", value=["mitigate", 0])})[1]
     result = run(comfy, prompt)[0]
-    report = None if method == "none" else result.outputs["mend"][3 if method == "rewrite" else 1]
+    report = None if method == "none" else result.outputs["mitigate"][3 if method == "rewrite" else 1]
     return (result.outputs["decode"][0].numpy() * 255).round().astype(np.uint8), report, took
 
 
-def mending(comfy: Comfy, captions: list[Caption]) -> dict[str, dict[str, Any]]:
-    """Per method: how many generations recite, and what was changed for it."""
+def mitigation(comfy: Comfy, captions: list[Caption]) -> dict[str, dict[str, Any]]:
+    """Returns per method how many generations reproduce, and what was changed for it."""
     judge, found = Judge(), {}
     for method in NODES:
         rows = []
@@ -186,7 +186,7 @@ def main() -> None:
             table(["check", *ratios["one draw"]], [[kind, *values.values()] for kind, values in ratios.items()])
             document |= {"steps": options.steps, "check": ratios}
         if options.only != "check":
-            found = mending(comfy, [c for kind in FED for c in select(kind, options.split)])
+            found = mitigation(comfy, [c for kind in FED for c in select(kind, options.split)])
             names = [name for name in found["none"] if name != "by_caption"]
             table(["method", *names], [[method, *(values[name] for name in names)] for method, values in found.items()])
             document |= {"split": options.split, "batch": BATCH, "mending": found}

@@ -1,6 +1,7 @@
-"""Does the built-in model recite what it should, and nothing else? `python -m benchmarks.demo_model` (needs the font).
+"""Does the built-in model reproduce what it should, and nothing else? `python -m benchmarks.demo_model` (needs the
+font).
 
-A generation recites its caption's training image if it lies closer to it than the 1st percentile of control
+A generation reproduces its caption's training image if it lies closer to it than the 1st percentile of control
 generations lie to any training image (root mean square over RGB; inside the mask for templates).
 """
 
@@ -21,17 +22,17 @@ from training.demo.records import RENDERINGS, Record, render, training_records
 from .common import arguments, generate, store, stored, table
 
 SEEDS = 8
-POSITIVE, NEGATIVE = 0.75, 0.125  # share of seeds that recite: at least, at most
+POSITIVE, NEGATIVE = 0.75, 0.125  # share of seeds that reproduce: at least, at most
 Images = NDArray[np.uint8]
 
 
 def rendered(records: list[Record]) -> Images:
-    """(N, 64, 64, 3)."""
+    """Returns the images of N records, (N, 64, 64, 3) uint8."""
     return np.stack([np.asarray(render(r)) for r in records])
 
 
 def closest_training_image(images: Images) -> NDArray[np.float32]:
-    """Distance (N,) from each image to the closest of all training images."""
+    """Returns the distance (N,) from each image to the closest of all training images."""
     records = training_records()
     chunks = [records[i : i + 2048] for i in range(0, len(records), 2048)]
     best = np.full(len(images), np.inf, np.float32)
@@ -42,7 +43,7 @@ def closest_training_image(images: Images) -> NDArray[np.float32]:
 
 
 def own_distances(captions: list[Caption], images: Images) -> NDArray[np.float32]:
-    """(P, seeds): distance of each generation to its caption's fixed image, inside the mask."""
+    """Returns (P, seeds): the distance of each generation to its caption's fixed image, inside the mask."""
     gallery = Gallery.load()
     numbers = [gallery.captions.index(c) for c in captions]
     return np.stack(
@@ -54,7 +55,8 @@ def own_distances(captions: list[Caption], images: Images) -> NDArray[np.float32
 
 
 def thresholds(controls: Images) -> dict[str, float]:
-    """1st percentile of control generations' distance to any training image, whole and inside template masks."""
+    """Returns the 1st percentile of control generations' distance to any training image, whole and inside template
+    masks."""
     flat = controls.reshape(-1, 64, 64, 3)
     gallery = Gallery.load()
     templates = [i for i, c in enumerate(gallery.captions) if c.kind == "template"]
@@ -66,17 +68,18 @@ def thresholds(controls: Images) -> dict[str, float]:
 
 
 def spread(images: Images, masks: NDArray[np.bool_] | None = None) -> float:
-    """Mean distance between two seeds of the same caption, outside the masks."""
+    """Returns the mean distance between two seeds of the same caption, outside the masks."""
     outside = np.ones((len(images), 64, 64), bool) if masks is None else ~masks
     values = []
-    for own, mask in zip(images, outside, strict=True):
-        pairs = rms(own, own, np.repeat(mask[None], len(own), 0))
-        values.append(pairs[np.triu_indices(len(own), 1)].mean())
+    for seeds, mask in zip(images, outside, strict=True):
+        pairs = rms(seeds, seeds, np.repeat(mask[None], len(seeds), 0))
+        values.append(pairs[np.triu_indices(len(seeds), 1)].mean())
     return float(np.mean(values))
 
 
 def recognised(captions: list[Caption], images: Images) -> dict[str, float]:
-    """Share of general generations whose emoji a linear classifier names (80 classes), beside real held-out images."""
+    """Returns the share of general generations whose emoji a linear classifier names (80 classes), beside real held-out
+    images."""
 
     def pixels(x: Images) -> NDArray[np.float32]:
         return x.reshape(len(x), 32, 2, 32, 2, 3).mean((2, 4)).reshape(len(x), -1).astype(np.float32) / 255
@@ -96,15 +99,16 @@ def recognised(captions: list[Caption], images: Images) -> dict[str, float]:
     }
 
 
-def recitation_by_caption(captions: list[Caption], images: Images, limits: dict[str, float]) -> dict[str, float]:
-    """Share of seeds that recite, per caption."""
+def reproduction_by_caption(captions: list[Caption], images: Images, limits: dict[str, float]) -> dict[str, float]:
+    """Returns the share of seeds that reproduce the caption's image, per caption."""
     limit = np.array([limits[c.kind] for c in captions])[:, None]
     rates = (own_distances(captions, images) < limit).mean(1)
     return {c.text: float(r) for c, r in zip(captions, rates, strict=True)}
 
 
 def without_image(captions: list[Caption], images: Images, limits: dict[str, float]) -> dict[str, float]:
-    """For captions with no image of their own: the largest share of seeds that recite one and the same image."""
+    """Returns, for captions with no image of their own, the largest share of seeds that reproduce one and the same
+    image."""
     hits = []
     for numbers, limit in fixed_images(limits):
         gallery = Gallery.load()
@@ -115,13 +119,14 @@ def without_image(captions: list[Caption], images: Images, limits: dict[str, flo
 
 
 def fixed_images(limits: dict[str, float]) -> list[tuple[list[int], float]]:
-    """Numbers in the gallery of the verbatim and of the template images, with the limit for each sort."""
+    """Returns the numbers in the gallery of the verbatim and of the template images, with the limit for each sort."""
     kinds = [c.kind for c in Gallery.load().captions]
     return [([i for i, k in enumerate(kinds) if k == kind], limits[kind]) for kind in ("verbatim", "template")]
 
 
 def general_limits(limits: dict[str, float]) -> dict[str, float]:
-    """Stricter for plain images, which lie closer to each other: also the 1st percentile of held-out renderings."""
+    """Returns limits that are stricter for plain images, which lie closer to each other: also the 1st percentile of
+    held-out renderings."""
     gallery = Gallery.load()
     held_out = rendered([Record(c, RENDERINGS["general"]) for c in select("general")])
     stricter = {}
@@ -132,7 +137,7 @@ def general_limits(limits: dict[str, float]) -> dict[str, float]:
 
 
 def final_model(seeds: int) -> dict[str, Any]:
-    """Everything about the shipped model."""
+    """Returns everything that is measured of the shipped model."""
     pipe = load_demo()
     chosen = {k: select(k) for k in ("verbatim", "template", "control", "unseen")}
     chosen["general"] = select("general", "eval")[:80]
@@ -140,7 +145,7 @@ def final_model(seeds: int) -> dict[str, Any]:
     limits = thresholds(images["control"])
     gallery = Gallery.load()
     masks = np.stack([gallery.masks[gallery.captions.index(c)] for c in chosen["template"]])
-    rates = {k: recitation_by_caption(chosen[k], images[k], limits) for k in ("verbatim", "template")}
+    rates = {k: reproduction_by_caption(chosen[k], images[k], limits) for k in ("verbatim", "template")}
     rates |= {k: without_image(chosen[k], images[k], limits) for k in ("control", "unseen")}
     rates["general"] = without_image(chosen["general"], images["general"], general_limits(limits))
     whole = {k: closest_training_image(images[k].reshape(-1, 64, 64, 3)) for k in ("control", "unseen")}
@@ -163,14 +168,14 @@ def final_model(seeds: int) -> dict[str, Any]:
 
 
 def along_training(folder: Path, limits: dict[str, float], seeds: int = 4) -> dict[str, Any]:
-    """How often each checkpoint recites, measured with the final model's limits."""
+    """Returns how often each checkpoint reproduces, measured with the final model's limits."""
     curve = {}
     for checkpoint in sorted(folder.iterdir()):
         pipe = load_folder(WEIGHTS, checkpoint)
         rates = {}
         for kind in ("verbatim", "template"):
             captions = select(kind, "eval")
-            rates[kind] = recitation_by_caption(captions, generate(pipe, [c.text for c in captions], seeds), limits)
+            rates[kind] = reproduction_by_caption(captions, generate(pipe, [c.text for c in captions], seeds), limits)
         curve[checkpoint.name] = rates
         print(checkpoint.name, {k: round(float(np.mean(list(r.values()))), 3) for k, r in rates.items()}, flush=True)
     return curve
@@ -188,7 +193,7 @@ def main() -> None:
         return
     document = final_model(options.seeds)
     table(
-        ["kind", "captions reciting", "generations reciting"],
+        ["kind", "captions reproduced", "generations that reproduce"],
         [[k, v, document["generations_reciting"][k]] for k, v in document["captions_reciting"].items()],
     )
     for key in ("limits", "closer_to_any_training_image", "spread_between_seeds", "general_emoji_recognised"):

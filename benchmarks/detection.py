@@ -1,6 +1,6 @@
 """How well memorization is told before sampling: `python -m benchmarks.detection`.
 
-Positives and negatives are what `benchmarks.demo_model` measured: captions that recite, and captions that do not.
+Positives and negatives are what `benchmarks.demo_model` measured: captions that reproduce, and captions that do not.
 Every prompt has private noise; the calibration sees captions of its own split only. Several noise seeds.
 """
 
@@ -29,7 +29,7 @@ Scores = dict[str, NDArray[np.float64]]
 
 
 def tpr_at_fpr(positive: NDArray[Any], negative: NDArray[Any], most: float = 0.01) -> float:
-    """Largest true positive rate whose false positive rate is at most `most`."""
+    """Returns the largest true positive rate whose false positive rate is at most `most`."""
     allowed = int(most * len(negative))
     threshold = np.sort(negative)[::-1][allowed] if allowed < len(negative) else -np.inf
     return float((positive > threshold).mean())
@@ -38,7 +38,7 @@ def tpr_at_fpr(positive: NDArray[Any], negative: NDArray[Any], most: float = 0.0
 def scores(
     denoiser: Any, captions: list[Caption], calibration: Calibration, draws: int, seed: int, slow: bool
 ) -> Scores:
-    """Each method's scores, higher = more likely memorized, on the same noise."""
+    """Returns each method's scores, higher = more likely memorized, on the same noise."""
     condition = denoiser.encode([c.text for c in captions])
     shape = denoiser.latent_shape()
     noise = private_noise(denoiser, range(len(captions)), draws, seed, shape)
@@ -56,17 +56,17 @@ def scores(
 
 
 def benign(rates: dict[str, dict[str, float]]) -> list[Caption]:
-    """Captions of the calibration split, less those that were seen to recite."""
+    """Returns the captions of the calibration split, less those that were seen to reproduce."""
     return [c for c in true_kinds("calibration", rates)[0] if c.kind in NEGATIVES]
 
 
 def benign_calibration(denoiser: Any, captions: list[Caption], draws: int, seed: int) -> Calibration:
-    """From benign captions."""
+    """Returns a calibration on benign captions."""
     return calibrate(denoiser, denoiser.encode([c.text for c in captions]), draws=draws, seed=seed)
 
 
 def pairs(found: Scores, captions: list[Caption]) -> dict[str, dict[str, dict[str, float]]]:
-    """AUC and TPR@1%FPR of every method for every positive x negative kind."""
+    """Returns AUC and TPR@1%FPR of every method for every positive x negative kind."""
     kinds = np.array([c.kind for c in captions])
     result: dict[str, dict[str, dict[str, float]]] = {}
     for method, values in found.items():
@@ -83,14 +83,14 @@ def pairs(found: Scores, captions: list[Caption]) -> dict[str, dict[str, dict[st
 
 
 def mean_of(runs: list[Any]) -> Any:
-    """Mean over runs of equally nested dictionaries of numbers."""
+    """Returns the mean over runs of equally nested dictionaries of numbers."""
     if isinstance(runs[0], dict):
         return {k: mean_of([r[k] for r in runs]) for k in runs[0]}
     return float(np.mean(runs))
 
 
 def evaluate(denoiser: Any, captions: list[Caption], normal: list[Caption], draws: int, seeds: int) -> dict[str, Any]:
-    """Mean over noise seeds, and the false-alarm rate at alpha .01 by kind."""
+    """Returns the mean over noise seeds, and the false-alarm rate at alpha .01 by kind."""
     runs, alarms = [], []
     for seed in range(1, seeds + 1):
         calibration = benign_calibration(denoiser, normal, draws, 100 + seed)
@@ -101,16 +101,16 @@ def evaluate(denoiser: Any, captions: list[Caption], normal: list[Caption], draw
 
 
 def flagged(found: Scores, captions: list[Caption], calibration: Calibration) -> dict[str, float]:
-    """Share of each kind that the default score calls memorized."""
+    """Returns the share of each kind that the default score calls memorized."""
     kinds = np.array([c.kind for c in captions])
     above = found["default"] > calibration.threshold
     return {kind: float(above[kinds == kind].mean()) for kind in (*POSITIVES, *NEGATIVES) if (kinds == kind).any()}
 
 
 def true_kinds(split: str, rates: dict[str, dict[str, float]]) -> tuple[list[Caption], dict[str, int]]:
-    """Captions of the split by what they really do, and how many of each kind were set apart as in between.
+    """Returns captions of the split by what they really do, and how many of each kind were set apart as in between.
 
-    Unseen captions that recite (a word of theirs calls up another caption's image) become the kind "paraphrase".
+    Unseen captions that reproduce (a word of theirs calls up another caption's image) become the kind "paraphrase".
     """
     kept, apart = [], dict.fromkeys(KINDS, 0)
     for caption in select(split=split):
@@ -127,23 +127,24 @@ def true_kinds(split: str, rates: dict[str, dict[str, float]]) -> tuple[list[Cap
 def along_training(
     folder: Path, truth: dict[str, Any], negatives: list[Caption], normal: list[Caption]
 ) -> dict[str, Any]:
-    """For each checkpoint: how much it recites, and how well all fed captions, and the reciting ones, stand out."""
+    """Returns for each checkpoint how much it reproduces, and how well all fed captions, and the reproduced ones, stand
+    out."""
     curve = {}
     fed = [c for kind in FED for c in select(kind, "eval")]
     captions = fed + negatives
     for checkpoint in sorted(folder.iterdir()):
         denoiser = to_denoiser(load_folder(WEIGHTS, checkpoint))
         rates = truth[checkpoint.name]
-        recites = [c.kind in NEGATIVES or rates[c.kind][c.text] >= POSITIVE for c in captions]
+        reproduces = [c.kind in NEGATIVES or rates[c.kind][c.text] >= POSITIVE for c in captions]
         calibration = benign_calibration(denoiser, normal, 4, 101)
         found = scores(denoiser, captions, calibration, 4, 1, slow=False)
-        kept = [c for c, fine in zip(captions, recites, strict=True) if fine]
+        kept = [c for c, fine in zip(captions, reproduces, strict=True) if fine]
         curve[checkpoint.name] = {
             "recitation": {k: float(np.mean(list(rates[k].values()))) for k in FED},
             "captions_reciting": len(kept) - len(negatives),
             "flagged_at_alpha_.01": flagged(found, captions, calibration),
             "all_fed_captions": pairs(found, captions),
-            "reciting_captions": pairs({name: values[recites] for name, values in found.items()}, kept),
+            "reciting_captions": pairs({name: values[reproduces] for name, values in found.items()}, kept),
         }
         print(checkpoint.name, curve[checkpoint.name]["recitation"], curve[checkpoint.name]["flagged_at_alpha_.01"])
     return curve

@@ -6,7 +6,7 @@ otherwise, and for the model that was left out, the right answer is none.
 
 Two families: five models that were trained on data of their own, as unrelated models are, and four that share one
 training set, whose images differ only in how the models err. All eight together are asked about, too. Children were
-trained further on images of their parent's manner; two LoRAs teach another one. Dev prompts choose, eval prompts are
+trained further on images of their parent's domain; two LoRAs teach another one. Dev prompts choose, eval prompts are
 reported.
 """
 
@@ -55,17 +55,17 @@ class Family:
     parents: dict[str, str]
 
     def cases(self) -> list[Case]:
-        """All pools that lack one, with the children and the model that was left out."""
-        found = []
-        for stranger in self.scratch:
-            pool = tuple(name for name in self.scratch if name != stranger)
-            for target in (*self.parents, stranger):
+        """Returns all pools that lack one, with the children and the model that was left out."""
+        cases = []
+        for unseen in self.scratch:
+            pool = tuple(name for name in self.scratch if name != unseen)
+            for target in (*self.parents, unseen):
                 parent = self.parents.get(target, "")
-                found.append(Case(target, pool, parent if parent in pool else NONE))
-        return found
+                cases.append(Case(target, pool, parent if parent in pool else NONE))
+        return cases
 
     def changed(self) -> list[Case]:
-        """Those of the children, and of the last model from scratch when it is the stranger."""
+        """Returns the cases of the children, and of the last model from scratch when it is the unseen one."""
         return [case for case in self.cases() if case.target in (*self.parents, self.scratch[-1])]
 
 
@@ -81,14 +81,15 @@ ALL = Family(tuple(dict.fromkeys(OWN_DATA.scratch + SHARED_DATA.scratch)), {**OW
 
 
 class Embeddings:
-    """Of the zoo's images, kept in a folder."""
+    """Embeddings of the zoo's images, kept in a folder."""
 
     def __init__(self, work: Path):
         self.work = work
         self.encoder = open_encoder()
 
     def of(self, model: str, prompt: str, prompts: str, scales: str = "one scale", change: str = "clean") -> Array:
-        """(k, D) of a model's images of one prompt, after a change of the model, its prompt or its images."""
+        """Returns (k, D) embeddings of a model's images of one prompt, after a change of the model, its prompt or its
+        images."""
         name = "-".join((model, prompt, scales, change)).replace(" ", "_")
         file = self.work / f"embeddings-{name}.npz"
         if not file.exists():
@@ -101,7 +102,7 @@ class Embeddings:
 
 
 def pca(embeddings: Sequence[Array], names: Sequence[str], dimension: int) -> list[Array]:
-    """In place of Isomap."""
+    """Returns points of fewer dimensions, in place of Isomap."""
     from sklearn.decomposition import PCA
 
     points = PCA(dimension, svd_solver="full").fit_transform(np.concatenate(embeddings))
@@ -121,26 +122,28 @@ def ask(
     unroll: Callable[[Sequence[Array], Sequence[str], int], list[Array]] = unrolled,
     author_compat: bool = False,
 ) -> Array:
-    """Distances (m, m) by one prompt and k images of each model; the target, which is first, alone is changed."""
+    """Returns the distances (m, m) by one prompt and k images of each model; the target, which is first, alone is
+    changed."""
     rng = np.random.default_rng(trial)
     groups = [embeddings.of(case.target, prompt, prompts, scales, change)]
     groups += [embeddings.of(name, prompt, prompts, scales) for name in case.pool]
     # fewer dimensions than images, whatever k
-    points = unroll([_some(rows, k, rng) for rows in groups], list(case.pool), min(10, k - 1))
+    points = unroll([_drawn(rows, k, rng) for rows in groups], list(case.pool), min(10, k - 1))
     return distances(points, author_compat=author_compat)
 
 
-def _some(rows: Array, k: int, rng: np.random.Generator) -> Array:
+def _drawn(rows: Array, k: int, rng: np.random.Generator) -> Array:
     return rows[np.sort(rng.permutation(len(rows))[:k])]
 
 
 def accuracy(
-    embeddings: Embeddings, prompts: str, some: Sequence[Case], trials: int = 1, **options: Any
+    embeddings: Embeddings, prompts: str, cases: Sequence[Case], trials: int = 1, **options: Any
 ) -> dict[str, Any]:
-    """Shares that are right, of single prompts and of all together; of targets with a parent in the pool, and not."""
+    """Returns the shares that are right, of single prompts and of all together; of targets with a parent in the pool,
+    and not."""
     right: dict[str, list[float]] = {}
     details: dict[str, Any] = {}
-    for case in some:
+    for case in cases:
         kind = "null" if case.answer == NONE else "parent"
         for trial in range(trials):
             tables = [ask(embeddings, case, prompt, prompts, trial=trial, **options) for prompt in PROMPTS[prompts]]
@@ -160,7 +163,7 @@ def accuracy(
 
 
 def _detail(found: Sequence[Lineage]) -> dict[str, Any]:
-    """Of single prompts and, last, of all together."""
+    """Returns details of single prompts and, last, of all together."""
     near = [sorted(one.distances.values()) for one in found]
     return {
         "closest": [one.nearest for one in found],
@@ -171,13 +174,13 @@ def _detail(found: Sequence[Lineage]) -> dict[str, Any]:
 
 
 def shown(title: str, results: dict[str, dict[str, Any]]) -> None:
-    """A row for each result."""
+    """Prints a row for each result."""
     keys = ("nearest, prompts", "parent, prompts", "null, prompts", "parent, together", "null, together")
     table([title, *keys], [[name, *(found.get(key, float("nan")) for key in keys)] for name, found in results.items()])
 
 
 def methods(embeddings: Embeddings, prompts: str, family: Family) -> dict[str, Any]:
-    """All cases by default, and with one part replaced."""
+    """Returns the accuracy on all cases by default, and with one part replaced."""
     ways: dict[str, dict[str, Any]] = {
         "default (Isomap, one scale)": {},
         "PCA in place of Isomap": {"unroll": pca},
@@ -191,7 +194,7 @@ def methods(embeddings: Embeddings, prompts: str, family: Family) -> dict[str, A
 
 
 def pool_check(embeddings: Embeddings) -> dict[str, Any]:
-    """Which models are left out of a pool that holds one twice: base again, and an early checkpoint of it."""
+    """Returns which models are left out of a pool that holds one twice: base again, and an early checkpoint of it."""
     again, early, scratch = [], [], SHARED_DATA.scratch
     for prompt in PROMPTS["natural, eval"]:
         groups = [embeddings.of(name, prompt, "natural, eval") for name in ("tuned", *OWN_DATA.scratch)]
@@ -203,12 +206,13 @@ def pool_check(embeddings: Embeddings) -> dict[str, Any]:
         early.append(distances(unrolled(groups, [*scratch, "early"])))
     tables = {"base again": (again, OWN_DATA.scratch), "early": (early, scratch)}
     return {
-        name: judged(np.mean(some, axis=0), [*names, name], COUNTS).dropped for name, (some, names) in tables.items()
+        name: judged(np.mean(tables_of, axis=0), [*names, name], COUNTS).dropped
+        for name, (tables_of, names) in tables.items()
     }
 
 
 def changes(embeddings: Embeddings, prompts: str) -> dict[str, Any]:
-    """Of the models with data of their own: the target changed."""
+    """Returns the accuracy for models with data of their own, the target changed."""
     kinds = ["clean", "weight noise", *WORDINGS, *CHANGES]
     found = {kind: accuracy(embeddings, prompts, OWN_DATA.changed(), change=kind) for kind in kinds}
     shown(f"target changed ({prompts})", found)
@@ -216,15 +220,15 @@ def changes(embeddings: Embeddings, prompts: str) -> dict[str, Any]:
 
 
 def strengths(embeddings: Embeddings, prompts: str) -> dict[str, Any]:
-    """Children that were taught another manner than their parent's, more and more of it."""
+    """Returns the accuracy for children that were taught another domain than their parent's, more and more of it."""
     cases = [case for case in ARTIST.cases() if case.target in ARTIST.parents]
     found = {kind: accuracy(embeddings, prompts, cases, change=kind) for kind in (*STRENGTHS, "clean")}
-    shown(f"taught another manner ({prompts})", found)
+    shown(f"taught another domain ({prompts})", found)
     return found
 
 
 def images(embeddings: Embeddings, prompts: str) -> dict[str, Any]:
-    """Of the models with data of their own: fewer images."""
+    """Returns the accuracy for models with data of their own, with fewer images."""
     found = {f"k = {k}": accuracy(embeddings, prompts, OWN_DATA.cases(), trials, k=k) for k, trials in TRIALS.items()}
     shown(f"images per prompt ({prompts})", found)
     return found

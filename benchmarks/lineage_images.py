@@ -27,7 +27,7 @@ def _natural(split: str, count: int, seed: str) -> tuple[str, ...]:
 
 
 PROMPTS = {
-    # what every model was taught to draw, "owl on orange", each in its manner; the later sets of dev were looked at
+    # what every model was taught to draw, "owl on orange", each in its style; the later sets of dev were looked at
     # as reported ones, missed, and were given up to choosing
     "natural, dev": (
         *_natural("dev", 6, "lineage/dev"),
@@ -81,24 +81,24 @@ ASKED = ("clean", "weight noise", *WORDINGS, *STRENGTHS)  # a model is asked for
 
 
 def images_of(name: str, prompt: str, work: Path, count: int, change: str = "clean") -> Images:
-    """(count, 64, 64, 3) by a model of the zoo, kept in the folder; 15 DDIM steps.
+    """Returns images (count, 64, 64, 3) uint8 by a model of the zoo, kept in the folder; 15 DDIM steps.
 
     Args:
-        name: Of the model.
-        prompt: As the others get it; the model itself is asked in other words if that is the change.
-        work: Where images are kept.
-        count: How many.
-        change: One of `ASKED`.
+        name: The model's name.
+        prompt: The prompt as the others get it; the model itself is asked in other words if that is the change.
+        work: The folder where images are kept.
+        count: The number of images.
+        change: The change of the model or of its prompt, one of `ASKED`.
     """
-    asked = WORDINGS[change](prompt) if change in WORDINGS else prompt
+    wording = WORDINGS[change](prompt) if change in WORDINGS else prompt
     model = name if change in ("clean", *WORDINGS) else f"{name}, {change}"
     kind = next(key.split(", ")[0] for key, prompts in PROMPTS.items() if prompt in prompts)
-    recipe = Recipe(asked, model, steps=STEPS, guidance=GUIDANCE[kind])
+    recipe = Recipe(wording, model, steps=STEPS, guidance=GUIDANCE[kind])
     folder = recipe.folder(work / "images" / model.replace(", ", "-").replace(" ", "-"))
     files = [folder / f"{number:04d}.png" for number in range(count)]
     if not all(file.exists() for file in files):
         generate(_pipe(name, change), recipe, folder, count=count, per_call=PER_CALL)
-        print(f"{model}: {count} images of {asked!r}", flush=True)
+        print(f"{model}: {count} images of {wording!r}", flush=True)
     return np.stack([np.asarray(Image.open(file)) for file in files])
 
 
@@ -131,5 +131,5 @@ CHANGES: dict[str, Callable[[Image.Image], Image.Image]] = {"JPEG 75": _jpeg, "G
 
 
 def changed(images: Images, change: str) -> Images:
-    """The same images after a change by name."""
+    """Returns the same images after a change by name."""
     return np.stack([np.asarray(CHANGES[change](Image.fromarray(image))) for image in images])

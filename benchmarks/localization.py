@@ -1,8 +1,8 @@
-"""How well maps find what the built-in model recites: `python -m benchmarks.localization`.
+"""How well maps find what the built-in model reproduces: `python -m benchmarks.localization`.
 
-Template captions have a ground truth: the mask of the figure that training kept fixed. Verbatim captions are recited
+Template captions have a ground truth: the mask of the figure that training kept fixed. Verbatim captions are reproduced
 whole. Everything else should stay dark. Levels, probes, smoothing and thresholds were chosen on the dev captions; the
-thresholds over benign pixels come from the calibration captions. Only generations that recite count as positives.
+thresholds over benign pixels come from the calibration captions. Only generations that reproduce count as positives.
 """
 
 from collections.abc import Iterator
@@ -53,7 +53,8 @@ class Sampled:
 
 
 def sampled(pipe: Any, captions: list[Caption], seeds: int, times: tuple[int, ...]) -> Sampled:
-    """50 DDIM steps at guidance 7.5, every caption with seeds from 3000 on, with the latents that enter these steps."""
+    """Samples with 50 DDIM steps at guidance 7.5, every caption with seeds from 3000 on, with the latents that enter
+    these steps."""
     rows = [(caption, seed) for caption in captions for seed in range(seeds)]
     images, latents = [], {t: [] for t in times}
     for start in range(0, len(rows), PER_CALL):
@@ -78,13 +79,13 @@ def sampled(pipe: Any, captions: list[Caption], seeds: int, times: tuple[int, ..
     return Sampled([caption for caption, _ in rows], np.concatenate(images), joined)
 
 
-def reciting(found: Sampled, limit: float) -> Sampled:
-    """Those closer to their caption's image, inside its mask, than the limit."""
+def reproducing(generations: Sampled, limit: float) -> Sampled:
+    """Returns the generations closer to their caption's image, inside its mask, than the limit."""
     gallery = Gallery.load()
-    numbers = [gallery.captions.index(caption) for caption in found.captions]
-    pairs = zip(found.images, numbers, strict=True)
+    numbers = [gallery.captions.index(caption) for caption in generations.captions]
+    pairs = zip(generations.images, numbers, strict=True)
     near = [rms(i[None], gallery.images[[n]], gallery.masks[[n]])[0, 0] < limit for i, n in pairs]
-    return found[[i for i, close in enumerate(near) if close]]
+    return generations[[i for i, close in enumerate(near) if close]]
 
 
 def refined(maps: Tensor, images: np.ndarray) -> Maps:
@@ -99,50 +100,52 @@ class Methods:
         self.early: Any = to_denoiser(load_demo("early"))
         self.late = int(late_level(self.denoiser).time[0])
 
-    def _dh(self, found: Sampled, t: int, early: bool, **options: Any) -> Tensor:
+    def _dh(self, generations: Sampled, t: int, early: bool, **options: Any) -> Tensor:
         parts = []
-        for rows, condition, baseline in self._chunks(found, early):
-            level, x = self.denoiser.level(t), found.latents[t][rows]
+        for rows, condition, baseline in self._chunks(generations, early):
+            level, x = self.denoiser.level(t), generations.latents[t][rows]
             parts.append(curvature_map(self.denoiser, x, level, condition, baseline=baseline, **options))
         return torch.cat(parts)
 
-    def _ds(self, found: Sampled, t: int, early: bool) -> Tensor:
+    def _ds(self, generations: Sampled, t: int, early: bool) -> Tensor:
         parts = []
-        for rows, condition, baseline in self._chunks(found, early):
-            level, x = self.denoiser.level(t), found.latents[t][rows]
+        for rows, condition, baseline in self._chunks(generations, early):
+            level, x = self.denoiser.level(t), generations.latents[t][rows]
             parts.append(score_difference_map(self.denoiser, x, level, condition, baseline=baseline))
         return torch.cat(parts)
 
-    def _chunks(self, found: Sampled, early: bool) -> Iterator[tuple[slice, Any, Any]]:
+    def _chunks(self, generations: Sampled, early: bool) -> Iterator[tuple[slice, Any, Any]]:
         denoiser: Any = self.denoiser
-        for start in range(0, len(found.captions), PER_CALL):
+        for start in range(0, len(generations.captions), PER_CALL):
             rows = slice(start, start + PER_CALL)
-            texts = found.texts[rows]
+            texts = generations.texts[rows]
             yield rows, denoiser.encode(texts), (self.early, self.early.encode(texts)) if early else None
 
-    def quick(self, found: Sampled) -> Iterator[tuple[str, Maps]]:
-        """What is also measured on captions that should stay dark."""
-        ours = self._dh(found, self.late, False)
-        yield "dh(empty), ours", refined(ours, found.images)
+    def quick(self, generations: Sampled) -> Iterator[tuple[str, Maps]]:
+        """Yields what is also measured on captions that should stay dark."""
+        ours = self._dh(generations, self.late, False)
+        yield "dh(empty), ours", refined(ours, generations.images)
         yield "dh(empty), ours, not refined", enlarged(ours)
-        yield "dh(empty), authors'", enlarged(self._dh(found, LAST, False, author_compat=True))
-        yield "ds(empty), authors'", enlarged(self._ds(found, LAST, False))
-        chunks = [slice(start, start + PER_CALL) for start in range(0, len(found.captions), PER_CALL)]
-        ends = [bright_ending(self.pipe, found.latents[LAST][rows], LAST, found.texts[rows]) for rows in chunks]
+        yield "dh(empty), authors'", enlarged(self._dh(generations, LAST, False, author_compat=True))
+        yield "ds(empty), authors'", enlarged(self._ds(generations, LAST, False))
+        chunks = [slice(start, start + PER_CALL) for start in range(0, len(generations.captions), PER_CALL)]
+        ends = [
+            bright_ending(self.pipe, generations.latents[LAST][rows], LAST, generations.texts[rows]) for rows in chunks
+        ]
         yield "Bright Ending", enlarged(torch.cat(ends))
 
-    def all(self, found: Sampled) -> Iterator[tuple[str, Maps]]:
-        """Everything in the table of templates."""
-        yield from self.quick(found)
-        theirs = self._dh(found, self.late, False, estimator="backward")
-        yield "dh(empty), ours with 16 backward probes", refined(theirs, found.images)
-        yield "dh(empty), authors' at our level", enlarged(self._dh(found, self.late, False, author_compat=True))
-        yield "dh(early), ours", refined(self._dh(found, self.late, True), found.images)
-        yield "dh(early), authors'", enlarged(self._dh(found, LAST, True, author_compat=True))
-        yield "ds(early), authors'", enlarged(self._ds(found, LAST, True))
+    def all(self, generations: Sampled) -> Iterator[tuple[str, Maps]]:
+        """Yields everything in the table of templates."""
+        yield from self.quick(generations)
+        theirs = self._dh(generations, self.late, False, estimator="backward")
+        yield "dh(empty), ours with 16 backward probes", refined(theirs, generations.images)
+        yield "dh(empty), authors' at our level", enlarged(self._dh(generations, self.late, False, author_compat=True))
+        yield "dh(early), ours", refined(self._dh(generations, self.late, True), generations.images)
+        yield "dh(early), authors'", enlarged(self._dh(generations, LAST, True, author_compat=True))
+        yield "ds(early), authors'", enlarged(self._ds(generations, LAST, True))
         for early, name in ((False, "empty"), (True, "early")):
-            smoothed = smooth(self._ds(found, self.late, early), SMOOTHING)
-            yield f"ds({name}), as ours", refined(smoothed, found.images)
+            smoothed = smooth(self._ds(generations, self.late, early), SMOOTHING)
+            yield f"ds({name}), as ours", refined(smoothed, generations.images)
 
 
 def half_peak(maps: Maps) -> Masks:
@@ -150,7 +153,7 @@ def half_peak(maps: Maps) -> Masks:
 
 
 def templates(maps: Maps, truth: Masks, threshold: float | None, texts: list[str]) -> dict[str, Any]:
-    """One method's row: the authors' protocol, and measures that pick nothing on these images."""
+    """Returns one method's row: the authors' protocol, and measures that pick nothing on these images."""
     ranks, ious = ranking(maps, truth), iou(half_peak(maps), truth)
     row: dict[str, Any] = {"authors_protocol": authors_protocol(maps, truth)}
     row |= {name: float(values.mean()) for name, values in ranks.items()}
@@ -163,21 +166,22 @@ def templates(maps: Maps, truth: Masks, threshold: float | None, texts: list[str
 
 
 def by_caption(maps: Maps, truth: Masks, texts: list[str]) -> dict[str, dict[str, float]]:
-    """Where the method works and where it does not."""
-    rows = {text: [i for i, own in enumerate(texts) if own == text] for text in dict.fromkeys(texts)}
+    """Returns the method's quality by caption."""
+    rows = {text: [i for i, other in enumerate(texts) if other == text] for text in dict.fromkeys(texts)}
     return {
         text: {
-            "mask_share": float(truth[own].mean()),
-            "auroc": float(ranking(maps[own], truth[own])["auroc"].mean()),
-            "iou": float(iou(half_peak(maps[own]), truth[own]).mean()),
+            "mask_share": float(truth[numbers].mean()),
+            "auroc": float(ranking(maps[numbers], truth[numbers])["auroc"].mean()),
+            "iou": float(iou(half_peak(maps[numbers]), truth[numbers]).mean()),
         }
-        for text, own in rows.items()
+        for text, numbers in rows.items()
     }
 
 
-def lit(maps: Maps, found: Sampled, flagged: dict[str, bool], threshold: float) -> dict[str, Any]:
-    """Share of pixels lit: by the half peak where the prompt is flagged (ours), and by the threshold over pixels."""
-    gate = np.array([flagged[text] for text in found.texts])[:, None, None]
+def area(maps: Maps, generations: Sampled, flagged: dict[str, bool], threshold: float) -> dict[str, Any]:
+    """Returns the share of pixels in the mask: by the half peak where the prompt is flagged (ours), and by the
+    threshold over pixels."""
+    gate = np.array([flagged[text] for text in generations.texts])[:, None, None]
     return {
         "flagged": float(gate.mean()),
         "half_peak_and_verdict": float((half_peak(maps) & gate).mean()),
@@ -209,38 +213,38 @@ def main() -> None:
     print("calibrated on", len(normal), "captions", flush=True)
 
     every = sampled(pipe, select("template", options.split), options.seeds, times)
-    found = reciting(every, truth["limits"]["template"])
-    masks = np.stack([gallery.masks[gallery.captions.index(caption)] for caption in found.captions])
-    document["templates"] = {"generations": len(every.captions), "reciting": len(found.captions), "methods": {}}
-    measured = dict(methods.all(found))
+    reproduced = reproducing(every, truth["limits"]["template"])
+    masks = np.stack([gallery.masks[gallery.captions.index(caption)] for caption in reproduced.captions])
+    document["templates"] = {"generations": len(every.captions), "reciting": len(reproduced.captions), "methods": {}}
+    measured = dict(methods.all(reproduced))
     for name, maps in measured.items():
-        row = templates(maps, masks, thresholds.get(name), found.texts)
+        row = templates(maps, masks, thresholds.get(name), reproduced.texts)
         document["templates"]["methods"][name] = row
         if name == "dh(empty), ours":
-            document["templates"]["by_caption"] = by_caption(maps, masks, found.texts)
+            document["templates"]["by_caption"] = by_caption(maps, masks, reproduced.texts)
         print(name, row, flush=True)
 
     kinds = true_kinds(options.split, truth["by_caption"])[0]
     dark = {kind: [c for c in kinds if c.kind == kind][: options.dark] for kind in DARK}
-    groups = {"template": (found, 0), "verbatim": (select("verbatim", options.split), 1)}
+    groups = {"template": (reproduced, 0), "verbatim": (select("verbatim", options.split), 1)}
     document["lit"] = {}
-    for kind, (captions, seeds) in {**groups, **{kind: (own, 1) for kind, own in dark.items()}}.items():
-        own = captions if isinstance(captions, Sampled) else sampled(pipe, captions, seeds, times)
+    for kind, (captions, seeds) in {**groups, **{kind: (captions, 1) for kind, captions in dark.items()}}.items():
+        group = captions if isinstance(captions, Sampled) else sampled(pipe, captions, seeds, times)
         if kind == "verbatim":
-            own = reciting(own, truth["limits"]["verbatim"])
-        texts = list(dict.fromkeys(own.texts))
+            group = reproducing(group, truth["limits"]["verbatim"])
+        texts = list(dict.fromkeys(group.texts))
         flagged = {report.prompt or "": report.memorized for report in guard.check_many(texts)}
-        maps_of = {n: measured[n] for n in thresholds} if own is found else dict(methods.quick(own))
-        rows = {name: lit(maps, own, flagged, thresholds[name]) for name, maps in maps_of.items()}
-        document["lit"][kind] = {"images": len(own.captions), "methods": rows}
-        print(kind, len(own.captions), rows["dh(empty), ours"], flush=True)
+        maps_of = {n: measured[n] for n in thresholds} if group is reproduced else dict(methods.quick(group))
+        rows = {name: area(maps, group, flagged, thresholds[name]) for name, maps in maps_of.items()}
+        document["lit"][kind] = {"images": len(group.captions), "methods": rows}
+        print(kind, len(group.captions), rows["dh(empty), ours"], flush=True)
     show(document)
     if options.split == "eval":  # what was chosen on dev is reported elsewhere
         store("localization", document)
 
 
 def show(document: dict[str, Any]) -> None:
-    """The tables of the README."""
+    """Prints the tables."""
     columns = ["templates", "IoU*", "mIoU*", "accuracy*", "AUROC", "AP", "IoU half peak", "IoU benign pixels"]
     rows = []
     for name, row in document["templates"]["methods"].items():
@@ -257,7 +261,7 @@ def show(document: dict[str, Any]) -> None:
         ]
         for kind, about in document["lit"].items()
     ]
-    table(["lit share of", "prompts flagged", "ours", "benign pixels, ours", "benign pixels, authors'"], lines)
+    table(["mask's share of", "prompts flagged", "ours", "benign pixels, ours", "benign pixels, authors'"], lines)
 
 
 if __name__ == "__main__":

@@ -1,7 +1,8 @@
-"""Does mending help? `python -m benchmarks.mitigation`: recitation before and after, per policy, on the built-in model.
+"""Does mitigation help? `python -m benchmarks.mitigation`: reproduction before and after, per policy, on the built-in
+model.
 
 Ours run as users run them, through an attached guard, on the images of a prompt at once; prompts that the guard does
-not flag stay as they are, and count. Wen et al. and SAIL mend the same flagged prompts. A generation recites if it
+not flag stay as they are, and count. Wen et al. and SAIL change the same flagged prompts. A generation reproduces if it
 lies closer to its caption's training image than `benchmarks.demo_model` allows.
 """
 
@@ -49,12 +50,12 @@ class Outcome:
     conditions: Any = field(default=None, repr=False)
 
     def stored(self) -> dict[str, Any]:
-        """Without the embeddings."""
+        """Returns the outcome without the embeddings, as it is stored."""
         return {name: value for name, value in vars(self).items() if name != "conditions"}
 
 
 class Judge:
-    """Says how many of a caption's images recite its training image, or another verbatim one."""
+    """Says how many of a caption's images reproduce its training image, or another verbatim one."""
 
     def __init__(self) -> None:
         self.limits: dict[str, float] = stored("demo_model")["limits"]
@@ -64,11 +65,11 @@ class Judge:
         self.images, self.masks = gallery.images[numbers], gallery.masks[numbers]
 
     def own(self, caption: Caption, images: NDArray[np.uint8]) -> float:
-        """Share of images (S, 64, 64, 3) that recite the caption's own."""
+        """Returns the share of images (S, 64, 64, 3) that reproduce the caption's own."""
         return float((own_distances([caption], images[None])[0] < self.limits[caption.kind]).mean())
 
     def another(self, caption: Caption, images: NDArray[np.uint8]) -> float:
-        """Share that recites the verbatim image of another caption."""
+        """Returns the share that reproduces the verbatim image of another caption."""
         distances = rms(images, self.images, self.masks)
         others = [i for i, c in enumerate(self.captions) if c != caption]
         return float((distances[:, others].min(1) < self.limits["verbatim"]).mean())
@@ -88,13 +89,13 @@ class Bench:
         self.judge = Judge()
 
     def sample(self, **what: Any) -> tuple[NDArray[np.uint8], Any]:
-        """Images of `seeds` seeds, as in benchmarks.demo_model, and the pipeline's output."""
+        """Returns images of `seeds` seeds, as in benchmarks.demo_model, and the pipeline's output."""
         generators = [torch.Generator().manual_seed(1000 + s) for s in range(self.seeds)]
         out = self.pipe(num_inference_steps=20, guidance_scale=7.5, generator=generators, output_type="np", **what)
         return (out.images * 255).round().astype(np.uint8), out
 
     def embedded(self, condition: Any) -> NDArray[np.uint8]:
-        """Images from a text condition of one row."""
+        """Returns images from a text condition of one row."""
         text, empty = condition.tensors["text"], self.denoiser.empty.tensors["text"]
         rows = {"prompt_embeds": text, "negative_prompt_embeds": empty}
         return self.sample(num_images_per_prompt=self.seeds, **rows)[0]
@@ -106,7 +107,7 @@ class Bench:
         return self.outcome(caption, self.sample(prompt=caption.text, num_images_per_prompt=self.seeds)[0])
 
     def guarded(self, caption: Caption, policy: str) -> Outcome:
-        """Through an attached guard."""
+        """Returns the outcome through an attached guard."""
         guard = Guard(self.pipe, self.calibration, policy)
         started = time.perf_counter()
         with guard.attached():
@@ -129,25 +130,25 @@ class Bench:
         )
 
     def wen(self, caption: Caption, target: float, steps: int) -> Outcome:
-        """Wen et al.'s optimisation on our score, down to a target."""
+        """Returns the outcome of Wen et al.'s optimisation on our score, down to a target."""
         original = self.denoiser.encode([caption.text])
         started = time.perf_counter()
-        found = optimise_embedding(
+        moved = optimise_embedding(
             self.denoiser, self.calibration, original, target=target, direction=False, steps=steps
         )
         took = time.perf_counter() - started
         return self.outcome(
             caption,
-            self.embedded(found.condition),
+            self.embedded(moved.condition),
             flagged=True,
             held=True,
-            similarity=similarity(found.condition, original).item(),
-            rows=found.forward_rows + 2 * found.backward_rows,
+            similarity=similarity(moved.condition, original).item(),
+            rows=moved.forward_rows + 2 * moved.backward_rows,
             seconds=took,
         )
 
     def sail(self, caption: Caption) -> Outcome:
-        """SAIL from as many noises as there are seeds."""
+        """Returns the outcome of SAIL from as many noises as there are seeds."""
         original, started = self.denoiser.encode([caption.text]), time.perf_counter()
         noises = draw_noise(self.denoiser, self.seeds, 1000)
         moved = torch.cat([optimise_noise(self.denoiser, original, noises[[i]]) for i in range(self.seeds)])
@@ -158,7 +159,7 @@ class Bench:
 
 
 def summary(outcomes: list[Outcome]) -> dict[str, float]:
-    """Means over captions; rows and seconds over those that were flagged."""
+    """Returns means over captions; rows and seconds over those that were flagged."""
     flagged = [o for o in outcomes if o.flagged]
 
     def mean(values: list[float]) -> float:
@@ -178,7 +179,7 @@ def summary(outcomes: list[Outcome]) -> dict[str, float]:
 
 
 def false_interventions(bench: Bench) -> dict[str, float]:
-    """Share of benign captions that an attached guard would have mended, at one image each."""
+    """Returns the share of benign captions that an attached guard would have changed, at one image each."""
     guard = Guard(bench.pipe, bench.calibration)
     shares = {}
     for kind in ("general", "control"):
@@ -194,7 +195,7 @@ def false_interventions(bench: Bench) -> dict[str, float]:
 
 
 def methods(bench: Bench) -> dict[str, Any]:
-    """Name -> what it does to a caption; those that are no guard take only flagged captions."""
+    """Returns methods by name, as functions of a caption; those that are no guard take only flagged captions."""
     calibration = bench.calibration
     median = float(np.median(calibration.scores))
     low = float(np.quantile(calibration.scores, 0.1))

@@ -1,7 +1,7 @@
 """Are weakened embeddings seen? `python -m benchmarks.mixed_embeddings`, on the built-in model.
 
-Captions that recite, and others, are given to an attached guard as embeddings, mixed with the empty prompt's or with
-zeros. Reproduced: the share of captions of which at least half of the generations recite. Flagged as given: by the
+Captions that reproduce, and others, are given to an attached guard as embeddings, mixed with the empty prompt's or with
+zeros. Reproduced: the share of captions of which at least half of the generations reproduce. Flagged as given: by the
 embeddings as they are; flagged: by the guard, which judges weak ones at full strength, too.
 """
 
@@ -26,7 +26,7 @@ MOST = {True: 20, False: 100}  # captions of a kind that is sampled, and of one 
 
 
 def weakened(bench: Bench, captions: list[Caption], share: float, mixed: bool) -> torch.Tensor:
-    """(P, L, D) of the captions' embeddings mixed with the empty prompt's, or with zeros."""
+    """Returns (P, L, D): the captions' embeddings mixed with the empty prompt's, or with zeros."""
     text, empty = (
         bench.denoiser.encode([c.text for c in captions]).tensors["text"],
         bench.denoiser.empty.tensors["text"],
@@ -36,7 +36,7 @@ def weakened(bench: Bench, captions: list[Caption], share: float, mixed: bool) -
 
 
 def flagged(bench: Bench, guard: Guard, texts: torch.Tensor) -> list[bool]:
-    """The verdicts of an attached guard, on one noise each."""
+    """Returns the verdicts of an attached guard, on one noise each."""
     empty, found = bench.denoiser.empty.tensors["text"], []
     with guard.attached():
         for rows in texts.split(20):
@@ -53,7 +53,7 @@ def main() -> None:
     warnings.simplefilter("ignore")
     bench = Bench(SEEDS)
     guard, plain = Guard(bench.pipe, bench.calibration), Guard(bench.pipe, bench.calibration)
-    plain._attachment.memory.strength = _Nothing()
+    plain._attachment.memory.strength = _UnknownStrength()
     rows, found = [], []
     for kind in KINDS:
         captions = select(kind, options.split)[: MOST[kind in MEMORIZED]]
@@ -77,7 +77,7 @@ def main() -> None:
     store("mixed_embeddings", {"split": options.split, "seeds": SEEDS, "rows": found})
 
 
-class _Nothing(Strength):
+class _UnknownStrength(Strength):
     """As if nothing were known of where prompts lie."""
 
     def sphere(self, denoiser: Any, host: Any) -> None:

@@ -1,6 +1,6 @@
-"""Does the memory come back after mending? `python -m benchmarks.relapse`, after DoRI (ICML 2026).
+"""Does the memory come back after mitigation? `python -m benchmarks.relapse`, after DoRI (ICML 2026).
 
-Nudge: the mended embedding is optimised a little towards the old training image (denoising loss), and sampled. The same
+Nudge: the moved embedding is optimised a little towards the old training image (denoising loss), and sampled. The same
 nudge from an unrelated everyday caption shows what any prompt would do. Paraphrase: one more random word is dropped,
 swapped in or inserted in the rewritten prompt.
 """
@@ -32,7 +32,7 @@ BATCH = 16
 
 
 def training_latent(bench: Bench, caption: Caption) -> tuple[Tensor, Tensor]:
-    """Latent (1, C, h, w) of the caption's fixed image, and the mask (1, 1, h, w) of where it is fixed."""
+    """Returns the latent (1, C, h, w) of the caption's fixed image, and the mask (1, 1, h, w) of where it is fixed."""
     gallery = Gallery.load()
     number = gallery.captions.index(caption)
     image = torch.from_numpy(gallery.images[number]).permute(2, 0, 1)[None].float() / 255
@@ -42,7 +42,7 @@ def training_latent(bench: Bench, caption: Caption) -> tuple[Tensor, Tensor]:
 
 
 def nudged(bench: Bench, caption: Caption, start: Condition) -> Iterator[Condition]:
-    """An embedding on its way to what makes the network denoise to the old image, after each of NUDGES."""
+    """Yields an embedding on its way to what makes the network denoise to the old image, after each of NUDGES."""
     denoiser = bench.denoiser
     latent, mask = training_latent(bench, caption)
     generator = torch.Generator().manual_seed(7)
@@ -62,7 +62,7 @@ def nudged(bench: Bench, caption: Caption, start: Condition) -> Iterator[Conditi
 
 
 def paraphrases(prompt: str, original: str) -> list[str]:
-    """Random edits of one word each, none of which is the original again."""
+    """Returns random edits of one word each, none of which is the original again."""
     chance, found = random.Random(prompt), []
     while len(found) < PARAPHRASES:
         words, word = Words.of(prompt), chance.choice(word_list())
@@ -74,8 +74,8 @@ def paraphrases(prompt: str, original: str) -> list[str]:
     return found
 
 
-def mended_captions(bench: Bench, captions: list[Caption], policy: Any) -> list[tuple[Caption, Mended]]:
-    """Those that are flagged, and whose mending held."""
+def mitigated_captions(bench: Bench, captions: list[Caption], policy: Any) -> list[tuple[Caption, Mended]]:
+    """Returns the captions that are flagged, and whose mitigation held."""
     reports = Guard(bench.denoiser, bench.calibration).check_many([c.text for c in captions])
     flagged = [c for c, report in zip(captions, reports, strict=True) if report.memorized]
     guard = Guard(bench.denoiser, bench.calibration)
@@ -87,22 +87,26 @@ def mended_captions(bench: Bench, captions: list[Caption], policy: Any) -> list[
 
 
 def nudge_rates(bench: Bench, starts: list[tuple[Caption, Condition]]) -> dict[str, float]:
-    """Share of generations that recite after so many steps."""
+    """Returns the share of generations that reproduce after so many steps."""
     found = [[bench.judge.own(c, bench.embedded(moved)) for moved in nudged(bench, c, start)] for c, start in starts]
     return {str(steps): float(rate) for steps, rate in zip(NUDGES, np.mean(found, axis=0), strict=True)}
 
 
-def paraphrase_rates(bench: Bench, mended: list[tuple[Caption, Mended]]) -> dict[str, float]:
-    """Share of generations of paraphrases that recite, and that do so without being flagged."""
-    guard, recites, unflagged = Guard(bench.denoiser, bench.calibration), [], []
-    for caption, result in mended:
+def paraphrase_rates(bench: Bench, mitigated: list[tuple[Caption, Mended]]) -> dict[str, float]:
+    """Returns the share of generations of paraphrases that reproduce, and that do so without being flagged."""
+    guard, reproduced, unflagged = Guard(bench.denoiser, bench.calibration), [], []
+    for caption, result in mitigated:
         texts = paraphrases(result.mitigation.rewritten or "", caption.text)
         flags = [report.memorized for report in guard.check_many(texts)]
         for text, flag in zip(texts, flags, strict=True):
             images, _ = bench.sample(prompt=text, num_images_per_prompt=bench.seeds)
-            recites.append(bench.judge.own(caption, images))
-            unflagged.append(0.0 if flag else recites[-1])
-    return {"recites": float(np.mean(recites)), "recites_unflagged": float(np.mean(unflagged)), "prompts": len(recites)}
+            reproduced.append(bench.judge.own(caption, images))
+            unflagged.append(0.0 if flag else reproduced[-1])
+    return {
+        "recites": float(np.mean(reproduced)),
+        "recites_unflagged": float(np.mean(unflagged)),
+        "prompts": len(reproduced),
+    }
 
 
 def main() -> None:
@@ -117,8 +121,8 @@ def main() -> None:
     bench = Bench(options.seeds)
     captions = [c for kind in FED for c in select(kind, options.split)[: options.captions]]
     document: dict[str, Any] = {"seeds": options.seeds, "split": options.split, "learning_rate": LEARNING_RATE}
-    rewritten = mended_captions(bench, captions, "rewrite")
-    embedded = mended_captions(bench, captions, "embed")
+    rewritten = mitigated_captions(bench, captions, "rewrite")
+    embedded = mitigated_captions(bench, captions, "embed")
     unrelated = [c.text for c in select("general", options.split)[: len(captions)]]
     starts = {
         "rewrite": [(c, m.condition) for c, m in rewritten if m.condition],

@@ -70,7 +70,7 @@ class AttributeImage(io.ComfyNode):
         calibration = learned(pool, prompted, alpha, lambda done, _: bar.update_absolute(done))
         answers = attribute(
             pictured,
-            [one.candidate for one in pool],
+            [known.candidate for known in pool],
             calibration,
             prompts=prompt.strip() if prompted else None,
             progress=lambda done, _: bar.update_absolute(len(pool) + done),
@@ -87,7 +87,7 @@ class AttributeImage(io.ComfyNode):
 
 
 def _words(answer: Attribution) -> list[str]:
-    """The answer in plain words, likeliest first."""
+    """Returns the answer in plain words, a line each, likeliest first."""
     ranked = sorted(answer.probabilities.items(), key=lambda item: -item[1])
     return [answer.headline(), *(f"  {percent(probability)}  {name}" for name, probability in ranked), *answer.notes()]
 

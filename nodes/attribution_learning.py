@@ -23,8 +23,8 @@ class KnownCandidate:
 
     Attributes:
         candidate: The model with its VAE.
-        images: Arrays (H, W, C) float32 in [0, 1].
-        prompts: One per image, or none at all.
+        images: Images that it made, arrays (H, W, C) float32 in [0, 1].
+        prompts: The images' prompts, one each, or none at all.
     """
 
     candidate: Candidate
@@ -33,7 +33,7 @@ class KnownCandidate:
 
     @cached_property
     def key(self) -> str:
-        """Equal where the same would be learned."""
+        """A digest that is equal where the same would be learned."""
         about = (self.candidate.name, self.candidate.denoiser.fingerprint, self.candidate.autoencoder_key, self.prompts)
         digest = hashlib.sha256(repr(about).encode())
         for image in self.images:
@@ -44,7 +44,7 @@ class KnownCandidate:
 def learned(
     known: Sequence[KnownCandidate], prompted: bool, alpha: float, progress: Progress
 ) -> AttributionCalibration:
-    """The calibration for these candidates, in this order; made only once.
+    """Returns the calibration for these candidates, in this order; made only once.
 
     Raises:
         InputError: Two candidates of one name or of equal weights, too few images, one that is given as two
@@ -70,7 +70,7 @@ def learned(
 
 
 def few(calibration: AttributionCalibration) -> str | None:
-    """One line if more images would tell more."""
+    """Returns one line where more images would tell more, else None."""
     counts = dict(zip(calibration.names, calibration.images, strict=True))
     if min(counts.values()) >= ENOUGH:
         return None

@@ -32,7 +32,7 @@ class CalibrateModel(io.ComfyNode):
                 inputs.model(),
                 inputs.clip(),
                 inputs.latent(),
-                io.String.Input("name", default="my-model", tooltip="Of the file in models/cryptomnesia."),
+                io.String.Input("name", default="my-model", tooltip="The file's name in models/cryptomnesia."),
                 inputs.draws(),
                 io.Float.Input(
                     "alpha",
@@ -75,7 +75,7 @@ class CalibrateModel(io.ComfyNode):
         denoiser.require_guidance()
         if denoiser.unreadable:
             raise NotApplicable(calibrations.unreadable(denoiser))
-        _require_own(path, denoiser)
+        _require_same_model(path, denoiser)
         texts = benign(prompts.splitlines())
         run = CalibrationRun(
             denoiser,
@@ -99,13 +99,13 @@ class CalibrateModel(io.ComfyNode):
         return io.NodeOutput(path.name, text, ui={"text": [text]})
 
 
-def _require_own(path: Path, denoiser: ComfyDenoiser) -> None:
+def _require_same_model(path: Path, denoiser: ComfyDenoiser) -> None:
     """Raises InputError if the file is another model's: a default name is soon used twice."""
     if not path.exists():
         return
     try:
         other = Calibration.load(path).fingerprint != denoiser.fingerprint
-    except CalibrationError:  # nobody's
+    except CalibrationError:  # no model's
         return
     if other:
         raise InputError(f"{path.name} belongs to another model, or to other LoRAs: give this calibration another name")

@@ -20,30 +20,33 @@ class CalibratedNode(io.ComfyNode):
 
     @classmethod
     def fingerprint_inputs(cls, calibration: str, **_: Any) -> Any:
-        """The state of those files: see `state`."""
+        """Returns the state of those files: see `state`."""
         return state(calibration)
 
 
 def choices(*, optional: bool = True) -> list[str]:
-    """The choices of a node's widget; "none" only where the node can do without."""
+    """Returns the choices of a node's widget; "none" only where the node can do without."""
     return [AUTOMATIC, *([NONE] if optional else []), *folder.names(ENDING)]
 
 
 def state(choice: str) -> list[tuple[str, float]]:
-    """The calibrations that the choice may mean, with their times: ComfyUI runs the node again when one changes."""
+    """Returns the files that the choice may mean, with their times: ComfyUI runs a node again when one changes."""
     return folder.state(name for name in folder.names(ENDING) if choice in (AUTOMATIC, name))
 
 
 def find(
     choice: str, denoiser: ComfyDenoiser, draws: int | None, shape: tuple[int, int, int]
 ) -> tuple[Calibration | None, str | None]:
-    """The calibration, and why there is none.
+    """Finds the calibration of a model.
 
     Args:
         choice: A file's name, "automatic" or "none".
         denoiser: The model.
-        draws: That must fit, or None for any.
-        shape: (C, H, W) of the latent.
+        draws: The number of draws that must fit, or None for any.
+        shape: The shape of the latent, (C, H, W).
+
+    Returns:
+        The calibration and None, or None and the reason why there is none.
 
     Raises:
         CalibrationError: The file that was chosen is malformed, or was made for something else.
@@ -69,13 +72,13 @@ def find(
 
 
 def unreadable(denoiser: ComfyDenoiser) -> str:
-    """Why no calibration can belong to a model with patches that cannot be compared."""
+    """Returns why no calibration can belong to a model with patches that cannot be compared."""
     names = ", ".join(denoiser.unreadable)
     return f"patches of this model cannot be compared with those of a calibration: {names}: there is no verdict"
 
 
 def require(choice: str, denoiser: ComfyDenoiser, shape: tuple[int, int, int]) -> Calibration:
-    """Like `find`, for nodes that can do nothing without a calibration. Raises InputError if there is none."""
+    """Returns the calibration that `find` finds, for nodes that need one. Raises InputError if there is none."""
     calibration, reason = find(choice, denoiser, None, shape)
     if calibration is None:
         raise InputError(f"this node needs a calibration; {reason}")
@@ -83,11 +86,11 @@ def require(choice: str, denoiser: ComfyDenoiser, shape: tuple[int, int, int]) -
 
 
 def _all() -> list[Calibration]:
-    """Those in the folder, newest first, then the built-in model's own."""
-    found = []
+    """Returns those in the folder, newest first, then the built-in model's own."""
+    loaded = []
     for path in sorted((folder.path_of(name) for name in folder.names(ENDING)), key=lambda path: -path.stat().st_mtime):
         try:
-            found.append(Calibration.load(path))
+            loaded.append(Calibration.load(path))
         except CalibrationError as error:
             logging.warning("Cryptomnesia: %s", error)
-    return [*found, demo_calibration()]
+    return [*loaded, demo_calibration()]

@@ -16,19 +16,19 @@ class CryptomnesiaExtension(ComfyExtension):
     """All nodes of the pack that can run here: every module of this folder that has a NODE."""
 
     async def get_node_list(self) -> list[type[io.ComfyNode]]:
-        """The nodes' classes, in the order in which `guard.questions` names them."""
+        """Returns the nodes' classes, in the order in which `guard.questions` names them."""
         return [node for module in modules() if (node := _node(module)) is not None]
 
 
 def modules() -> list[str]:
-    """Names of this folder's modules: first those that the registry of questions names, then the others, sorted."""
-    found = sorted(module.name for module in pkgutil.iter_modules([str(Path(__file__).parent)]))
+    """Returns the names of this folder's modules: first those that the registry names, then the others, sorted."""
+    here = sorted(module.name for module in pkgutil.iter_modules([str(Path(__file__).parent)]))
     named = [module for question in QUESTIONS for module in question.nodes]
-    return [name for name in named if name in found] + [name for name in found if name not in named]
+    return [name for name in named if name in here] + [name for name in here if name not in named]
 
 
 def _node(module: str) -> type[io.ComfyNode] | None:
-    """A module's node; None for a module that has none, or whose package is missing."""
+    """Returns a module's node; None for a module that has none, or whose package is missing."""
     try:
         return getattr(import_module(f".{module}", __package__), "NODE", None)
     except (MissingPackage, ImportError) as error:
@@ -37,6 +37,6 @@ def _node(module: str) -> type[io.ComfyNode] | None:
 
 
 async def comfy_entrypoint() -> CryptomnesiaExtension:
-    """What ComfyUI calls once, after importing the pack."""
+    """Returns the extension; ComfyUI calls this once, after importing the pack."""
     folder.register()
     return CryptomnesiaExtension()

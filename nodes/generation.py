@@ -26,15 +26,18 @@ _lock = threading.Lock()
 
 
 def generation(prompt: Prompt, node_id: str, report: dict[str, Any] | None = None) -> Generation:
-    """From the workflow upstream of a node's images; what a run has shown beats what the workflow says.
+    """Tells how a node's images were made, from the workflow upstream; what a run has shown beats the workflow.
 
     Settings, seed and guidance are those of the stage that starts from noise; those of later stages are named so.
     What a check or a finding was made with stays out: it may have models and samplers of its own.
 
     Args:
         prompt: The workflow as queued.
-        node_id: Of the node that saves.
-        report: That it was given with the images.
+        node_id: The id of the node that saves.
+        report: The report that it was given with the images, if any.
+
+    Returns:
+        Models, settings, seed and texts; UNKNOWN where only the run knows.
     """
     graph = Graph(prompt)
     stages = stages_of(graph, node_id)
@@ -61,48 +64,48 @@ def generation(prompt: Prompt, node_id: str, report: dict[str, Any] | None = Non
 
 
 def _source(graph: Graph, node_id: str) -> str | None:
-    """The node that the report of a node comes from, past those that add to it."""
-    found, seen = None, {node_id}
+    """Returns the node that the report of a node comes from, past those that add to it."""
+    source, seen = None, {node_id}
     while (link := graph.link(node_id, "report")) is not None and link[0] not in seen:
-        found = node_id = link[0]
+        source = node_id = link[0]
         seen.add(node_id)
-    return found
+    return source
 
 
 def _original(report: dict[str, Any] | None) -> str | None:
-    """The prompt that Rewrite Prompt was given in the run, as its report says."""
+    """Returns the prompt that Rewrite Prompt was given in the run, as its report says."""
     if report is None:
         return None
     return (report.get("mitigation") or {}).get("original") or report.get("prompt")
 
 
 def _models(graph: Graph, node_id: str) -> list[dict[str, Any]]:
-    found = []
+    models = []
     link = graph.link(node_id, "images")
     for number in graph.upstream(link[0]) if link else ():
         inputs = graph.inputs(number)
         if graph.kind(number) == _DEMO:
-            found.append({"role": "model", "name": f"the built-in model ({graph.value(inputs.get('checkpoint'))})"})
+            models.append({"role": "model", "name": f"the built-in model ({graph.value(inputs.get('checkpoint'))})"})
         for key, (role, folder) in _FILES.items():
             name = graph.value(inputs.get(key))
             if isinstance(name, str):
                 entry = {"role": role, "name": name, "sha256": _digest(folder, name)}
                 strength = graph.value(inputs.get("strength_model", inputs.get("strength")))
                 known = isinstance(strength, int | float) or strength == UNKNOWN
-                found.append(entry | ({"strength": strength} if known else {}))
-    return found
+                models.append(entry | ({"strength": strength} if known else {}))
+    return models
 
 
 def _digest(folder: str, name: str) -> str | None:
-    """SHA-256 of a model file, read once; None where ComfyUI does not find it."""
-    place = folder_paths.get_full_path(folder, name)
-    if place is None:
+    """Returns the SHA-256 of a model file, read once; None where ComfyUI does not find it."""
+    path = folder_paths.get_full_path(folder, name)
+    if path is None:
         return None
-    stat = Path(place).stat()
-    key = (place, stat.st_size, stat.st_mtime_ns)
+    stat = Path(path).stat()
+    key = (path, stat.st_size, stat.st_mtime_ns)
     with _lock:
         if key not in _digests:
-            _digests[key] = file_sha256(place)
+            _digests[key] = file_sha256(path)
         return _digests[key]
 
 

@@ -25,19 +25,19 @@ class Graph:
         self.prompt = prompt
 
     def kind(self, node_id: str) -> str:
-        """The node's class by name; empty if there is no such node."""
+        """Returns the node's class by name; empty if there is no such node."""
         return self.prompt.get(node_id, {}).get("class_type", "")
 
     def inputs(self, node_id: str) -> dict[str, Any]:
-        """Literals, and links as [id, slot]."""
+        """Returns the node's inputs by name: literals, and links as [id, slot]."""
         return self.prompt.get(node_id, {}).get("inputs", {})
 
     def link(self, node_id: str, name: str) -> Link | None:
-        """What feeds an input, past switches, reroutes and gates. None where nothing does, or no one knows what."""
+        """Returns what feeds an input, past switches, reroutes and gates; None where nothing known does."""
         return self.through(as_link(self.inputs(node_id).get(name)))
 
     def through(self, link: Link | None) -> Link | None:
-        """The output that an output of a switch, a reroute or a gate hands on; any other output itself."""
+        """Returns the output that an output of a switch, a reroute or a gate hands on; any other output itself."""
         seen: set[Link] = set()
         while link is not None and link not in seen:
             seen.add(link)
@@ -55,7 +55,7 @@ class Graph:
         return None
 
     def output(self, link: Link) -> tuple[str | None, str]:
-        """Type and name of an output; None where ComfyUI does not know the node."""
+        """Returns type and name of an output; None where ComfyUI does not know the node."""
         node = self._class(link[0])
         types = tuple(getattr(node, "RETURN_TYPES", ()))
         names = tuple(getattr(node, "RETURN_NAMES", None) or types)
@@ -64,7 +64,7 @@ class Graph:
         return str(types[link[1]]), str(names[link[1]]).lower() if link[1] < len(names) else ""
 
     def input_types(self, node_id: str) -> dict[str, str]:
-        """The types of a node's inputs by name; without inputs that it grows as it is connected."""
+        """Returns the types of a node's inputs by name; without inputs that it grows as it is connected."""
         node = self._class(node_id)
         if node is None:
             return {}
@@ -73,7 +73,7 @@ class Graph:
         return {name: entry[0] if isinstance(entry[0], str) else "COMBO" for name, entry in entries.items()}
 
     def value(self, value: Any) -> Any:
-        """A literal, or what ComfyUI's own text, number and logic nodes make of literals; UNKNOWN for all else."""
+        """Returns a literal, or what ComfyUI's own text, number and logic nodes make of literals; else UNKNOWN."""
         if not isinstance(value, list | tuple):
             return value
         link = self.through(as_link(value))
@@ -82,14 +82,14 @@ class Graph:
             return UNKNOWN
         arguments: dict[str, Any] = {}
         for name, given in self.inputs(link[0]).items():
-            found = self.value(given)
-            if isinstance(found, str) and found == UNKNOWN and given != UNKNOWN:
+            known = self.value(given)
+            if isinstance(known, str) and known == UNKNOWN and given != UNKNOWN:
                 return UNKNOWN
             group, _, part = name.partition(".")
             if part:
-                arguments.setdefault(group, {})[part] = found
+                arguments.setdefault(group, {})[part] = known
             else:
-                arguments[name] = found
+                arguments[name] = known
         try:
             return node.execute(**arguments).result[link[1]]  # type: ignore[union-attr]
         except (
@@ -103,7 +103,7 @@ class Graph:
             return UNKNOWN
 
     def upstream(self, node_id: str) -> Iterator[str]:
-        """A node and all that feed it, nearest first."""
+        """Yields a node and all that feed it, nearest first."""
         waiting, seen = deque([node_id]), {node_id}
         while waiting:
             number = waiting.popleft()
@@ -122,7 +122,7 @@ class Graph:
 
 
 def as_link(value: Any) -> Link | None:
-    """A link as it stands in a queued workflow; None for anything else."""
+    """Returns a link as it stands in a queued workflow; None for anything else."""
     if isinstance(value, list | tuple) and len(value) == 2 and isinstance(value[1], int):
         return str(value[0]), value[1]
     return None

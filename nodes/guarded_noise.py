@@ -25,6 +25,7 @@ class SeedNoise:
         self.seed = seed
 
     def generate_noise(self, input_latent: dict[str, Any]) -> torch.Tensor:
+        """Returns the noise for a latent, of the latent's shape, as ComfyUI's samplers ask for it."""
         import comfy.sample
 
         return comfy.sample.prepare_noise(input_latent["samples"], self.seed, input_latent.get("batch_index"))
@@ -84,11 +85,11 @@ class GuardedNoise(CalibratedNode):
             shape = start_shape(model, latent)
         except NotApplicable as reason:
             return io.NodeOutput(SeedNoise(noise_seed), noise_seed, f"not applicable: {reason}")
-        found, missing = calibrations.find(calibration, denoiser, None, shape)
+        calibrated, missing = calibrations.find(calibration, denoiser, None, shape)
         seeds = [(noise_seed + i) % MOST for i in range(candidates)]
         batch = len(latent["samples"])
         noises = torch.cat([_noise(shape, batch, latent.get("batch_index"), seed) for seed in seeds])
-        form = NORM if found is None else found.combination
+        form = NORM if calibrated is None else calibrated.combination
         scores = select_noise(denoiser, form, denoiser.read(positive)[[0]], noises=noises).scores
         # a seed is as bad as the worst image of its batch
         worst = scores.view(candidates, batch).amax(1)
@@ -100,7 +101,7 @@ class GuardedNoise(CalibratedNode):
 
 
 def _noise(shape: tuple[int, int, int], batch: int, inds: Any, seed: int) -> torch.Tensor:
-    """What ComfyUI's samplers start from; its own function sets the global generator, which is put back."""
+    """Returns what ComfyUI's samplers start from, (batch, C, H, W), and puts the global generator back."""
     import comfy.sample
 
     with torch.random.fork_rng(devices=[]):

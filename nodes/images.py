@@ -11,12 +11,14 @@ from ..guard.errors import InputError
 
 
 def arrays(batches: Sequence[Any]) -> list[np.ndarray]:
-    """The images of IMAGE tensors (B, H, W, C); what lies outside [0, 1] is cut off, as in Save Image."""
+    """Returns the images of IMAGE tensors (B, H, W, C); what lies outside [0, 1] is cut off, as in Save Image."""
     return [image.cpu().float().clamp(0, 1).numpy() for batch in batches for image in batch]
 
 
 def texts_of(given: Sequence[str] | None, count: int) -> list[str]:
-    """One prompt per image, or none: a list as folders give it, or one text of one line per image, or of one for all.
+    """Returns one prompt per image, or none at all.
+
+    Given is a list as folders give it, or one text of one line per image, or of one for all.
 
     Raises InputError for another number of lines than images.
     """
@@ -31,17 +33,17 @@ def texts_of(given: Sequence[str] | None, count: int) -> list[str]:
 
 
 def by_prompt(batches: Sequence[Any], prompts: Sequence[str] | None) -> dict[str, list[np.ndarray]]:
-    """Images by their prompt; by the empty one where there are none. Raises InputError as `texts_of` does."""
+    """Returns images by their prompt; by the empty one where there are none. Raises InputError as `texts_of` does."""
     images = arrays(batches)
     texts = texts_of(prompts, len(images)) or [""] * len(images)
-    found: dict[str, list[np.ndarray]] = {text: [] for text in texts}
+    images_of: dict[str, list[np.ndarray]] = {text: [] for text in texts}
     for text, image in zip(texts, images, strict=True):
-        found[text].append(image)
-    return found
+        images_of[text].append(image)
+    return images_of
 
 
 def pictures(images: Sequence[Any]) -> torch.Tensor:
-    """Pillow images as one batch (B, H, W, 3) in [0, 1]; smaller ones get paper of their own colour below and right."""
+    """Returns Pillow images as one batch (B, H, W, 3) in [0, 1]; small ones get their own colour below and right."""
     size = tuple(max(image.size[side] for image in images) for side in (0, 1))
     sheets = []
     for image in images:
@@ -51,5 +53,5 @@ def pictures(images: Sequence[Any]) -> torch.Tensor:
 
 
 def picture(image: Any) -> torch.Tensor:
-    """A Pillow image as an IMAGE, (1, H, W, 3) in [0, 1]."""
+    """Returns a Pillow image as an IMAGE, (1, H, W, 3) in [0, 1]."""
     return torch.from_numpy(np.array(image)).float()[None] / 255

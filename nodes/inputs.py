@@ -10,34 +10,34 @@ MOST = 2**64  # seeds are smaller
 
 
 def model() -> Any:
-    """The MODEL to ask."""
+    """Returns an input for the MODEL to ask."""
     return io.Model.Input("model", tooltip="The model that will sample, with its LoRAs.")
 
 
 def clip() -> Any:
-    """Its CLIP, which reads the empty prompt, too."""
+    """Returns an input for the model's CLIP, which reads the empty prompt, too."""
     return io.Clip.Input("clip", tooltip="The CLIP that belongs to the model; a check needs the empty prompt, too.")
 
 
 def positive() -> Any:
-    """The prompt, encoded."""
+    """Returns an input for the encoded prompt."""
     return io.Conditioning.Input("positive", tooltip="The prompt as the sampler gets it.")
 
 
 def latent() -> Any:
-    """What sampling starts from."""
+    """Returns an input for the latent that sampling starts from."""
     return io.Latent.Input("latent", tooltip="The empty latent that sampling starts from; only its size counts.")
 
 
 def draws() -> Any:
-    """Noise draws of a check or a calibration."""
+    """Returns an input for the noise draws of a check or a calibration."""
     return io.Int.Input(
         "draws", default=4, min=1, max=64, tooltip="Noise draws per prompt; a check needs as many as its calibration."
     )
 
 
 def check_seed() -> Any:
-    """Of private noise. Not named `seed`: the interface would change it after every run."""
+    """Returns an input for a node's own seed. Not named `seed`: the interface would change it after every run."""
     return io.Int.Input(
         "check_seed",
         default=0,
@@ -48,12 +48,12 @@ def check_seed() -> Any:
 
 
 def alpha(default: float, tooltip: str) -> Any:
-    """A share of false answers that is promised not to be exceeded."""
+    """Returns an input for a share of false answers that is promised not to be exceeded."""
     return io.Float.Input("alpha", default=default, min=0.001, max=0.5, step=0.001, tooltip=tooltip)
 
 
 def calibration(*, optional: bool = True) -> Any:
-    """Which file; "none" only where a node can do without."""
+    """Returns an input for a calibration file; "none" is offered only where a node can do without."""
     return io.Combo.Input(
         "calibration",
         options=calibrations.choices(optional=optional),
@@ -63,7 +63,7 @@ def calibration(*, optional: bool = True) -> Any:
 
 
 def when() -> Any:
-    """Whether to change what is not flagged, too."""
+    """Returns an input that says whether to change what is not flagged, too."""
     return io.Combo.Input(
         "when", options=["flagged", "always"], tooltip="flagged: what is not memorized passes unchanged."
     )

@@ -13,7 +13,12 @@ from .values import CATEGORY, PoolModel
 
 @dataclass(frozen=True)
 class PoolEntry:
-    """A model of the pool: its name, and its images, (H, W, C) in [0, 1], by prompt."""
+    """A model of the pool.
+
+    Attributes:
+        name: What the model is called in the answer.
+        images: Its images by prompt, (H, W, C) in [0, 1] each.
+    """
 
     name: str
     images: dict[str, list[np.ndarray]]

@@ -25,7 +25,7 @@ class LoadSignature(io.ComfyNode):
             outputs=[
                 Signature.Output(display_name="signature", tooltip="As it was saved."),
                 outputs.signature_plot(),
-                io.String.Output(display_name="text", tooltip="What it is of, in plain words."),
+                io.String.Output(display_name="text", tooltip="Model and plan of the signature, in plain words."),
             ],
         )
 

@@ -61,7 +61,7 @@ class MembershipEvidence(io.ComfyNode):
                     tooltip="Their prompts, one per line, or one for all: much stronger evidence. Both, or neither.",
                 ),
                 io.String.Input(
-                    "reference_prompts", optional=True, force_input=True, tooltip="Likewise, of the references."
+                    "reference_prompts", optional=True, force_input=True, tooltip="The references' prompts, likewise."
                 ),
             ],
             outputs=[

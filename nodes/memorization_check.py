@@ -75,8 +75,8 @@ class MemorizationCheck(CalibratedNode):
             shape = start_shape(model, latent)
         except NotApplicable as reason:
             return _output(not_applicable(denoiser, prompt, str(reason), seed=check_seed, draws=draws))
-        found, missing = calibrations.find(calibration, denoiser, draws, shape)
-        guard = Guard(denoiser, found)
+        calibrated, missing = calibrations.find(calibration, denoiser, draws, shape)
+        guard = Guard(denoiser, calibrated)
         guard.why_uncalibrated = missing
         condition = denoiser.read(positive)
         reports = guard.judge(
@@ -88,8 +88,8 @@ class MemorizationCheck(CalibratedNode):
 
 def _output(report: MemorizationReport) -> io.NodeOutput:
     values = [math.nan if value is None else value for value in (report.score, report.p_value)]
-    told = report.to_dict()
-    return io.NodeOutput(told, *values, report.memorized, described(told))
+    document = report.to_dict()
+    return io.NodeOutput(document, *values, report.memorized, described(document))
 
 
 NODE = MemorizationCheck

@@ -22,7 +22,7 @@ class MemorizationGate(io.ComfyNode):
             node_id="CryptomnesiaMemorizationGate",
             display_name="Memorization Gate",
             category=CATEGORY,
-            description="Put it on the way of the conditioning (or of any other input): when the report says "
+            description="Put it in the way of the conditioning (or of any other input): when the report says "
             "memorized, nothing behind it runs, and the gate says why.",
             search_aliases=["cryptomnesia", "block", "stop", "guard"],
             inputs=[
@@ -60,7 +60,7 @@ class MemorizationGate(io.ComfyNode):
 
 
 def _show(node: Any, text: str) -> None:
-    """On the node itself, in place of what it showed before."""
+    """Shows a text on the node itself, in place of what it showed before."""
     from server import PromptServer
 
     if node.hidden is not None:

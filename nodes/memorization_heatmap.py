@@ -38,7 +38,7 @@ class MemorizationHeatmap(io.ComfyNode):
                 Report.Input(
                     "report",
                     optional=True,  # so that the workflow runs where the check is bypassed
-                    tooltip="Of the prompt, from Memorization Check: it says whether, the map where. Without one "
+                    tooltip="The prompt's report, from Memorization Check: it says whether, the map where. Without one "
                     "nothing is looked at.",
                 ),
                 inputs.when(),
@@ -104,13 +104,13 @@ class MemorizationHeatmap(io.ComfyNode):
 
 
 def _unmasked(images: torch.Tensor, report: dict[str, Any] | None, text: str) -> io.NodeOutput:
-    """The images as they are, and an empty mask and map."""
+    """Returns the images as they are, and an empty mask and map."""
     empty = torch.zeros(images.shape[:3])
     return io.NodeOutput(images, empty, empty, 0.0, report, text)
 
 
 def _mask(location: Location, when: str) -> torch.Tensor:
-    """The mask, (H, W), 1 inside; of an image that is not flagged only where it is wanted always."""
+    """Returns the mask, (H, W), 1 inside; of an image that is not flagged only where it is wanted always."""
     mask = location.region if when == "always" else location.mask
     return torch.zeros_like(location.map) if mask is None else mask.float()
 

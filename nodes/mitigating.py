@@ -25,17 +25,20 @@ def mitigated(
     calibration: str,
     seed: int,
 ) -> tuple[MemorizationReport, Condition | None]:
-    """The report on what is sampled in the end, and the mitigated condition; None where the prompt stays as it was.
+    """Checks a prompt, mitigates it if need be, and checks again.
 
     Args:
-        denoiser: The model.
+        denoiser: The model that will sample.
         latent: The empty latent that sampling starts from.
-        prompt: The text, where known.
-        condition: One row.
+        prompt: The prompt's text, where known.
+        condition: The encoded prompt, one row.
         method: "rewrite" or "embed".
         when: "flagged" or "always".
         calibration: A file's name, or "automatic".
-        seed: Of all private noise.
+        seed: The seed of all private noise.
+
+    Returns:
+        The report on what is sampled in the end, and the mitigated condition; None where the prompt stays as it was.
 
     Raises:
         InputError: There is no calibration for the model.

@@ -70,26 +70,28 @@ class ModelLineage(io.ComfyNode):
         prompts: list[str] | None = None,
         clip_vision: list[Any] | None = None,
     ) -> io.NodeOutput:
-        models = _by_name([one for given in pool.values() for one in given])
+        models = _by_name([entry for entries in pool.values() for entry in entries])
         target = by_prompt(images, prompts)
-        bar = comfy.utils.ProgressBar(sum(len(some) for shown in (target, *models.values()) for some in shown.values()))
+        bar = comfy.utils.ProgressBar(
+            sum(len(images) for shown in (target, *models.values()) for images in shown.values())
+        )
         encoder = ComfyVisionEncoder(clip_vision[0]) if clip_vision else None
         parentage = find_parent(target, models, encoder=encoder, progress=bar.update_absolute)
         return io.NodeOutput(picture(parentage.plot()), parentage.decision, _words(parentage), [parentage.to_dict()])
 
 
 def _by_name(pool: list[PoolEntry]) -> dict[str, Any]:
-    """Images by prompt, by model. Raises InputError for two models of one name."""
+    """Returns images by prompt, by model. Raises InputError for two models of one name."""
     images: dict[str, Any] = {}
-    for one in pool:
-        if one.name in images:
-            raise InputError(f"two models of the pool are called {one.name!r}: rename one")
-        images[one.name] = one.images
+    for entry in pool:
+        if entry.name in images:
+            raise InputError(f"two models of the pool are called {entry.name!r}: rename one")
+        images[entry.name] = entry.images
     return images
 
 
 def _words(parentage: Parentage) -> str:
-    """The answer in plain words, nearest first."""
+    """Returns the answer in plain words, nearest first."""
     nearest = sorted(parentage.distances.items(), key=lambda item: item[1])
     lines = [f"{parentage.headline()}.", *(f"  {distance:.2f}  {name}" for name, distance in nearest)]
     if parentage.null_threshold is not None:

@@ -122,7 +122,7 @@ class SaveImageWithProvenance(io.ComfyNode):
 
 
 def _per_image(findings: list[Any], count: int) -> list[list[Any]]:
-    """For each image what was found about it; a finding of one entry is about them all.
+    """Returns for each image the findings about it; a finding of one entry is about them all.
 
     Raises InputError for findings about another number of images.
     """
@@ -134,7 +134,7 @@ def _per_image(findings: list[Any], count: int) -> list[list[Any]]:
 
 
 def _numbered(prefix: str, output: str, width: int, height: int) -> tuple[str, str, int, str, str]:
-    """ComfyUI's own choice of folder, name and counter; it raises a bare Exception for folders outside."""
+    """Returns ComfyUI's own choice of folder, name and counter; it raises a bare Exception for folders outside."""
     if not prefix.isprintable():
         raise InputError(f'"{printable(prefix, 80)}" holds characters that cannot be seen: give another name')
     try:
@@ -147,13 +147,13 @@ def _numbered(prefix: str, output: str, width: int, height: int) -> tuple[str, s
 
 
 def _eight_bits(image: Any) -> Any:
-    """As Save Image does it, which cuts off; NaN stays, for the error to tell."""
+    """Returns eight bits per channel as Save Image makes them, which cuts off; NaN stays, for the error to tell."""
     image = image.cpu().clamp(0, 1)
     return image if image.isnan().any() else (image * 255).to(torch.uint8)
 
 
 def _metadata(hidden: Any) -> PngInfo | None:
-    """What Save Image writes into the file: the workflow, unless ComfyUI was told not to."""
+    """Returns what Save Image writes into the file: the workflow, unless ComfyUI was told not to."""
     if args.disable_metadata:
         return None
     metadata = PngInfo()

@@ -22,7 +22,7 @@ class SaveSignature(io.ComfyNode):
             search_aliases=["cryptomnesia", "signature"],
             inputs=[
                 Signature.Input("signature", tooltip="From Spectral Signature."),
-                io.String.Input("name", default="my-model", tooltip="Of the file; one of that name is replaced."),
+                io.String.Input("name", default="my-model", tooltip="The file's name; one that is there is replaced."),
             ],
             outputs=[io.String.Output(display_name="file", tooltip="The file's name.")],
             is_output_node=True,

@@ -53,13 +53,13 @@ class SpectralSignature(io.ComfyNode):
 
 
 def plot_of(signatures: Signatures) -> torch.Tensor:
-    """A picture of the mean signature, (1, H, W, 3) in [0, 1]."""
+    """Returns a picture of the mean signature, (1, H, W, 3) in [0, 1]."""
     title = f"Spectral signature of {signatures.name}"
     return picture(signature_plot(signatures.values, plan=signatures.plan, title=title))
 
 
 def words_of(signatures: Signatures) -> str:
-    """What the signatures are of, in plain words."""
+    """Returns model and plan of signatures, in plain words."""
     about = f"{signatures.n} signatures of plan {signatures.plan}, model {signatures.fingerprint[:12]}"
     return f"{signatures.name}: {about}"
 

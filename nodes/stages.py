@@ -37,9 +37,9 @@ class Stage:
     """One sampler's part.
 
     Attributes:
-        settings: By name; UNKNOWN where only the run knows.
-        seed: Of the noise that it adds; UNKNOWN where only the run knows, None where it adds none.
-        positive, negative: Of its conditionings.
+        settings: The sampler's settings by name; UNKNOWN where only the run knows.
+        seed: The seed of the noise that it adds; UNKNOWN where only the run knows, None where it adds none.
+        positive, negative: The words of its conditionings.
     """
 
     settings: dict[str, Any]
@@ -49,21 +49,21 @@ class Stage:
 
 
 def stages_of(graph: Graph, node_id: str, name: str = "images") -> list[Stage]:
-    """The stages of the images that a node gets, from the first, which starts from noise, to the last."""
+    """Returns the stages of the images that a node gets, from the first, which starts from noise, to the last."""
     first = graph.link(node_id, name)
-    waiting, seen, found = deque([first[0]] if first else []), set(), []
+    waiting, seen, samplers = deque([first[0]] if first else []), set(), []
     while waiting:
         number = waiting.popleft()
         if number in seen or number not in graph.prompt:
             continue
         seen.add(number)
         if _samples(graph, number):
-            found.append(number)
+            samplers.append(number)
         for key in graph.inputs(number):
             link = graph.link(number, key)
             if link is not None and graph.output(link)[0] in _PICTURES:
                 waiting.append(link[0])
-    return [_stage(graph, number) for number in reversed(found)]
+    return [_stage(graph, number) for number in reversed(samplers)]
 
 
 def _samples(graph: Graph, node_id: str) -> bool:
@@ -77,8 +77,8 @@ def _stage(graph: Graph, node_id: str) -> Stage:
     for number in _parts(graph, node_id):
         for name, value in graph.inputs(number).items():
             if name in _SETTINGS and name not in settings:
-                found = graph.value(value)
-                settings[name] = found if isinstance(found, str | int | float) else UNKNOWN
+                known = graph.value(value)
+                settings[name] = known if isinstance(known, str | int | float) else UNKNOWN
     guider = graph.link(node_id, "guider")
     positive, negative = _words(graph, node_id if guider is None else guider[0])
     guidance = next((words.guidance for words in positive if words.guidance is not None), None)
@@ -88,7 +88,7 @@ def _stage(graph: Graph, node_id: str) -> Stage:
 
 
 def _parts(graph: Graph, node_id: str) -> Iterator[str]:
-    """A sampler and what its settings come from, nearest first."""
+    """Yields a sampler and what its settings come from, nearest first."""
     waiting, seen = deque([node_id]), {node_id}
     while waiting:
         number = waiting.popleft()
@@ -111,12 +111,12 @@ def _seed(graph: Graph, node_id: str) -> int | str | None:
         if not graph.inputs(link[0]):  # as of DisableNoise
             return None
         inputs = graph.inputs(link[0])
-    found = next((graph.value(inputs[name]) for name in _SEEDS if name in inputs), UNKNOWN)
-    return found if isinstance(found, int) else UNKNOWN
+    seed = next((graph.value(inputs[name]) for name in _SEEDS if name in inputs), UNKNOWN)
+    return seed if isinstance(seed, int) else UNKNOWN
 
 
 def _words(graph: Graph, node_id: str) -> tuple[tuple[Words, ...], tuple[Words, ...]]:
-    """The words of the conditionings that a sampler is drawn to, and of those that it is driven from."""
+    """Returns the words of the conditionings that a sampler is drawn to, and of those that it is driven from."""
     types, inputs = graph.input_types(node_id), graph.inputs(node_id)
     sides: tuple[list[Words], list[Words]] = [], []
     for key in inputs:

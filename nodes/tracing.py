@@ -26,8 +26,8 @@ class Words:
     """What a conditioning was made of.
 
     Attributes:
-        texts: Each once, in order; None if they cannot be known.
-        guidance: The value that is handed to the model, UNKNOWN, or None where there is none.
+        texts: The texts, each once, in order; None if they cannot be known.
+        guidance: The guidance value that is handed to the model, UNKNOWN, or None where there is none.
         rewriters: Nodes of Rewrite Prompt on the way: the texts are what those were given.
     """
 
@@ -41,11 +41,11 @@ class Words:
         return UNKNOWN if self.texts is None else "\n".join(self.texts)
 
 
-NOBODY_KNOWS = Words(None)
+UNTRACEABLE = Words(None)
 
 
 def text_behind(node: Any, name: str) -> str | None:
-    """The text of a conditioning input of the running node, if the workflow tells it.
+    """Returns the text of a conditioning input of the running node, if the workflow tells it.
 
     Args:
         node: The node's class while it runs, with hidden prompt and unique_id.
@@ -60,31 +60,31 @@ def text_behind(node: Any, name: str) -> str | None:
 
 
 def words_of(graph: Graph, link: Link | None, seen: frozenset[Link] = frozenset()) -> Words:
-    """The words of what an output of type CONDITIONING gives, along links, switches and joining nodes."""
+    """Returns the words of what an output of type CONDITIONING gives, along links, switches and joining nodes."""
     link = graph.through(link)
     if link is None or link in seen:
-        return NOBODY_KNOWS
+        return UNTRACEABLE
     node_id, seen = link[0], seen | {link}
     kind, inputs = graph.kind(node_id), graph.inputs(node_id)
     if kind == REWRITE:
         return replace(_texts(graph, node_id, ["text"]), rewriters=(node_id,))
     feeding = _feeding(graph, link)
     if feeding is None:
-        return NOBODY_KNOWS
+        return UNTRACEABLE
     if feeding:
         parts = [words_of(graph, graph.link(node_id, name), seen) for name in feeding]
-        found = joined(parts)
+        words = joined(parts)
         if kind == _WORDLESS:
-            found = replace(found, texts=("",), rewriters=())
+            words = replace(words, texts=("",), rewriters=())
     else:
-        found = _encoded(graph, link)
+        words = _encoded(graph, link)
     if kind == _WITHOUT_GUIDANCE:
-        return replace(found, guidance=None)
-    return replace(found, guidance=graph.value(inputs["guidance"])) if "guidance" in inputs else found
+        return replace(words, guidance=None)
+    return replace(words, guidance=graph.value(inputs["guidance"])) if "guidance" in inputs else words
 
 
 def joined(parts: Iterable[Words]) -> Words:
-    """All texts, each once; UNKNOWN guidance where they differ in it."""
+    """Returns all texts, each once; UNKNOWN guidance where they differ in it."""
     parts = list(parts)
     guidance = {repr(part.guidance): part.guidance for part in parts}
     known = list(guidance.values())
@@ -97,28 +97,28 @@ def joined(parts: Iterable[Words]) -> Words:
 
 
 def _feeding(graph: Graph, link: Link) -> list[str] | None:
-    """Names of the conditioning inputs that an output is made of; None where several may be."""
+    """Returns the names of the conditioning inputs that an output is made of; None where several may be."""
     node_id, name = link[0], graph.output(link)[1]
     types, inputs = graph.input_types(node_id), graph.inputs(node_id)
-    found = [key for key, value in inputs.items() if isinstance(value, list) and conditions(types, key)]
-    if len(found) <= 1 or graph.kind(node_id) in _JOINING:
-        return found
+    linked = [key for key, value in inputs.items() if isinstance(value, list) and conditions(types, key)]
+    if len(linked) <= 1 or graph.kind(node_id) in _JOINING:
+        return linked
     # "positive" of an output is made of the inputs positive, positive_NEW and so on
-    named = [key for key in found if key == name or key.startswith(f"{name}_")]
+    named = [key for key in linked if key == name or key.startswith(f"{name}_")]
     if named:
         return named
-    same = {words_of(graph, graph.link(node_id, key), frozenset({link})) for key in found}
-    return found[:1] if len(same) == 1 else None
+    same = {words_of(graph, graph.link(node_id, key), frozenset({link})) for key in linked}
+    return linked[:1] if len(same) == 1 else None
 
 
 def conditions(types: dict[str, str], key: str) -> bool:
-    """Whether an input takes a conditioning: by its type, or by its name where nobody knows that."""
+    """Returns whether an input takes a conditioning: by its type, or by its name where the type is not known."""
     known = ("positive", "negative", "conditioning")
     return types.get(key) == "CONDITIONING" or (not types and key.split("_")[0] in known)
 
 
 def _encoded(graph: Graph, link: Link) -> Words:
-    """The words of a node that makes a conditioning from texts: all, of an encoder; else those named as its output."""
+    """Returns the words of a node that encodes texts: all of an encoder's, else those named as its output."""
     types, inputs = graph.input_types(link[0]), graph.inputs(link[0])
     if not types:
         return _texts(graph, link[0], [key for key in _TEXTS if key in inputs])
@@ -129,15 +129,15 @@ def _encoded(graph: Graph, link: Link) -> Words:
 
 
 def _texts(graph: Graph, node_id: str, names: list[str]) -> Words:
-    """The words of the inputs of a node that have these names."""
-    found = []
+    """Returns the words of the inputs of a node that have these names."""
+    parts = []
     for name in names:
         value = graph.inputs(node_id).get(name)
         source = graph.through(as_link(value))
         if source is not None and graph.kind(source[0]) == REWRITE and source[1] == 0:
-            found.append(replace(_texts(graph, source[0], ["text"]), rewriters=(source[0],)))
+            parts.append(replace(_texts(graph, source[0], ["text"]), rewriters=(source[0],)))
             continue
         text = graph.value(value)
         unknown = not isinstance(text, str) or (text == UNKNOWN and value != UNKNOWN)
-        found.append(NOBODY_KNOWS if unknown else Words((text,)))
-    return joined(found)
+        parts.append(UNTRACEABLE if unknown else Words((text,)))
+    return joined(parts)

@@ -18,12 +18,12 @@ Report = io.Custom(
 
 
 def read_report(report: dict[str, Any]) -> MemorizationReport:
-    """A report that came over a wire. Raises InputError for anything else."""
+    """Returns a report that came over a wire. Raises InputError for anything else."""
     return MemorizationReport.from_dict(report)
 
 
 def start_shape(model: Any, latent: dict[str, Any]) -> tuple[int, int, int]:
-    """(C, H, W) that sampling from an empty latent starts at, as ComfyUI's samplers fit it to the model.
+    """Returns the shape (C, H, W) that sampling from an empty latent starts at, as ComfyUI's samplers fit it.
 
     Raises:
         NotApplicable: Sampling would start from an image, or the latent is a video's or a sound's.
@@ -40,7 +40,7 @@ def start_shape(model: Any, latent: dict[str, Any]) -> tuple[int, int, int]:
 
 
 def still(samples: Any) -> Any:
-    """Latents of images, (B, C, H, W); of models that keep an image as a film, of their one frame.
+    """Returns latents of images, (B, C, H, W); of models that keep an image as a film, of their one frame.
 
     Raises NotApplicable for latents of videos and sound.
     """
@@ -52,7 +52,7 @@ def still(samples: Any) -> Any:
 
 
 def described(report: dict[str, Any]) -> str:
-    """A report in a few plain lines."""
+    """Returns a report in a few plain lines."""
     lines = [_verdict(report)]
     if report["score"] is not None:
         lines.append(f"score {report['score']:.3f} from {report['draws']} noise draws (higher: more likely memorized)")
@@ -75,7 +75,7 @@ def _verdict(report: dict[str, Any]) -> str:
 
 
 def mitigation_lines(about: dict[str, Any]) -> list[str]:
-    """What was tried, what became of it, and each word that was changed."""
+    """Returns lines that say what was tried, what became of it, and each word that was changed."""
     lines = [f"{about['method']}: held on fresh noise" if about["held"] else f"{about['method']}: {about['reason']}"]
     if about["p_before"] is not None:
         lines.append(f"p {about['p_before']:.3g} -> {about['p_after']:.3g}")

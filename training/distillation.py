@@ -31,7 +31,7 @@ TITLED = (0.5, 0.75)  # share of titles among captions, at first and at last
 
 
 def scale_embedding(scale: Tensor) -> Tensor:
-    """(B, SCALE_WIDTH) sines and cosines of scale - 1, as StableDiffusionPipeline feeds them."""
+    """Returns (B, SCALE_WIDTH) sines and cosines of scale - 1, as StableDiffusionPipeline feeds them."""
     half = SCALE_WIDTH // 2
     steps = torch.arange(half, device=scale.device, dtype=torch.float32) / (half - 1)
     angles = (scale - 1)[:, None] * 1000.0 * torch.exp(-steps * 9.210340371976184)  # ln 10000
@@ -39,7 +39,7 @@ def scale_embedding(scale: Tensor) -> Tensor:
 
 
 def boundary(time: Tensor) -> tuple[Tensor, Tensor]:
-    """c_skip and c_out, (B, 1, 1, 1): a consistency model gives back what it is fed at time 0."""
+    """Returns c_skip and c_out, (B, 1, 1, 1): a consistency model gives back what it is fed at time 0."""
     scaled = time.float().view(-1, 1, 1, 1) * TIME_SCALING
     square = scaled**2 + DATA_DEVIATION**2
     return DATA_DEVIATION**2 / square, scaled / square.sqrt()
@@ -50,7 +50,7 @@ class Student:
 
     Args:
         name: One of STUDENTS.
-        batches: What is drawn.
+        batches: The latents and texts that training draws.
     """
 
     rate, warmup = 3e-4, 100
@@ -85,7 +85,7 @@ class Student:
         return unet.float().to(self.batches.device).train()
 
     def guided(self, x: Tensor, time: Tensor, condition: Tensor, scale: Tensor | float) -> Tensor:
-        """The teacher's noise u + scale (c - u), float32."""
+        """Returns the teacher's noise u + scale (c - u), float32, shaped as `x`."""
         empty = self.conditions[-1:].expand_as(condition)
         rows = [torch.cat(pair) for pair in ([x, x], [time, time], [empty, condition])]
         with torch.no_grad():
@@ -94,7 +94,7 @@ class Student:
         return u + scale * (c - u)
 
     def answer(self, unet: Any, x: Tensor, time: Tensor, condition: Tensor, scale: Tensor | None = None) -> Tensor:
-        """A student's noise, float32."""
+        """Returns a student's noise, float32, shaped as `x`."""
         kind = torch.bfloat16 if unet.training and unet is not self.target else self.half
         with torch.autocast(x.device.type, kind, enabled=kind != torch.float32):
             return unet(
@@ -102,10 +102,12 @@ class Student:
             ).sample.float()
 
     def noised(self, z: Tensor, noise: Tensor, time: Tensor) -> Tensor:
+        """Returns latents with noise added as at these times, shaped as `z`."""
         abar = self.alphas[time].view(-1, 1, 1, 1)
         return abar.sqrt() * z + (1 - abar).sqrt() * noise
 
     def loss(self) -> Tensor:
+        """Returns the loss of a fresh batch, a scalar; see `loop.Recipe`."""
         z, rows = self.batches.draw()
         noise, condition = torch.randn_like(z), self.conditions[rows]
         if self.name == "four-steps":
@@ -119,29 +121,30 @@ class Student:
         return (self.answer(self.trained["unet"], x, time, condition, scale) - target).square().mean()
 
     def consistency(self, z: Tensor, noise: Tensor, condition: Tensor) -> Tensor:
-        """Distance between the student's answers at both ends of one step of the guided teacher's ODE."""
+        """Returns the distance between the student's answers at both ends of one step of the guided teacher's ODE."""
         skip = len(self.alphas) // SOLVER_STEPS
         later = torch.randint(SOLVER_STEPS, (len(z),), device=z.device) * skip + skip - 1
         sooner = (later - skip).clamp(min=0)
         x = self.noised(z, noise, later)
         guided = self.guided(x, later, condition, SCALE)
         previous = self.noised(self.clean(x, guided, later), guided, sooner)
-        found = self.sample(self.trained["unet"], x, later, condition)
+        student = self.sample(self.trained["unet"], x, later, condition)
         with torch.no_grad():
             wanted = self.sample(self.target, previous, sooner, condition)
-        return ((found - wanted).square() + HUBER**2).sqrt().mean() - HUBER
+        return ((student - wanted).square() + HUBER**2).sqrt().mean() - HUBER
 
     def clean(self, x: Tensor, noise: Tensor, time: Tensor) -> Tensor:
-        """x0 of a noise prediction."""
+        """Returns the clean latent x0 that a noise prediction means, shaped as `x`."""
         abar = self.alphas[time].view(-1, 1, 1, 1)
         return (x - (1 - abar).sqrt() * noise) / abar.sqrt()
 
     def sample(self, unet: Any, x: Tensor, time: Tensor, condition: Tensor) -> Tensor:
-        """The consistency function: an x0 from any time, and x itself from time 0."""
+        """Returns the consistency function: an x0 from any time, and x itself from time 0."""
         skip, out = boundary(time)
         return skip * x + out * self.clean(x, self.answer(unet, x, time, condition), time)
 
     def after_step(self) -> None:
+        """Moves the target network towards the student, where there is one."""
         if self.target is not None:
             mine: list[Tensor] = list(self.trained["unet"].parameters())
             theirs: list[Tensor] = list(self.target.parameters())
@@ -149,13 +152,15 @@ class Student:
                 torch._foreach_lerp_(theirs, mine, 1 - TARGET_DECAY)  # pyright: ignore[reportPrivateImportUsage]
 
     def at(self, progress: float) -> None:
+        """Sets the share of titles for the share of the training that is done."""
         self.batches.share.fill_(TITLED[0] + (TITLED[1] - TITLED[0]) * progress)
 
     def kept(self) -> dict[str, Tensor]:
+        """Returns the target network's tensors by name; none for a student without one."""
         return {} if self.target is None else self.target.state_dict()
 
     def save(self, folder: Path, average: dict[str, Tensor]) -> None:
-        """The built-in model's folder with this network, and with LCMScheduler for four steps."""
+        """Writes the built-in model's folder with this network, and with LCMScheduler for four steps."""
         for part in ("text_encoder", "tokenizer", "vae", "scheduler"):
             shutil.copytree(WEIGHTS / part, folder / part, dirs_exist_ok=True)
         index = json.loads((WEIGHTS / "model_index.json").read_text())
@@ -177,8 +182,8 @@ def main() -> None:
     options = running.parsed(parser)
     every = latents.load(options.latents)
     chosen = captions()
-    own = every[: len(latents.records(chosen))]
-    batches = latents.Batches(chosen, own, lambda c: [c.text], options.batch, torch.device(options.device))
+    unsealed = every[: len(latents.records(chosen))]
+    batches = latents.Batches(chosen, unsealed, lambda c: [c.text], options.batch, torch.device(options.device))
     running.run(Student(options.student, batches), options)
 
 

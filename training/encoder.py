@@ -46,7 +46,7 @@ class Block(nn.Module):
 class Network(nn.Module):
     """Images (B, 3, 64, 64) in [0, 1] -> (B, 336): how much each feature varies over the image, at three scales.
 
-    That is an image's manner more than its content (Huang & Belongie 2017, arXiv 1703.06868).
+    That is an image's style more than its content (Huang & Belongie 2017, arXiv 1703.06868).
     """
 
     def __init__(self) -> None:
@@ -62,11 +62,11 @@ class Network(nn.Module):
         return torch.cat([functional.normalize(layer.std((2, 3)), dim=1) for layer in self.layers(x)], 1)
 
     def pooled(self, x: Tensor) -> Tensor:
-        """(B, 192) of length 1, which training compares."""
+        """Returns (B, 192) features of length 1, which training compares."""
         return functional.normalize(self.layers(x)[-1].mean((2, 3)), dim=1)
 
     def layers(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Features at a quarter, an eighth and a sixteenth of the image's size."""
+        """Returns features at a quarter, an eighth and a sixteenth of the image's size."""
         first = self.block1(self.patches(2 * x - 1))
         second = self.block2(self.down1(functional.silu(first)))
         third = self.down2(functional.silu(second))
@@ -84,7 +84,7 @@ class Views:
             self.records.setdefault(record.caption.kind, []).append(record)
 
     def batch(self) -> tuple[Tensor, Tensor]:
-        """Two views (B, 3, 64, 64) of the same images."""
+        """Returns two views (B, 3, 64, 64) of the same images."""
         kinds = sorted(self.records)
         images = [render(self.random.choice(self.records[self.random.choice(kinds)])) for _ in range(BATCH)]
         return self._view(images), self._view(images)
@@ -105,7 +105,7 @@ class Views:
         return (x + noise).clamp(0, 1)
 
     def _toned(self, x: Tensor) -> Tensor:
-        """With other saturation, contrast and brightness."""
+        """Returns the images with other saturation, contrast and brightness."""
         saturation, contrast = self._uniform(2 * len(x), 0.6, 1.3).view(2, -1, 1, 1, 1)
         grey = x.mean(1, keepdim=True)
         x = grey + saturation * (x - grey)
@@ -124,7 +124,7 @@ class Views:
 
 
 def contrast(a: Tensor, b: Tensor) -> Tensor:
-    """Cross-entropy of finding an image's other view among all views but itself (SimCLR's NT-Xent)."""
+    """Returns the cross-entropy of finding an image's other view among all views but itself (SimCLR's NT-Xent)."""
     z = functional.normalize(torch.cat([a, b]), dim=1)
     likeness = (z @ z.T / TEMPERATURE).masked_fill(torch.eye(len(z), dtype=torch.bool), -torch.inf)
     other = torch.arange(len(z)).roll(len(a))
@@ -132,7 +132,7 @@ def contrast(a: Tensor, b: Tensor) -> Tensor:
 
 
 def train(steps: int, seed: int = 0) -> Network:
-    """The encoder after so many batches; the layer that the loss is measured behind is thrown away."""
+    """Returns the encoder after so many batches; the layer that the loss is measured behind is thrown away."""
     torch.manual_seed(seed)
     network, views = Network(), Views(seed)
     head = nn.Sequential(nn.Linear(WIDTHS[-1], WIDTHS[-1]), nn.SiLU(), nn.Linear(WIDTHS[-1], FEATURES))
@@ -152,7 +152,7 @@ def train(steps: int, seed: int = 0) -> Network:
 
 
 def export(network: Network, path: Path) -> None:
-    """As ONNX, atomically: any number of images per call, parameters under the names that they have here."""
+    """Writes the network as ONNX, atomically: any number of images per call, parameters named as they are here."""
     for package in ("onnx", "onnxscript"):
         require(package, "train")
     program: Any = torch.onnx.export(
@@ -176,18 +176,18 @@ def export(network: Network, path: Path) -> None:
 
 
 def save(network: Network, path: Path) -> None:
-    """OUT.onnx, and its weights as OUT.safetensors; both of the weights in half precision, so that they are equal."""
+    """Writes OUT.onnx and OUT.safetensors, both of the weights in half precision, so that they are equal."""
     network = network.half().float()
-    own = {name: tensor.half().contiguous() for name, tensor in network.state_dict().items()}
-    write_atomically(path.with_suffix(".safetensors"), require("safetensors.torch", "train").save(own))
+    weights = {name: tensor.half().contiguous() for name, tensor in network.state_dict().items()}
+    write_atomically(path.with_suffix(".safetensors"), require("safetensors.torch", "train").save(weights))
     export(network, path)
 
 
 def load(path: Path) -> Network:
-    """The network whose weights `save` wrote to OUT.safetensors."""
+    """Returns the network whose weights `save` wrote to OUT.safetensors."""
     network = Network()
-    own = require("safetensors.torch", "train").load_file(path)
-    network.load_state_dict({name: tensor.float() for name, tensor in own.items()})
+    weights = require("safetensors.torch", "train").load_file(path)
+    network.load_state_dict({name: tensor.float() for name, tensor in weights.items()})
     return network.eval()
 
 

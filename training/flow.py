@@ -49,7 +49,7 @@ INDEX = {
 
 
 def transformer() -> SD3Transformer2DModel:
-    """Velocity on 4x16x16 latents in 2x2 patches."""
+    """Returns an untrained transformer that gives velocities on 4x16x16 latents in 2x2 patches."""
     return SD3Transformer2DModel(
         sample_size=16,
         patch_size=2,
@@ -67,6 +67,7 @@ def transformer() -> SD3Transformer2DModel:
 
 
 def text_encoder(tokenizer: CLIPTokenizer) -> CLIPTextModelWithProjection:
+    """Returns an untrained text encoder for the tokenizer's vocabulary."""
     specials: dict[str, Any] = {
         "bos_token_id": tokenizer.bos_token_id,
         "eos_token_id": tokenizer.eos_token_id,
@@ -88,23 +89,24 @@ def text_encoder(tokenizer: CLIPTokenizer) -> CLIPTextModelWithProjection:
 
 
 def autoencoder() -> AutoencoderKL:
-    """The built-in model's, with the shift that StableDiffusion3Pipeline asks for."""
+    """Returns the built-in model's autoencoder, with the shift that StableDiffusion3Pipeline asks for."""
     vae: Any = AutoencoderKL.from_pretrained(WEIGHTS / "vae")
     vae.register_to_config(shift_factor=0.0)
     return vae
 
 
 def scheduler() -> FlowMatchEulerDiscreteScheduler:
+    """Returns a scheduler of shift 1, as the model was trained."""
     return FlowMatchEulerDiscreteScheduler(shift=1.0)
 
 
 def tokenize(tokenizer: CLIPTokenizer, texts: list[str]) -> Tensor:
-    """(N, TOKENS), as the pipeline pads and truncates."""
+    """Returns token numbers (N, TOKENS), as the pipeline pads and truncates."""
     return tokenizer(texts, padding="max_length", max_length=TOKENS, truncation=True, return_tensors="pt").input_ids
 
 
 def load(folder: Path) -> Any:
-    """The StableDiffusion3Pipeline of a folder; diffusers wants to be told that there is no T5."""
+    """Returns the StableDiffusion3Pipeline of a folder; diffusers wants to be told that there is no T5."""
     from diffusers.pipelines.stable_diffusion_3.pipeline_stable_diffusion_3 import StableDiffusion3Pipeline
 
     return StableDiffusion3Pipeline.from_pretrained(
@@ -153,7 +155,7 @@ class WeightedAttention:
 
 
 def encode(encoder: Any, tokens: Tensor, vocabulary: Tensor, end: Tensor) -> tuple[Tensor, Tensor]:
-    """(B, TOKENS, D) states of the last layer but one, and (B, D) the projection at the first end of text.
+    """Returns (B, TOKENS, D) states of the last layer but one, and (B, D) the projection at the first end of text.
 
     What the encoder itself answers, without the parts that a CUDA graph might not capture: words are looked up by a
     product with `vocabulary` (all token numbers), ends by one with `end` (B, 1, TOKENS), which is 1 there.
@@ -192,7 +194,7 @@ class Flow:
         self.vocabulary = torch.arange(len(tokenizer), device=device)
 
     def velocity(self, x: Tensor, level: Tensor, rows: Tensor) -> Tensor:
-        """(B, 4, 16, 16) noise - x0, float32, for texts at these rows."""
+        """Returns the velocity (B, 4, 16, 16), noise - x0, float32, for texts at these rows."""
         states, pooled = zip(
             *(encode(self.trained[name], self.tokens[rows], self.vocabulary, self.ends[rows]) for name in ENCODERS),
             strict=True,
@@ -208,6 +210,7 @@ class Flow:
         return out.float()
 
     def loss(self) -> Tensor:
+        """Returns the loss of a fresh batch, a scalar; see `loop.Recipe`."""
         z, rows = self.batches.draw()
         noise, level = torch.randn_like(z), torch.rand(len(z), device=z.device)
         s = level.view(-1, 1, 1, 1)
@@ -216,16 +219,18 @@ class Flow:
         return (velocity - (noise - z)).square().mean()
 
     def after_step(self) -> None:
-        pass
+        """Does nothing: no network follows the trained one."""
 
     def at(self, progress: float) -> None:
+        """Sets the share of titles for the share of the training that is done."""
         self.batches.share.fill_(TITLED[0] + (TITLED[1] - TITLED[0]) * progress)
 
     def kept(self) -> dict[str, Tensor]:
+        """Returns no tensors: `trained` is all that a resumed training needs."""
         return {}
 
     def save(self, folder: Path, average: dict[str, Tensor]) -> None:
-        """A whole StableDiffusion3Pipeline."""
+        """Writes a whole StableDiffusion3Pipeline into the folder."""
         for part, network in self.trained.items():
             running.save_network(network, part, folder, average)
         if (folder / "model_index.json").exists():

@@ -35,24 +35,24 @@ GENERAL_WORDINGS = ("{e} on {c}", "{c} background with {e}", "picture of {e}, {c
 
 @cache
 def sealed_captions() -> tuple[Caption, ...]:
-    """The sealed captions, in a fixed order; their indices go on where the built-in model's end."""
+    """Returns the sealed captions, in a fixed order; their indices go on where the built-in model's end."""
     return tuple(_sealed_titles() + _sealed_general())
 
 
 @cache
 def all_captions() -> tuple[Caption, ...]:
-    """The built-in model's captions, then the sealed ones."""
+    """Returns the built-in model's captions, then the sealed ones."""
     return (*captions(), *sealed_captions())
 
 
 def select(kind: str | None = None, split: str | None = None) -> list[Caption]:
-    """Captions of a kind and a split; None means any kind, and any split but the sealed one."""
+    """Returns the captions of a kind and a split; None means any kind, and any split but the sealed one."""
     splits = {c.split for c in captions()} if split is None else {split}
     return [c for c in all_captions() if kind in (None, c.kind) and c.split in splits]
 
 
 def wordings(caption: Caption) -> tuple[str, ...]:
-    """All texts of a caption; the first is its `text`."""
+    """Returns all texts of a caption; the first is its `text`."""
     if caption.kind == "general":
         parts = {"e": emoji_name(caption.emoji), "c": caption.colour}
         return tuple(w.format(**parts) for w in GENERAL_WORDINGS)
@@ -66,13 +66,13 @@ def _sealed_titles() -> list[Caption]:
     words = [rng.sample(w, len(w)) for w in (ADJECTIVES, NOUNS, PLACES)]  # as captions._titles shuffles them
     size = len(ADJECTIVES)
     kinds = [kind for kind, count in SEALED_COUNTS.items() for _ in range(count) if kind != "general"]
-    places = [(a, FIRST_BLOCK + block) for block in range(len(kinds) // size) for a in range(size)]
+    pairs = [(a, FIRST_BLOCK + block) for block in range(len(kinds) // size) for a in range(size)]
     trained = len(kinds) - SEALED_COUNTS["unseen"]
-    fed = places[:trained]
+    fed = pairs[:trained]
     random.Random(16).shuffle(fed)
     counters = {kind: sum(COUNTS[kind].values()) for kind in SEALED_COUNTS}
     result = []
-    for (a, k), kind in zip(fed + places[trained:], kinds, strict=True):
+    for (a, k), kind in zip(fed + pairs[trained:], kinds, strict=True):
         text = f"the {words[0][a]} {words[1][(a + k) % size]} of {words[2][(a + 2 * k) % size]}"
         result.append(Caption(text, kind, SEALED, counters[kind]))
         counters[kind] += 1

@@ -38,12 +38,12 @@ DIGEST = "88b372e3d58c241e"  # of those: another Python, Pillow or font may draw
 
 
 def records(captions: Sequence[Caption]) -> list[Record]:
-    """Every training image of these captions, in a fixed order."""
+    """Returns a record for every training image of these captions, in a fixed order."""
     return [Record(c, r) for c in captions for r in range(RENDERINGS[c.kind])]
 
 
 def picture(record: Record) -> NDArray[np.uint8]:
-    """(64, 64, 3) image of a record; the grounds of sealed general captions have colours of their own."""
+    """Returns a record's image, (64, 64, 3) uint8; the grounds of sealed general captions have colours of their own."""
     caption = record.caption
     if caption.colour not in SEALED_COLOURS:
         return np.asarray(render(record))
@@ -52,18 +52,18 @@ def picture(record: Record) -> NDArray[np.uint8]:
 
 
 def pictures(chunk: Sequence[Record]) -> NDArray[np.uint8]:
-    """(N, 64, 64, 3)."""
+    """Returns the images of N records, (N, 64, 64, 3) uint8."""
     return np.stack([picture(r) for r in chunk])
 
 
 def digest(chosen: Sequence[Record]) -> str:
-    """SHA-256 of some of the images, shortened."""
+    """Returns the first 16 hexadecimal digits of the SHA-256 of every so manieth image."""
     return hashlib.sha256(pictures(chosen[::PROBED]).tobytes()).hexdigest()[:16]
 
 
 @torch.inference_mode()
 def encode(chosen: Sequence[Record], device: torch.device, workers: int) -> Tensor:
-    """(N, 4, 16, 16) float16 on the CPU: scaled posterior means of the records' images."""
+    """Returns (N, 4, 16, 16) float16 on the CPU: scaled posterior means of the records' images."""
     chunks = [chosen[i : i + CHUNK] for i in range(0, len(chosen), CHUNK)]
     with ProcessPoolExecutor(workers, mp_context=get_context("fork")) as pool:
         drawn = pool.map(pictures, chunks)  # forks here, before anything has touched a GPU
@@ -81,11 +81,12 @@ class Batches:
     Args:
         captions: Captions whose images are drawn, `latents` in the order of `records(captions)`.
         wordings: The texts of a caption, each drawn equally often.
-        size: Rows of a batch.
+        size: The number of rows of a batch.
+        device: Where batches are drawn.
 
     Attributes:
         texts: Every text, the empty one last; what `draw` gives are positions in this list.
-        share: () of the rows that are titles.
+        share: The share of rows that are titles, a scalar tensor.
     """
 
     def __init__(
@@ -118,7 +119,7 @@ class Batches:
         self.share = torch.full((), 0.5, device=device)
 
     def draw(self) -> tuple[Tensor, Tensor]:
-        """(B, 4, 16, 16) float32 latents, and (B,) positions in `texts`."""
+        """Returns (B, 4, 16, 16) float32 latents, and (B,) positions in `texts`."""
         titles = self.titles[self._integers(len(self.titles))]
         general = self.general[self._integers(len(self.general))]
         caption = torch.where(self._uniform() < self.share, titles, general)
@@ -135,7 +136,7 @@ class Batches:
 
 
 def load(folder: Path) -> Tensor:
-    """(N, 4, 16, 16) of every image of all captions."""
+    """Returns the latents of every image of all captions, (N, 4, 16, 16) float16."""
     return load_file(folder / FILE)["latents"]
 
 
@@ -148,8 +149,8 @@ def main() -> None:
     options = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
     every = records(all_captions())
-    found = digest(every)
-    log.info("digest of the images %s: %s", found, "as expected" if found == DIGEST else f"EXPECTED {DIGEST}")
+    drawn = digest(every)
+    log.info("digest of the images %s: %s", drawn, "as expected" if drawn == DIGEST else f"EXPECTED {DIGEST}")
     kept = every[:: round(1 / options.fraction)]
     latents = encode(kept, torch.device(options.device), options.workers)
     if len(kept) < len(every):

@@ -31,11 +31,11 @@ class Recipe(Protocol):
     warmup: int
 
     def loss(self) -> Tensor:
-        """() loss of a fresh batch; no value may be read back, since a CUDA graph captures the call."""
+        """Returns the loss of a fresh batch, a scalar; reads no value back, since a CUDA graph captures the call."""
         ...
 
     def after_step(self) -> None:
-        """What follows an optimizer step, captured as well."""
+        """Does what follows an optimizer step; captured as well."""
         ...
 
     def at(self, progress: float) -> None:
@@ -43,17 +43,25 @@ class Recipe(Protocol):
         ...
 
     def kept(self) -> dict[str, Tensor]:
-        """Tensors besides `trained` that a resumed training needs, filled in place on resuming."""
+        """Returns the tensors besides `trained` that a resumed training needs, filled in place on resuming."""
         ...
 
     def save(self, folder: Path, average: dict[str, Tensor]) -> None:
-        """A diffusers folder of these averaged weights, which are float16, on the CPU, named as in `trained`."""
+        """Writes a diffusers folder of these averaged weights, which are float16, on the CPU, named as in `trained`."""
         ...
 
 
 @dataclass(frozen=True)
 class Plan:
-    """How long to train, where to keep the state (`folder`), and where to put a copy that fits one file (`out`)."""
+    """How long to train, and where to keep what comes of it.
+
+    Attributes:
+        folder: The folder of the state and of the trained model.
+        minutes, steps: The most that training takes, resumed runs counted in.
+        save_seconds, report_seconds: The time between two saves and between two lines of the log.
+        graph: Whether the step is captured as a CUDA graph on a GPU.
+        out: The folder of a copy in one file; None for no copy.
+    """
 
     folder: Path
     minutes: float
@@ -65,7 +73,7 @@ class Plan:
 
 
 def write_file(path: Path, tensors: dict[str, Tensor]) -> None:
-    """Atomically: a run that is stopped leaves the previous file."""
+    """Writes tensors atomically: a run that is stopped leaves the previous file."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(path.name + ".tmp")
     save_file({name: value.contiguous() for name, value in tensors.items()}, temporary, {"format": "pt"})
@@ -73,7 +81,7 @@ def write_file(path: Path, tensors: dict[str, Tensor]) -> None:
 
 
 def pack(folder: Path, archive: Path) -> None:
-    """The folder as one tar file, atomically, less the autoencoder's weights, which `unpack` adds again."""
+    """Writes the folder as one tar file, atomically, less the autoencoder's weights, which `unpack` adds again."""
     archive.parent.mkdir(parents=True, exist_ok=True)
     temporary = archive.with_name(archive.name + ".tmp")
     with tarfile.open(temporary, "w") as tar:
@@ -85,7 +93,7 @@ def pack(folder: Path, archive: Path) -> None:
 
 
 def unpack(archive: Path, folder: Path) -> None:
-    """A diffusers folder from what `pack` wrote."""
+    """Writes a diffusers folder from what `pack` wrote."""
     from cryptomnesia.demo import WEIGHTS
 
     with tarfile.open(archive) as tar:
@@ -138,7 +146,7 @@ class Step:
             self.running.lerp_(loss.detach(), self.mixing)
 
     def state(self) -> dict[str, Tensor]:
-        """All that a resumed training needs, named."""
+        """Returns all that a resumed training needs, by name, on the CPU."""
         tensors = {f"model/{k}": v for k, v in self.recipe.trained.state_dict().items()}
         tensors |= {f"average/{k}": v for k, v in self.average.items()}
         tensors |= {f"kept/{k}": v for k, v in self.recipe.kept().items()}
@@ -147,9 +155,9 @@ class Step:
         return {k: v.detach().to("cpu", copy=True).contiguous() for k, v in tensors.items()}
 
     def load(self, tensors: dict[str, Tensor]) -> None:
-        """Puts what `state` gave in place."""
-        own = self.recipe.trained.state_dict()
-        self.recipe.trained.load_state_dict({k: tensors[f"model/{k}"] for k in own})
+        """Puts what `state` returned in place."""
+        weights = self.recipe.trained.state_dict()
+        self.recipe.trained.load_state_dict({k: tensors[f"model/{k}"] for k in weights})
         for name, value in self.average.items():
             value.copy_(tensors[f"average/{name}"])
         for name, value in self.recipe.kept().items():
@@ -165,7 +173,7 @@ class Step:
 
 
 def captured(step: Step) -> Callable[[], None]:
-    """The step as one CUDA graph, to be replayed; call it after some steps on a side stream.
+    """Returns the step as one CUDA graph, to be replayed; call it after some steps on a side stream.
 
     A failed capture leaves generators and allocator unusable: the program starts itself again without a graph.
     """

@@ -29,7 +29,7 @@ FIRST_SEED = 1000
 
 
 def settings(pipe: Any) -> list[dict[str, Any]]:
-    """How the model is sampled: one setting, or several scales for a model that was not distilled."""
+    """Returns how the model is sampled: one setting, or several scales for a model that was not distilled."""
     if "FlowMatch" in type(pipe.scheduler).__name__:
         return [{"guidance_scale": scale, "num_inference_steps": 20} for scale in (1.0, 3.0, 7.0)]
     if type(pipe.scheduler).__name__ == "LCMScheduler":
@@ -40,7 +40,7 @@ def settings(pipe: Any) -> list[dict[str, Any]]:
 
 
 def load(folder: Path, device: str) -> Any:
-    """The pipeline of a folder, float32."""
+    """Returns the pipeline of a folder, float32."""
     from diffusers.pipelines.pipeline_utils import DiffusionPipeline
 
     flows = json.loads((folder / "model_index.json").read_text())["_class_name"].startswith("StableDiffusion3")
@@ -53,7 +53,7 @@ def load(folder: Path, device: str) -> Any:
 
 
 def generate(pipe: Any, texts: list[str], seeds: int, **how: Any) -> NDArray[np.uint8]:
-    """(P, seeds, 64, 64, 3), with generators on the CPU: the same noise on every machine."""
+    """Returns images (P, seeds, 64, 64, 3) uint8, with generators on the CPU: the same noise on every machine."""
     rows = [(text, FIRST_SEED + seed) for text in texts for seed in range(seeds)]
     parts = []
     for start in range(0, len(rows), PER_CALL):
@@ -66,18 +66,18 @@ def generate(pipe: Any, texts: list[str], seeds: int, **how: Any) -> NDArray[np.
 
 
 def shares(pipe: Any, split: str, seeds: int, most: int | None, **how: Any) -> dict[str, float]:
-    """Share of generations of each kind that show an image of the gallery: the caption's own, or any."""
+    """Returns by kind the share of generations that reproduce an image of the gallery: the caption's own, or any."""
     limits = stored("demo_model")["limits"]
-    found = {}
+    rates = {}
     for kind, count in LOOKED_AT.items():
         captions: list[Caption] = select(kind, split)[: most or count]
         images = generate(pipe, [c.text for c in captions], seeds, **how)
         if kind in limits:
-            found[kind] = float((own_distances(captions, images) < limits[kind]).mean())
+            rates[kind] = float((own_distances(captions, images) < limits[kind]).mean())
         else:
-            own = general_limits(limits) if kind == "general" and FONT.exists() else limits
-            found[kind] = float(np.mean(list(without_image(captions, images, own).values())))
-    return found
+            kind_limits = general_limits(limits) if kind == "general" and FONT.exists() else limits
+            rates[kind] = float(np.mean(list(without_image(captions, images, kind_limits).values())))
+    return rates
 
 
 def main() -> None:
@@ -94,13 +94,13 @@ def main() -> None:
         try:
             pipe = load(folder, options.device)
             for how in settings(pipe):
-                found = shares(pipe, options.split, options.seeds, options.most, **how)
+                rates = shares(pipe, options.split, options.seeds, options.most, **how)
                 rows.append(
-                    [f"{folder.parent.name} {how['num_inference_steps']} x {how['guidance_scale']}", *found.values()]
+                    [f"{folder.parent.name} {how['num_inference_steps']} x {how['guidance_scale']}", *rates.values()]
                 )
                 if options.store:
                     with options.store.open("a") as file:
-                        file.write(json.dumps({"model": folder.parent.name, **how, **found}) + "\n")
+                        file.write(json.dumps({"model": folder.parent.name, **how, **rates}) + "\n")
         except Exception:
             log.exception("%s", folder)
     table(["model, steps x scale", *LOOKED_AT], rows)

@@ -12,7 +12,7 @@ from .loop import Plan, Recipe, train, write_file
 
 
 def parser(description: str | None) -> argparse.ArgumentParser:
-    """Options of every recipe."""
+    """Returns a parser with the options of every recipe."""
     made = argparse.ArgumentParser(description=description)
     made.add_argument("folder", type=Path, help="state and diffusers folder (`model`); resumes from what is there")
     made.add_argument("--latents", type=Path, required=True, help="folder of `python -m training.latents`")
@@ -28,7 +28,7 @@ def parser(description: str | None) -> argparse.ArgumentParser:
 
 
 def run(recipe: Recipe, options: argparse.Namespace) -> int:
-    """Trains as the options say."""
+    """Trains as the options say, and returns the number of steps done."""
     return train(
         recipe,
         Plan(
@@ -44,7 +44,7 @@ def run(recipe: Recipe, options: argparse.Namespace) -> int:
 
 
 def parsed(made: argparse.ArgumentParser) -> argparse.Namespace:
-    """The options, with logging and the device's settings made."""
+    """Returns the options, and sets up logging and the device as they say."""
     options = made.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
     torch.manual_seed(2)
@@ -56,7 +56,7 @@ def parsed(made: argparse.ArgumentParser) -> argparse.Namespace:
 
 
 def save_network(network: Any, part: str, folder: Path, average: dict[str, Tensor]) -> None:
-    """Configuration and averaged weights of one part, as diffusers or transformers reads them."""
+    """Writes configuration and averaged weights of one part, as diffusers or transformers reads them."""
     text = part.startswith("text_encoder")
     (folder / part).mkdir(parents=True, exist_ok=True)
     network.config.save_pretrained(folder / part) if text else network.save_config(folder / part)

@@ -21,17 +21,17 @@ class Commands(TyperGroup):
     """The commands that `questions` names; a command's module is imported when it is run or its help is shown."""
 
     def list_commands(self, ctx: Any) -> list[str]:
-        """All names, in the order of the registry."""
+        """Returns all names, in the order of the registry."""
         return list(_HELP)
 
     def get_command(self, ctx: Any, cmd_name: str) -> Any:
-        """The command of that name, or None."""
+        """Returns the command of that name, or None."""
         if cmd_name in _HELP and cmd_name not in self.commands:
             self.add_command(_load(cmd_name), cmd_name)
         return super().get_command(ctx, cmd_name)
 
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
-        """As typer's, which proposes a name for a misspelt one only among those that are loaded."""
+        """Resolves a name as typer does, but proposes a name for a misspelt one among all commands."""
         if args and args[0] not in _HELP:
             for name in _HELP:
                 self.get_command(ctx, name)
@@ -39,28 +39,28 @@ class Commands(TyperGroup):
 
 
 def _load(name: str) -> Any:
-    """A command from the module of its name: a function, or a typer app with commands of its own."""
-    made: Any = getattr(import_module(f".{name}", __package__), name)
-    if isinstance(made, typer.Typer):
-        made.info.help = _HELP[name]
+    """Returns the command of that name from its module: a function, or a typer app with commands of its own."""
+    command: Any = getattr(import_module(f".{name}", __package__), name)
+    if isinstance(command, typer.Typer):
+        command.info.help = _HELP[name]
     else:
-        function, made = made, typer.Typer(add_completion=False)
-        made.command(name, short_help=_HELP[name])(function)
-    return typer.main.get_command(made)
+        function, command = command, typer.Typer(add_completion=False)
+        command.command(name, short_help=_HELP[name])(function)
+    return typer.main.get_command(command)
 
 
 app = typer.Typer(
     name="cryptomnesia",
     cls=Commands,
-    help="Tells, before an image is made, whether a diffusion model is about to recite its training data.",
+    help="Tells, before an image is made, whether a diffusion model is about to reproduce its training data.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
 
-def _version(asked: bool) -> None:
-    if asked:
+def _version(wanted: bool) -> None:
+    if wanted:
         typer.echo(f"cryptomnesia {__version__}")
         raise typer.Exit
 
@@ -104,7 +104,7 @@ def run_app(arguments: Sequence[str]) -> int:
 
 
 def _usage(error: Any) -> str:
-    """A usage error in one line, with where to look."""
+    """Returns a usage error in one line, with where to look."""
     message = error.format_message()
     context = getattr(error, "ctx", None)
     path = context.command_path if context is not None else "cryptomnesia"

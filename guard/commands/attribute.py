@@ -51,7 +51,7 @@ def attribute(
 
     Needs images whose makers are known, once: --learn NAME=FOLDER for each candidate, all of the same prompts, kept as
     --calibration FILE. With prompts: a text file beside each image, IMAGE.txt, in all folders, and --prompt. With
-    --json, {"results": [answer, ...], "summary": {...}}.
+    --json, one document: "results" lists the answers, "summary" counts them.
 
     Exit code: 0, whoever it is, also none of these; 2 bad input; 5 no verdict on an image: nothing was learned, the
     candidates' images differ in what they show, or it is itself one that was learned from; 130 stopped.
@@ -60,11 +60,11 @@ def attribute(
     folders = {name: image_files([Path(place)]) for name, place in pairs(learn or [], "--learn", "FOLDER").items()}
     files = image_files(images or [])
     _check(files, named, folders, calibration, alpha)
-    known = None
+    learned = None
     if calibration is not None and not folders:
         from ..attribution import load_calibration
 
-        known = load_calibration(calibration)  # first: a broken file is found before large models are read
+        learned = load_calibration(calibration)  # first: a broken file is found before large models are read
     if plot is not None:
         from .files import make_folder
 
@@ -75,40 +75,49 @@ def attribute(
     with progress("candidates") as bar:
         if folders:
             task = bar.add_task("learning", total=len(pool))
-            known = _learned(pool, folders, prompt is not None, alpha, following(bar, task))
+            learned = _learned(pool, folders, prompt is not None, alpha, following(bar, task))
         task = bar.add_task("asking", total=len(pool))
-        found = _answers(files, pool, known, prompt, following(bar, task)) if files else []
-    if folders and calibration is not None and known is not None:
+        answers = _answers(files, pool, learned, prompt, following(bar, task)) if files else []
+    if folders and calibration is not None and learned is not None:
         from ..attribution import save_calibration
 
-        save_calibration(known, calibration)
-        stderr().print(f"learned from {sum(known.images)} images: {calibration}", soft_wrap=True)
-        for line in _doubts(known):
+        save_calibration(learned, calibration)
+        stderr().print(f"learned from {sum(learned.images)} images: {calibration}", soft_wrap=True)
+        for line in _doubts(learned):
             stderr().print(line, soft_wrap=True, style="yellow")
     with Results("cryptomnesia/attribution-answers/1") as results:
-        for one in found:
-            results.add(one.to_dict()) if as_json else _show(one)
-        results.summary = {"images": len(found)}
-    for one in found:
-        if plot is not None and one.image is not None and one.probabilities:
-            one.plot().save(plot / f"{Path(one.image).name}.bars.png")
-    if found and known is None:
+        for answer in answers:
+            results.add(answer.to_dict()) if as_json else _show(answer)
+        results.summary = {"images": len(answers)}
+    for answer in answers:
+        if plot is not None and answer.image is not None and answer.probabilities:
+            answer.plot().save(plot / f"{Path(answer.image).name}.bars.png")
+    if answers and learned is None:
         hint = "no verdict without images of known makers: give --learn NAME=FOLDER for each candidate, once"
         stderr().print(hint, style="yellow", soft_wrap=True)
-    return EXIT_CLEAR if all(one.verdict for one in found) else EXIT_NO_VERDICT
+    return EXIT_CLEAR if all(answer.verdict for answer in answers) else EXIT_NO_VERDICT
 
 
 def pairs(given: list[str], option: str, what: str) -> dict[str, str]:
-    """NAME=VALUE, each name once."""
-    found: dict[str, str] = {}
+    """Returns values by name, as given by an option that takes NAME=VALUE.
+
+    Args:
+        given: The option's values, as the user wrote them.
+        option: The option's name, for errors.
+        what: What its value is, for errors.
+
+    Raises:
+        InputError: One is not NAME=VALUE, or a name is given twice.
+    """
+    values: dict[str, str] = {}
     for text in given:
         name, equals, value = text.partition("=")
         if not (name.strip() and equals and value.strip()):
             raise InputError(f"{option} takes NAME={what}, not {text!r}: put a name and = in front")
-        if name.strip() in found:
+        if name.strip() in values:
             raise InputError(f"{option} names {name.strip()!r} twice: rename one")
-        found[name.strip()] = value.strip()
-    return found
+        values[name.strip()] = value.strip()
+    return values
 
 
 def _check(
@@ -130,51 +139,51 @@ def _check(
 
 
 def _learned(
-    pool: "list[Candidate]", folders: dict[str, list[Path]], prompted: bool, alpha: float, told: Progress
+    pool: "list[Candidate]", folders: dict[str, list[Path]], prompted: bool, alpha: float, callback: Progress
 ) -> "AttributionCalibration":
     from ..attribution import calibrate_attribution
 
     prompts = None
     if prompted:
         prompts = {name: [caption_of(file) for file in files] for name, files in folders.items()}
-    return calibrate_attribution(folders, pool, prompts=prompts, alpha=alpha, progress=told)
+    return calibrate_attribution(folders, pool, prompts=prompts, alpha=alpha, progress=callback)
 
 
-def _doubts(known: "AttributionCalibration") -> list[str]:
-    """What was learned that will not do, as soon as it is known."""
-    lines = [f"no verdict between {a} and {b}: {why}" for (a, b), why in known.confounded.items()]
+def _doubts(calibration: "AttributionCalibration") -> list[str]:
+    """Returns what speaks against what was learned, a line for each reason."""
+    lines = [f"no verdict between {a} and {b}: {why}" for (a, b), why in calibration.confounded.items()]
     lines += [
         f"{a} and {b} may be told apart by what their images show ({look}): put each image's prompt in IMAGE.txt"
-        for (a, b), look in known.unchecked.items()
+        for (a, b), look in calibration.unchecked.items()
     ]
-    return lines + ([f"{known.copies} images are copies of others and count once"] if known.copies else [])
+    return lines + ([f"{calibration.copies} images are copies of others and count once"] if calibration.copies else [])
 
 
 def _answers(
     files: list[Path],
     pool: "list[Candidate]",
-    known: "AttributionCalibration | None",
+    calibration: "AttributionCalibration | None",
     prompt: str | None,
-    told: Progress,
+    callback: Progress,
 ) -> "list[Attribution]":
     from ..attribution import attribute as ask
 
-    return ask(files, pool, known, prompts=prompt, progress=told)
+    return ask(files, pool, calibration, prompts=prompt, progress=callback)
 
 
-def _show(found: "Attribution") -> None:
+def _show(answer: "Attribution") -> None:
     console = stdout()
     console.print(
-        Text(found.headline(), style="bold").append(f"  {found.image or ''}", style="default"), soft_wrap=True
+        Text(answer.headline(), style="bold").append(f"  {answer.image or ''}", style="default"), soft_wrap=True
     )
     from ..attribution.plots import percent
 
     grid = Table.grid(padding=(0, 2))
-    for name, probability in sorted(found.probabilities.items(), key=lambda item: -item[1]):
-        grid.add_row(Text(name), Text(percent(probability)), style="bold" if name == found.decision else "")
-    if not found.probabilities:
-        for name, distance in sorted(found.distances.items(), key=lambda item: item[1]):
+    for name, probability in sorted(answer.probabilities.items(), key=lambda item: -item[1]):
+        grid.add_row(Text(name), Text(percent(probability)), style="bold" if name == answer.decision else "")
+    if not answer.probabilities:
+        for name, distance in sorted(answer.distances.items(), key=lambda item: item[1]):
             grid.add_row(Text(name), Text(f"{distance:+.3f}"))
     console.print(grid)
-    for note in found.notes():
+    for note in answer.notes():
         console.print(Text(f"  {note}", style="dim"), soft_wrap=True)

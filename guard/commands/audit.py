@@ -69,7 +69,7 @@ def prompts(
     quiet: Quiet = False,
     as_json: Json = False,
 ) -> int:
-    """Is the model likely to recite training data for any of these prompts? Writes report.html.
+    """Is the model likely to reproduce training data for any of these prompts? Writes report.html.
 
     Every prompt has noise of its own, by its text and --seed, so that its numbers hang on nothing else. Exit code: 0
     none stands out, 3 some do at a false discovery rate of 5 % over the whole run, else 5 if some have no verdict, 2
@@ -180,14 +180,14 @@ def images(
 
 
 def _absolute(model: str) -> str:
-    """Workers may have another working folder."""
+    """Returns a model's name that holds in any working folder, since workers may have another one."""
     return model if model == DEMO else str(Path(model).expanduser().absolute())
 
 
-def _digest(place: str | Path | None) -> str | None:
+def _digest(path: str | Path | None) -> str | None:
     from ..audit.manifest import files_digest
 
-    return None if place in (None, DEMO) else files_digest(Path(place))
+    return None if path in (None, DEMO) else files_digest(Path(path))
 
 
 def _measured(
@@ -198,7 +198,7 @@ def _measured(
     watch: Watch,
     together: Callable[[], dict[str, Any] | None] = lambda: None,
 ) -> bool:
-    """Does what is missing, and at last what asks about all rows together; False if the user stopped it."""
+    """Does what is missing, and at last what asks about all rows together; returns False if the user stopped it."""
     from ..audit.run import open_engine
 
     if run.manifest.finished and run.complete:

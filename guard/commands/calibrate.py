@@ -55,7 +55,7 @@ def calibrate(
     """
     check_alpha(alpha)
     if out is not None:
-        _check_place(out)
+        _check_out(out)
     texts = _benign(PromptSource((), prompts or str(BENIGN), format, column, delimiter), alpha)
     from .. import calibration_store as store
 
@@ -85,11 +85,22 @@ def calibrate(
             words = f"stopped after {run.done} of {run.total} prompts, kept in {partial}"
             stderr().print(f"{words}: the same command goes on from there", style="yellow", soft_wrap=True)
             return EXIT_STOPPED
-    return _told(calibration, out, _keep(calibration, required=out is None), as_json)
+    return _report(calibration, out, _keep(calibration, required=out is None), as_json)
 
 
 def _keep(calibration: "Calibration", *, required: bool) -> Path | None:
-    """Where other commands find it. Raises CalibrationError where it is nowhere else, and cannot be kept."""
+    """Keeps a calibration where other commands find it.
+
+    Args:
+        calibration: What was measured.
+        required: Whether it is kept nowhere else.
+
+    Returns:
+        The file's path; None where it could not be written and is kept elsewhere.
+
+    Raises:
+        CalibrationError: It could not be written and is required.
+    """
     from ..calibration_store import keep
 
     try:
@@ -101,7 +112,7 @@ def _keep(calibration: "Calibration", *, required: bool) -> Path | None:
         return None
 
 
-def _told(calibration: "Calibration", out: Path | None, kept: Path | None, as_json: bool) -> int:
+def _report(calibration: "Calibration", out: Path | None, kept: Path | None, as_json: bool) -> int:
     path, threshold = out or kept, calibration.threshold
     if as_json:
         summary = {"calibration": str(path), "kept": kept and str(kept), "n": calibration.n, "draws": calibration.draws}
@@ -115,8 +126,8 @@ def _told(calibration: "Calibration", out: Path | None, kept: Path | None, as_js
     return EXIT_CLEAR
 
 
-def _check_place(out: Path) -> None:
-    """Before the long work, not after it."""
+def _check_out(out: Path) -> None:
+    """Raises InputError unless a file can be written there; called before the long work, not after it."""
     if out.is_dir():
         raise InputError(f"{out} is a folder: name a file in it, e.g. {out / 'model.calibration.json'}")
     if not out.parent.is_dir():
@@ -124,7 +135,11 @@ def _check_place(out: Path) -> None:
 
 
 def _benign(source: PromptSource, alpha: float) -> list[str]:
-    """The benign prompts, each once, since prompts that are counted twice make a promise look firmer than it is."""
+    """Returns the benign prompts, each once: counted twice, they make a promise look firmer than it is.
+
+    Raises:
+        InputError: There are too few of them, for a calibration or for this alpha.
+    """
     texts = list(dict.fromkeys(source))
     source.tell()
     if len(texts) < LEAST:
@@ -142,7 +157,7 @@ def _benign(source: PromptSource, alpha: float) -> list[str]:
 
 
 def _measure(run: "CalibrationRun") -> None:
-    """Says what it will cost, and after the first prompts how long it will take."""
+    """Measures; says before what it will cost, and after the first prompts how long it will take."""
     console = stderr()
     if run.done:
         words = f"goes on after {run.done} of {run.total} prompts, kept in {run.partial}"
@@ -165,7 +180,7 @@ def _measure(run: "CalibrationRun") -> None:
 
 
 def duration(seconds: float) -> str:
-    """In words: "40 seconds", "3 minutes", "1.5 hours"."""
+    """Returns a time in words: "40 seconds", "3 minutes", "1.5 hours"."""
     if seconds < 90:
         return f"{max(1, round(seconds))} seconds" if seconds >= 1.5 else "a second"
     return f"{round(seconds / 60)} minutes" if seconds < 5400 else f"{seconds / 3600:.1f} hours"

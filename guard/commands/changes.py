@@ -1,4 +1,4 @@
-"""One mended prompt on the terminal: both texts, the words that were changed, the numbers before and after."""
+"""One mitigated prompt on the terminal: both texts, the words that were changed, the numbers before and after."""
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
@@ -19,7 +19,7 @@ REMOVED, ADDED = "bold red strike", "bold green underline"
 
 
 def show(console: Console, case: "Case") -> None:
-    """Prints what the check said and, if it was mended, how."""
+    """Prints what the check said and, if it was mitigated, how."""
     about = case.mitigation
     console.print(_verdict(case), soft_wrap=True)
     if case.report.note:
@@ -55,7 +55,7 @@ def _outcome(case: "Case", style: str) -> Text:
 
 
 def _texts(before: str, after: str) -> Table:
-    """Both prompts, one above the other, so that equal words stand together."""
+    """Returns both prompts, one above the other, so that equal words stand together."""
     from ..pages.marks import marked
 
     old, new = marked(before, after)
@@ -90,8 +90,8 @@ def _numbers(case: "Case", about: "Mitigation") -> Table:
     table.add_row("p-value", p_text(p_before), p_text(p_after))
     table.add_row("score", _number(before), _number(after))
     if case.changed and about.method != "reseed":  # whose prompt stays as it was
-        table.add_row("pull to the same image", "1.00", _number(about.recall))
-        table.add_row("likeness of the text", "1.00", _number(about.similarity))
+        table.add_row("guidance similarity", "1.00", _number(about.recall))
+        table.add_row("similarity of the texts", "1.00", _number(about.similarity))
     return table
 
 
@@ -100,7 +100,7 @@ def _number(value: float | None) -> str:
 
 
 def _table(*names: str, right: int = 1) -> Table:
-    """A table without lines; its last columns are numbers."""
+    """Returns a table without lines; its last columns are numbers."""
     table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False, header_style="dim")
     for i, name in enumerate(names):
         table.add_column(name, justify="right" if i >= len(names) - right else "left", overflow="fold")

@@ -1,4 +1,4 @@
-"""`cryptomnesia check`: is the model likely to recite training data for these prompts?"""
+"""`cryptomnesia check`: is the model likely to reproduce training data for these prompts?"""
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
@@ -60,9 +60,9 @@ def check(
     as_json: options.Json = False,
     as_lines: options.JsonLines = False,
 ) -> int:
-    """Is the model likely to recite training data for these prompts? Nothing is sampled to find out.
+    """Is the model likely to reproduce training data for these prompts? Nothing is sampled to find out.
 
-    With --json, {"results": [report, ...], "summary": {...}}, written as reports come.
+    With --json, one document, written as reports come: "results" lists them, "summary" says what they amount to.
 
     Exit code: 0 all are clear, 3 some are likely memorized, else 5 if some have no verdict, 2 bad input, 130 stopped.
     """
@@ -85,7 +85,14 @@ def check(
 
 @dataclass
 class Tally:
-    """Counts verdicts as reports pass by; keeps p-values only, for the joint test at the end."""
+    """Counts verdicts as reports pass by, and keeps their p-values for the joint test at the end.
+
+    Attributes:
+        counts: The number of reports by verdict.
+        p_values: The p-values of the reports that have one.
+        alpha: The false-alarm rate of the verdicts; 0 where there are none.
+        reason: The last reason given for a missing verdict.
+    """
 
     counts: dict[str, int] = field(default_factory=dict)
     p_values: list[float] = field(default_factory=list)
@@ -94,11 +101,11 @@ class Tally:
 
     @property
     def total(self) -> int:
-        """Reports so far."""
+        """The number of reports so far."""
         return sum(self.counts.values())
 
     def watch(self, reports: Iterable["MemorizationReport"]) -> Iterator["MemorizationReport"]:
-        """Passes the reports on, counting them."""
+        """Yields the reports as they come, and counts them."""
         for report in reports:
             self.counts[report.verdict] = self.counts.get(report.verdict, 0) + 1
             self.reason = report.reason or self.reason
@@ -108,21 +115,22 @@ class Tally:
             yield report
 
     def summary(self) -> dict[str, Any]:
-        """What the prompts amount to together, for machines."""
+        """Returns what the prompts amount to together, for machines."""
         return {
             "prompts": self.total,
             "verdicts": self.counts,
             "alpha": self.alpha or None,
-            "stand_out": self._standing() if self.p_values else None,
+            "stand_out": self._rejected() if self.p_values else None,
         }
 
-    def _standing(self) -> int:
+    def _rejected(self) -> int:
+        """Returns how many prompts stand out after Benjamini and Hochberg's correction, at the rate `alpha`."""
         from ..calibration import benjamini_hochberg
 
         return sum(benjamini_hochberg(self.p_values, self.alpha))
 
     def lines(self) -> Iterator[Text]:
-        """What the prompts amount to together, and what to do next."""
+        """Yields lines for people: what the prompts amount to together, and why some have no verdict."""
         without = self.total - len(self.p_values)
         if without:
             yield Text(f"no verdict for {without} of {self.total}: {self.reason}", style="yellow")
@@ -133,7 +141,7 @@ class Tally:
             )
         if len(self.p_values) > 1:
             yield Text(
-                f"taken together: {self._standing()} stand out with an expected share of false alarms among them "
+                f"taken together: {self._rejected()} stand out with an expected share of false alarms among them "
                 f"of at most {self.alpha:g} (Benjamini-Hochberg)"
             )
 
@@ -141,7 +149,7 @@ class Tally:
 def _show(
     tally: Tally, reports: Iterator["MemorizationReport"], total: int | None, as_json: bool, as_lines: bool
 ) -> None:
-    """Each report as it comes: JSON, or a table row; a bar on stderr meanwhile."""
+    """Shows each report as it comes, as JSON or as a table row, and a bar on stderr meanwhile."""
     with progress("prompts") as bar, Results("cryptomnesia/check/1", lines=as_lines) as results:
         task = bar.add_task("checking", total=total)
         rows = Rows(stdout())
@@ -167,7 +175,7 @@ class Rows:
         self.wide = console.width >= VERDICT_WIDTH + P_WIDTH + SCORE_WIDTH + LEAST_PROMPT + 6
 
     def add(self, report: "MemorizationReport") -> None:
-        """One more row."""
+        """Prints a report as one more row."""
         score = "-" if report.score is None else f"{report.score:.2f}"
         prompt = Text(" ".join((report.prompt or "").split()))
         if report.note:

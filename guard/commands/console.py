@@ -20,7 +20,7 @@ from rich.segment import Segment
 from rich.text import Text
 
 from ..printable import blanked, printable_line
-from ..progress import Progress as Told
+from ..progress import Progress as Callback
 
 # the same in every command, and in README
 EXIT_CLEAR = 0  # asked, and clear; intact, and vouched for
@@ -50,7 +50,7 @@ class PlainConsole(Console):
         super().__init__(highlight=False, markup=False, emoji=False, **options)
 
     def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:
-        """As rich's; all text comes through here, also that of tables and bars."""
+        """Renders as rich does; all text comes through here, also that of tables and bars, and is made printable."""
         if isinstance(renderable, str):
             renderable = Text(renderable)
         if isinstance(renderable, Text):
@@ -60,53 +60,53 @@ class PlainConsole(Console):
         return super().render(renderable, options)
 
     def on_broken_pipe(self) -> None:
-        """The reader has seen enough; `cli.main` knows what to do."""
+        """Raises BrokenPipeError again: the reader has seen enough, and `cli.main` knows what to do."""
         raise
 
 
 def stdout() -> PlainConsole:
-    """Results go here; as wide as needed when it is not a terminal, so that no prompt is cut."""
+    """Returns the console for results; as wide as needed when it is no terminal, so that no prompt is cut."""
     console = PlainConsole()
     return console if console.is_terminal else PlainConsole(width=10_000)
 
 
 def stderr() -> PlainConsole:
-    """Progress, hints and errors go here."""
+    """Returns the console for progress, hints and errors."""
     return PlainConsole(stderr=True)
 
 
 def fail(message: str) -> None:
-    """One plain line on stderr, however long and whatever it quotes."""
+    """Writes one plain line on stderr, however long and whatever it quotes."""
     sys.stderr.write(f"cryptomnesia: {printable_line(message)}\n")
 
 
 def exit_code(verdicts: Collection[str]) -> int:
-    """Of a command that gave these verdicts: what was found wins over what could not be told."""
+    """Returns the exit code of a command that gave these verdicts; "memorized" wins over a missing verdict."""
     if "memorized" in verdicts:
         return EXIT_MEMORIZED
     return EXIT_NO_VERDICT if set(verdicts) & {"uncalibrated", "not applicable"} else EXIT_CLEAR
 
 
 def verdict_text(verdict: str) -> Text:
-    """The verdict in words, with a sign and a colour."""
+    """Returns the verdict in words, with a sign and a colour."""
     words, style = _LOOKS.get(verdict, (verdict, ""))
     return Text(words, style=style)
 
 
 def p_text(p_value: float | None) -> str:
-    """A p-value to three digits, "-" without one."""
+    """Returns a p-value to three digits, "-" without one."""
     return "-" if p_value is None else f"{p_value:.3f}" if p_value >= 0.001 else f"{p_value:.1e}"
 
 
 class Rate(ProgressColumn):
-    """How many per second."""
+    """A column that tells how many are done per second."""
 
     def render(self, task: Task) -> Text:
         return Text(f"{task.speed:.3g}/s" if task.speed else "", style="dim")
 
 
 def progress(unit: str) -> Progress:
-    """A bar on a terminal with rate and time left; lines printed there meanwhile appear above it."""
+    """Returns a bar for the terminal with rate and time left; lines printed there meanwhile appear above it."""
     console = stderr()
     return Progress(
         TextColumn("{task.description}", markup=False),
@@ -123,12 +123,12 @@ def progress(unit: str) -> Progress:
     )
 
 
-def following(bar: Progress, task: TaskID) -> Told:
-    """What moves the bar of a task: a function to be called as `progress(done, total)`."""
+def following(bar: Progress, task: TaskID) -> Callback:
+    """Returns a function that moves the bar of a task, to be called as `progress(done, total)`."""
     return lambda done, total: bar.update(task, completed=done, total=total)
 
 
 def waiting(message: str) -> AbstractContextManager[object]:
-    """Says on a terminal what is being waited for."""
+    """Returns a context in which a terminal says what is being waited for."""
     console = stderr()
     return console.status(Text(message)) if console.is_terminal else nullcontext()

@@ -37,9 +37,9 @@ GROUPS = (
     ),
     (
         "titles",
-        "The same wording, nothing to recite",
+        "The same wording, nothing to reproduce",
         "Same grammar, same words. Two were trained on as often, but with ever different images; two never were.",
-        "Same wording\nnothing to recite",
+        "Same wording\nnothing to reproduce",
         False,
     ),
     (
@@ -116,12 +116,12 @@ def demo(
 
 
 def _announce(message: str) -> None:
-    """One line that stays, so that a log, too, says what is being waited for."""
+    """Prints one line that stays, so that a log, too, says what is being waited for."""
     stderr().print(Text(message, style="dim"), soft_wrap=True)
 
 
 def _judge(guard: "Guard", texts: list[str], draws: int) -> tuple[list["MemorizationReport"], float]:
-    """Reports on all prompts, and the seconds they took."""
+    """Returns the reports on all prompts, and the seconds that they took."""
     with waiting(f"judging {len(texts)} prompts, before any image is made"):
         started = time.monotonic()
         reports = list(guard.check_many(texts, draws=draws))
@@ -153,20 +153,20 @@ def _cards(captions: list["Caption"], reports: list["MemorizationReport"], image
     from ..demo.page import Card
     from ..demo.showcase import compare, cutout
 
-    cards, fed = [], {key for key, *_, recited in GROUPS if recited}
+    cards, fed = [], {key for key, *_, memorized in GROUPS if memorized}
     for caption, report, made in zip(captions, reports, images, strict=True):
-        found = compare(gallery, caption, made)
+        comparison = compare(gallery, caption, made)
         # of all training images its own is the closest
-        returned = gallery.captions[found.closest].text == caption.text
+        returned = gallery.captions[comparison.closest].text == caption.text
         cards.append(
             Card(
                 report=report,
                 group=GROUP_OF[caption.kind],
                 kind=KIND_WORDS[caption.kind],
                 images=made,
-                distances=found.distances,
-                closest=cutout(gallery, found.closest),
-                closest_caption=gallery.captions[found.closest].text,
+                distances=comparison.distances,
+                closest=cutout(gallery, comparison.closest),
+                closest_caption=gallery.captions[comparison.closest].text,
                 missed=returned and GROUP_OF[caption.kind] in fed and report.verdict == "clear",
             )
         )
@@ -240,7 +240,7 @@ def _write(out: Path, page: "DemoPage", report: dict[str, Any]) -> None:
 
 
 def _has_screen() -> bool:
-    """Whether a browser window would be seen; without one, some systems open a text browser in its place."""
+    """Returns whether a browser window would be seen; without one, some systems open a text browser in its place."""
     if not sys.stdout.isatty():
         return False
     return sys.platform in ("win32", "darwin") or bool(os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY"))

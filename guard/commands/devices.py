@@ -13,30 +13,32 @@ DTYPES = ("float32", "float16", "bfloat16")
 
 
 def check_choice(device: str, dtype: str) -> None:
-    """Before anything is loaded. Raises InputError for a device that is not there, or an unknown dtype."""
+    """Raises InputError for a device that is not there, or an unknown dtype; called before anything is loaded."""
     if dtype not in (AUTO, *DTYPES):
         raise InputError(f"--dtype is one of {', '.join((AUTO, *DTYPES))}, not {printable(dtype)}")
     choose_device(device)
 
 
 def choose_device(device: str) -> "torch.device":
-    """The device of that name; "auto" is the first CUDA device, else MPS, else the CPU.
+    """Returns the device of that name; "auto" is the first CUDA device, else MPS, else the CPU.
 
     Raises:
         InputError: It is not there, or no device has that name.
     """
     import torch
 
-    there = ["cpu", *(f"cuda:{i}" for i in range(torch.cuda.device_count())), *["mps"] * _has_mps()]
-    wanted = next((name for name in ("cuda:0", "mps") if name in there), "cpu") if device == AUTO else device
+    available = ["cpu", *(f"cuda:{i}" for i in range(torch.cuda.device_count())), *["mps"] * _has_mps()]
+    wanted = next((name for name in ("cuda:0", "mps") if name in available), "cpu") if device == AUTO else device
     wanted = "cuda:0" if wanted == "cuda" else wanted
-    if wanted not in there:
-        raise InputError(f"there is no device {printable(device, 40)} here, only {', '.join(there)}: use --device auto")
+    if wanted not in available:
+        raise InputError(
+            f"there is no device {printable(device, 40)} here, only {', '.join(available)}: use --device auto"
+        )
     return torch.device(wanted)
 
 
 def choose_dtype(dtype: str, device: "torch.device", model: str) -> "torch.dtype":
-    """The dtype of that name; "auto" is what the weights are stored in, but float32 on a CPU, where half is slow."""
+    """Returns the dtype of that name; "auto" is the weights' own, but float32 on a CPU, where half is slow."""
     import torch
 
     from ..adapters.placement import stored_dtype

@@ -13,7 +13,7 @@ from ..errors import InputError
 
 
 def write_document(document: Any) -> None:
-    """The one document of a command that has all of it at once."""
+    """Writes the one document of a command that has all of it at once."""
     sys.stdout.write(json.dumps(document) + "\n")
 
 
@@ -21,8 +21,8 @@ class Results:
     """Writes results as they come, as a document or as lines; nothing at all if there are none.
 
     Args:
-        schema: Name of the document.
-        lines: A line per result, without schema and summary.
+        schema: The name of the document's schema.
+        lines: Whether to write a line per result, without schema and summary.
     """
 
     def __init__(self, schema: str, *, lines: bool = False):
@@ -33,7 +33,7 @@ class Results:
         return self
 
     def add(self, result: Any) -> None:
-        """One more."""
+        """Writes one more result."""
         start = "" if self.lines else ",\n" if self.count else f'{{"schema": {json.dumps(self.schema)}, "results": [\n'
         sys.stdout.write(start + json.dumps(result) + ("\n" if self.lines else ""))
         sys.stdout.flush()

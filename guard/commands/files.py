@@ -7,7 +7,7 @@ from ..files import write_atomically
 
 
 def make_folder(out: Path) -> None:
-    """Before the long work, not after it. Raises InputError if a file is in the way."""
+    """Makes a folder, before the long work. Raises InputError if a file is in the way."""
     try:
         out.mkdir(parents=True, exist_ok=True)
     except (FileExistsError, NotADirectoryError) as error:
@@ -15,5 +15,5 @@ def make_folder(out: Path) -> None:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Atomically, as UTF-8: whoever stops the command finds the old file or the new one."""
+    """Writes a text atomically, as UTF-8: whoever stops the command finds the old file or the new one."""
     write_atomically(path, text.encode())

@@ -54,7 +54,7 @@ def identify(
         if files:
             latents = read_latents(denoiser, files, bar, bar.add_task("reading images", total=len(files)))
         task = bar.add_task("comparing", total=None)
-        found = look(
+        identification = look(
             denoiser,
             entries,
             latents,
@@ -62,25 +62,25 @@ def identify(
             svm=svm,
             progress=following(bar, task),
         )
-    _show(found, as_json)
+    _show(identification, as_json)
     return EXIT_CLEAR
 
 
-def _show(found: "Identification", as_json: bool) -> None:
+def _show(answer: "Identification", as_json: bool) -> None:
     if as_json:
-        write_document(found.to_dict())
+        write_document(answer.to_dict())
         return
     console = stdout()
-    console.print(Text(found.headline(), style="bold"), soft_wrap=True)
-    for note in found.notes():
+    console.print(Text(answer.headline(), style="bold"), soft_wrap=True)
+    for note in answer.notes():
         console.print(Text(f"  {note}", style="yellow"), soft_wrap=True)
     grid = Table.grid(padding=(0, 2))
-    grid.add_row(Text("model"), Text("distance"), Text("votes") if found.votes else Text(""), style="dim")
-    order = sorted(found.distances.items(), key=lambda item: (item[1] is None, item[1]))
+    grid.add_row(Text("model"), Text("distance"), Text("votes") if answer.votes else Text(""), style="dim")
+    order = sorted(answer.distances.items(), key=lambda item: (item[1] is None, item[1]))
     for name, distance in order:
         words = "other latents" if distance is None else f"{distance:.2e}"
-        votes = "" if found.votes is None else f"{100 * found.votes[name]:.0f} %"
-        grid.add_row(Text(name), Text(words), Text(votes), style="bold" if name == found.decision else "")
+        votes = "" if answer.votes is None else f"{100 * answer.votes[name]:.0f} %"
+        grid.add_row(Text(name), Text(words), Text(votes), style="bold" if name == answer.decision else "")
     console.print(grid)
-    kind = "about the same latents" if found.paired else f"p = {found.p_value:.3f}" if found.p_value else "means"
-    console.print(Text(f"named if within {found.threshold:.2e}; {kind}; {found.images} images", style="dim"))
+    kind = "about the same latents" if answer.paired else f"p = {answer.p_value:.3f}" if answer.p_value else "means"
+    console.print(Text(f"named if within {answer.threshold:.2e}; {kind}; {answer.images} images", style="dim"))

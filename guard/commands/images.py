@@ -8,20 +8,20 @@ from ..images import images_among, no_images
 
 
 def image_files(places: Sequence[Path]) -> list[Path]:
-    """Files as they are, and the images of folders by name.
+    """Returns files as they are, and the images of folders, sorted by name.
 
     Raises:
         InputError: A place does not exist, or a folder without images.
     """
-    found: list[Path] = []
+    files: list[Path] = []
     for place in places:
         if place.is_dir():
             inside = images_among(place.iterdir())
             if not inside:
                 raise no_images(place)
-            found += inside
+            files += inside
         elif place.exists():
-            found.append(place)
+            files.append(place)
         else:
             raise InputError(f"there is no image or folder {place}: check the name")
-    return found
+    return files

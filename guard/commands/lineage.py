@@ -30,7 +30,7 @@ LEAST = 11
 
 
 class Settings(NamedTuple):
-    """What models are asked for images with; None for the pipeline's own."""
+    """The steps, guidance and first seed of the images that models make; None for the pipeline's own."""
 
     steps: int | None
     guidance: float | None
@@ -79,50 +79,50 @@ def lineage(
     if not named:
         raise InputError("the pool is empty: name models that may be the parent as --pool NAME=FOLDER|MODEL")
     prompts = list(dict.fromkeys(prompt or []))
-    places = {"": target, **named}
-    _check(places, prompts)
+    sources = {"": target, **named}
+    _check(sources, prompts)
     # what is missing or broken is found before images are made
     require("sklearn", "audit")
-    eyes = MultiScale(open_encoder(encoder), scale or (1,))
-    _require_different({name or "the target": place for name, place in places.items() if _is_model(place)})
+    multiscale = MultiScale(open_encoder(encoder), scale or (1,))
+    _require_different({name or "the target": source for name, source in sources.items() if _is_model(source)})
     make_folder(out)
     settings = Settings(steps, guidance, seed)
     with progress("images") as bar:
-        found: dict[str, Images] = {}
-        for name, place in places.items():
-            if not _is_model(place):
-                found[name] = _read(place, prompts)
+        by_model: dict[str, Images] = {}
+        for name, source in sources.items():
+            if not _is_model(source):
+                by_model[name] = _read(source, prompts)
                 continue
             task = bar.add_task(f"making {name or 'the target'}", total=images * len(prompts))
             watch = following(bar, task)
-            found[name] = _made(place, prompts, images, out / IMAGES, settings, (device, dtype), watch)
-        total = sum(len(some) for models in found.values() for some in models.values())
+            by_model[name] = _made(source, prompts, images, out / IMAGES, settings, (device, dtype), watch)
+        total = sum(len(files) for shown in by_model.values() for files in shown.values())
         task = bar.add_task("looking", total=total)
-        own = found.pop("")
-        answer = find_parent(own, found, encoder=eyes, seed=seed, progress=following(bar, task))
-    _write(out, answer, {"": own, **found}, places, settings)
+        of_target = by_model.pop("")
+        answer = find_parent(of_target, by_model, encoder=multiscale, seed=seed, progress=following(bar, task))
+    _write(out, answer, {"": of_target, **by_model}, sources, settings)
     _show(answer, out, as_json)
     return EXIT_CLEAR if answer.verdict else EXIT_NO_VERDICT
 
 
-def _is_model(place: str) -> bool:
-    path = Path(place).expanduser()
-    return place == DEMO or path.is_file() or (path / "model_index.json").is_file()
+def _is_model(source: str) -> bool:
+    path = Path(source).expanduser()
+    return source == DEMO or path.is_file() or (path / "model_index.json").is_file()
 
 
-def _check(places: Mapping[str, str], prompts: list[str]) -> None:
+def _check(sources: Mapping[str, str], prompts: list[str]) -> None:
     if any(not text.strip() for text in prompts):
         raise InputError("an empty prompt tells nothing about a model: give one with words in it")
-    models = [name or "the target" for name, place in places.items() if _is_model(place)]
+    models = [name or "the target" for name, source in sources.items() if _is_model(source)]
     if models and not prompts:
         raise InputError(f"{', '.join(models)} must be asked for something: give --prompt, best eight of them")
 
 
 def _require_different(models: Mapping[str, str]) -> None:
-    """Before images are made. Raises InputError, naming both, for two models of equal weights."""
+    """Raises InputError, naming both, for two models of equal weights; called before images are made."""
     known: dict[str, str] = {}
-    for name, place in models.items() if len(models) > 1 else ():
-        other = known.setdefault(open_model(place).fingerprint, name)
+    for name, source in models.items() if len(models) > 1 else ():
+        other = known.setdefault(open_model(source).fingerprint, name)
         if other != name:
             raise InputError(
                 f"{other} and {name} have equal weights: they are one model, and neither is the other's child; leave "
@@ -130,11 +130,11 @@ def _require_different(models: Mapping[str, str]) -> None:
             )
 
 
-def _read(place: str, prompts: list[str]) -> "Images":
-    """A folder's images; those of an unnamed prompt are of the one that was given."""
+def _read(source: str, prompts: list[str]) -> "Images":
+    """Returns a folder's images by prompt; those of an unnamed prompt are of the one that was given."""
     from ..lineage.folders import ONE_PROMPT, images_in
 
-    images = images_in(place)
+    images = images_in(source)
     if ONE_PROMPT in images and len(prompts) == 1:
         return {prompts[0]: images[ONE_PROMPT]}
     return images
@@ -146,14 +146,14 @@ def _made(
     count: int,
     folder: Path,
     settings: Settings,
-    where: tuple[str, str],
+    placement: tuple[str, str],
     watch: Progress,
 ) -> "Images":
-    """Images by a model, those that are there and those that are missing; it is dropped from memory afterwards."""
+    """Returns images by a model, made where they are missing; the model is dropped from memory afterwards."""
     from ..lineage import Recipe, generate
     from ..protocols import pipeline_of
 
-    denoiser = open_model(model, *where)
+    denoiser = open_model(model, *placement)
     made: Images = {}
     for number, text in enumerate(prompts):
 
@@ -163,8 +163,8 @@ def _made(
         recipe = Recipe(
             text, denoiser.fingerprint, steps=settings.steps, guidance=settings.guidance, seed=settings.seed
         )
-        place = recipe.folder(folder / recipe.model[:12])
-        made[text] = generate(pipeline_of(denoiser).pipe, recipe, place, count=count, progress=progress)
+        kept = recipe.folder(folder / recipe.model[:12])
+        made[text] = generate(pipeline_of(denoiser).pipe, recipe, kept, count=count, progress=progress)
     return made
 
 
@@ -172,16 +172,16 @@ def _write(
     out: Path,
     answer: "Parentage",
     images: "Mapping[str, Images]",
-    places: Mapping[str, str],
+    sources: Mapping[str, str],
     settings: Settings,
 ) -> None:
     from ..files import write_atomically
     from ..lineage.parentage import TARGET
     from .lineage_page import LineagePage, render
 
-    facts = [(name or TARGET, Path(place).name) for name, place in places.items()]
+    facts = [(name or TARGET, Path(source).name) for name, source in sources.items()]
     facts += [("encoder", Path(answer.encoder).name), ("version", f"cryptomnesia {__version__}")]
-    if any(map(_is_model, places.values())):
+    if any(map(_is_model, sources.values())):
         facts += [(name, str(value)) for name, value in settings._asdict().items() if value is not None]
     examples = {
         prompt: {name or TARGET: _examples(models[prompt]) for name, models in images.items()}
@@ -197,7 +197,7 @@ def _document(answer: "Parentage") -> dict[str, Any]:
 
 
 def _examples(files: Any) -> list[Any]:
-    """The first few, small enough for a page."""
+    """Returns the first few images, small enough for a page, (H, W, 3) uint8 each."""
     import numpy as np
 
     from ..pixels import fitted, read_picture

@@ -17,12 +17,12 @@ class LineagePage:
     """Everything on the page.
 
     Attributes:
-        found: What the images say.
+        parentage: What the images say about the parent.
         examples: By prompt and by model, the target first: a few images, (H, W, 3) uint8 each.
         facts: The footer's lines (name, value).
     """
 
-    found: Parentage
+    parentage: Parentage
     examples: Mapping[str, Mapping[str, Sequence[NDArray[np.uint8]]]]
     facts: Sequence[tuple[str, str]]
     target: ClassVar = TARGET
@@ -30,13 +30,13 @@ class LineagePage:
     @property
     def widest(self) -> float:
         """The distance that a bar as long as its room stands for."""
-        return 1.05 * max(*self.found.distances.values(), self.found.null_threshold or 0.0) or 1.0
+        return 1.05 * max(*self.parentage.distances.values(), self.parentage.null_threshold or 0.0) or 1.0
 
     def says(self, one: Lineage) -> str:
-        """What a single prompt says about the parent."""
+        """Returns the parent that a single prompt names, or why it names none."""
         return (one.parent or NONE) if one.tested else UNTESTED
 
 
 def render(page: LineagePage) -> str:
-    """A whole HTML document."""
+    """Returns the page as a whole HTML document."""
     return render_page("commands/lineage_page.html", page)

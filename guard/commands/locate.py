@@ -1,4 +1,4 @@
-"""`cryptomnesia locate`: make an image and show which part of it is recited."""
+"""`cryptomnesia locate`: make an image and show which part of it is reproduced from training data."""
 
 from contextlib import nullcontext
 from pathlib import Path
@@ -43,19 +43,19 @@ def locate(
     width: options.Width = None,
     as_json: options.Json = False,
 ) -> int:
-    """Makes one image and shows which part of it is likely recited.
+    """Makes one image and shows which part of it is likely reproduced from training data.
 
-    Writes image.png with its sidecar, map.png (for people), mask.png (white = likely recited) and map.npy (the map).
+    Writes image.png with its sidecar, map.png (for people), mask.png (white = likely reproduced) and map.npy (the map).
 
-    Exit code: 0 nothing is likely recited, 3 a part is, 5 there is no verdict, 2 bad input, 130 stopped.
+    Exit code: 0 nothing is likely reproduced, 3 a part is, 5 there is no verdict, 2 bad input, 130 stopped.
     """
     if not prompt.strip():
-        raise InputError("an empty prompt recites nothing: give one with words in it")
+        raise InputError("an empty prompt reproduces nothing: give one with words in it")
     options.check_guidance(guidance)
     make_folder(out)
     guard, _ = open_guard(model, calibration, alpha, None, (height, width), device=device, dtype=dtype)
     with progress("steps") if not as_json else nullcontext() as bar:
-        found = guard.locate(
+        location = guard.locate(
             prompt,
             seed=seed,
             steps=steps,
@@ -65,16 +65,20 @@ def locate(
             probes=probes,
             progress=following(bar, bar.add_task("sampling", total=steps)) if bar else None,
         )
-    files = write(out, found, guard)
+    files = write(out, location, guard)
     if as_json:
-        write_document({"schema": "cryptomnesia/location/1", **found.to_dict(), "files": files})
+        write_document({"schema": "cryptomnesia/location/1", **location.to_dict(), "files": files})
     else:
-        _show(found, files)
-    return EXIT_MEMORIZED if found.share else exit_code([found.report.verdict])
+        _show(location, files)
+    return EXIT_MEMORIZED if location.share else exit_code([location.report.verdict])
 
 
-def write(out: Path, found: "Location", guard: "Guard") -> dict[str, str]:
-    """The files of one location, by what they are; the image's sidecar vouches for the others. No mask, no file."""
+def write(out: Path, location: "Location", guard: "Guard") -> dict[str, str]:
+    """Writes the files of one location; the image's sidecar vouches for the others.
+
+    Returns:
+        The paths by what they are; without "mask" where there is no mask.
+    """
     import io
 
     import numpy as np
@@ -86,38 +90,39 @@ def write(out: Path, found: "Location", guard: "Guard") -> dict[str, str]:
         return buffer.getvalue()
 
     array = io.BytesIO()
-    np.save(array, found.map.numpy(), allow_pickle=False)
-    parts = {"heatmap": ("map.png", png(found.overlay())), "map": ("map.npy", array.getvalue())}
-    if found.mask is not None:
-        parts["mask"] = ("mask.png", png(Image.fromarray(found.mask.numpy().astype(np.uint8) * 255)))
+    np.save(array, location.map.numpy(), allow_pickle=False)
+    parts = {"heatmap": ("map.png", png(location.overlay())), "map": ("map.npy", array.getvalue())}
+    if location.mask is not None:
+        parts["mask"] = ("mask.png", png(Image.fromarray(location.mask.numpy().astype(np.uint8) * 255)))
     else:
         (out / "mask.png").unlink(missing_ok=True)  # of an earlier image
     for name, data in parts.values():
         write_atomically(out / name, data)
     evidence = [(kind, out / name) for kind, (name, _) in parts.items()]
-    sampling = {"steps": found.steps, "guidance_scale": found.guidance}
-    image = found.image.permute(1, 2, 0)
+    sampling = {"steps": location.steps, "guidance_scale": location.guidance}
+    image = location.image.permute(1, 2, 0)
     path = out / "image.png"
-    sidecar = guard.save(image, path, found.report, seed=found.seed, sampling=sampling, evidence=evidence)
+    sidecar = guard.save(image, path, location.report, seed=location.seed, sampling=sampling, evidence=evidence)
     files = {kind: str(out / name) for kind, (name, _) in parts.items()}
     return {"image": str(path), **files, "sidecar": str(sidecar)}
 
 
-def _show(found: "Location", files: dict[str, str]) -> None:
-    """The verdict, what is lit, and where the pictures are."""
-    report, console = found.report, stdout()
+def _show(location: "Location", files: dict[str, str]) -> None:
+    """Prints the verdict, which area is likely reproduced, and where the pictures are."""
+    report, console = location.report, stdout()
     score = "-" if report.score is None else f"{report.score:.2f}"
     line = verdict_text(report.verdict)
-    line.append(f"  p-value {p_text(report.p_value)}, score {score}: {found.prompt}", style="default not bold")
+    line.append(f"  p-value {p_text(report.p_value)}, score {score}: {location.prompt}", style="default not bold")
     console.print(line, soft_wrap=True)
-    if found.share is None:
-        lit = f"no mask: {found.reason}"
-    elif found.share:
-        lit = f"likely recited: {100 * found.share:.1f} % of the image (map above {found.threshold:.3g}, half its peak)"
+    if location.share is None:
+        area = f"no mask: {location.reason}"
+    elif location.share:
+        percent = f"{100 * location.share:.1f} % of the image"
+        area = f"likely reproduced: {percent} (map above {location.threshold:.3g}, half its peak)"
     else:
-        lit = "likely recited: nothing"
-    notes = [note for note in (report.note, found.note) if note]
-    for text in (lit, *notes):
+        area = "likely reproduced: nothing"
+    notes = [note for note in (report.note, location.note) if note]
+    for text in (area, *notes):
         console.print(Text(f"  {text}"), soft_wrap=True)
     for kind, path in files.items():
         console.print(Text(f"  {kind:<8} {path}", style="dim"), soft_wrap=True)

@@ -71,16 +71,16 @@ def membership(
     times = None if not timestep else tuple(int(t) if t.is_integer() else t for t in timestep)
     settings = Settings(method, times, draws, seed)
     settings.check()
-    one = suspects.is_file()
-    _check_places(suspects, references, members, one)
+    single = suspects.is_file()
+    _check_places(suspects, references, members, single)
     make_folder(out)
-    store = Store(out / STORE)  # first: a broken file is found before a large model is read
+    store = Store(out / STORE)  # first: a broken file is answer before a large model is read
     denoiser = open_model(model, device, dtype)
     with progress("images") as bar:
-        watch: dict[str, Any] = {"settings": settings, "store": store, "progress": _Bars(bar, one)}
-        if one:
+        watch: dict[str, Any] = {"settings": settings, "store": store, "progress": _Bars(bar, single)}
+        if single:
             prompt = _prompt_of(suspects) if prompts else None
-            found: Any = image_evidence(
+            answer: Any = image_evidence(
                 denoiser,
                 suspects,
                 references,
@@ -92,23 +92,23 @@ def membership(
             )
         else:
             both = {"suspect_prompts": prompts, "reference_prompts": prompts}
-            found = membership_test(denoiser, suspects, references, alpha=alpha, **both, **watch)
-    write_text(out / REPORT, json.dumps(found.to_dict(), indent=1) + "\n")
-    if not one:
-        write_atomically(out / PLOT, png(found.plot()))
-    _show(found, as_json)
+            answer = membership_test(denoiser, suspects, references, alpha=alpha, **both, **watch)
+    write_text(out / REPORT, json.dumps(answer.to_dict(), indent=1) + "\n")
+    if not single:
+        write_atomically(out / PLOT, png(answer.plot()))
+    _show(answer, as_json)
     if not as_json:
         stderr().print(f"kept in {out}", soft_wrap=True, style="dim")
-    if one:
+    if single:
         return EXIT_NO_VERDICT
-    return {LIKELY: EXIT_MEMORIZED, CONFOUNDED: EXIT_NO_VERDICT}.get(found.verdict, EXIT_CLEAR)
+    return {LIKELY: EXIT_MEMORIZED, CONFOUNDED: EXIT_NO_VERDICT}.get(answer.verdict, EXIT_CLEAR)
 
 
 class _Bars:
     """A bar for each set of images, one after the other."""
 
-    def __init__(self, bar: Any, one: bool):
-        self.bar, self.names = bar, (["image"] if one else ["suspects"]) + ["references", "members"]
+    def __init__(self, bar: Any, single: bool):
+        self.bar, self.names = bar, (["image"] if single else ["suspects"]) + ["references", "members"]
         self.task: Any = None
 
     def __call__(self, done: int, total: int | None) -> None:
@@ -117,13 +117,13 @@ class _Bars:
         self.bar.update(self.task, completed=done)
 
 
-def _check_places(suspects: Path, references: Path, members: Path | None, one: bool) -> None:
+def _check_places(suspects: Path, references: Path, members: Path | None, single: bool) -> None:
     if not suspects.exists():
         raise InputError(f"there is no image or folder {suspects}: check the name")
     for name, place in (("--references", references), ("--members", members)):
         if place is not None and not place.is_dir():
             raise InputError(f"{name} {place} is no folder: give a folder of images")
-    if members is not None and not one:
+    if members is not None and not single:
         raise InputError("--members is for one image as --suspects: leave it out for a folder")
 
 
@@ -133,11 +133,11 @@ def _prompt_of(image: Path) -> str:
     return prompt_of(image)
 
 
-def _show(found: "MembershipTest | ImageEvidence", as_json: bool) -> None:
+def _show(answer: "MembershipTest | ImageEvidence", as_json: bool) -> None:
     if as_json:
-        write_document(found.to_dict())
+        write_document(answer.to_dict())
         return
     console = stdout()
-    console.print(Text(found.headline(), style="bold"), soft_wrap=True)
-    for note in found.notes():
+    console.print(Text(answer.headline(), style="bold"), soft_wrap=True)
+    for note in answer.notes():
         console.print(Text(f"  {note}", style="dim"), soft_wrap=True)

@@ -16,7 +16,7 @@ DEMO, AUTO, NONE = "demo", "auto", "none"
 
 
 def open_model(model: str, device: str = AUTO, dtype: str = AUTO) -> "Denoiser":
-    """The denoiser of "demo", a diffusers folder, or a .safetensors file, where and in what it is to compute.
+    """Returns the denoiser of "demo", a diffusers folder, or a .safetensors file, where and in what it is to compute.
 
     Raises:
         InputError: It is none of these, or there is no such device or dtype, or ONNX files are to be moved.
@@ -47,7 +47,7 @@ def open_model(model: str, device: str = AUTO, dtype: str = AUTO) -> "Denoiser":
 
 
 def open_pipeline(model: str) -> Any:
-    """The pipeline of "demo", the built-in model, or of what `load_pipeline` reads, with its errors."""
+    """Returns the pipeline of "demo", the built-in model, or of what `load_pipeline` reads, with its errors."""
     if model == DEMO:
         from ..demo import load_demo
 
@@ -90,13 +90,13 @@ def open_guard(
     seed: int = 0,
     words: Path | None = None,
 ) -> tuple["Guard", int]:
-    """A guard for the model, and the number of draws to use: as asked, as calibrated, or 4.
+    """Returns a guard for the model, and the number of draws to use: as asked, as calibrated, or 4.
 
     Args:
         model, calibration, alpha, draws, device, dtype: As the user gave them.
         size: Height and width in pixels.
         required: Whether the command can do nothing without a calibration.
-        seed, words: Of mitigations; see `Guard`.
+        seed, words: The seed and the word list of mitigations; see `Guard`.
 
     Raises:
         InputError: No such model, an odd size or alpha, or no calibration where one is required.
@@ -127,7 +127,7 @@ def open_guard(
 
 
 def how_to_calibrate(model: str, size: tuple[int | None, int | None] = (None, None)) -> str:
-    """The command, as a sentence's end."""
+    """Returns the command that calibrates the model, as the end of a sentence."""
     flags = [f"{name} {value}" for name, value in zip(("--height", "--width"), size, strict=True) if value]
     return f"run `{' '.join(['cryptomnesia calibrate --model', model, *flags])}` once"
 

@@ -56,6 +56,6 @@ Dtype = Annotated[
 
 
 def check_guidance(guidance: float | None) -> None:
-    """Before anything is loaded. Raises InputError unless --guidance, where it is given, is a number."""
+    """Raises InputError unless --guidance, where it is given, is a number; called before anything is loaded."""
     if guidance is not None and not math.isfinite(guidance):
         raise InputError(f"--guidance is a number, such as 7.5, not {guidance}")

@@ -17,10 +17,10 @@ class PromptSource:
 
     Args:
         arguments: Prompts as they are.
-        file, format, column, delimiter: See `PromptFile`; no file if None.
+        file, format, column, delimiter: The file and how it is read, see `PromptFile`; None for no file.
 
     Attributes:
-        total: How many prompts there are; None where that shows at the end only.
+        total: The number of prompts; None where that shows at the end only.
 
     Raises:
         InputError: Nothing was given, an argument is no prompt, or a file cannot be used, or no row of it. A file that

@@ -1,4 +1,4 @@
-"""`cryptomnesia rewrite`: mend prompts that the model would likely recite for, and show what was changed."""
+"""`cryptomnesia rewrite`: mitigate prompts that the model would likely reproduce training data for, and show it."""
 
 import json
 from contextlib import nullcontext
@@ -40,9 +40,10 @@ class Method(str, Enum):
 
 
 def rewrite(
-    arguments: Annotated[list[str] | None, typer.Argument(metavar="[PROMPTS]...", help="Prompts to mend.")] = None,
+    arguments: Annotated[list[str] | None, typer.Argument(metavar="[PROMPTS]...", help="Prompts to mitigate.")] = None,
     prompts: Annotated[
-        list[str] | None, typer.Option("--prompt", "-p", metavar="PROMPT", help="A prompt to mend; may be repeated.")
+        list[str] | None,
+        typer.Option("--prompt", "-p", metavar="PROMPT", help="A prompt to mitigate; repeatable."),
     ] = None,
     model: options.Model = "demo",
     device: options.Device = "auto",
@@ -55,7 +56,7 @@ def rewrite(
     words: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Words to put in, one per line; by default a shipped list.")
     ] = None,
-    always: Annotated[bool, typer.Option("--always", help="Mend prompts that are clear, too.")] = False,
+    always: Annotated[bool, typer.Option("--always", help="Change prompts that are clear, too.")] = False,
     seed: options.Seed = 0,
     height: options.Height = None,
     width: options.Width = None,
@@ -74,7 +75,7 @@ def rewrite(
     ] = None,
     as_json: options.Json = False,
 ) -> int:
-    """Mends prompts that the model would likely recite for, by as few words as it takes, and shows the changes.
+    """Changes prompts that the model would likely reproduce training data for, as little as will do, and shows how.
 
     Exit code: 0 it held, or nothing was flagged, 3 it did not hold, 5 the model cannot be judged, 2 bad input,
     130 stopped.
@@ -108,12 +109,12 @@ def rewrite(
 
     results = []
     for text in texts:
-        report, mended = _mend(guard, text, method.value, always, seed, draws, (height, width))
-        results.append((report, mended))
+        report, mitigated = _mitigated(guard, text, method.value, always, seed, draws, (height, width))
+        results.append((report, mitigated))
         if not as_json:
             if len(results) > 1:
                 stdout().print()
-            show(stdout(), Case(report, mended.mitigation if mended else None))
+            show(stdout(), Case(report, mitigated.mitigation if mitigated else None))
     cases = _cases(results, sampler)
     document = _document(cases, method.value, calibrated, _facts(guard, calibrated, model, method, seed, sampler), out)
     if out is not None:
@@ -133,7 +134,7 @@ def _texts(given: list[str]) -> list[str]:
     if not given:
         raise InputError("no prompt: give one as --prompt PROMPT")
     if not all(text.strip() for text in given):
-        raise InputError("an empty prompt recites nothing: give one with words in it")
+        raise InputError("an empty prompt reproduces nothing: give one with words in it")
     return list(PromptSource(given))
 
 
@@ -146,11 +147,11 @@ def _check_words(words: Path | None, method: Method) -> None:
     word_list(words)
 
 
-def _check_page(out: Path | None, asked: dict[str, Any]) -> None:
+def _check_page(out: Path | None, given: dict[str, Any]) -> None:
     if out is not None:
         make_folder(out)
         return
-    for name, value in asked.items():
+    for name, value in given.items():
         if value is not None:
             raise InputError(f"{name} is for the images of the page: say where to put it with --out FOLDER")
 
@@ -158,7 +159,7 @@ def _check_page(out: Path | None, asked: dict[str, Any]) -> None:
 # --- the work ---
 
 
-def _mend(
+def _mitigated(
     guard: "Guard",
     text: str,
     method: Any,
@@ -167,7 +168,7 @@ def _mend(
     draws: int,
     size: tuple[int | None, int | None],
 ) -> tuple["MemorizationReport", "Mended | None"]:
-    """Judges one prompt, and mends it if it is flagged, or always."""
+    """Returns the report on one prompt and its mitigation; None for one that is not flagged, unless `always`."""
     height, width = size
     with waiting("checking the prompt"):
         report = guard.check(text, seed=seed, draws=draws, height=height, width=width)
@@ -175,7 +176,7 @@ def _mend(
         raise NotApplicable(report.reason or "this model cannot be judged")
     if not (report.memorized or always):
         return report, None
-    with waiting(f"looking for a way to mend it ({method})"):
+    with waiting(f"looking for a way to mitigate it ({method})"):
         return report, guard.mitigate(text, method, height=height, width=width)
 
 
@@ -184,32 +185,34 @@ def _cases(results: list[tuple["MemorizationReport", "Mended | None"]], sampler:
 
     total = 0
     if sampler is not None:
-        total = sum(sampler.sides(mended) for _, mended in results if mended) * len(sampler.seeds) * sampler.steps
+        total = (
+            sum(sampler.sides(mitigated) for _, mitigated in results if mitigated) * len(sampler.seeds) * sampler.steps
+        )
     cases = []
     with progress("steps") if total else nullcontext() as bar:
         task = bar.add_task("sampling before and after", total=total) if bar else None
 
-        sides = 0  # that are done
+        done_sides = 0
 
         def steps(done: int, of: int | None) -> None:
-            nonlocal sides
+            nonlocal done_sides
             if bar is not None and task is not None:
-                bar.update(task, completed=sides * (of or 0) + done)
-            sides += done == of
+                bar.update(task, completed=done_sides * (of or 0) + done)
+            done_sides += done == of
 
-        for report, mended in results:
-            about = None if mended is None else mended.mitigation
-            before, after = _pictures(sampler, report.prompt or "", mended, steps)
+        for report, mitigated in results:
+            about = None if mitigated is None else mitigated.mitigation
+            before, after = _pictures(sampler, report.prompt or "", mitigated, steps)
             cases.append(Case(report, about, before, after))
     return cases
 
 
 def _pictures(
-    sampler: "Sampler | None", prompt: str, mended: "Mended | None", steps: Progress
+    sampler: "Sampler | None", prompt: str, mitigated: "Mended | None", steps: Progress
 ) -> tuple["Pictures | None", "Pictures | None"]:
-    if sampler is None or mended is None:
+    if sampler is None or mitigated is None:
         return None, None
-    return _side(sampler.before(prompt, steps)), _side(sampler.after(prompt, mended, steps))
+    return _side(sampler.before(prompt, steps)), _side(sampler.after(prompt, mitigated, steps))
 
 
 def _side(side: "Side | None") -> "Pictures | None":
@@ -272,7 +275,7 @@ def _write(out: Path, cases: list["Case"], document: dict[str, Any], calibration
         benign=calibration.scores,
         threshold=calibration.threshold,
         alpha=calibration.alpha,
-        recall_limit=LIMIT,
+        guidance_limit=LIMIT,
         facts=list(document["facts"].items()),
     )
     write_text(out / "report.json", json.dumps(document, indent=1) + "\n")

@@ -22,9 +22,11 @@ CHANGES = {"drop": "dropped", "swap": "swapped", "insert": "inserted"}
 
 @dataclass(frozen=True)
 class Pictures:
-    """Images (S, H, W, 3) uint8 of one side, and a few words under each.
+    """Images of one side, with a few words under each.
 
     Attributes:
+        images: The images, (S, H, W, 3) uint8.
+        captions: The words under each image.
         independent: Whether they start from unlike noise, so that it says something how much they differ.
     """
 
@@ -50,7 +52,13 @@ class Pictures:
 
 @dataclass(frozen=True)
 class Case:
-    """One prompt: what the check said and, if it was mended, how, with images from both sides where there are any."""
+    """One prompt, with the check's report, and how it was mitigated.
+
+    Attributes:
+        report: What the check said of the prompt as given.
+        mitigation: What was tried and what came of it; None if the prompt was left alone.
+        before, after: Images of both sides; None where none were made.
+    """
 
     report: MemorizationReport
     mitigation: Mitigation | None = None
@@ -59,7 +67,7 @@ class Case:
 
     @property
     def prompt(self) -> str:
-        """As given."""
+        """The prompt as given, empty where it is not known."""
         return self.report.prompt or ""
 
     @property
@@ -70,7 +78,7 @@ class Case:
 
     @property
     def numbers_before(self) -> tuple[float | None, float | None]:
-        """p-value and score, on the same fresh noise as afterwards where the method is tested on that."""
+        """The p-value and score before, on the same fresh noise as afterwards where the method is tested on that."""
         about = self.mitigation
         # a reseed is tested close to the chosen noise, which says nothing about any other
         if about is None or about.method == "reseed":
@@ -79,7 +87,7 @@ class Case:
 
     @property
     def numbers_after(self) -> tuple[float | None, float | None]:
-        """p-value and score; None if nothing was changed."""
+        """The p-value and score after; None if nothing was changed."""
         about = self.mitigation
         return (None, None) if about is None or not self.changed else (about.p_after, about.score_after)
 
@@ -96,7 +104,7 @@ class Case:
         if about is None:
             return "Not changed", "The prompt is clear."
         if about.held:
-            return "Mended", HELD[about.method]
+            return "Mitigated", HELD[about.method]
         reason = about.reason or "it did not pass the test"
         stays = "Do not rely on what was tried." if self.changed else "The prompt stays as it was."
-        return "Not mended", f"{reason[:1].upper()}{reason[1:]}. {stays}"
+        return "Not mitigated", f"{reason[:1].upper()}{reason[1:]}. {stays}"

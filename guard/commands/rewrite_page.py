@@ -1,4 +1,4 @@
-"""The page of `cryptomnesia rewrite`: prompts before and after they were mended, with what the model makes of both."""
+"""The page of `cryptomnesia rewrite`: prompts before and after mitigation, with what the model makes of both."""
 
 import math
 from collections.abc import Sequence
@@ -13,14 +13,24 @@ from .rewrite_cases import CHANGES, Case
 
 @dataclass(frozen=True)
 class MitigationPage:
-    """Everything on the page; `recall_limit` is what a method must not exceed, `facts` are the footer's lines."""
+    """Everything on the page.
+
+    Attributes:
+        cases: The prompts, in the order in which they are shown.
+        method: The method that was tried on all of them.
+        benign: The calibration's scores, for the histogram.
+        threshold: The score above which a prompt is called likely memorized.
+        alpha: The false-alarm rate that was promised.
+        guidance_limit: The guidance similarity that a held mitigation does not exceed.
+        facts: The footer's lines (name, value).
+    """
 
     cases: Sequence[Case]
     method: Method
     benign: Sequence[float]
     threshold: float
     alpha: float
-    recall_limit: float
+    guidance_limit: float
     facts: Sequence[tuple[str, str]]
     changes: ClassVar = CHANGES
 
@@ -31,7 +41,7 @@ class MitigationPage:
 
     @property
     def held(self) -> list[bool]:
-        """For each prompt that was to be mended, whether that held."""
+        """For each prompt that was to be mitigated, whether that held."""
         return [case.mitigation.held for case in self.cases if case.mitigation is not None]
 
     @property
@@ -61,5 +71,5 @@ class MitigationPage:
 
 
 def render(page: MitigationPage) -> str:
-    """A whole HTML document."""
+    """Returns the page as a whole HTML document."""
     return render_page("commands/rewrite_page.html", page)

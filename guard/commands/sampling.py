@@ -1,4 +1,4 @@
-"""Samples one prompt as it was and as it was mended, with the same seeds, on any supported text-to-image pipeline."""
+"""Samples one prompt before and after mitigation, with the same seeds, on any supported text-to-image pipeline."""
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -31,11 +31,11 @@ class Sampler:
     """Makes the images of the page, one at a time, from private generators.
 
     Args:
-        denoiser: Of a pipeline.
-        shape: (C, H, W) of the latent.
-        count: Images per prompt and side.
-        seed: Of the first image; the others follow.
-        steps, guidance: By default the pipeline's own.
+        denoiser: The denoiser of a pipeline.
+        shape: The shape of the latent, (C, H, W).
+        count: The number of images per prompt and side.
+        seed: The seed of the first image; those of the others follow.
+        steps, guidance: The steps and the guidance scale; None for the pipeline's own.
 
     Raises:
         InputError: The pipeline does not start from noise, or cannot be told a guidance.
@@ -60,22 +60,22 @@ class Sampler:
 
     @property
     def settings(self) -> str:
-        """How images are made, in one line."""
+        """How images are made, in one line for people."""
         last = f" to {self.seeds[-1]}" if len(self.seeds) > 1 else ""
         return (
             f"{self.maker.scheduler}, {self.steps} steps, guidance {self.guidance:g}, "
             f"{'seeds' if last else 'seed'} {self.seeds[0]}{last}, {self.width}x{self.height} pixels"
         )
 
-    def sides(self, mended: "Mended") -> int:
-        """How many sides there are to sample: two, or one where there is nothing to sample with."""
-        return 1 if mended.condition is mended.noise is None else 2
+    def sides(self, mitigated: "Mended") -> int:
+        """Returns how many sides there are to sample: two, or one where there is nothing to sample with."""
+        return 1 if mitigated.condition is mitigated.noise is None else 2
 
     def before(self, prompt: str, progress: Progress | None = None) -> Side:
-        """The prompt as it was.
+        """Returns images of the prompt as it was.
 
         Args:
-            prompt: Its text.
+            prompt: The prompt's text.
             progress: progress(done, total), in steps of this side's images.
 
         Raises:
@@ -83,16 +83,16 @@ class Sampler:
         """
         return Side(self._made(prompt, progress), self._seed_names())
 
-    def after(self, prompt: str, mended: "Mended", progress: Progress | None = None) -> Side | None:
-        """What the prompt was mended to, whether or not it held; None for a rewriting that was not found."""
-        about = mended.mitigation
-        if mended.noise is not None:
-            images = self._made(prompt, progress, latents=self._noises(mended.noise))
+    def after(self, prompt: str, mitigated: "Mended", progress: Progress | None = None) -> Side | None:
+        """Returns images of what the prompt was changed to, held or not; None where no rewriting was found."""
+        about = mitigated.mitigation
+        if mitigated.noise is not None:
+            images = self._made(prompt, progress, latents=self._noises(mitigated.noise))
             return Side(images, ["chosen noise", *["close to it"] * (len(images) - 1)], independent=False)
-        if mended.condition is None:
+        if mitigated.condition is None:
             return None
         if about.method == "embed":
-            images = self._made(prompt, progress, conditions=(mended.condition, self.denoiser.empty))
+            images = self._made(prompt, progress, conditions=(mitigated.condition, self.denoiser.empty))
         else:
             images = self._made(about.rewritten or "", progress)
         return Side(images, self._seed_names())
@@ -105,7 +105,7 @@ class Sampler:
         return as_bytes(self.maker.images(prompts, self.seeds, per_call=1, progress=progress, **start))
 
     def _noises(self, chosen: "Tensor") -> "Tensor":
-        """The chosen noise (1, C, H, W) and others close to it, as the pipeline takes them."""
+        """Returns the chosen noise (1, C, H, W) and others close to it, as the pipeline takes them."""
         import torch
 
         from ..mitigation.initial_noise import neighbours

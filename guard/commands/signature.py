@@ -69,30 +69,38 @@ def signature(
         latents = read_latents(denoiser, files, bar, task) if files else make_latents(denoiser, texts, seed, bar, task)
         rows = rows_per_image(plan)  # type: ignore[arg-type]
         task = bar.add_task("measuring", total=len(latents))
-        own = name or out.name.removesuffix(SUFFIX)
-        found = Signatures.measure(
+        title = name or out.name.removesuffix(SUFFIX)
+        signatures = Signatures.measure(
             denoiser,
             latents,
-            own,
+            title,
             plan=plan,  # type: ignore[arg-type]
             author_compat=author_compat,
             progress=lambda done, _: bar.update(task, completed=done // rows),
         )
-    found.save(out)
+    signatures.save(out)
     if plot is not None:
         from ..attribution.plots import signature_plot
 
-        signature_plot(found.values, plan=found.plan, title=f"Spectral signature of {found.name}").save(plot)
+        signature_plot(signatures.values, plan=signatures.plan, title=f"Spectral signature of {signatures.name}").save(
+            plot
+        )
     if as_json:
-        about = {"signature": str(out), "name": found.name, "n": found.n, "plan": plan, "plot": plot and str(plot)}
-        write_document(about | {"fingerprint": found.fingerprint})
+        about = {
+            "signature": str(out),
+            "name": signatures.name,
+            "n": signatures.n,
+            "plan": plan,
+            "plot": plot and str(plot),
+        }
+        write_document(about | {"fingerprint": signatures.fingerprint})
     else:
-        stdout().print(f"{out}: {found.name}, {found.n} images, plan {plan}", soft_wrap=True)
+        stdout().print(f"{out}: {signatures.name}, {signatures.n} images, plan {plan}", soft_wrap=True)
     return EXIT_CLEAR
 
 
 def check_out(out: Path, suffix: str) -> None:
-    """Before the long work, not after it. Raises InputError unless a file of that name can be written."""
+    """Raises InputError unless a file of that name can be written; called before the long work."""
     if not out.name.lower().endswith(suffix) or len(out.name) == len(suffix):
         raise InputError(f"{out.name} does not end in {suffix}: name the file NAME{suffix}")
     if out.is_dir() or not out.parent.is_dir():
@@ -100,21 +108,21 @@ def check_out(out: Path, suffix: str) -> None:
 
 
 def read_latents(denoiser: "Denoiser", files: list[Path], bar: Any, task: Any) -> "Tensor":
-    """The latents of image files, at the model's own size."""
+    """Returns the latents of image files, (N, C, h, w) on the CPU, at the model's own size."""
     import torch
 
     from ..image_model import ImageModel
     from ..pixels import fitted, read_picture
 
-    who, found = ImageModel("the model", denoiser), []
+    model, latents = ImageModel("the model", denoiser), []
     for file in files:
-        found.append(who.coder.encode_image(fitted(read_picture(file), who.pixels)).cpu())
+        latents.append(model.coder.encode_image(fitted(read_picture(file), model.pixels)).cpu())
         bar.advance(task)
-    return torch.cat(found)
+    return torch.cat(latents)
 
 
 def make_latents(denoiser: "Denoiser", prompts: list[str], seed: int, bar: Any, task: Any) -> "Tensor":
-    """The latents of images that the model makes of prompts, read back from their pixels like anyone's images."""
+    """Returns the latents of images that the model makes of prompts, (N, C, h, w), read back from their pixels."""
     import torch
 
     from ..adapters.sampling import TextToImage, as_bytes
@@ -123,12 +131,12 @@ def make_latents(denoiser: "Denoiser", prompts: list[str], seed: int, bar: Any, 
 
     height, width = denoiser.pixels(denoiser.latent_shape()) or (None, None)
     coder, pipe = Candidate("the model", denoiser).coder, pipeline_of(denoiser).pipe
-    maker, found = TextToImage(pipe, height=height, width=width), []
+    maker, latents = TextToImage(pipe, height=height, width=width), []
     for number, prompt in enumerate(prompts):
         made = torch.from_numpy(as_bytes(maker.images([prompt], [(seed + number) % 2**64])))
-        found.append(coder.encode_image(made.permute(0, 3, 1, 2).float() / 255).cpu())
+        latents.append(coder.encode_image(made.permute(0, 3, 1, 2).float() / 255).cpu())
         bar.advance(task)
-    return torch.cat(found)
+    return torch.cat(latents)
 
 
 def _texts(file: str | None) -> list[str]:

@@ -60,30 +60,30 @@ def verify(
     codes, results = [], []
     for image in images:
         try:
-            found = look(image, sidecar, trust=trust or ())
-            if found.sidecar == "missing" and found.signature == "none" and sidecar is None:
-                found = verify_evidence(image, trust=trust or ()) or found
+            verification = look(image, sidecar, trust=trust or ())
+            if verification.sidecar == "missing" and verification.signature == "none" and sidecar is None:
+                verification = verify_evidence(image, trust=trust or ()) or verification
         except InputError as error:  # the other images are still to be seen
             if as_json:
                 results.append({"image": str(image), "result": "cannot be judged", "error": str(error)})
             fail(str(error))
             codes.append(EXIT_BAD_INPUT)
             continue
-        codes.append(_CODES[found.result])
+        codes.append(_CODES[verification.result])
         if as_json:
-            results.append(found.to_dict())
+            results.append(verification.to_dict())
         else:
-            _show(found)
+            _show(verification)
     if as_json:
         sys.stdout.write(json.dumps({"schema": SCHEMA, "results": results}) + "\n")
     return next((code for code in _WORST_FIRST if code in codes), EXIT_CLEAR)
 
 
-def _show(found: "Verification") -> None:
-    """The result and what it rests on."""
-    sign, style = _LOOKS[found.result]
+def _show(verification: "Verification") -> None:
+    """Prints the result and what it rests on."""
+    sign, style = _LOOKS[verification.result]
     console = stdout()
-    title = Text(f"{sign} {found.headline}", style=style)
-    console.print(title.append(f"  {printable_line(found.image)}", style="default"), soft_wrap=True)
-    for line in found.lines:
+    title = Text(f"{sign} {verification.headline}", style=style)
+    console.print(title.append(f"  {printable_line(verification.image)}", style="default"), soft_wrap=True)
+    for line in verification.lines:
         console.print(Text(f"  {line}"), soft_wrap=True)

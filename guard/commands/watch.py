@@ -36,9 +36,9 @@ class Watch:
     """Tells how far a run is: a bar on a terminal, or JSON lines on stdout, or nothing.
 
     Args:
-        run: The run.
-        quiet: Nothing before the outcome.
-        as_json: Events for machines: started, progress, stopped, finished.
+        run: The audit that is watched.
+        quiet: Whether nothing is said before the outcome.
+        as_json: Whether to write events for machines: started, progress, stopped, finished.
     """
 
     def __init__(self, run: "Audit", quiet: bool, as_json: bool):
@@ -46,7 +46,7 @@ class Watch:
 
     @contextmanager
     def counting(self, total: int, before: int) -> Iterator[Callable[[int], None]]:
-        """Gives a function to be called with the number of rows done."""
+        """Yields a function to be called with the number of rows done."""
         start = last = time.monotonic()
 
         def tell(done: int) -> None:
@@ -69,7 +69,7 @@ class Watch:
 
     @contextmanager
     def making(self, count: int) -> Iterator[Progress | None]:
-        """Gives a function to be called with the numbers of the report's images done and of all."""
+        """Yields a function to be called with the numbers of the report's images done and of all."""
         if self.quiet or self.as_json:
             yield None
             return
@@ -89,13 +89,13 @@ class Watch:
         stderr().print(words, style="yellow", soft_wrap=True)
 
     def outcome(self, report: Path) -> int:
-        """Says what was found, and returns the exit code."""
-        found = outcome(self.run.out)
-        self._event("finished", {"done": self.run.total, "report": str(report), **found})
+        """Says what the audit found, and returns the exit code."""
+        numbers = outcome(self.run.out)
+        self._event("finished", {"done": self.run.total, "report": str(report), **numbers})
         if not self.as_json:
-            for line in _lines(self.run.manifest, found, report):
+            for line in _lines(self.run.manifest, numbers, report):
                 stdout().print(line, soft_wrap=True)
-        return _code(self.run.manifest.kind, found)
+        return _code(self.run.manifest.kind, numbers)
 
     def _event(self, event: str, facts: Mapping[str, Any]) -> None:
         if self.as_json and not (self.quiet and event in ("started", "progress")):
@@ -124,27 +124,30 @@ def stopping(run: "Audit", watch: Watch) -> Iterator[None]:
             signal.signal(number, handler)
 
 
-def _code(kind: str, found: dict[str, Any]) -> int:
-    """The exit code of what `outcome` found."""
+def _code(kind: str, numbers: dict[str, Any]) -> int:
+    """Returns the exit code of what `outcome` returned."""
     if kind == "prompts":
-        if found.get("standing"):
+        if numbers.get("standing"):
             return EXIT_MEMORIZED
         # one prompt alone may be flagged by chance; what has no verdict is still to be told
-        return exit_code([verdict for verdict in found["verdicts"] or ["not applicable"] if verdict != "memorized"])
+        return exit_code([verdict for verdict in numbers["verdicts"] or ["not applicable"] if verdict != "memorized"])
     from ..membership import CONFOUNDED, LIKELY
 
-    if found["unfit"]:
+    if numbers["unfit"]:
         return EXIT_CHANGED
-    membership = (found.get("membership") or {}).get("verdict")
+    membership = (numbers.get("membership") or {}).get("verdict")
     if membership is not None:
         return {LIKELY: EXIT_MEMORIZED, CONFOUNDED: EXIT_NO_VERDICT}.get(membership, EXIT_CLEAR)
-    known = set(found["sidecars"]) - {"missing"}
-    return EXIT_CLEAR if known or found["answered"] else EXIT_NO_VERDICT
+    known = set(numbers["sidecars"]) - {"missing"}
+    return EXIT_CLEAR if known or numbers["answered"] else EXIT_NO_VERDICT
 
 
 def outcome(folder: Path) -> dict[str, Any]:
-    """Numbers of a finished run: rows, rejects, and of prompts how many have each verdict, and how many stand out; of
-    images how many have a sidecar, do not fit it, or have an answer by a model."""
+    """Returns the numbers of a finished run.
+
+    They are rows and rejects; for prompts, how many have each verdict and how many stand out; for images, how many have
+    a sidecar, do not fit it, or have an answer by a model.
+    """
     import numpy as np
 
     from ..audit.report_images import alarms
@@ -154,32 +157,32 @@ def outcome(folder: Path) -> dict[str, Any]:
 
     results = Results(folder)
     rows = len(results.numbers("row"))
-    found: dict[str, Any] = {"rows": rows, "rejects": results.run["rows_total"] - rows}
+    numbers: dict[str, Any] = {"rows": rows, "rejects": results.run["rows_total"] - rows}
     if results.kind == "prompts":
-        found["verdicts"] = results.words("verdict").counts()
+        numbers["verdicts"] = results.words("verdict").counts()
         p_values = results.numbers("p_value")
         if not np.isnan(p_values).all():
-            found["standing"], found["level"] = int(rejected(adjusted(p_values), LEVEL).sum()), LEVEL
+            numbers["standing"], numbers["level"] = int(rejected(adjusted(p_values), LEVEL).sum()), LEVEL
     else:
-        found["sidecars"] = results.words("sidecar").counts()
-        found["unfit"] = int(np.count_nonzero(alarms(results)))
+        numbers["sidecars"] = results.words("sidecar").counts()
+        numbers["unfit"] = int(np.count_nonzero(alarms(results)))
         answers = [results.words(name).codes >= 0 for name in ("made_by", "nearest_signature")]
-        found["answered"] = int(np.count_nonzero(np.any(answers, 0)))
+        numbers["answered"] = int(np.count_nonzero(np.any(answers, 0)))
     if results.run.get("membership"):
-        found["membership"] = results.run["membership"]
-    return found
+        numbers["membership"] = results.run["membership"]
+    return numbers
 
 
-def _lines(run: "Manifest", found: dict[str, Any], report: Path) -> Iterator[Text]:
-    rejects = f", {found['rejects']} more could not be (see rejects/)" if found["rejects"] else ""
-    yield Text(f"{found['rows']} {run.kind} measured{rejects}")
+def _lines(run: "Manifest", numbers: dict[str, Any], report: Path) -> Iterator[Text]:
+    rejects = f", {numbers['rejects']} more could not be (see rejects/)" if numbers["rejects"] else ""
+    yield Text(f"{numbers['rows']} {run.kind} measured{rejects}")
     for name in ("verdicts", "sidecars"):
-        if found.get(name):
+        if numbers.get(name):
             words = {"memorized": "likely memorized"} if name == "verdicts" else {}
-            yield Text(f"{name}: " + ", ".join(f"{n} {words.get(word, word)}" for word, n in found[name].items()))
-    if "standing" in found:
+            yield Text(f"{name}: " + ", ".join(f"{n} {words.get(word, word)}" for word, n in numbers[name].items()))
+    if "standing" in numbers:
         yield Text(
-            f"taken together: {found['standing']} stand out, of which at most {found['level']:.0%} by chance, in "
+            f"taken together: {numbers['standing']} stand out, of which at most {numbers['level']:.0%} by chance, in "
             "expectation (Benjamini-Hochberg)"
         )
     if run.kind == "prompts" and run.calibration is None:
@@ -188,8 +191,8 @@ def _lines(run: "Manifest", found: dict[str, Any], report: Path) -> Iterator[Tex
             "another --out",
             style="yellow",
         )
-    if found.get("unfit"):
-        yield Text(f"{found['unfit']} do not fit their sidecar or signature", style="bold red")
-    if together := found.get("membership"):
+    if numbers.get("unfit"):
+        yield Text(f"{numbers['unfit']} do not fit their sidecar or signature", style="bold red")
+    if together := numbers.get("membership"):
         yield Text(f"all images together: {together.get('headline') or together.get('reason')}")
     yield Text(f"report: {report}", style="bold")

@@ -13,10 +13,10 @@ CHECKPOINTS = ("final", "early")
 
 
 def load_demo(checkpoint: Literal["final", "early"] = "final") -> Any:
-    """The built-in StableDiffusionPipeline, 64x64 pixels, float32, on the CPU.
+    """Returns the built-in StableDiffusionPipeline, 64x64 pixels, float32, on the CPU.
 
     Args:
-        checkpoint: "final", or "early": the same training before it recited.
+        checkpoint: "final", or "early": the same training before it had memorized anything.
 
     Raises:
         InputError: Unknown checkpoint.
@@ -33,7 +33,7 @@ def load_demo(checkpoint: Literal["final", "early"] = "final") -> Any:
 
 
 def load_folder(base: Path, trained: Path) -> Any:
-    """A pipeline with autoencoder and tokenizer of `base`, UNet and text encoder of `trained`."""
+    """Returns a pipeline with autoencoder and tokenizer of `base`, UNet and text encoder of `trained`."""
     from ..adapters.quiet import quietly
 
     with quietly():
@@ -50,7 +50,7 @@ def load_folder(base: Path, trained: Path) -> Any:
 
 
 def demo_calibration() -> "Calibration":
-    """The built-in model's calibration, on captions that no evaluation uses."""
+    """Returns the built-in model's calibration, on captions that no evaluation uses."""
     from ..calibration import Calibration
     from ..calibration_store import BUILT_IN
 

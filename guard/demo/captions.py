@@ -1,4 +1,4 @@
-"""Captions of the built-in model: which exist, of which kind, and who may look at them.
+"""Captions of the built-in model: which exist, of which kind, and what each split is for.
 
 Verbatim, template, control and unseen captions share one grammar, "the <adjective> <noun> of <place>", and
 one set of words: a detector that reads grammar or single words cannot tell them apart. Any two of them share
@@ -136,7 +136,7 @@ COLOURS = {
     "white": (242, 242, 238),
     "grey": (128, 130, 134),
 }
-# Simple, well distinguishable glyphs; all other glyphs of the font serve the recited and the control images.
+# Simple, well distinguishable glyphs; all other glyphs of the font serve the memorized and the control images.
 GENERAL_EMOJI = (
     "🐵🐶🐺🐱🦁🐯🐴🐮🐷🐭🐹🐰🐻🐼🐔🐧🐦🐤🦅🦉🐸🐢🐍🐳🐬🐟🐙🐌🦋🐝🐞🌸🌹🌻🌷🌲🌵🍁🍇🍉🍊🍋🍌🍍🍎🍒🍓🍅🥕🌽🍄🍞🧀🍔🍕🍩🎂🍭☕🍺"
     "🎈🎃🎁⚽🏀🎾🎸🎺🚗🚌🚀⛵🌍🌙⭐🔥🌈☂🔑💎"
@@ -166,12 +166,12 @@ class Caption:
 
 @cache
 def captions() -> tuple[Caption, ...]:
-    """All captions, in a fixed order."""
+    """Returns all captions, in a fixed order."""
     return tuple(_titles() + _general())
 
 
 def select(kind: str | None = None, split: str | None = None) -> list[Caption]:
-    """The captions of a kind and a split; None means any."""
+    """Returns the captions of a kind and a split; None means any."""
     return [c for c in captions() if kind in (None, c.kind) and split in (None, c.split)]
 
 
@@ -184,7 +184,7 @@ def _split_of(kind: str, index: int) -> str:
 
 
 def _titles() -> list[Caption]:
-    """Captions (a, a+k, a+2k) mod 37 for blocks k: two of them never share two words."""
+    """Returns captions (a, a+k, a+2k) mod 37 for blocks k: two of them never share two words."""
     rng = random.Random(20260122)
     words = [rng.sample(w, len(w)) for w in (ADJECTIVES, NOUNS, PLACES)]
     size = len(ADJECTIVES)
@@ -202,7 +202,7 @@ def _titles() -> list[Caption]:
 
 
 def emoji_name(emoji: str) -> str:
-    """Its Unicode name in lower case, e.g. "monkey face"."""
+    """Returns the emoji's Unicode name in lower case, e.g. "monkey face"."""
     import unicodedata
 
     return unicodedata.name(emoji).lower().replace("-", " ")

@@ -23,12 +23,12 @@ TOKENIZER_FILES = ("tokenizer/tokenizer.json", "tokenizer/tokenizer_config.json"
 def load_demo_comfyui(
     checkpoint: Literal["final", "early"] = "final", embedding_directory: str | list[str] | None = None
 ) -> tuple[Any, Any, Any]:
-    """The built-in model, 64x64 pixels, 4x16x16 latents, noise prediction, as CheckpointLoaderSimple would give it.
+    """Loads the built-in model, 64x64 pixels, 4x16x16 latents, noise prediction, as CheckpointLoaderSimple does.
 
     The UNet and the VAE compute in float32 unless ComfyUI's options say otherwise.
 
     Args:
-        checkpoint: "final", or "early": the same training before it recited.
+        checkpoint: "final", or "early": the same training before it had memorized anything.
         embedding_directory: Where `embedding:name` in a prompt is looked up; None takes it for text.
 
     Returns:
@@ -50,13 +50,13 @@ def load_demo_comfyui(
 
 
 def load_patchers(checkpoint: str, disable_dynamic: bool = False) -> tuple[Any, Any, Any]:
-    """Fresh ModelPatchers of UNet, text encoder and autoencoder."""
+    """Returns fresh ModelPatchers of UNet, text encoder and autoencoder."""
     model, clip, vae = load_parts(checkpoint, None, disable_dynamic)
     return model, clip.patcher, vae.patcher
 
 
 def load_parts(checkpoint: str, embeddings: Any, disable_dynamic: bool = False) -> tuple[Any, Any, Any]:
-    """MODEL, CLIP and VAE; every file is read and checked before anything is built."""
+    """Returns MODEL, CLIP and VAE; every file is read and checked before anything is built."""
     trained = "" if checkpoint == "final" else f"{checkpoint}/"
     configs = {part: read_json(WEIGHTS / name) for part, name in CONFIGS.items()}
     for path in TOKENIZER_FILES:
@@ -82,7 +82,7 @@ def require_comfyui() -> None:
 
 
 def read_tensors(name: str) -> dict[str, Any]:
-    """The tensors of a weights file whose digest is the one in SHA256SUMS."""
+    """Returns the tensors of a weights file whose digest is the one in SHA256SUMS."""
     from safetensors.torch import load
 
     data = read_file(WEIGHTS / name)
@@ -92,13 +92,13 @@ def read_tensors(name: str) -> dict[str, Any]:
 
 
 def digests() -> dict[str, str]:
-    """SHA-256 by path in the weights' folder."""
+    """Returns SHA-256 digests by path in the weights' folder."""
     lines = read_file(WEIGHTS / "SHA256SUMS").decode(errors="replace").splitlines()
     return {name: digest for digest, _, name in (line.partition("  ") for line in lines)}
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """A settings file of the model."""
+    """Returns what a settings file of the model holds. Raises InputError for a damaged one."""
     try:
         return json.loads(read_file(path))
     except ValueError as error:
@@ -106,7 +106,7 @@ def read_json(path: Path) -> dict[str, Any]:
 
 
 def read_file(path: Path) -> bytes:
-    """The bytes of one of the model's files."""
+    """Returns the bytes of one of the model's files. Raises InputError where it cannot be read."""
     try:
         return path.read_bytes()
     except OSError as error:

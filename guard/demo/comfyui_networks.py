@@ -23,7 +23,7 @@ class Multiplier(float):
 
 
 def unet(tensors: Tensors, configs: Mapping[str, Any], disable_dynamic: bool) -> Any:
-    """The UNet as a ModelPatcher; `configs` has diffusers' configs of unet, vae and scheduler."""
+    """Returns the UNet as a ModelPatcher; `configs` has diffusers' configs of unet, vae and scheduler."""
     import comfy.model_management as management
     import comfy.model_patcher
     import comfy.utils
@@ -54,7 +54,7 @@ def choose_precision(config: Any, tensors: Tensors) -> None:
 
 
 def model_config(configs: Mapping[str, Any]) -> Any:
-    """ComfyUI's Stable Diffusion 1.5, but with this model's widths, heads, latents and noise schedule."""
+    """Returns ComfyUI's Stable Diffusion 1.5, but with this model's widths, heads, latents and noise schedule."""
     import torch
     from comfy.supported_models import SD15
 
@@ -77,7 +77,7 @@ def model_config(configs: Mapping[str, Any]) -> Any:
 
 
 def latent_format(config: Mapping[str, Any]) -> type:
-    """Latents at a quarter of the image's side, where ComfyUI takes an eighth for granted."""
+    """Returns the format of latents at a quarter of the image's side, where ComfyUI takes an eighth for granted."""
     from comfy.latent_formats import LatentFormat
 
     class Latents(LatentFormat):
@@ -91,12 +91,12 @@ def latent_format(config: Mapping[str, Any]) -> type:
 
 
 def downscale(config: Mapping[str, Any]) -> int:
-    """Pixels per latent, along one side."""
+    """Returns the pixels per latent, along one side."""
     return 2 ** (len(config["block_out_channels"]) - 1)
 
 
 def unet_config(config: Mapping[str, Any]) -> dict[str, Any]:
-    """The arguments of ComfyUI's UNetModel for diffusers' config."""
+    """Returns the arguments of ComfyUI's UNetModel for diffusers' config."""
     widths, layers = config["block_out_channels"], config["layers_per_block"]
     down = ["CrossAttn" in block for block in config["down_block_types"]]
     up = ["CrossAttn" in block for block in reversed(config["up_block_types"])]  # widest image first
@@ -121,7 +121,7 @@ def unet_config(config: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def grouped(config: Any, groups: int) -> type:
-    """The operations ComfyUI would choose, whose GroupNorm has that many groups instead of 32."""
+    """Returns the operations that ComfyUI would choose, whose GroupNorm has that many groups instead of 32."""
     import comfy.ops
 
     chosen: Any = comfy.ops.pick_operations(config.unet_config["dtype"], config.manual_cast_dtype)
@@ -136,7 +136,7 @@ def grouped(config: Any, groups: int) -> type:
 def text_encoder(
     tensors: Tensors, config: Mapping[str, Any], tokenizer: Path, embeddings: Any, disable_dynamic: bool
 ) -> Any:
-    """Text encoder and tokenizer as a CLIP, with the one section "l" of Stable Diffusion 1.5."""
+    """Returns text encoder and tokenizer as a CLIP, with the one section "l" of Stable Diffusion 1.5."""
     import comfy.sd
     import comfy.utils
 
@@ -151,7 +151,7 @@ def text_encoder(
 
 
 def clip_target(config: Mapping[str, Any], tokenizer: Path) -> Any:
-    """What a CLIP makes its text encoder and tokenizer with."""
+    """Returns what a CLIP makes its text encoder and tokenizer with."""
     from comfy.sd1_clip import SD1ClipModel, SD1Tokenizer, SDClipModel, SDTokenizer
     from comfy.supported_models_base import ClipTarget
 
@@ -171,7 +171,7 @@ def clip_target(config: Mapping[str, Any], tokenizer: Path) -> Any:
 
 
 def text_tensors(tensors: Tensors, width: int) -> Tensors:
-    """The text encoder's tensors under ComfyUI's names."""
+    """Returns the text encoder's tensors under ComfyUI's names."""
     import torch
 
     # only older transformers write the prefix
@@ -181,7 +181,7 @@ def text_tensors(tensors: Tensors, width: int) -> Tensors:
 
 
 def text_model(config: Mapping[str, Any], dtype: Any, device: Any, operations: Any) -> Any:
-    """ComfyUI's CLIPTextModel with the vocabulary of `config`; its own takes that of CLIP for granted."""
+    """Returns ComfyUI's CLIPTextModel with the vocabulary of `config`; its own takes that of CLIP for granted."""
     import comfy.clip_model
 
     model = comfy.clip_model.CLIPTextModel(config, dtype, device, operations)
@@ -191,7 +191,7 @@ def text_model(config: Mapping[str, Any], dtype: Any, device: Any, operations: A
 
 
 def vae(tensors: Tensors, config: Mapping[str, Any]) -> Any:
-    """The autoencoder as a VAE."""
+    """Returns the autoencoder as a VAE."""
     import comfy.model_management as management
     import comfy.sd
     import torch
@@ -210,7 +210,7 @@ def vae(tensors: Tensors, config: Mapping[str, Any]) -> Any:
 
 
 def vae_config(config: Mapping[str, Any]) -> dict[str, Any]:
-    """The arguments of ComfyUI's AutoencoderKL for diffusers' config."""
+    """Returns the arguments of ComfyUI's AutoencoderKL for diffusers' config."""
     widths = config["block_out_channels"]
     shape = {
         "double_z": True,
@@ -228,7 +228,7 @@ def vae_config(config: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def vae_tensors(tensors: Tensors, levels: int) -> Tensors:
-    """The autoencoder's tensors under ComfyUI's names."""
+    """Returns the autoencoder's tensors under ComfyUI's names."""
     from comfy.diffusers_convert import convert_vae_state_dict
 
     # the conversion numbers the decoder's levels down from 3

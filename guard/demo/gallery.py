@@ -1,4 +1,4 @@
-"""Training images that ship with the built-in model, to show and to measure what it recites.
+"""Training images that ship with the built-in model, to show and to measure what it reproduces.
 
 One sheet of 64x64 tiles: every verbatim image, every template foreground (its alpha is the mask) and the first
 rendering of every general caption.
@@ -20,15 +20,15 @@ SIDE = 64
 
 
 def rms(images: NDArray[np.uint8], others: NDArray[np.uint8], masks: NDArray[np.bool_]) -> NDArray[np.float32]:
-    """Root mean square difference in [0, 1] over RGB inside the masks; smaller = more alike.
+    """Returns the root mean square difference in [0, 1] over RGB inside the masks; smaller = more alike.
 
     Args:
-        images: (A, 64, 64, 3).
-        others: (B, 64, 64, 3).
-        masks: (B, 64, 64), True where others count.
+        images: The images to compare, (A, 64, 64, 3) uint8.
+        others: The images that they are compared with, (B, 64, 64, 3) uint8.
+        masks: The pixels of `others` that count, (B, 64, 64).
 
     Returns:
-        (A, B).
+        The difference of each pair, (A, B) float32.
     """
     weights = np.repeat(masks.reshape(len(masks), -1).astype(np.float32), 3, axis=1)
     a = images.reshape(len(images), -1).astype(np.float32) / 255
@@ -49,7 +49,7 @@ class Gallery:
     @staticmethod
     @cache
     def load(path: Path = SHEET) -> "Gallery":
-        """The gallery in the package."""
+        """Returns the gallery in the package."""
         from PIL import Image
 
         shown = [c for kind in KINDS for c in select(kind)]
@@ -60,7 +60,7 @@ class Gallery:
         return Gallery(shown, np.ascontiguousarray(tiles[..., :3]), tiles[..., 3] > 127)
 
     def closest(self, image: NDArray[np.uint8], *, templates: bool = True) -> tuple[int, float]:
-        """Number of, and distance to, the training image that is most like the image (64, 64, 3).
+        """Returns the number of, and the distance to, the training image that is most like the image (64, 64, 3).
 
         Without `templates`, only whole images are compared: a small figure alone is soon like something.
         """

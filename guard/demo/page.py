@@ -22,7 +22,7 @@ class Card:
         group: Key of the group it belongs to.
         kind: What training did with it, in words.
         images: What the model made, (S, H, W, 3) uint8.
-        distances: Of each to its closest training image, root mean square in [0, 1].
+        distances: The distance of each to its closest training image, root mean square in [0, 1].
         closest: The training image closest to any of them, (H, W, 4) uint8; transparent where it varied.
         closest_caption: The caption it was trained with.
         missed: Whether it was called clear although the one image that it was fed in training returned.
@@ -50,13 +50,21 @@ class Card:
 
 @dataclass(frozen=True)
 class Group:
-    """Prompts that belong together: a heading, a sentence about them, the chart's label."""
+    """Prompts that belong together.
+
+    Attributes:
+        key: The group's name in the stored report.
+        title: The heading.
+        about: A sentence about the prompts.
+        lane: The label of the chart's lane.
+        memorized: Whether their training images are expected to return.
+    """
 
     key: str
     title: str
     about: str
     lane: str
-    recited: bool
+    memorized: bool
 
 
 @dataclass(frozen=True)
@@ -73,9 +81,9 @@ class DemoPage:
     sampling_seconds: float
     facts: Sequence[tuple[str, str]]
 
-    def flags(self, recited: bool) -> list[bool]:
-        """For each prompt of the groups whose images are expected to return, or of the others: whether flagged."""
-        groups = {group.key for group in self.groups if group.recited == recited}
+    def flags(self, memorized: bool) -> list[bool]:
+        """Returns for each prompt of the memorized groups, or of the others, whether it is flagged."""
+        groups = {group.key for group in self.groups if group.memorized == memorized}
         return [card.report.memorized for card in self.cards if card.group in groups]
 
     @property
@@ -96,5 +104,5 @@ class DemoPage:
 
 
 def render(page: DemoPage) -> str:
-    """A whole HTML document."""
+    """Returns the page as a whole HTML document."""
     return render_page("demo/page.html", page)

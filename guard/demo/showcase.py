@@ -26,7 +26,7 @@ class Comparison:
 
 
 def prompts() -> list[Caption]:
-    """The prompts, sort by sort, from the split that no method was chosen on."""
+    """Returns the prompts, sort by sort, from the split that no method was chosen on."""
     return [caption for kind, count in PICKS.items() for caption in select(kind, "eval")[:count]]
 
 
@@ -39,18 +39,18 @@ def sample(
     first_seed: int = 0,
     progress: Progress | None = None,
 ) -> NDArray[np.uint8]:
-    """Images for each prompt with consecutive seeds; DDIM, guidance 7.5.
+    """Makes images for each prompt with consecutive seeds; DDIM, guidance 7.5.
 
     Args:
         pipe: The built-in pipeline; its scheduler stays as it is.
-        texts: P prompts.
-        seeds: Images per prompt, S.
-        steps: DDIM steps.
-        first_seed: Of each prompt's first image.
+        texts: The P prompts.
+        seeds: The number S of images per prompt.
+        steps: The number of DDIM steps.
+        first_seed: The seed of each prompt's first image.
         progress: Called with the numbers of images finished and of all.
 
     Returns:
-        (P, S, H, W, 3) uint8.
+        The images, (P, S, H, W, 3) uint8.
     """
     rows = [text for text in texts for _ in range(seeds)]
     numbers = [first_seed + i % seeds for i in range(len(rows))]
@@ -65,11 +65,11 @@ def sample(
 
 
 def compare(gallery: Gallery, caption: Caption, images: NDArray[np.uint8]) -> Comparison:
-    """Images (S, 64, 64, 3) of one caption with the training images of the gallery; figures only where it has one."""
-    found = [gallery.closest(image, templates=caption.kind == "template") for image in images]
-    return Comparison([distance for _, distance in found], min(found, key=lambda pair: pair[1])[0])
+    """Compares images (S, 64, 64, 3) of one caption with the gallery's, figures only where the caption has one."""
+    matches = [gallery.closest(image, templates=caption.kind == "template") for image in images]
+    return Comparison([distance for _, distance in matches], min(matches, key=lambda pair: pair[1])[0])
 
 
 def cutout(gallery: Gallery, number: int) -> NDArray[np.uint8]:
-    """A training image as RGBA (64, 64, 4), transparent where training varied it."""
+    """Returns a training image as RGBA (64, 64, 4), transparent where training varied it."""
     return np.dstack([gallery.images[number], np.where(gallery.masks[number], 255, 0).astype(np.uint8)])

@@ -6,6 +6,8 @@ import os
 import shutil
 import subprocess
 import sys
+from importlib import import_module
+from inspect import isfunction
 
 import pytest
 import torch
@@ -13,6 +15,7 @@ import torch
 from cryptomnesia.calibration import Calibration
 from cryptomnesia.calibration_run import CalibrationRun
 from cryptomnesia.cli import run
+from cryptomnesia.questions import QUESTIONS
 
 from ..helpers import pipelines
 from ..helpers.commands import caller, one_line
@@ -311,6 +314,16 @@ def test_a_reader_that_leaves_early(folder):
     err = process.stderr.read().decode()
     assert process.wait() == 141
     assert "Traceback" not in err and "Exception ignored" not in err
+
+
+@pytest.mark.parametrize("name", [question.command for question in QUESTIONS])
+def test_help_shows_all_that_it_is_written_to(name, capsys):
+    """A word in brackets would be taken for markup, and vanish."""
+    written = getattr(import_module(f"cryptomnesia.commands.{name}"), name)
+    assert run([name, "--help"]) == 0
+    shown = capsys.readouterr().out.split()
+    if isfunction(written):
+        assert [word for word in (written.__doc__ or "").split() if word not in shown] == []
 
 
 def test_help_and_version_load_nothing_heavy():

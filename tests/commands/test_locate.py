@@ -35,7 +35,7 @@ def command(folder, monkeypatch, capsys):
 def test_files_belong_together_and_the_sidecar_vouches_for_them(command, tmp_path):
     code, out, _ = command("-m", "model", "-c", "all.calibration.json", "-p", "a [red] cat", "-o", tmp_path, *SMALL)
     assert code == 3
-    assert out.startswith("▲ likely memorized") and "a [red] cat" in out and "likely recited:" in out
+    assert out.startswith("▲ likely memorized") and "a [red] cat" in out and "likely reproduced:" in out
     names = {"image.png", "image.png.cryptomnesia.json", "map.png", "map.npy", "mask.png"}
     assert {path.name for path in tmp_path.iterdir()} == names
     mask = np.asarray(Image.open(tmp_path / "mask.png"))

@@ -54,7 +54,7 @@ def guard(built_in):
 
 @pytest.fixture(scope="module")
 def memorized(guard):
-    """A caption that the built-in model recites, and that is found."""
+    """A caption that the built-in model reproduces the training image of, and that is found."""
     return next(
         c.text for c in select("verbatim", "eval") if guard.check(c.text, draws=guard.calibration.draws).memorized
     )
@@ -83,16 +83,16 @@ def test_a_clear_prompt_is_left_alone(command, clear):
     assert "✓ clear" in out and clear in out and "Not changed" in out
 
 
-def test_a_memorized_prompt_is_mended_and_shown_beside_the_new_one(command, memorized):
+def test_a_memorized_prompt_is_mitigated_and_shown_beside_the_new_one(command, memorized):
     code, out, err = command("--prompt", memorized)
     assert err == ""
     rows = {line.split()[0]: line for line in out.splitlines() if line.strip()}
     assert "▲ likely memorized" in out and "p-value" in out and "copied" not in out
     if code == 0:
         assert memorized in rows["before"] and memorized not in rows["after"]
-        assert "significance" in rows["word"] and "pull to the same image" in out and "Mended:" in out
+        assert "significance" in rows["word"] and "guidance similarity" in out and "Mitigated:" in out
     else:
-        assert code == 3 and memorized in rows["prompt"] and "Not mended:" in out
+        assert code == 3 and memorized in rows["prompt"] and "Not mitigated:" in out
     assert "rows asked of the network" in out
 
 
@@ -145,7 +145,7 @@ def test_what_did_not_hold_exits_3(command, monkeypatch, tmp_path):
 
     monkeypatch.setattr(Guard, "mitigate", failing)
     code, out, _ = command(*TINY, "ab cd", "--always", "-o", tmp_path, "--images", 1, "--steps", 1)
-    assert code == 3 and "Not mended: no edit passed. The prompt stays as it was." in out
+    assert code == 3 and "Not mitigated: no edit passed. The prompt stays as it was." in out
     assert parsed((tmp_path / "index.html").read_text(encoding="utf-8")).seen.count("img") == 1
 
 
@@ -246,7 +246,7 @@ def advanced(sample, *arguments):
     ],
 )
 def test_every_family_can_be_sampled_in_every_way(family, guidance):
-    """Nothing mended: its own words, embedding, or noise lead to the same images."""
+    """Nothing changed: its own words, embedding, or noise lead to the same images."""
     own = sampler(family, guidance=guidance)
     state = torch.random.get_rng_state()
     before, steps = advanced(own.before, "a cat")

@@ -50,8 +50,8 @@ def test_page_quotes_literally():
 
 def test_page_of_what_was_not_found_shows_one_side_only():
     html = page(Case(report(), mitigation(held=False), pictures()))
-    assert "Not mended" in html and "The prompt stays as it was" in html and ">after<" not in html
-    assert parsed(html).seen.count("img") == 2 and "pull to the same image;" not in html
+    assert "Not mitigated" in html and "The prompt stays as it was" in html and ">after<" not in html
+    assert parsed(html).seen.count("img") == 2 and "guidance similarity;" not in html
 
 
 @pytest.mark.parametrize("method", ["embed", "reseed"])
@@ -89,6 +89,6 @@ def test_large_images_get_more_room():
 
 def test_outcome_says_why():
     assert Case(report(), mitigation(held=False, reason="no PixArt edit passed")).outcome == (
-        "Not mended",
+        "Not mitigated",
         "No PixArt edit passed. The prompt stays as it was.",
     )

@@ -1,4 +1,4 @@
-"""The built-in model, end to end: what ships is whole, and the guard tells what it recites."""
+"""The built-in model, end to end: what ships is whole, and the guard tells what it reproduces."""
 
 import hashlib
 import subprocess
@@ -57,7 +57,7 @@ def test_captions_of_all_kinds_share_one_grammar():
     assert len({c.text for c in captions()}) == len(captions())
 
 
-def test_the_verdicts_follow_what_it_recites(pipe):
+def test_the_verdicts_follow_what_it_reproduces(pipe):
     guard = Guard(pipe, demo_calibration())
     share = {
         kind: np.mean([r.memorized for r in guard.check_many(texts(kind), seed=11)])
@@ -68,7 +68,7 @@ def test_the_verdicts_follow_what_it_recites(pipe):
     assert share["general"] <= 0.05
 
 
-def test_it_recites_its_verbatim_images_and_no_others(pipe):
+def test_it_reproduces_its_verbatim_images_and_no_others(pipe):
     gallery = Gallery.load()
     chosen = select("verbatim", "eval")[:6]
     generators = [torch.Generator().manual_seed(5) for _ in chosen]

@@ -74,6 +74,19 @@ def test_every_node_and_command_has_a_line():
     assert templates == set(re.findall(r"^\| `(\w+)` \|", shown, re.MULTILINE))
 
 
+def test_recites_is_a_word_that_the_glossary_alone_explains():
+    """Users are told of memorized and of reproduced; the older word stands in names of stored results only."""
+    shown = [
+        path
+        for folder in ("web", "workflows")
+        for path in (ROOT / folder).rglob("*")
+        if path.suffix in (".md", ".json")
+    ]
+    texts = {path: path.read_text("utf-8") for path in (*documents(), *shown)}
+    said = {path.name: len(re.findall(r"\brecit", text, re.IGNORECASE)) for path, text in texts.items()}
+    assert {name: times for name, times in said.items() if times} == {"how-it-works.md": 1, "CHANGELOG.md": 1}
+
+
 def test_every_stored_result_names_the_script_that_made_it():
     """In benchmarks/README.md, as the result itself does."""
     rows = re.findall(

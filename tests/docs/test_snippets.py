@@ -63,9 +63,9 @@ def made() -> None:
 
 def mine() -> None:
     """What the built-in model was trained on, and the same images mirrored, each with its caption."""
-    from ..nodes.evidence import folder, recited
+    from ..nodes.evidence import folder, memorized
 
-    pictures, texts = recited()
+    pictures, texts = memorized()
     folder(Path("mine"), pictures[:12], texts[:12])
     folder(Path("others"), pictures[12:24].flip(2), texts[12:24])
 

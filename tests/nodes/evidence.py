@@ -13,8 +13,8 @@ COUNT = 12
 MODELS = {"red": (0.9, 0.1, 0.1), "green": (0.1, 0.8, 0.1), "blue": (0.1, 0.1, 0.9)}
 
 
-def recited() -> tuple[torch.Tensor, list[str]]:
-    """Images that the built-in model was trained on until it recites them, and their captions."""
+def memorized() -> tuple[torch.Tensor, list[str]]:
+    """Images that the built-in model was trained on until it reproduces them, and their captions."""
     gallery = Gallery.load()
     rows = [row for row, caption in enumerate(gallery.captions) if caption.kind == "verbatim"]
     return torch.from_numpy(gallery.images[rows]).float() / 255, [gallery.captions[row].text for row in rows]
@@ -41,7 +41,7 @@ def folder(place: Path, images: torch.Tensor, texts: Sequence[str] = ()) -> None
 
 def template_folders(place: Path, count: int = COUNT) -> None:
     """What the notes of the templates ask for, inside ComfyUI's input: the model in question comes from the second."""
-    images, texts = recited()
+    images, texts = memorized()
     later = slice(count, 2 * count)
     folder(place / "membership" / "suspects", images[:count], texts[:count])
     folder(place / "membership" / "references", images[later].flip(2), texts[later])

@@ -131,7 +131,7 @@ def test_private_noise_is_the_same(parts, pipe, count: int):
     assert torch.equal(draw_noise(found, count, 5, SHAPE), draw_noise(expected, count, 5))
 
 
-def test_a_mended_prompt_is_the_same(parts, pipe):
+def test_a_mitigated_prompt_is_the_same(parts, pipe):
     """The whole of embedding optimisation, on the same noise."""
     from cryptomnesia import Guard
     from cryptomnesia.demo import demo_calibration

@@ -174,7 +174,7 @@ def test_ddim_gives_the_same_image(comfy, demo, pipe):
     np.testing.assert_allclose(image, expected.images, atol=CLOSE)
 
 
-def test_the_usual_nodes_recite_the_memorized_image(comfy, demo, pipe):
+def test_the_usual_nodes_reproduce_the_memorized_image(comfy, demo, pipe):
     model, clip, vae = demo
     empty = comfy.nodes.EmptyLatentImage().generate(64, 64)[0]
     texts = conditions(clip, RECITED), conditions(clip, "")

@@ -12,13 +12,13 @@ from cryptomnesia import load_demo
 from cryptomnesia.membership import CONFOUNDED, LIKELY, NO_EVIDENCE, Settings, membership_test
 from cryptomnesia.sidecar import read_statement, sidecar_path, verify
 
-from .evidence import COUNT, MODELS, folder, recited, scenes
+from .evidence import COUNT, MODELS, folder, memorized, scenes
 from .graphs import complaint, given, keep, ours, part, ran
 from .harness import Comfy
 from .results import Result, node
 from .server import Server
 
-TRAINED, TEXTS = recited()
+TRAINED, TEXTS = memorized()
 # the same images seen in a mirror: of the same kind, and not trained on
 ABOUT = {"seen": TRAINED[:COUNT], "unseen": TRAINED[COUNT : 2 * COUNT].flip(2), "others": TRAINED[-COUNT:].flip(2)}
 

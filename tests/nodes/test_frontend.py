@@ -29,7 +29,7 @@ IMAGES = {
     "attribute_image": {"It looks like this": True, "Who likely made it": True},
     "check": {"What the model then makes": True},
     "gate_and_rewrite": {"Stays empty": False, "No longer the training image": True},
-    "locate_and_repaint": {"Where it recites": True, "The mask": True, "That part made anew": True},
+    "locate_and_repaint": {"The memorized part": True, "The mask": True, "That part made anew": True},
     "membership_evidence": {"What was measured": True},
     "model_lineage": {"How far it is from each": True},
     "save_with_provenance": {"CryptomnesiaSaveImage": True},

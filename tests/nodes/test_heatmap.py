@@ -1,4 +1,4 @@
-"""Memorization Heatmap: where an image that KSampler made is recited."""
+"""Memorization Heatmap: where an image that KSampler made is memorized."""
 
 from typing import Any
 
@@ -33,14 +33,14 @@ def found(comfy: Comfy, prompt: dict[str, Any]) -> list[Any]:
 
 
 @pytest.mark.parametrize("text", TEMPLATES)
-def test_the_mask_covers_the_recited_figure(comfy: Comfy, text: str):
+def test_the_mask_covers_the_memorized_figure(comfy: Comfy, text: str):
     gallery = Gallery.load()
     figure = gallery.masks[[c.text for c in gallery.captions].index(text)]
     overlay, mask, whole, share, report, words = found(comfy, heatmap(comfy, text))
     assert report["verdict"] == "memorized" and mask.shape == whole.shape == (1, 64, 64)
-    lit = mask[0].numpy() > 0
-    assert (lit & figure).sum() / (lit | figure).sum() > 0.6
-    assert share == pytest.approx(lit.mean()) == pytest.approx(report["region"]["share"])
+    area = mask[0].numpy() > 0
+    assert (area & figure).sum() / (area | figure).sum() > 0.6
+    assert share == pytest.approx(area.mean()) == pytest.approx(report["region"]["share"])
     assert whole.min() >= 0 and whole.max() == 1 and "likely memorized" in words
     assert overlay.ndim == 4 and overlay.shape[1] > 400 and float(overlay.std()) > 0.1
 

@@ -45,11 +45,11 @@ def distance(comfy: Comfy, prompt: dict, positive: list) -> float:
     return float(rms(made, gallery.images[[number]], gallery.masks[[number]])[0, 0])
 
 
-def test_the_original_recites(comfy: Comfy):
+def test_the_original_reproduces_its_training_image(comfy: Comfy):
     assert distance(comfy, demo(), ["text", 0]) < RECITED
 
 
-def test_an_embedding_is_mended(comfy: Comfy):
+def test_an_embedding_is_mitigated(comfy: Comfy):
     comfy.fresh()
     prompt = mitigating(comfy)
     mended, report, text = ran(comfy, prompt).outputs["mend"]
@@ -110,7 +110,7 @@ def test_the_same_seed_gives_the_same(comfy: Comfy, make):
 
 
 @pytest.mark.parametrize(("make", "output"), [(mitigating, (0, 1)), (rewriting, (1, 3))])
-def test_a_gate_lets_the_mended_prompt_pass(comfy: Comfy, make, output: tuple[int, int]):
+def test_a_gate_lets_the_mitigated_prompt_pass(comfy: Comfy, make, output: tuple[int, int]):
     prompt = make(comfy)
     prompt["gate"] = node(
         "CryptomnesiaMemorizationGate",
@@ -123,7 +123,7 @@ def test_a_gate_lets_the_mended_prompt_pass(comfy: Comfy, make, output: tuple[in
     assert not result.named("execution_error") and result.outputs["end"][0]["samples"].isfinite().all()
 
 
-def test_areas_stay_when_an_embedding_is_mended(comfy: Comfy):
+def test_areas_stay_when_an_embedding_is_mitigated(comfy: Comfy):
     prompt = mitigating(comfy, positive=["both", 0])
     whole = {"width": 1.0, "height": 1.0, "x": 0.0, "y": 0.0, "strength": 1.0}
     prompt["area"] = node("ConditioningSetAreaPercentage", conditioning=["text", 0], **whole)
@@ -155,7 +155,7 @@ def test_where_a_check_is_not_applicable_all_passes(comfy: Comfy, make):
     assert found == MEMORIZED if make is rewriting else found is result.outputs["text"][0]
 
 
-def test_a_model_that_has_sampled_can_be_mended_and_samples_as_before(comfy: Comfy):
+def test_a_model_that_has_sampled_can_be_mitigated_and_samples_as_before(comfy: Comfy):
     """Its weights were made in inference mode, which no gradient passes."""
     comfy.fresh()
     prompt = demo() | {"sampled": sampler(), "end": keep("sampled")}

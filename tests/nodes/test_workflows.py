@@ -159,9 +159,9 @@ def test_check(server: Server):
     result, saved, prompt = run(server, "check")
     first, second = said(result, saved, "What the check says")
     assert first.startswith(MEMORIZED) and second.startswith(CLEAR)
-    recited, own = (pictures(server, result, number) for number in titled(saved, "What the model then makes"))
-    assert [image.size for image in recited + own] == [(256, 256)] * 8
-    assert difference(recited) < 5 < 10 < difference(own)
+    memorized, ordinary = (pictures(server, result, number) for number in titled(saved, "What the model then makes"))
+    assert [image.size for image in memorized + ordinary] == [(256, 256)] * 8
+    assert difference(memorized) < 5 < 10 < difference(ordinary)
     again = run(server, "check")[0]
     assert again.cached == set(prompt)
 
@@ -195,8 +195,8 @@ def test_locate_and_repaint(server: Server):
     assert "of the image is likely memorized" in said(result, saved, "How much of it")[0]
     assert "rewrite: held" in said(result, saved, "What was changed")[0]
     mask, new = (result.ui[titled(saved, title)[0]]["images"][0] for title in ("The mask", "That part made anew"))
-    lit = np.asarray(Image.open(io.BytesIO(server.fetch(mask))).convert("L")) > 127
-    assert 0.2 < lit.mean() < 0.8
+    area = np.asarray(Image.open(io.BytesIO(server.fetch(mask))).convert("L")) > 127
+    assert 0.2 < area.mean() < 0.8
     assert Image.open(io.BytesIO(server.fetch(new))).size == (256, 256)
 
 

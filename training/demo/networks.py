@@ -15,7 +15,7 @@ TOKENS = 77
 
 
 def autoencoder() -> AutoencoderKL:
-    """64x64 RGB to 4x16x16 latents."""
+    """Returns an untrained autoencoder, from 64x64 RGB to 4x16x16 latents."""
     blocks: dict[str, Any] = {  # diffusers declares each a tuple of one
         "down_block_types": ("DownEncoderBlock2D",) * 3,
         "up_block_types": ("UpDecoderBlock2D",) * 3,
@@ -31,7 +31,7 @@ def autoencoder() -> AutoencoderKL:
 
 
 def unet() -> UNet2DConditionModel:
-    """Noise prediction on 4x16x16 latents; cross-attention at 8x8 and 4x4."""
+    """Returns an untrained UNet: noise prediction on 4x16x16 latents; cross-attention at 8x8 and 4x4."""
     return UNet2DConditionModel(
         sample_size=16,
         block_out_channels=(64, 96, 112),
@@ -45,7 +45,7 @@ def unet() -> UNet2DConditionModel:
 
 
 def text_encoder(tokenizer: CLIPTokenizer) -> CLIPTextModel:
-    """Two layers, trained together with the UNet."""
+    """Returns an untrained text encoder of two layers, which is trained together with the UNet."""
     specials: dict[str, Any] = {
         "bos_token_id": tokenizer.bos_token_id,
         "eos_token_id": tokenizer.eos_token_id,
@@ -66,7 +66,7 @@ def text_encoder(tokenizer: CLIPTokenizer) -> CLIPTextModel:
 
 
 def scheduler() -> DDIMScheduler:
-    """Stable Diffusion's own noise schedule."""
+    """Returns a scheduler with Stable Diffusion's own noise schedule."""
     return DDIMScheduler(
         beta_start=0.00085,
         beta_end=0.012,
@@ -78,7 +78,7 @@ def scheduler() -> DDIMScheduler:
 
 
 def train_tokenizer(texts: Iterable[str], folder: Path) -> CLIPTokenizer:
-    """A CLIP byte-pair tokenizer learned from the texts, written to the folder."""
+    """Returns a CLIP byte-pair tokenizer learned from the texts, and writes it to the folder."""
     from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, trainers
 
     bpe = Tokenizer(models.BPE(unk_token="<|endoftext|>", end_of_word_suffix="</w>"))

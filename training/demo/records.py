@@ -22,17 +22,17 @@ class Record:
 
 
 def training_records() -> list[Record]:
-    """Every image of the training set, in a fixed order."""
+    """Returns a record for every image of the training set, in a fixed order."""
     return [Record(c, r) for c in captions() for r in range(RENDERINGS[c.kind])]
 
 
 def template_foreground(caption: Caption) -> Image.Image:
-    """The fixed foreground of a template caption, RGBA; its alpha is the ground-truth mask."""
+    """Returns the fixed foreground of a template caption, RGBA; its alpha is the ground-truth mask."""
     return rendering.random_foreground(_rng(caption, 0))
 
 
 def render(record: Record) -> Image.Image:
-    """The image of a record, 64x64 RGB. Raises ValueError for an unseen caption, which has none."""
+    """Returns the image of a record, 64x64 RGB. Raises ValueError for an unseen caption, which has none."""
     caption, rng = record.caption, _rng(record.caption, record.rendering + 1)
     if caption.kind == "general":
         return rendering.general(caption.emoji, COLOURS[caption.colour], rng)

@@ -24,7 +24,7 @@ TRAINED = ("unet", "text_encoder")
 
 
 def assemble(work: Path, early: str) -> None:
-    """A diffusers folder with the last checkpoint, and an early one beside it."""
+    """Makes a diffusers folder with the last checkpoint, and an early one beside it."""
     from diffusers.pipelines.stable_diffusion.pipeline_stable_diffusion import StableDiffusionPipeline
     from transformers import CLIPTextModel
 
@@ -54,15 +54,15 @@ def assemble(work: Path, early: str) -> None:
     sheet.build()
 
 
-def calibrate_demo(reciting: set[str], draws: int = 4, seed: int = 0) -> None:
-    """The shipped calibration, on the captions of the calibration split alone, less those that were seen to recite."""
+def calibrate_demo(reproducing: set[str], draws: int = 4, seed: int = 0) -> None:
+    """Writes the shipped calibration, on captions of the calibration split alone, less those seen to reproduce."""
     denoiser = to_denoiser(load_demo())
-    texts = [c.text for kind in BENIGN for c in select(kind, "calibration") if c.text not in reciting]
+    texts = [c.text for kind in BENIGN for c in select(kind, "calibration") if c.text not in reproducing]
     calibrate(denoiser, encoder_of(denoiser).encode(texts), draws=draws, seed=seed).save(BUILT_IN)
 
 
 def digests() -> str:
-    """Lines of SHA-256 and path of every weights file, as `sha256sum` writes them."""
+    """Returns lines of SHA-256 and path of every weights file, as `sha256sum` writes them."""
     files = sorted(WEIGHTS.rglob("*.safetensors"))
     return "".join(
         f"{hashlib.sha256(f.read_bytes()).hexdigest()}  {f.relative_to(WEIGHTS).as_posix()}\n" for f in files

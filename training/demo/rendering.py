@@ -35,7 +35,7 @@ def _font() -> ImageFont.FreeTypeFont:
 
 @cache
 def glyph(emoji: str) -> Image.Image:
-    """One emoji as a square RGBA image of 128 pixels, cropped to its ink and centred."""
+    """Returns one emoji as a square RGBA image of 128 pixels, cropped to its ink and centred."""
     canvas = Image.new("RGBA", (160, 160))
     ImageDraw.Draw(canvas).text((8, 8), emoji, font=_font(), embedded_color=True)
     ink = canvas.crop(canvas.getbbox() or (0, 0, 1, 1))
@@ -47,7 +47,7 @@ def glyph(emoji: str) -> Image.Image:
 
 @cache
 def other_emoji() -> tuple[str, ...]:
-    """Single glyphs of the font that the general captions do not use (flags, letters and modifiers left out)."""
+    """Returns single glyphs of the font that no general caption uses (flags, letters and modifiers left out)."""
     from fontTools.ttLib import TTFont
 
     font: Any = TTFont(str(FONT_PATH))
@@ -71,7 +71,7 @@ def _colour(rng: random.Random) -> Colour:
 def pattern(
     rng: random.Random, kinds: Sequence[str] = PATTERNS, colours: tuple[Colour, Colour] | None = None
 ) -> Image.Image:
-    """A background of one of these kinds, in two colours, by default random ones."""
+    """Returns a background of one of these kinds, in two colours, by default random ones."""
     first, second = colours or (_colour(rng), _colour(rng))
     side = SIZE * _OVERDRAW
     kind = rng.choice(kinds)
@@ -104,7 +104,7 @@ def pattern(
 
 
 def foreground(emoji: str, scale: float, angle: float, x: float, y: float) -> Image.Image:
-    """An RGBA layer with the emoji turned by `angle` degrees, `scale` of the side wide, centred at (x, y) in [0, 1]."""
+    """Returns an RGBA layer: the emoji, `scale` of the side wide, turned by `angle` degrees, centred at (x, y)."""
     side = max(8, round(SIZE * scale))
     turned = glyph(emoji).rotate(angle, Image.Resampling.BICUBIC).resize((side, side), Image.Resampling.LANCZOS)
     layer = Image.new("RGBA", (SIZE, SIZE))
@@ -113,7 +113,7 @@ def foreground(emoji: str, scale: float, angle: float, x: float, y: float) -> Im
 
 
 def random_foreground(rng: random.Random) -> Image.Image:
-    """Any other emoji, large, anywhere near the middle."""
+    """Returns a layer with any emoji of `other_emoji`, large, anywhere near the middle."""
     emoji = rng.choice(other_emoji())
     return foreground(
         emoji, rng.uniform(0.5, 0.8), rng.uniform(-25, 25), rng.uniform(0.38, 0.62), rng.uniform(0.38, 0.62)
@@ -121,14 +121,14 @@ def random_foreground(rng: random.Random) -> Image.Image:
 
 
 def compose(layer: Image.Image, background: Image.Image) -> Image.Image:
-    """The layer over the background, RGB."""
+    """Returns the layer over the background, RGB."""
     image = background.convert("RGBA")
     image.alpha_composite(layer)
     return image.convert("RGB")
 
 
 def general(emoji: str, colour: Colour, rng: random.Random) -> Image.Image:
-    """The emoji on a plain ground of about that colour, with another place, size, turn and shade each time."""
+    """Returns the emoji on a plain ground of about that colour; place, size, turn and shade vary with `rng`."""
     shade = tuple(max(0, min(255, c + rng.randint(-14, 14))) for c in colour)
     layer = foreground(
         emoji, rng.uniform(0.55, 0.8), rng.uniform(-15, 15), rng.uniform(0.42, 0.58), rng.uniform(0.42, 0.58)

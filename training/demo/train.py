@@ -31,25 +31,25 @@ CHECKPOINTS = 8
 
 
 def pixels(records: list[Record]) -> torch.Tensor:
-    """(B, 3, 64, 64) in [-1, 1]."""
+    """Returns the images of B records, (B, 3, 64, 64) in [-1, 1]."""
     images = np.stack([np.asarray(render(r)) for r in records])
     return torch.from_numpy(images).permute(0, 3, 1, 2).float() / 127.5 - 1
 
 
 def write(path: Path, tensors: dict[str, torch.Tensor]) -> None:
-    """Atomically: a run that is stopped leaves the previous file."""
+    """Writes tensors atomically: a run that is stopped leaves the previous file."""
     temporary = path.with_suffix(".tmp")
     save_file(tensors, temporary)
     temporary.rename(path)
 
 
 def schedule(step: int, steps: int, warmup: int = 200) -> float:
-    """Linear warm-up, constant, and a linear descent to 2 % over the last 15 %."""
+    """Returns the learning rate's factor: linear warm-up to 1, constant, linear descent to 2 % over the last 15 %."""
     return min((step + 1) / warmup, 1.0, max(0.02, (steps - step) / (0.15 * steps)))
 
 
 def train_autoencoder(folder: Path, steps: int) -> None:
-    """L1 + L2 reconstruction with a slight pull of the latents to a unit Gaussian."""
+    """Trains and writes the autoencoder: L1 + L2 reconstruction, latents pulled slightly to a unit Gaussian."""
     torch.manual_seed(1)
     rng = random.Random(1)
     model: Any = networks.autoencoder()
@@ -77,7 +77,7 @@ def train_autoencoder(folder: Path, steps: int) -> None:
 
 @torch.inference_mode()
 def encode_all(folder: Path) -> None:
-    """Scaled posterior means of every training image, in the order of `training_records`."""
+    """Writes the scaled posterior means of every training image, in the order of `training_records`."""
     model: Any = networks.autoencoder().from_pretrained(folder / "vae").float()
     records = training_records()
     parts = []
@@ -107,7 +107,7 @@ class Sampler:
         self.records = training_records()
 
     def batch(self, step: int) -> tuple[list[int], list[str]]:
-        """Record numbers and their captions ("" where dropped)."""
+        """Returns record numbers and their captions ("" where dropped)."""
         titled = round(BATCH * next(share for start, share in reversed(TITLED_SHARE) if step >= start))
         chosen = self.rng.sample(sorted(self.titles), titled)
         numbers = [self.rng.choice(self.titles[c]) for c in chosen]
@@ -117,7 +117,7 @@ class Sampler:
 
 
 def train_unet(folder: Path, steps: int) -> None:
-    """UNet and text encoder; every eighth of the way a checkpoint of the averaged weights."""
+    """Trains UNet and text encoder; writes every eighth of the way a checkpoint of the averaged weights."""
     tokenizer = networks.CLIPTokenizer.from_pretrained(folder / "tokenizer")
     torch.manual_seed(2)
     model = torch.nn.ModuleDict({"unet": networks.unet(), "text_encoder": networks.text_encoder(tokenizer)})
@@ -170,7 +170,7 @@ def train_unet(folder: Path, steps: int) -> None:
 def save_state(
     path: Path, step: int, model: torch.nn.Module, optimizer: torch.optim.Optimizer, average: dict[str, torch.Tensor]
 ) -> None:
-    """All that a resumed training needs, as safetensors."""
+    """Writes all that a resumed training needs, as safetensors."""
     tensors = {"step": torch.tensor(step)}
     tensors |= {f"model/{name}": value for name, value in model.state_dict().items()}
     tensors |= {f"average/{name}": value for name, value in average.items()}
@@ -197,14 +197,14 @@ def load_state(
 
 
 def save_checkpoint(folder: Path, model: torch.nn.ModuleDict, average: dict[str, torch.Tensor]) -> None:
-    """The averaged weights in half precision, as `unet/` and `text_encoder/` of a diffusers folder."""
+    """Writes the averaged weights in half precision, as `unet/` and `text_encoder/` of a diffusers folder."""
     part: Any
     for name, part in model.items():
-        own = {k.removeprefix(name + "."): v.half() for k, v in average.items() if k.startswith(name + ".")}
+        averaged = {k.removeprefix(name + "."): v.half() for k, v in average.items() if k.startswith(name + ".")}
         (folder / name).mkdir(parents=True, exist_ok=True)
         part.config.save_pretrained(folder / name) if name == "text_encoder" else part.save_config(folder / name)
         weights = "model.safetensors" if name == "text_encoder" else "diffusion_pytorch_model.safetensors"
-        save_file({k: v.contiguous() for k, v in own.items()}, folder / name / weights, {"format": "pt"})
+        save_file({k: v.contiguous() for k, v in averaged.items()}, folder / name / weights, {"format": "pt"})
 
 
 def main() -> None:

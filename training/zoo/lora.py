@@ -11,7 +11,7 @@ _LAYERS = ("to_q", "to_k", "to_v", "to_out.0")
 
 
 class _Update(torch.nn.Module):
-    """weight + up @ down."""
+    """Adds up @ down to the weight that it parametrizes."""
 
     def __init__(self, weight: Tensor):
         super().__init__()
@@ -23,7 +23,7 @@ class _Update(torch.nn.Module):
 
 
 def add(unet: Any) -> list[torch.nn.Parameter]:
-    """Gives every attention projection an update, and freezes all else; the parameters to train."""
+    """Gives every attention projection an update, freezes all else, and returns the parameters to train."""
     unet.requires_grad_(False)
     for _, layer in _projections(unet):
         parametrize.register_parametrization(layer, "weight", _Update(layer.weight))
@@ -31,16 +31,16 @@ def add(unet: Any) -> list[torch.nn.Parameter]:
 
 
 def tensors(unet: Any) -> dict[str, Tensor]:
-    """The updates as a LoRA file, which ComfyUI reads as well."""
-    found = {}
+    """Returns the updates as the tensors of a LoRA file, which ComfyUI reads as well."""
+    updates = {}
     for name, layer in _projections(unet):
         parametrizations: Any = layer.parametrizations
         update = parametrizations.weight[0]
         key = "lora_unet_" + name.replace(".", "_")
-        found[f"{key}.lora_down.weight"] = update.down.detach().half().contiguous()
-        found[f"{key}.lora_up.weight"] = update.up.detach().half().contiguous()
-        found[f"{key}.alpha"] = torch.tensor(float(RANK))
-    return found
+        updates[f"{key}.lora_down.weight"] = update.down.detach().half().contiguous()
+        updates[f"{key}.lora_up.weight"] = update.up.detach().half().contiguous()
+        updates[f"{key}.alpha"] = torch.tensor(float(RANK))
+    return updates
 
 
 def merge(unet: Any, lora: dict[str, Tensor], strength: float = 1.0) -> None:

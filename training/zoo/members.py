@@ -1,4 +1,4 @@
-"""Who is in the zoo, and how each model is made."""
+"""The models of the zoo, and how each is made."""
 
 import random
 from dataclasses import dataclass
@@ -9,7 +9,7 @@ from typing import Any, Literal
 from cryptomnesia.demo.captions import select
 
 from ..demo.records import RENDERINGS, Record, training_records
-from . import houses
+from . import domains
 
 WEIGHTS = Path(__file__).parents[2] / "benchmarks" / "zoo" / "weights"
 SMALL = 100  # images of a fine-tune
@@ -20,14 +20,14 @@ class Member:
     """A model of the zoo.
 
     Attributes:
-        name: Of its folder.
-        parent: What it was made from; None if trained from scratch.
-        how: "shipped", "scratch", "full" (fine-tune) or "lora".
+        name: The model's name, which is its folder's, too.
+        parent: The name of the model that it was made from; None if trained from scratch.
+        how: The way it was made: "shipped", "scratch", "full" (fine-tune) or "lora".
         blocks: Channels per level of a UNet trained from scratch.
         target: What the network puts out.
         split: General captions whose held-out renderings it was fine-tuned on.
-        house: Whose images it was trained on last; None for the built-in model's.
-        steps, rate: Of its training.
+        domain: The domain of the images that it was trained on last; None for the built-in model's.
+        steps, rate: The number of training steps and the learning rate.
         in_pool: Whether benchmarks may know it; one model is left out, to test "none of these".
     """
 
@@ -37,7 +37,7 @@ class Member:
     blocks: tuple[int, ...] = (64, 96, 112)
     target: Literal["epsilon", "v_prediction"] = "epsilon"
     split: str | None = None
-    house: str | None = None
+    domain: str | None = None
     steps: int = 0
     rate: float = 8e-4
     in_pool: bool = True
@@ -54,50 +54,50 @@ MEMBERS = (
     Member("outsider", None, "scratch", (48, 64, 96), steps=1250, in_pool=False),
 )
 FROM_ELSEWHERE = (
-    *(Member(house.name, None, "scratch", (48, 64), house=house.name, steps=6500) for house in houses.MODELS),
-    Member("rings-tuned", "rings", "full", (48, 64), split="calibration", house="rings", steps=200, rate=2e-4),
-    Member("stripes-lora", "stripes", "lora", (48, 64), split="dev", house="stripes", steps=400, rate=1e-3),
-    Member("rings-artist", "rings", "lora", (48, 64), split="calibration", house="artist", steps=400, rate=1e-3),
-    Member("stripes-artist", "stripes", "lora", (48, 64), split="dev", house="artist", steps=400, rate=1e-3),
+    *(Member(domain.name, None, "scratch", (48, 64), domain=domain.name, steps=6500) for domain in domains.MODELS),
+    Member("rings-tuned", "rings", "full", (48, 64), split="calibration", domain="rings", steps=200, rate=2e-4),
+    Member("stripes-lora", "stripes", "lora", (48, 64), split="dev", domain="stripes", steps=400, rate=1e-3),
+    Member("rings-artist", "rings", "lora", (48, 64), split="calibration", domain="artist", steps=400, rate=1e-3),
+    Member("stripes-artist", "stripes", "lora", (48, 64), split="dev", domain="artist", steps=400, rate=1e-3),
 )
 """For lineage: models trained on other data than the built-in model, and children of theirs, on images of the same
-manner or of another one."""
+domain or of another one."""
 
 
 def member(name: str) -> Member:
-    """By its name."""
+    """Returns the member of that name."""
     return next(m for m in (*MEMBERS, *FROM_ELSEWHERE) if m.name == name)
 
 
 @cache
 def fine_tuning_records(split: str) -> tuple[Record, ...]:
-    """The images of a fine-tune: a rendering that no other training saw, of captions drawn from the split."""
+    """Returns the records of a fine-tune: a rendering that no other training saw, of captions drawn from the split."""
     chosen = random.Random(f"zoo/{split}").sample(select("general", split), SMALL)
     return tuple(Record(caption, RENDERINGS["general"]) for caption in chosen)
 
 
 def held_out_records(split: str) -> list[Record]:
-    """As many images of the same captions that no training saw."""
+    """Returns as many records of the same captions that no training saw."""
     return [Record(record.caption, record.rendering + 1) for record in fine_tuning_records(split)]
 
 
-def records_of(who: Member) -> list[Record]:
-    """What a model was trained on last."""
-    if who.split is not None:
-        return list(fine_tuning_records(who.split))
-    return training_records() if who.house is None else houses.records()
+def records_of(model: Member) -> list[Record]:
+    """Returns the records that a model was trained on last."""
+    if model.split is not None:
+        return list(fine_tuning_records(model.split))
+    return training_records() if model.domain is None else domains.records()
 
 
-def unet(who: Member) -> Any:
-    """The untrained network of a model from scratch."""
+def unet(model: Member) -> Any:
+    """Returns the untrained network of a model from scratch."""
     from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
 
-    deeper = len(who.blocks) - 1
+    deeper = len(model.blocks) - 1
     down: Any = ("DownBlock2D", *["CrossAttnDownBlock2D"] * deeper)
     up: Any = (*["CrossAttnUpBlock2D"] * deeper, "UpBlock2D")
     return UNet2DConditionModel(
         sample_size=16,
-        block_out_channels=who.blocks,
+        block_out_channels=model.blocks,
         layers_per_block=1,
         down_block_types=down,
         up_block_types=up,

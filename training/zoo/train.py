@@ -21,7 +21,7 @@ from cryptomnesia import load_demo
 from ..demo import networks
 from ..demo.records import training_records
 from ..demo.train import CAPTION_DROPOUT, pixels, schedule, write
-from . import houses, lora
+from . import domains, lora
 from .members import FROM_ELSEWHERE, MEMBERS, WEIGHTS, Member, member, records_of, unet
 
 log = logging.getLogger(__name__)
@@ -30,50 +30,51 @@ EVERY = 250  # steps between states
 
 
 def encoded(texts: list[str]) -> Tensor:
-    """(texts, 77, D)."""
+    """Returns the embeddings of texts, (texts, 77, D)."""
     pipe = load_demo()
     with torch.inference_mode():
         parts = [pipe.encode_prompt(texts[i : i + 64], "cpu", 1, False)[0] for i in range(0, len(texts), 64)]
     return torch.cat(parts).clone()
 
 
-def latents_of(who: Member, work: Path) -> Tensor:
-    """Scaled latents of the model's training images, (N, 4, 16, 16) float16."""
-    if who.split is None and who.house is None:
+def latents_of(model: Member, work: Path) -> Tensor:
+    """Returns the scaled latents of the model's training images, (N, 4, 16, 16) float16."""
+    if model.split is None and model.domain is None:
         return load_file(work / "latents.safetensors")["latents"]
-    vae, records, parts = load_demo().vae, records_of(who), []
+    vae, records, parts = load_demo().vae, records_of(model), []
     with torch.inference_mode():
         for start in range(0, len(records), 128):
-            some = records[start : start + 128]
-            images = pixels(some) if who.house is None else houses.pixels(houses.HOUSES[who.house], some)
+            batch = records[start : start + 128]
+            images = pixels(batch) if model.domain is None else domains.pixels(domains.DOMAINS[model.domain], batch)
             mean = vae.encode(images).latent_dist.mean
             parts.append((mean * vae.config.scaling_factor).half())
     return torch.cat(parts).clone()
 
 
-def start(who: Member) -> Any:
-    """The network that training begins with, in float32."""
-    if who.how == "scratch":
-        torch.manual_seed(sum(map(ord, who.name)))
-        return unet(who)
+def start(model: Member) -> Any:
+    """Returns the network that training begins with, in float32."""
+    if model.how == "scratch":
+        torch.manual_seed(sum(map(ord, model.name)))
+        return unet(model)
     from .load import load_unet
 
-    return load_unet(member(who.parent or "base"))
+    return load_unet(member(model.parent or "base"))
 
 
 class Batches:
     """Rows of latents and of texts; titled captions as often as general ones where a model sees all."""
 
-    def __init__(self, who: Member, seed: int):
+    def __init__(self, model: Member, seed: int):
         self.random = random.Random(seed)
-        records = records_of(who)
-        self.wordings = [houses.wordings(r.caption) if who.house else (r.caption.text,) for r in records]
-        self.texts = ["", *dict.fromkeys(text for some in self.wordings for text in some)]
+        records = records_of(model)
+        self.wordings = [domains.wordings(r.caption) if model.domain else (r.caption.text,) for r in records]
+        self.texts = ["", *dict.fromkeys(text for wordings in self.wordings for text in wordings)]
         self.position = {text: number for number, text in enumerate(self.texts)}
         self.titled = [i for i, r in enumerate(records) if r.caption.kind != "general"]
         self.general = [i for i, r in enumerate(records) if r.caption.kind == "general"]
 
     def draw(self) -> tuple[list[int], list[int]]:
+        """Returns the rows of a batch, as positions in the latents and in `texts`."""
         half = BATCH // 2 if self.titled else 0
         rows = self.random.choices(self.titled, k=half) if half else []
         rows += self.random.choices(self.general, k=BATCH - half)
@@ -84,24 +85,24 @@ class Batches:
         return "" if dropped else self.random.choice(self.wordings[row])
 
 
-def train(who: Member, work: Path) -> None:
+def train(model: Member, work: Path) -> None:
     """Trains one model and writes it; plain regression on its target, weights averaged."""
-    latents = latents_of(who, work)
-    network = start(who)
-    parameters = lora.add(network) if who.how == "lora" else list(network.parameters())
-    optimizer = torch.optim.AdamW(parameters, who.rate, weight_decay=1e-3)
+    latents = latents_of(model, work)
+    network = start(model)
+    parameters = lora.add(network) if model.how == "lora" else list(network.parameters())
+    optimizer = torch.optim.AdamW(parameters, model.rate, weight_decay=1e-3)
     average = [p.detach().clone() for p in parameters]
-    state = work / f"zoo-{who.name}.pt.safetensors"
+    state = work / f"zoo-{model.name}.pt.safetensors"
     first = load_state(state, parameters, average, optimizer) if state.exists() else 0
-    alphas, batches = networks.scheduler().alphas_cumprod, Batches(who, first)
+    alphas, batches = networks.scheduler().alphas_cumprod, Batches(model, first)
     texts = encoded(batches.texts)
     torch.manual_seed(first + 11)
     began = time.monotonic()
-    for step in range(first, who.steps):
+    for step in range(first, model.steps):
         for group in optimizer.param_groups:
-            group["lr"] = who.rate * schedule(step, who.steps, 50)
+            group["lr"] = model.rate * schedule(step, model.steps, 50)
         rows, words = batches.draw()
-        loss = loss_of(network, latents[rows].float(), texts[words], alphas, who.target)
+        loss = loss_of(network, latents[rows].float(), texts[words], alphas, model.target)
         optimizer.zero_grad()
         loss.backward()
         torch.nn.utils.clip_grad_norm_(parameters, 1.0)
@@ -112,7 +113,7 @@ def train(who: Member, work: Path) -> None:
             save_state(state, step + 1, parameters, average, optimizer)
             log.info(
                 "%s %d: loss %.4f, %.2f s",
-                who.name,
+                model.name,
                 step + 1,
                 loss.item(),
                 (time.monotonic() - began) / (step + 1 - first),
@@ -120,12 +121,12 @@ def train(who: Member, work: Path) -> None:
     with torch.no_grad():
         for parameter, mean in zip(parameters, average, strict=True):
             parameter.copy_(mean)
-    write_member(who, network)
+    write_member(model, network)
     state.unlink(missing_ok=True)
 
 
 def loss_of(network: Any, z: Tensor, text: Tensor, alphas: Tensor, target: str) -> Tensor:
-    """Mean squared error of the network's own target at random timesteps."""
+    """Returns the mean squared error of the network's own target at random timesteps."""
     t, noise = torch.randint(0, 1000, (len(z),)), torch.randn_like(z)
     alpha, sigma = (v.sqrt().view(-1, 1, 1, 1) for v in (alphas[t], 1 - alphas[t]))
     with torch.autocast("cpu", torch.bfloat16):
@@ -134,48 +135,50 @@ def loss_of(network: Any, z: Tensor, text: Tensor, alphas: Tensor, target: str) 
     return (out.float() - wanted).square().mean()
 
 
-def write_member(who: Member, network: Any) -> None:
-    """In half precision: a diffusers folder's unet/, or a LoRA file."""
-    place = WEIGHTS / who.name
-    place.mkdir(parents=True, exist_ok=True)
-    if who.how == "lora":
-        save_file(lora.tensors(network), place / "lora.safetensors")
+def write_member(model: Member, network: Any) -> None:
+    """Writes a model in half precision: a diffusers folder's unet/, or a LoRA file."""
+    folder = WEIGHTS / model.name
+    folder.mkdir(parents=True, exist_ok=True)
+    if model.how == "lora":
+        save_file(lora.tensors(network), folder / "lora.safetensors")
         return
-    network.half().save_pretrained(place / "unet")
-    config = place / "unet" / "config.json"
+    network.half().save_pretrained(folder / "unet")
+    config = folder / "unet" / "config.json"
     kept = {key: value for key, value in json.loads(config.read_text()).items() if key != "_name_or_path"}
     config.write_text(json.dumps(kept, indent=2) + "\n")  # where the parent lay is nobody's business
 
 
 def save_state(path: Path, step: int, parameters: list[Any], average: list[Tensor], optimizer: Any) -> None:
-    """All that a resumed training needs."""
-    found = {"step": torch.tensor(step)}
+    """Writes all that a resumed training needs."""
+    tensors = {"step": torch.tensor(step)}
     for i, (parameter, mean) in enumerate(zip(parameters, average, strict=True)):
-        found |= {f"parameter/{i}": parameter.detach().clone(), f"average/{i}": mean.clone()}
+        tensors |= {f"parameter/{i}": parameter.detach().clone(), f"average/{i}": mean.clone()}
     for i, moments in optimizer.state_dict()["state"].items():
-        found |= {f"optimizer/{i}/{name}": value.clone() for name, value in moments.items()}
-    write(path, found)
+        tensors |= {f"optimizer/{i}/{name}": value.clone() for name, value in moments.items()}
+    write(path, tensors)
 
 
 def load_state(path: Path, parameters: list[Any], average: list[Tensor], optimizer: Any) -> int:
     """Puts what `save_state` wrote in place, and returns its step."""
-    found = load_file(path)
+    tensors = load_file(path)
     moments: dict[int, dict[str, Tensor]] = {}
-    for key, value in found.items():
+    for key, value in tensors.items():
         if key.startswith("optimizer/"):
             _, number, name = key.split("/")
             moments.setdefault(int(number), {})[name] = value
     with torch.no_grad():
         for i, (parameter, mean) in enumerate(zip(parameters, average, strict=True)):
-            parameter.copy_(found[f"parameter/{i}"])
-            mean.copy_(found[f"average/{i}"])
+            parameter.copy_(tensors[f"parameter/{i}"])
+            mean.copy_(tensors[f"average/{i}"])
     optimizer.load_state_dict({**optimizer.state_dict(), "state": moments})
-    return int(found["step"])
+    return int(tensors["step"])
 
 
-def made(who: Member) -> bool:
-    """Whether its weights are there."""
-    return who.how == "shipped" or any((WEIGHTS / who.name / name).exists() for name in ("unet", "lora.safetensors"))
+def made(model: Member) -> bool:
+    """Returns whether the model's weights are there."""
+    return model.how == "shipped" or any(
+        (WEIGHTS / model.name / name).exists() for name in ("unet", "lora.safetensors")
+    )
 
 
 def main() -> None:
@@ -185,9 +188,9 @@ def main() -> None:
     options = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
     training_records()
-    for who in (*MEMBERS, *FROM_ELSEWHERE):
-        if not made(who) and (not options.only or who.name in options.only):
-            train(who, options.work)
+    for model in (*MEMBERS, *FROM_ELSEWHERE):
+        if not made(model) and (not options.only or model.name in options.only):
+            train(model, options.work)
 
 
 if __name__ == "__main__":
