@@ -20,6 +20,7 @@ from ..levels import Levels
 from ..prompt_text import LONGEST
 from . import autoencoder
 from .modules import active_adapters, edits, glance, peculiarities, weights
+from .quiet import quietly
 from .settings import level_settings, text_settings
 from .tokens import token_saliency
 
@@ -186,7 +187,7 @@ class PipelineDenoiser(Denoiser):
         """
         prompts = texts_of(prompt)
         # usable with gradients later even if asked for in inference mode
-        with self.text_lock, torch.inference_mode(False), torch.no_grad():
+        with self.text_lock, quietly(), torch.inference_mode(False), torch.no_grad():
             return self._encode(prompts)
 
     @property
@@ -206,7 +207,7 @@ class PipelineDenoiser(Denoiser):
         """Returns whether a part of the prompt reaches no text encoder, because it is longer than any of them reads."""
         if len(prompt) > LONGEST:
             return True  # tokenizers take minutes for the longest
-        with self.text_lock:
+        with self.text_lock, quietly():
             return all(
                 len(tokenizer(self._converted(prompt, tokenizer)).input_ids) > limit
                 for tokenizer, limit in self._tokenizers()
@@ -221,7 +222,7 @@ class PipelineDenoiser(Denoiser):
         """
         if not self.differentiable:
             return occlusion_saliency(self.encode, prompt, spans, score)
-        with self.text_lock:
+        with self.text_lock, quietly():
             return token_saliency(
                 self.text_encoders,
                 self._tokenizers(),

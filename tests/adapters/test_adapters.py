@@ -1,6 +1,7 @@
 """Each pipeline family: what its own pipeline feeds the network, we feed; what its network means, we understand."""
 
 import copy
+import logging
 
 import pytest
 import torch
@@ -143,3 +144,32 @@ def test_an_image_prompt_is_not_applicable():
     denoiser = to_denoiser(pipe)
     with pytest.raises(NotApplicable, match="IP-Adapter"):
         denoiser.predict(noise(1), denoiser.level(41), denoiser.empty)
+
+
+def test_reading_long_prompts_makes_no_noise_and_changes_no_verbosity():
+    from diffusers.utils import logging as diffusers_logging
+    from transformers.utils import logging as transformers_logging
+
+    class Heard(logging.Handler):
+        def __init__(self):
+            super().__init__(logging.WARNING)
+            self.messages: list[str] = []
+
+        def emit(self, record):
+            self.messages.append(record.getMessage())
+
+    loggings, heard = (diffusers_logging, transformers_logging), Heard()
+    before = [(one.get_verbosity(), one.is_progress_bar_enabled()) for one in loggings]
+    denoiser = to_denoiser(build("sd1"))
+    for name in ("diffusers", "transformers"):
+        logging.getLogger(name).addHandler(heard)
+    try:
+        assert denoiser.truncated("a cat and a dog " * 30)
+        denoiser.encode(["a cat and a dog " * 30])
+        denoiser.pipe("a cat and a dog " * 30, num_inference_steps=1, height=16, width=16, output_type="latent")
+    finally:
+        for name in ("diffusers", "transformers"):
+            logging.getLogger(name).removeHandler(heard)
+    assert [(one.get_verbosity(), one.is_progress_bar_enabled()) for one in loggings] == before
+    truncations = [message for message in heard.messages if "truncated" in message or "sequence length" in message]
+    assert len(truncations) == 1  # of the pipeline's own call alone

@@ -90,7 +90,9 @@ def test_recites_is_a_word_that_the_glossary_alone_explains():
 def test_every_stored_result_names_the_script_that_made_it():
     """In benchmarks/README.md, as the result itself does."""
     rows = re.findall(
-        r"^\| `(\w+)\.json` \| `((?:benchmarks|training)\.\w+)", (ROOT / "benchmarks" / "README.md").read_text("utf-8"), re.M
+        r"^\| `(\w+)\.json` \| `((?:benchmarks|training)\.\w+)",
+        (ROOT / "benchmarks" / "README.md").read_text("utf-8"),
+        re.M,
     )
     results = sorted((ROOT / "benchmarks" / "results").glob("*.json"))
     assert sorted(name for name, _ in rows) == [path.stem for path in results]
