@@ -194,6 +194,16 @@ class CallableDenoiser(Denoiser):
         encode: encode(texts, P of them) -> (P, L, D) tensor or Condition of P rows; a Guard needs it to check texts.
         fingerprint: Identity of the weights. By default they are digested if fn is a torch module; otherwise what
             fn answers to a fixed question is.
+
+    Example:
+        >>> denoiser = CallableDenoiser(
+        ...     lambda x, t, text: x + text.mean((1, 2)).view(-1, 1, 1, 1),
+        ...     torch.linspace(0.999, 0.01, 1000),
+        ...     empty=torch.zeros(1, 1, 1),
+        ...     latent_shape=(1, 2, 2),
+        ... )
+        >>> denoiser.predict(torch.ones(1, 1, 2, 2), denoiser.level(500), torch.full((1, 1, 1), 3.0)).noise.mean().item()
+        4.0
     """
 
     def __init__(

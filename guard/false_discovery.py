@@ -18,6 +18,10 @@ def adjusted(p_values: Numbers) -> Numbers:
     arXiv 2104.08279, theorem 2).
 
     Reference: Benjamini & Hochberg 1995; Yekutieli & Benjamini 1999 for the adjusted form.
+
+    Example:
+        >>> adjusted(np.array([0.01, 0.04, np.nan, 0.5])).round(3).tolist()
+        [0.03, 0.06, nan, 0.5]
     """
     result = np.full(len(p_values), np.nan)
     there = np.flatnonzero(~np.isnan(p_values))

@@ -125,6 +125,20 @@ def memorization_score(
         NotApplicable: The model is guidance-distilled.
         NonFiniteError: The model answered with NaN or infinity.
         OutOfMemory: Not even one row fits.
+
+    Example:
+        A prompt that moves each of four pixels by 3 pulls with a norm of 6, whatever the noise.
+
+        >>> from cryptomnesia import CallableDenoiser
+        >>> denoiser = CallableDenoiser(
+        ...     lambda x, t, text: x + text.mean((1, 2)).view(-1, 1, 1, 1),
+        ...     torch.linspace(0.999, 0.01, 1000),
+        ...     empty=torch.zeros(1, 1, 1),
+        ...     latent_shape=(1, 2, 2),
+        ... )
+        >>> measured = memorization_score(denoiser, torch.full((1, 1, 1), 3.0), draws=2)
+        >>> round(measured.iso.item(), 4), measured.forward_rows
+        (6.0, 8)
     """
     condition = Condition.of(condition)
     if not len(condition):

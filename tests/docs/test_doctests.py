@@ -7,6 +7,7 @@ from ..helpers.snippets import ROOT
 
 
 def test_examples_of_docstrings():
+    shown = []
     for path in sorted((ROOT / "guard").rglob("*.py")):
         if ">>> " not in path.read_text("utf-8"):
             continue
@@ -14,3 +15,5 @@ def test_examples_of_docstrings():
         module = importlib.import_module(name.removesuffix(".__init__"))
         tried = doctest.testmod(module, optionflags=doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE)
         assert tried.attempted and not tried.failed, name
+        shown.append(name)
+    assert {"cryptomnesia.denoiser", "cryptomnesia.signals.memorization"} <= set(shown)
