@@ -202,7 +202,8 @@ class CallableDenoiser(Denoiser):
         ...     empty=torch.zeros(1, 1, 1),
         ...     latent_shape=(1, 2, 2),
         ... )
-        >>> denoiser.predict(torch.ones(1, 1, 2, 2), denoiser.level(500), torch.full((1, 1, 1), 3.0)).noise.mean().item()
+        >>> answer = denoiser.predict(torch.ones(1, 1, 2, 2), denoiser.level(500), torch.full((1, 1, 1), 3.0))
+        >>> answer.noise.mean().item()
         4.0
     """
 
