@@ -184,7 +184,7 @@ def captured(step: Step) -> Callable[[], None]:
             step()
         graph.replay()
         torch.cuda.synchronize()
-    except Exception:
+    except RuntimeError:
         log.exception("%s: CAPTURE FAILED, starting again without a graph", step.recipe.name)
         logging.shutdown()
         os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:], "--eager"])

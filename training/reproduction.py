@@ -101,7 +101,7 @@ def main() -> None:
                 if options.store:
                     with options.store.open("a") as file:
                         file.write(json.dumps({"model": folder.parent.name, **how, **rates}) + "\n")
-        except Exception:
+        except (OSError, ValueError, RuntimeError):  # one folder that cannot be read hides no other
             log.exception("%s", folder)
     table(["model, steps x scale", *LOOKED_AT], rows)
 

@@ -23,7 +23,9 @@ def test_a_prompt_runs_and_its_picture_can_be_fetched(server: Server):
     assert result.ok, result.error
     (file,) = result.ui["8"]["images"]
     assert server.fetch(file).startswith(b"\x89PNG") and (server.base / "output" / file["filename"]).exists()
-    assert {data["node"] for data in result.named("executing")} >= set("15678")
+    # a prompt before this one, of another file of tests, may have left the model in the server's cache
+    executed = {data["node"] for data in result.named("executing")}
+    assert executed >= set("5678") and executed | result.cached >= set("12345678")
     assert server.run(sampling("eps")).cached >= set("12345")
 
 
