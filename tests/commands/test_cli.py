@@ -340,7 +340,7 @@ def test_help_and_version_load_nothing_heavy():
 def test_missing_packages_are_named():
     code = (
         "import sys\nfrom cryptomnesia.cli import run\n"
-        "sys.modules['diffusers'] = None\nfirst = run(['calibrate'])\n"
+        "sys.modules['diffusers'] = None\nfirst = run(['check', 'a'])\n"
         "sys.modules['typer'] = None\nprint(first, run(['check', 'a']))"
     )
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
