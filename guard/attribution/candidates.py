@@ -94,9 +94,3 @@ def _close(a: Tensor, b: Tensor, precision: float) -> bool:
     step = max(1, a.numel() // SAMPLES)
     values = [weight.detach().flatten()[::step].float().cpu() for weight in (a, b)]
     return a.shape == b.shape and torch.allclose(values[0], values[1], rtol=precision, atol=1e-6)
-
-
-def check_images(images: Sequence[Tensor]) -> None:
-    """Raises InputError if there is no image."""
-    if not images:
-        raise InputError("no image was given: give at least one")
