@@ -26,6 +26,7 @@ from .denoiser import Condition, Denoiser
 from .errors import CalibrationError, InputError, NonFiniteError
 from .false_discovery import adjusted, rejected
 from .files import write_atomically
+from .reference import Reference
 from .signals.memorization import MemorizationResult, derived_seed, draw_noise, memorization_score
 
 TINY = 1e-12  # energy of no guidance at all, e.g. of the empty prompt
@@ -100,6 +101,7 @@ class Calibration:
         combination: What turns measurements into a score.
         scores: Leave-one-out scores of the benign prompts.
         prompts: SHA-256 of the benign prompts, where their texts are known.
+        reference: What prompts were compared with; see `reference`.
     """
 
     fingerprint: str
@@ -113,6 +115,7 @@ class Calibration:
     combination: Combination
     scores: list[float]
     prompts: str | None = None
+    reference: Reference = "empty branch"
 
     @property
     def n(self) -> int:
@@ -163,7 +166,9 @@ class Calibration:
     @property
     def binding(self) -> Binding:
         """The model and settings that it holds for."""
-        return Binding(self.family, self.dtype, self.fingerprint, tuple(self.latent_shape), self.draws)
+        return Binding(
+            self.family, self.dtype, self.fingerprint, tuple(self.latent_shape), self.draws, self.reference
+        )
 
     def save(self, path: str | Path) -> None:
         """Writes a *.calibration.json atomically."""
@@ -173,13 +178,15 @@ class Calibration:
         document = {"schema": SCHEMA, "n": self.n, **asdict(self)}
         if self.prompts is None:  # as files of the time before it was kept
             del document["prompts"]
+        if self.reference == "empty branch":  # likewise
+            del document["reference"]
         return document | {"seed": str(self.seed), "latent_shape": list(self.latent_shape)}
 
     @staticmethod
     def load(path: str | Path) -> "Calibration":
         """Loads a file that `save` wrote. Raises CalibrationError if anything in it is missing, extra or odd."""
         values = read_values(Path(path))
-        return Calibration(combination=Combination(values.pop("reference")), **values)
+        return Calibration(combination=Combination(values.pop("energies")), **values)
 
 
 def write_json(path: Path, document: Any) -> None:
@@ -246,6 +253,7 @@ def from_spectra(
         combination=Combination.learn(benign),
         scores=scores,
         prompts=prompts,
+        reference=denoiser.reference,
     )
 
 

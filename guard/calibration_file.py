@@ -9,6 +9,7 @@ import torch
 
 from .errors import CalibrationError
 from .printable import printable
+from .reference import REFERENCES
 from .signals.rings import RINGS
 from .strict_json import read_object
 
@@ -32,11 +33,14 @@ _NEEDED = {
     "combination",
     "scores",
 }
+_OPTIONAL = {"prompts", "reference"}
 _DIGEST = re.compile("[0-9a-f]{64}")
 
 
 def read_values(path: Path) -> dict[str, Any]:
     """Returns the fields of a calibration file, checked and in Python's types, without its schema.
+
+    The energies of benign prompts, its "combination", are called `energies`.
 
     Raises:
         CalibrationError: It cannot be read, is too large, or anything in it is missing, extra, odd or impossible.
@@ -44,7 +48,7 @@ def read_values(path: Path) -> dict[str, Any]:
     document = read_object(path, LIMIT, "calibration", "calibrate again", error=CalibrationError)
     if document.get("schema") != SCHEMA:
         raise CalibrationError(f"{path} is no calibration of this version ({SCHEMA}): calibrate again")
-    odd = sorted(set(document) - {"prompts"} ^ _NEEDED)
+    odd = sorted(set(document) - _OPTIONAL ^ _NEEDED)
     if odd:
         names = ", ".join(printable(name, 40) for name in odd[:5])
         raise CalibrationError(f"the calibration {path} has missing or unknown fields ({names}): calibrate again")
@@ -55,7 +59,8 @@ def read_values(path: Path) -> dict[str, Any]:
     return values | {
         "seed": int(document["seed"]),
         "latent_shape": tuple(document["latent_shape"]),
-        "reference": [float(value) for value in document["combination"]["reference"]],
+        "reference": document.get("reference", REFERENCES[0]),
+        "energies": [float(value) for value in document["combination"]["reference"]],
         "scores": [float(value) for value in document["scores"]],
     }
 
@@ -83,6 +88,7 @@ def _fine(document: dict[str, Any]) -> dict[str, bool]:
         "combination": isinstance(combination, dict)
         and set(combination) == {"reference"}
         and _are_energies(combination["reference"]),
+        "reference": document.get("reference", REFERENCES[0]) in REFERENCES,
         "prompts": document.get("prompts") is None or _is_match(_DIGEST, document["prompts"]),
     }
 

@@ -15,11 +15,19 @@ class Binding(NamedTuple):
     fingerprint: str
     latent_shape: tuple[int, ...]
     draws: int
+    reference: str
 
 
 def binding_of(denoiser: Denoiser, shape: Sequence[int], draws: int, fingerprint: str | None = None) -> Binding:
     """Returns what a model asks for now; its fingerprint may be given where it is known already."""
-    return Binding(denoiser.family, str(denoiser.dtype), fingerprint or denoiser.fingerprint, tuple(shape), draws)
+    return Binding(
+        denoiser.family,
+        str(denoiser.dtype),
+        fingerprint or denoiser.fingerprint,
+        tuple(shape),
+        draws,
+        denoiser.reference,
+    )
 
 
 def misfit(made: Binding, now: Binding, denoiser: Denoiser) -> str | None:
@@ -35,6 +43,7 @@ def misfit(made: Binding, now: Binding, denoiser: Denoiser) -> str | None:
         return None
     said = {
         "family": f"for another model: of the family {made.family}, not {now.family}",
+        "reference": f"for another reference: {made.reference}, not {now.reference}",
         "dtype": f"for another dtype: {_bare(made.dtype)}, not {_bare(now.dtype)}",
         "weights": "for another model: of the same family, but with other weights, such as another checkpoint, other "
         f"LoRAs or strengths, or patches{_loaded(denoiser)} ({made.fingerprint[:12]}, not {now.fingerprint[:12]})",
@@ -45,15 +54,18 @@ def misfit(made: Binding, now: Binding, denoiser: Denoiser) -> str | None:
 
 
 def differences(made: Binding, now: Binding) -> list[str]:
-    """Returns those of "family", "dtype", "weights", "size" and "draws" that differ.
+    """Returns those of "family", "reference", "dtype", "weights", "size" and "draws" that differ.
 
-    Another family explains all else; another dtype, which is in the fingerprint, hides whether the weights differ, too.
+    Another family explains all else; another dtype or reference, which are in the fingerprint, hide whether the weights
+    differ, too.
     """
     if made.family != now.family:
         return ["family"]
+    hidden = made.dtype != now.dtype or made.reference != now.reference
     same = {
+        "reference": made.reference == now.reference,
         "dtype": made.dtype == now.dtype,
-        "weights": made.fingerprint == now.fingerprint or made.dtype != now.dtype,
+        "weights": made.fingerprint == now.fingerprint or hidden,
         "size": tuple(made.latent_shape) == tuple(now.latent_shape),
         "draws": made.draws == now.draws,
     }

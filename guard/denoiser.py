@@ -21,6 +21,7 @@ from .identity import fingerprint, weights_of
 from .levels import Levels, NoiseLevel
 from .memory import memory_needed
 from .own_calls import own_calls
+from .reference import SCALE, Branches, Reference, at_scale, checked, without_scale
 
 PredictionType = Literal["epsilon", "v", "sample", "flow"]
 PREDICTION_TYPES = ("epsilon", "v", "sample", "flow")
@@ -75,7 +76,8 @@ class Denoiser(ABC):
     Attributes:
         prediction_type: What the network puts out.
         levels: Where the model's noise levels lie.
-        has_guidance: False for guidance-distilled models, which have no unconditional branch.
+        reference: What a prompt's answer is compared with; see `reference`.
+        scales: The two guidance scales that "guidance scales" compares, ascending.
         differentiable: False where the network runs outside of torch: what needs gradients is not applicable then.
         family: Name of the model family, part of the fingerprint.
         device, dtype: Where and in what the network computes.
@@ -84,16 +86,23 @@ class Denoiser(ABC):
 
     prediction_type: PredictionType
     levels: Levels
-    has_guidance: bool = True
+    reference: Reference = "empty branch"
+    scales: tuple[float, float] = (1.0, 7.5)
     differentiable: bool = True
     family: str = "callable"
     device: torch.device = torch.device("cpu")
     dtype: torch.dtype = torch.float32
 
     def require_guidance(self) -> None:
-        """Raises NotApplicable, saying why, where there is no unconditional branch to compare with."""
-        if not self.has_guidance:
-            raise NotApplicable("this model is guidance-distilled: it has no unconditional branch to compare with")
+        """Raises NotApplicable, saying why, where a prompt's pull from pure noise has no meaning; here never."""
+
+    def branches(self, condition: Condition) -> Branches:
+        """Returns what the network is asked about prompts to find their guidance, by the model's reference."""
+        condition = without_scale(condition)
+        if self.reference != "guidance scales":
+            return Branches(condition, self.empty, 1.0)
+        low, high = self.scales
+        return Branches(at_scale(condition, high), at_scale(condition, low), high - low)
 
     @property
     def input_dtype(self) -> torch.dtype:
@@ -181,6 +190,14 @@ class Denoiser(ABC):
         return prediction
 
 
+def reference_settings(denoiser: Denoiser) -> list[str]:
+    """Returns what a model's reference adds to its fingerprint's settings; nothing for the empty branch."""
+    if denoiser.reference == "empty branch":
+        return []
+    scales = [str(scale) for scale in denoiser.scales] if denoiser.reference == "guidance scales" else []
+    return [" ".join([f"reference {denoiser.reference}", *scales])]
+
+
 class CallableDenoiser(Denoiser):
     """Any function as a denoiser, for research code, unsupported pipelines and tests.
 
@@ -191,6 +208,10 @@ class CallableDenoiser(Denoiser):
         prediction_type: "epsilon", "v", "sample" or "flow".
         empty: The empty prompt's condition, (1, L, D).
         latent_shape: (C, H, W).
+        reference: What a prompt's answer is compared with: "empty branch" where fn was trained without a prompt, too;
+            "empty prompt" where it was distilled; "guidance scales" where it is told its guidance scale, as
+            fn(x, t, condition, scale (B,)).
+        scales: The two scales that "guidance scales" compares; the upper one is also told where nothing is compared.
         encode: encode(texts, P of them) -> (P, L, D) tensor or Condition of P rows; a Guard needs it to check texts.
         fingerprint: Identity of the weights. By default they are digested if fn is a torch module; otherwise what
             fn answers to a fixed question is.
@@ -209,12 +230,14 @@ class CallableDenoiser(Denoiser):
 
     def __init__(
         self,
-        fn: Callable[[Tensor, Tensor, Tensor], Tensor],
+        fn: Callable[..., Tensor],
         alphas_cumprod: Tensor | None = None,
         prediction_type: PredictionType = "epsilon",
         *,
         empty: Tensor,
         latent_shape: tuple[int, int, int],
+        reference: Reference = "empty branch",
+        scales: tuple[float, float] = (1.0, 7.5),
         encode: Callable[[list[str]], Condition | Tensor] | None = None,
         fingerprint: str | None = None,
     ):
@@ -222,6 +245,7 @@ class CallableDenoiser(Denoiser):
             raise InputError(f"unknown prediction type {prediction_type!r}: use one of {', '.join(PREDICTION_TYPES)}")
         if (alphas_cumprod is None) != (prediction_type == "flow"):
             raise InputError("alphas_cumprod is needed for every prediction type but 'flow', which takes None")
+        self.reference, self.scales = checked(reference, scales, True), scales
         self.fn = fn
         self.prediction_type = prediction_type
         self.levels = Levels(None if prediction_type == "flow" else torch.as_tensor(alphas_cumprod))
@@ -229,7 +253,11 @@ class CallableDenoiser(Denoiser):
         self._empty, self._shape, self._fingerprint = Condition(text=empty), tuple(latent_shape), fingerprint
 
     def output(self, x: Tensor, time: Tensor, condition: Condition) -> Tensor:
-        return self.fn(x, time, condition.tensors["text"].to(self.device))
+        text = condition.tensors["text"].to(self.device)
+        if self.reference != "guidance scales":
+            return self.fn(x, time, text)
+        scale = condition.tensors.get(SCALE, torch.full((len(x),), self.scales[1]))
+        return self.fn(x, time, text, scale.to(self.device))
 
     @property
     def empty(self) -> Condition:
@@ -270,8 +298,9 @@ class CallableDenoiser(Denoiser):
         if self._fingerprint is not None:
             return self._fingerprint
         if isinstance(self.fn, torch.nn.Module):
-            return fingerprint(weights_of([self.fn]), self.family, self.dtype)
+            return fingerprint(weights_of([self.fn]), self.family, self.dtype, *reference_settings(self))
         x = torch.linspace(-2, 2, torch.Size(self._shape).numel(), device=self.device).view(1, *self._shape)
         answer = self.predict(x, self.levels.pure_noise, self.empty).pull
         digits = [f"{value:.3g}" for value in answer.flatten()[:256].tolist()]
-        return hashlib.sha256(" ".join([self.family, self.prediction_type, *digits]).encode()).hexdigest()
+        words = [self.family, self.prediction_type, *reference_settings(self), *digits]
+        return hashlib.sha256(" ".join(words).encode()).hexdigest()

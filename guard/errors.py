@@ -56,7 +56,7 @@ class InputError(CryptomnesiaError, ValueError):
 
 
 class NotApplicable(CryptomnesiaError):
-    """The question has no meaning for this model or this call, e.g. a guidance-distilled model."""
+    """The question has no meaning for this model or this call, e.g. one that starts from an image."""
 
 
 class CalibrationError(CryptomnesiaError):

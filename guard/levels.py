@@ -57,11 +57,13 @@ class Levels:
     Args:
         alphas_cumprod: (T,) of a discrete schedule, or None for flow matching.
         shift: Time shift of flow sampling, s -> shift s / (1 + (shift - 1) s).
+        first: The timestep that sampling starts at where it is not that of 50 DDIM steps, as for models that are sampled
+            in a few steps and know no others.
     """
 
-    def __init__(self, alphas_cumprod: Tensor | None, *, shift: float = 1.0):
+    def __init__(self, alphas_cumprod: Tensor | None, *, shift: float = 1.0, first: int | None = None):
         self.alphas_cumprod = None if alphas_cumprod is None else alphas_cumprod.detach().double().cpu()
-        self.shift = shift
+        self.shift, self.first = shift, first
 
     def timestep(self, t: float | Tensor) -> NoiseLevel:
         """Returns the level at the model's own time(s): integer timesteps, or flow times in [0, 1]."""
@@ -105,6 +107,8 @@ class Levels:
 
     @property
     def pure_noise(self) -> NoiseLevel:
-        """The level at which 50-step sampling starts; x_T ~ N(0, I) there."""
+        """The level at which sampling starts; x_T ~ N(0, I) there."""
+        if self.first is not None:
+            return self.timestep(self.first)
         steps = 50 if self.alphas_cumprod is None else min(50, len(self.alphas_cumprod))
         return self.sampling(steps)[0]

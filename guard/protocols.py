@@ -82,6 +82,10 @@ class PipelineDenoiser(PipeHolder, TextDenoiser, Protocol):
         """Returns latents (B, C, H, W) as the pipeline's own call takes them."""
         ...
 
+    def as_arguments(self, positive: Condition, negative: Condition | None = None) -> dict[str, Any]:
+        """Returns conditions, one row per image, as the pipeline's own call takes them in place of texts."""
+        ...
+
     def read_call(self, arguments: dict[str, Any], output: Any) -> tuple[Tensor, Tensor, Condition, Tensor]:
         """Returns a call that the pipeline made of its network: (x, time, condition, raw).
 

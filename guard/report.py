@@ -5,6 +5,7 @@ from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 from .errors import InputError
+from .reference import Reference
 
 Method = Literal["rewrite", "embed", "reseed"]
 Verdict = Literal["memorized", "clear", "uncalibrated", "not applicable"]
@@ -129,6 +130,7 @@ class MemorizationReport:
         forward_rows: Rows of the network this prompt cost; its share, in a batch.
         fingerprint: The model's fingerprint; None where its weights are out of reach.
         calibration_id: Digest of the calibration, or None.
+        reference: What the prompt was compared with; see `reference`. None where nothing was measured.
         mitigation: What was tried as a mitigation, or None. The verdict is that of what is sampled in the end.
         region: How much of the image reproduces training data, if that was measured.
         call: How the image was made, if a guarded call made it.
@@ -151,6 +153,7 @@ class MemorizationReport:
     mitigation: Mitigation | None = None
     region: RegionReport | None = None
     call: CallReport | None = None
+    reference: Reference | None = None
 
     @property
     def verified(self) -> bool:

@@ -85,6 +85,7 @@ def reports_on(
             forward_rows=rows_each,
             fingerprint=fingerprint,
             calibration_id=None if calibration is None else calibration.identity,
+            reference=denoiser.reference,
         )
         for i, (prompt, judged) in enumerate(zip(prompts, judge(measured, calibration), strict=True))
     ]

@@ -5,9 +5,11 @@ from typing import Any
 
 from ..denoiser import Denoiser
 from ..errors import InputError
-from .flow import FluxDenoiser, StableDiffusion3Denoiser
+from ..reference import Reference
+from .flux import FluxDenoiser
 from .pixart import PixArtDenoiser
-from .stable_diffusion import StableDiffusionDenoiser, StableDiffusionXLDenoiser
+from .stable_diffusion import LatentConsistencyDenoiser, StableDiffusionDenoiser, StableDiffusionXLDenoiser
+from .stable_diffusion_3 import StableDiffusion3Denoiser
 
 Factory = Callable[[Any], Denoiser]
 _FACTORIES: dict[str, Factory] = {}
@@ -44,14 +46,25 @@ def factory_for(cls: type) -> Factory | None:
     return next((_FACTORIES[base.__name__] for base in cls.__mro__ if base.__name__ in _FACTORIES), None)
 
 
-def to_denoiser(pipe_or_denoiser: Any) -> Denoiser:
+def to_denoiser(pipe_or_denoiser: Any, reference: Reference | None = None) -> Denoiser:
     """Returns the Denoiser of a text-to-image pipeline; a Denoiser is passed through.
 
+    Args:
+        pipe_or_denoiser: A pipeline, or a Denoiser.
+        reference: What prompts are to be compared with, by default what the pipeline tells: see `reference`. Give "empty
+            prompt" for a distilled network in a pipeline that does not say so, such as SDXL Turbo or Lightning.
+
     Raises:
-        InputError: The object is neither; the message lists what is supported and how to wrap anything else.
+        InputError: The object is neither, and the message lists what is supported and how to wrap anything else; or the
+            model cannot have that reference.
     """
-    if isinstance(pipe_or_denoiser, Denoiser):
-        return pipe_or_denoiser
+    denoiser = pipe_or_denoiser if isinstance(pipe_or_denoiser, Denoiser) else _of_pipeline(pipe_or_denoiser)
+    if reference is not None:
+        denoiser.reference = reference
+    return denoiser
+
+
+def _of_pipeline(pipe_or_denoiser: Any) -> Denoiser:
     factory = factory_for(type(pipe_or_denoiser))
     if factory is None:
         raise InputError(
@@ -66,6 +79,7 @@ register("StableDiffusionPipeline", StableDiffusionDenoiser)
 register("StableDiffusionImg2ImgPipeline", StableDiffusionDenoiser)
 register("StableDiffusionXLPipeline", StableDiffusionXLDenoiser)
 register("StableDiffusionXLImg2ImgPipeline", StableDiffusionXLDenoiser)
+register("LatentConsistencyModelPipeline", LatentConsistencyDenoiser)
 register("StableDiffusion3Pipeline", StableDiffusion3Denoiser)
 register("StableDiffusion3Img2ImgPipeline", StableDiffusion3Denoiser)
 register("FluxPipeline", FluxDenoiser)

@@ -9,11 +9,12 @@ import torch
 from torch import Tensor
 
 from ..condition import Condition, Score, Span, occlusion_saliency, texts_of
-from ..denoiser import Denoiser, PredictionType
+from ..denoiser import Denoiser, PredictionType, reference_settings
 from ..errors import InputError, NotApplicable
 from ..identity import fingerprint, schedule_settings
 from ..levels import Levels
 from ..memory import is_out_of_memory
+from ..reference import Reference
 from .comfyui_call import Conditioning, clean_latents
 from .comfyui_conditioning import Templates
 from .comfyui_inputs import takes_images
@@ -72,12 +73,15 @@ class ComfyDenoiser(Denoiser):
         raise NotApplicable(f"models sampled as {type(self._sampling).__name__} are not known here")
 
     @property
-    def has_guidance(self) -> bool:  # type: ignore[override]
-        """False for models that take guidance as an input (Flux-dev) and for timestep-distilled ones (LCM)."""
-        return not self._config.get("guidance_embed") and _DISTILLED not in _class_names(self._sampling)
+    def reference(self) -> Reference:  # type: ignore[override]
+        """The empty prompt; called the empty branch but for models that take guidance as an input (Flux dev), that are
+        sampled without (schnell), or in a few steps (LCM)."""
+        told = bool(self._config.get("guidance_embed")) or type(self._base).__name__ == "Flux"
+        return "empty prompt" if told or _DISTILLED in _class_names(self._sampling) else "empty branch"
 
     def require_guidance(self) -> None:
-        super().require_guidance()
+        """Raises NotApplicable for models of other things than images, or that do not start from pure noise, and for
+        conditionings that say nothing there."""
         kind = self.prediction_type  # raises for what is unknown
         if kind == "flow" and float(getattr(self._sampling, "noise_scale", 1.0)) != 1.0:
             raise NotApplicable("this model scales its starting noise: there is no score for it")
@@ -260,7 +264,7 @@ class ComfyDenoiser(Denoiser):
             weights, patches = weights + text_weights, patches + text_patches
             if self.clip.layer_idx is not None:
                 patches.append(f"clip layer {self.clip.layer_idx}")
-        patches += self._patches[0] + schedule_settings(self.levels.alphas_cumprod)
+        patches += self._patches[0] + schedule_settings(self.levels.alphas_cumprod) + reference_settings(self)
         return fingerprint(weights, self.family, self.dtype, self.prediction_type, patches)
 
     @property

@@ -13,17 +13,19 @@ import torch
 from torch import Tensor
 
 from ..condition import Score, Span, occlusion_saliency
-from ..denoiser import Condition, Denoiser, PredictionType, texts_of
+from ..denoiser import Condition, Denoiser, PredictionType, reference_settings, texts_of
 from ..errors import InputError, NotApplicable
-from ..identity import fingerprint
+from ..identity import fingerprint, origin
 from ..levels import Levels
 from ..prompt_text import LONGEST
+from ..reference import SCALE, Reference, checked
 from . import autoencoder
 from .modules import active_adapters, edits, glance, peculiarities, weights
 from .quiet import quietly
 from .settings import level_settings, text_settings
 from .tokens import token_saliency
 
+_FEW_STEPS = ("LCMScheduler", "TCDScheduler")  # which start at the last timestep, and nowhere near 981
 _PREDICTION_TYPES: dict[str, PredictionType] = {"epsilon": "epsilon", "v_prediction": "v", "sample": "sample"}
 
 
@@ -33,11 +35,15 @@ class PipelineDenoiser(Denoiser):
     Attributes:
         pipe: The pipeline, unchanged.
         network_name: The pipeline's attribute that holds the denoising network.
-        guidance_scale: What guidance-distilled networks are told; the pipeline's own default.
+        networks: The classes of network that belong to the family, by name.
+        argument_names: What the pipeline's call names the tensors of a condition, behind an optional "negative_".
+        guidance_scale: What networks are told whose input it is; the pipeline's own default.
         text_lock: Held while text is encoded, by all denoisers: tokenizers and encoders serve one thread at a time.
     """
 
     network_name = "transformer"
+    networks: tuple[str, ...] = ()
+    argument_names = {"text": "prompt_embeds", "pooled": "pooled_prompt_embeds", "mask": "prompt_attention_mask"}
     guidance_scale = 1.0
     text_lock = threading.RLock()
 
@@ -46,6 +52,7 @@ class PipelineDenoiser(Denoiser):
         self._levels: tuple[Any, Levels] | None = None
         self._empty: tuple[Any, Condition] | None = None
         self._fingerprint: tuple[Any, str] | None = None
+        self._reference: Reference | None = None
 
     @property
     def network(self) -> Any:
@@ -86,6 +93,66 @@ class PipelineDenoiser(Denoiser):
         """
         raise NotApplicable(f"the calls of {type(self.pipe).__name__} cannot be read while it samples: use check()")
 
+    # --- guidance ---
+
+    @property
+    def takes_scale(self) -> bool:
+        """Whether the guidance scale is an input of the network. Raises InputError where configuration and weights
+        contradict each other."""
+        return False
+
+    @property
+    def distilled(self) -> bool:
+        """Whether the pipeline tells that nobody trained its network without a prompt."""
+        return (
+            self.takes_scale
+            or bool(self.pipe.config.get("is_distilled"))
+            or type(self.pipe.scheduler).__name__ in _FEW_STEPS
+        )
+
+    @property
+    def reference(self) -> Reference:  # type: ignore[override]
+        """What a prompt's answer is compared with, as was set; by default the empty prompt, called the empty branch
+        where the network is not known to be distilled."""
+        if self._reference is not None:
+            return checked(self._reference, self.scales, self.takes_scale)
+        return "empty prompt" if self.distilled else "empty branch"
+
+    @reference.setter
+    def reference(self, reference: Reference) -> None:
+        self._reference = checked(reference, self.scales, self.takes_scale)
+
+    @property
+    def scales(self) -> tuple[float, float]:  # type: ignore[override]
+        """No guidance, and the pipeline's own."""
+        return 1.0, self.guidance_scale
+
+    def require_guidance(self) -> None:
+        """Raises InputError where the pipeline holds another family's network, or cannot read prompts."""
+        network = getattr(self.network, "_orig_mod", self.network)
+        names = [base.__name__ for base in type(network).__mro__]
+        ours = not self.networks or any(name in self.networks for name in names)
+        if not ours and origin(network).startswith("diffusers."):
+            raise InputError(
+                f"this {type(self.pipe).__name__} holds a {names[0]}, and not a {' or '.join(self.networks)}: give the "
+                "network that belongs to the pipeline, or wrap yours as a CallableDenoiser"
+            )
+        self._require_text()
+
+    def _require_text(self) -> None:
+        parts = self.pipe.components
+        for kind in ("text_encoder", "tokenizer"):
+            if not any(part is not None for name, part in parts.items() if name.startswith(kind)):
+                raise InputError(
+                    f"this {type(self.pipe).__name__} has no {kind.replace('_', ' ')}, so that it cannot read prompts: "
+                    "load it with one"
+                )
+
+    def _told(self, x: Tensor, condition: Condition) -> Tensor:
+        """The guidance scale of each row, for networks whose input it is."""
+        scale = condition.tensors.get(SCALE, torch.full((len(x),), float(self.guidance_scale)))
+        return scale.to(x.device, torch.float32)
+
     # --- noise levels ---
 
     @property
@@ -114,7 +181,8 @@ class PipelineDenoiser(Denoiser):
                 f"{type(scheduler).__name__} has no alphas_cumprod, which {type(self.pipe).__name__} needs: "
                 "give the pipe a discrete scheduler, e.g. DDIMScheduler.from_config(pipe.scheduler.config)"
             )
-        return Levels(alphas_cumprod)
+        few = type(scheduler).__name__ in _FEW_STEPS
+        return Levels(alphas_cumprod, first=len(alphas_cumprod) - 1 if few else None)
 
     # --- sizes ---
 
@@ -169,6 +237,15 @@ class PipelineDenoiser(Denoiser):
 
     # --- text ---
 
+    def as_arguments(self, positive: Condition, negative: Condition | None = None) -> dict[str, Any]:
+        """Returns conditions, one row per image, as the pipeline's own call takes them in place of texts."""
+        found = {}
+        for prefix, condition in (("", positive), ("negative_", negative)):
+            for name, tensor in ({} if condition is None else condition.tensors).items():
+                if name in self.argument_names:
+                    found[prefix + self.argument_names[name]] = tensor
+        return found
+
     @abstractmethod
     def _encode(self, prompts: list[str]) -> Condition:
         """The pipeline's public encode_prompt, without guidance."""
@@ -186,16 +263,19 @@ class PipelineDenoiser(Denoiser):
             InputError: No prompt, or something that is none: see `texts_of`.
         """
         prompts = texts_of(prompt)
+        self._require_text()
         # usable with gradients later even if asked for in inference mode
         with self.text_lock, quietly(), torch.inference_mode(False), torch.no_grad():
             return self._encode(prompts)
 
     @property
     def empty(self) -> Condition:
-        """The empty prompt's condition, (1, ...); computed again when the text encoders change."""
+        """The empty prompt's condition, (1, ...); computed again when the text encoders or the reference change."""
+        self._require_text()
         key: list[Any] = [tokenizer for tokenizer, _ in self._tokenizers()]
         for encoder in self.text_encoders:
             key.append((encoder, self.device, encoder.dtype, peculiarities(encoder), edits(encoder)))
+        key.append(self.reference)
         if self._empty is None or self._empty[0] != key:
             self._empty = key, self._encode_empty()
         return self._empty[1]
@@ -278,6 +358,7 @@ class PipelineDenoiser(Denoiser):
         modules = [getattr(module, "_orig_mod", module) for module in (self.network, *self.text_encoders)]
         strange = [words for module in modules for words in peculiarities(module)]
         strange += [*text_settings(self), *level_settings(self)]
+        strange += reference_settings(self)
         settings = (self.family, self.dtype, self.prediction_type, strange)
         key = (modules, [glance(module) for module in modules], settings)
         if self._fingerprint is None or self._fingerprint[0] != key:

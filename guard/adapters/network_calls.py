@@ -29,6 +29,9 @@ _KNOWN = {
     "resolution",
     "aspect_ratio",
     "timestep_cond",
+    "guidance",
+    "img_ids",
+    "txt_ids",
     "skip_layers",  # an extra call of Stable Diffusion 3's, beside the ordinary ones
     "return_dict",
 }

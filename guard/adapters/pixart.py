@@ -14,6 +14,7 @@ class PixArtDenoiser(PipelineDenoiser):
     """PixArtAlphaPipeline and PixArtSigmaPipeline. Conditions: text (P, L, D), mask (P, L) with 1 for real tokens."""
 
     family = "pixart"
+    networks = ("PixArtTransformer2DModel",)
     guidance_scale = 4.5
 
     @property

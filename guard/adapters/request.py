@@ -1,19 +1,16 @@
 """The request that a pipeline's call makes, and how to make it again with other embeddings or noise."""
 
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from ..denoiser import Condition
 from ..errors import NotApplicable
 from .pipeline_call import starts_from_image
 
-# names of a condition's tensors -> what pipelines call them, behind an optional "negative_"
-_ARGUMENTS = {"text": "prompt_embeds", "pooled": "pooled_prompt_embeds", "mask": "prompt_attention_mask"}
 _CHANGES_THE_MODEL = ("cross_attention_kwargs", "joint_attention_kwargs")
 
 
@@ -82,27 +79,27 @@ class Request:
             raise NotApplicable("clip_skip is set: a rewritten prompt would be read differently from what was tested")
         return prompt
 
-    def with_conditions(self, positive: Condition, negative: Condition) -> dict[str, Any]:
-        """Returns the arguments with embeddings, one row per image, in place of all texts."""
-        return embedded(self.arguments, positive, negative)
-
     def with_noise(self, noise: Tensor) -> dict[str, Any]:
         """Returns the arguments with the initial noise (B, C, H, W) given."""
         return self.arguments | {"latents": noise}
 
 
-def embedded(arguments: Mapping[str, Any], positive: Condition, negative: Condition) -> dict[str, Any]:
-    """Returns the arguments of a pipeline's call with embeddings, one row per image, in place of all texts."""
-    texts = ("prompt", "prompt_2", "prompt_3")
-    without = {*texts, *(f"negative_{name}" for name in texts)}
-    changed = {name: value for name, value in arguments.items() if name not in without}
-    # PixArt's own default, "", would clash with the embeddings
-    changed |= {"num_images_per_prompt": 1, "negative_prompt": None}
-    for name, argument in _ARGUMENTS.items():
-        if name in positive.tensors:
-            changed[argument] = positive.tensors[name]
-            changed[f"negative_{argument}"] = negative.tensors[name]
-    return changed
+def embedded(arguments: Mapping[str, Any], embeddings: Mapping[str, Any], known: Collection[str]) -> dict[str, Any]:
+    """Returns the arguments of a pipeline's call with embeddings in place of the texts that they stand for.
+
+    Args:
+        arguments: The arguments by name.
+        embeddings: What `PipelineDenoiser.as_arguments` gave; where it has none for the negative prompt, that one stays.
+        known: The names of all arguments that the call can be given; others are left out.
+    """
+    texts = ["prompt", "prompt_2", "prompt_3", "prompt_4"]
+    if any(name.startswith("negative_") for name in embeddings):
+        texts += [f"negative_{name}" for name in texts]
+    changed = {name: value for name, value in arguments.items() if name not in texts}
+    changed["num_images_per_prompt"] = 1
+    if not any(name.startswith("negative_") for name in changed):
+        changed["negative_prompt"] = None  # PixArt's own default, "", would clash with the embeddings
+    return {name: value for name, value in (changed | dict(embeddings)).items() if name in known}
 
 
 class RandomState:

@@ -4,7 +4,7 @@ The pipeline is as before afterwards, however the call ends: its scheduler, its 
 device. Every image has a generator of its own, so that nothing is drawn from global ones. No attached guard steps in.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from copy import deepcopy
 from typing import Any
@@ -14,7 +14,6 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ..condition import Condition
 from ..errors import CryptomnesiaError, InputError, NonFiniteError, OutOfMemory, require
 from ..memory import memory_needed
 from ..own_calls import own_calls
@@ -91,7 +90,7 @@ class TextToImage:
         seeds: Sequence[int],
         *,
         per_call: int | None = None,
-        conditions: tuple[Condition, Condition] | None = None,
+        embeddings: Mapping[str, Any] | None = None,
         latents: Tensor | None = None,
         progress: Progress | None = None,
     ) -> NDArray[np.floating]:
@@ -101,7 +100,7 @@ class TextToImage:
             prompts: B texts.
             seeds: The seeds of the images' generators, one each.
             per_call: Images per call of the pipeline, all by default; halved where the device has no memory for them.
-            conditions: The prompt's and the negative one's, one row each, in place of all texts.
+            embeddings: What the call is given in place of texts, one row per image; see `PipelineDenoiser.as_arguments`.
             latents: Initial noise in place of the generators', one row each, as `PipelineDenoiser.packed` gives it.
             progress: progress(done, total), in steps of all images: called during the sampling where the pipeline
                 tells of its steps, and after every call. What it raises ends the sampling.
@@ -118,7 +117,9 @@ class TextToImage:
         message = f"the device has no memory for {_images(min(size, count))}: give a smaller height and width"
         while start < count:
             rows = slice(start, min(start + min(size, self._fits or size), count))
-            arguments = self._of(prompts[rows], seeds[rows], conditions)
+            arguments = self._of(prompts[rows], seeds[rows])
+            if embeddings is not None:
+                arguments = embedded(arguments, {name: value[rows] for name, value in embeddings.items()}, self._known)
             if latents is not None:
                 arguments["latents"] = latents[rows]
             try:
@@ -132,17 +133,10 @@ class TextToImage:
             start = rows.stop
         return np.concatenate(parts)
 
-    def _of(
-        self, prompts: Sequence[str], seeds: Sequence[int], conditions: tuple[Condition, Condition] | None
-    ) -> dict[str, Any]:
+    def _of(self, prompts: Sequence[str], seeds: Sequence[int]) -> dict[str, Any]:
         """The arguments of one call."""
-        count = len(seeds)
         generators = [torch.Generator().manual_seed(seed) for seed in seeds]
-        arguments = {"prompt": list(prompts), **self.arguments(count), "generator": generators}
-        if conditions is None:
-            return arguments
-        positive, negative = (condition[[0] * count] for condition in conditions)
-        return embedded(arguments, positive, negative)
+        return {"prompt": list(prompts), **self.arguments(len(seeds)), "generator": generators}
 
     def _made(self, arguments: dict[str, Any], steps: "_Steps") -> NDArray[np.floating]:
         if steps.progress is not None:

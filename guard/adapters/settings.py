@@ -28,8 +28,10 @@ def text_settings(denoiser: Tokenizing) -> list[str]:
 
 
 def level_settings(denoiser: Denoiser) -> list[str]:
-    """Returns the noise schedule of a PipelineDenoiser; empty for those of nearly all models."""
+    """Returns the noise schedule of a PipelineDenoiser, and where it is entered; empty for nearly all models."""
     try:
-        return schedule_settings(denoiser.levels.alphas_cumprod)
+        levels = denoiser.levels
+        first = [] if levels.first is None else [f"starts at {levels.first}"]
+        return [*schedule_settings(levels.alphas_cumprod), *first]
     except InputError:
         return []  # a scheduler of other models: nothing can be asked with it

@@ -6,7 +6,8 @@ import torch
 from torch import Tensor
 
 from ..denoiser import Condition
-from ..errors import NotApplicable
+from ..errors import InputError, NotApplicable
+from ..reference import at_scale
 from .diffusers import PipelineDenoiser
 
 
@@ -17,13 +18,21 @@ class StableDiffusionDenoiser(PipelineDenoiser):
     """
 
     network_name = "unet"
+    networks = ("UNet2DConditionModel",)
     family = "stable-diffusion"
     guidance_scale = 7.5
 
     @property
-    def has_guidance(self) -> bool:  # type: ignore[override]
-        """False for latent consistency models, whose guidance is an input of the network."""
-        return self.network.config.get("time_cond_proj_dim") is None
+    def takes_scale(self) -> bool:
+        """True for latent consistency models and the like, whose configuration says so."""
+        says = self.network.config.get("time_cond_proj_dim") is not None
+        embedding = getattr(self.network, "time_embedding", None)
+        if embedding is not None and (getattr(embedding, "cond_proj", None) is not None) != says:
+            raise InputError(
+                "the network's configuration (time_cond_proj_dim) and its weights contradict each other on whether it "
+                "is told its guidance scale: load it with the configuration that belongs to it"
+            )
+        return says
 
     def output(self, x: Tensor, time: Tensor, condition: Condition) -> Tensor:
         unet = self.network
@@ -33,16 +42,21 @@ class StableDiffusionDenoiser(PipelineDenoiser):
             x,
             time,
             encoder_hidden_states=text,
-            timestep_cond=self._guidance_embedding(x),
+            timestep_cond=self._embedded_scale(x, condition),
             added_cond_kwargs=self._added(x, condition),
             return_dict=False,
         )[0]
 
     def read_call(self, arguments: dict[str, Any], output: Any) -> tuple[Tensor, Tensor, Condition, Tensor]:
         self._require_text_only()
-        time = torch.as_tensor(arguments["timestep"])
+        time, x = torch.as_tensor(arguments["timestep"]), arguments["sample"]
         condition = Condition(text=arguments["encoder_hidden_states"], **self._read_added(arguments))
-        return arguments["sample"], time, condition, output[0]
+        told = arguments.get("timestep_cond")
+        if told is not None:
+            condition = at_scale(condition, self.pipe.guidance_scale)
+            if not torch.allclose(told, self._embedded_scale(x, condition).expand_as(told), atol=1e-3):
+                raise NotApplicable("the network is told another guidance scale than the pipeline's: it is not known")
+        return x, time, condition, output[0]
 
     def _read_added(self, arguments: dict[str, Any]) -> dict[str, Tensor]:
         return {}
@@ -53,11 +67,11 @@ class StableDiffusionDenoiser(PipelineDenoiser):
                 "an IP-Adapter conditions this model on an image: call pipe.unload_ip_adapter() to ask about prompts"
             )
 
-    def _guidance_embedding(self, x: Tensor) -> Tensor | None:
+    def _embedded_scale(self, x: Tensor, condition: Condition) -> Any:
         width = self.network.config.get("time_cond_proj_dim")
         if width is None:
             return None
-        scales = torch.full((len(x),), self.guidance_scale - 1)
+        scales = self._told(x, condition).cpu() - 1
         return self.pipe.get_guidance_scale_embedding(scales, embedding_dim=width).to(x.device, x.dtype)
 
     def _added(self, x: Tensor, condition: Condition) -> dict[str, Tensor] | None:
@@ -68,6 +82,12 @@ class StableDiffusionDenoiser(PipelineDenoiser):
 
     def _tokenizers(self) -> list[tuple[Any, int]]:
         return [(self.pipe.tokenizer, self.pipe.tokenizer.model_max_length)]
+
+
+class LatentConsistencyDenoiser(StableDiffusionDenoiser):
+    """LatentConsistencyModelPipeline: a Stable Diffusion that is told its guidance, and sampled in a few steps."""
+
+    guidance_scale = 8.5
 
 
 class StableDiffusionXLDenoiser(StableDiffusionDenoiser):
@@ -98,8 +118,8 @@ class StableDiffusionXLDenoiser(StableDiffusionDenoiser):
 
     def _encode_empty(self) -> Condition:
         empty = super()._encode_empty()
-        # the model was trained with zeros for the empty prompt where the pipeline says so
-        if not self.pipe.config.get("force_zeros_for_empty_prompt"):
+        # the model was trained with zeros for the empty prompt where the pipeline says so; one that was distilled, with none
+        if self.reference != "empty branch" or not self.pipe.config.get("force_zeros_for_empty_prompt"):
             return empty
         return Condition(**{name: torch.zeros_like(tensor) for name, tensor in empty.tensors.items()})
 

@@ -1,10 +1,10 @@
 """The sampler's first network call, read for what it says about memorization.
 
-With guidance the network is asked with both branches on x_T anyway. Where that is at the level that the score is
-defined at, and the negative branch is the empty prompt, nothing has to be computed again.
+The network is asked about the prompt on x_T anyway, and with guidance about the empty prompt, too. Where that is at the
+level that the score is defined at, and by the model's own reference, nothing has to be computed again.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -15,6 +15,7 @@ from ..condition import is_empty, own_copy, with_extras, without_extras
 from ..denoiser import Condition, Denoiser, Prediction
 from ..errors import NonFiniteError, NotApplicable
 from ..protocols import PipelineDenoiser
+from ..reference import SCALE, Branches
 from ..signals.guidance import Guidance
 from ..signals.memorization import MemorizationResult
 from ..signals.rings import ring_energy
@@ -28,14 +29,19 @@ class FirstStep:
 
     Attributes:
         noise: The starting noise x_T, (B, C, H, W).
-        positive, negative: The conditions of the two branches.
-        guidance: The guidance vector (B, C, H, W) against the empty prompt at the score's level, if the call gives it.
+        time: The model's own time of the call.
+        positive: The prompts' conditions.
+        negative: Those of the other branch; None where the prompts alone are asked about in this call.
+        upper, lower: What the network answered about the prompts, and about what they are compared with, at the score's
+            level and by the model's reference, each (B, C, H, W); None where the call does not tell.
     """
 
     noise: Tensor
+    time: float
     positive: Condition
-    negative: Condition
-    guidance: Tensor | None
+    negative: Condition | None
+    upper: Tensor | None
+    lower: Tensor | None
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -49,34 +55,39 @@ class FirstStep:
     ) -> "FirstStep":
         """Reads the network's arguments and its output. Raises NotApplicable where there is nothing to judge."""
         x, time, condition, raw = read_call(host, arguments, output)
-        if len(x) == images:
-            raise NotApplicable(
-                "sampling without guidance (guidance_scale 1), so that there is no unconditional branch: raise the "
-                "scale above 1"
-            )
-        if len(x) != 2 * images:
+        if len(x) not in (images, 2 * images):
             raise NotApplicable(
                 f"the network is asked with {len(x)} rows for {images} images, a layout that is not known: check the "
                 "prompt with guard.check() instead"
             )
-        noise = x[images:].detach().float()
+        noise = x[-images:].detach().float()
         spread, centre = noise.flatten(1).std(1) - 1, noise.flatten(1).mean(1)
         if not (torch.stack([spread, centre]).abs() <= MOST_UNLIKE).all():  # so that NaN is unlike, too
             raise NotApplicable(
                 "sampling does not start from standard normal noise, where a check says nothing: leave out latents, or "
                 "give normal ones"
             )
-        negative, positive = (own_copy(condition[rows]) for rows in (slice(0, images), slice(images, None)))
-        empty = is_empty(negative, denoiser.empty, positive)
-        level = denoiser.levels.pure_noise
-        guidance = None
-        if empty and torch.allclose(time.float().flatten()[:1].cpu(), level.time.float().cpu(), atol=1e-6):
-            rows = level.to(x.device).expand(len(x))
-            pull = Prediction.from_output(denoiser.prediction_type, raw, x, rows).pull
-            guidance = pull[images:] - pull[:images]
-            if not torch.isfinite(guidance).all():
-                raise NonFiniteError("the model answered with NaN or infinity: no score can be drawn from that")
-        return FirstStep(noise, positive, negative, guidance)
+        positive = own_copy(condition[slice(len(x) - images, None)])
+        if not positive.tensors["text"].any():
+            raise NotApplicable("the embeddings hold no words (all are zero): no training image can be meant by them")
+        negative = own_copy(condition[slice(0, images)]) if len(x) == 2 * images else None
+        step = FirstStep(noise, float(torch.as_tensor(time).flatten()[0]), positive, negative, None, None)
+        return step._with_answers(denoiser, x, raw)
+
+    def _with_answers(self, denoiser: Denoiser, x: Tensor, raw: Tensor) -> "FirstStep":
+        """Adds what the call tells, where it was made at the score's level and guidance scale."""
+        level, told = denoiser.levels.pure_noise, self.positive.tensors.get(SCALE)
+        if abs(self.time - level.time.item()) > 1e-6:
+            return self
+        if told is not None and not torch.allclose(told.float().cpu(), torch.tensor(float(denoiser.scales[1]))):
+            return self
+        pull = Prediction.from_output(denoiser.prediction_type, raw, x, level.to(x.device).expand(len(x))).pull
+        if not torch.isfinite(pull).all():
+            raise NonFiniteError("the model answered with NaN or infinity: no score can be drawn from that")
+        images = len(self.noise)
+        given = self.negative is not None and is_empty(self.negative, denoiser.empty, self.positive)
+        shared = denoiser.reference != "guidance scales"
+        return replace(self, upper=pull[-images:], lower=pull[:images] if given and shared else None)
 
 
 class PrivateDraws:
@@ -107,10 +118,7 @@ def look(denoiser: Denoiser, step: FirstStep, numbers: list[int], private: Guida
     Raises:
         NonFiniteError, OutOfMemory: As in `Guidance`.
     """
-    rows = 0
-    first = step.guidance
-    if first is None:
-        first, rows = _at_pure_noise(denoiser, step)
+    first, rows = _on_own_noise(denoiser, step)
     vectors = first.unsqueeze(1)
     if private is not None:
         before = private.forward_rows
@@ -130,14 +138,25 @@ def look(denoiser: Denoiser, step: FirstStep, numbers: list[int], private: Guida
     )
 
 
-def _at_pure_noise(denoiser: Denoiser, step: FirstStep) -> tuple[Tensor, int]:
+def _on_own_noise(denoiser: Denoiser, step: FirstStep) -> tuple[Tensor, int]:
     """Guidance vectors (B, C, H, W) on x_T at the score's own level, and the rows they cost."""
-    images, level = len(step.noise), denoiser.levels.pure_noise
-    empty = with_extras(denoiser.empty, step.positive)
-    if empty.tensors["text"].shape[1:] == step.positive.tensors["text"].shape[1:]:
-        both = Condition.cat([step.positive, empty[[0] * images]])
-        pull = denoiser.predict(torch.cat([step.noise, step.noise]), level, both).pull
-        return pull[:images] - pull[images:], 2 * images
-    # a prompt longer than the encoder reads at once cannot share a call
-    conditional = denoiser.predict(step.noise, level, step.positive).pull
-    return conditional - denoiser.predict(step.noise, level, empty).pull, 2 * images
+    asked, images = denoiser.branches(step.positive), len(step.noise)
+    lower = with_extras(asked.lower, asked.upper) if asked.shared else asked.lower
+    wanted = [] if step.upper is not None else [asked.upper]
+    wanted += [] if step.lower is not None else [Branches(asked.upper, lower, asked.width).lower_rows(images)]
+    answers = _pulls(denoiser, step.noise, wanted)
+    upper = answers.pop(0) if step.upper is None else step.upper
+    compared = answers.pop(0) if step.lower is None else step.lower
+    return (upper - compared) / asked.width, len(wanted) * images
+
+
+def _pulls(denoiser: Denoiser, noise: Tensor, conditions: list[Condition]) -> list[Tensor]:
+    """What the network answers about each condition on the same noise, in one call where they can share one."""
+    level = denoiser.levels.pure_noise
+    shapes = {tuple(condition.tensors["text"].shape[1:]) for condition in conditions}
+    if len(shapes) > 1:  # a prompt longer than the encoder reads at once
+        return [denoiser.predict(noise, level, condition).pull for condition in conditions]
+    if not conditions:
+        return []
+    x = noise.repeat(len(conditions), 1, 1, 1)
+    return list(denoiser.predict(x, level, Condition.cat(conditions)).pull.chunk(len(conditions)))

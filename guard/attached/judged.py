@@ -38,7 +38,8 @@ class Judged:
         self.state = _state(self.network) if suspicious else None
         self._same: dict[str, tuple[Tensor, int]] = {}
         self._lone_negative: float | None = None
-        self._lone_positive: float | None = None
+        self._lone_positive: float | None = step.time if step.negative is None else None
+        self._apart: bool | None = None if step.negative is None else False  # whether branches have calls of their own
 
     def compare(self, arguments: dict[str, Any], output: Any) -> Difference | None:
         """Returns how a later call of the network differs from what was judged; None if it does not.
@@ -75,9 +76,13 @@ class Judged:
         self._lone_negative = self._lone_positive = None
         if not changed:
             if waiting is None:
+                self._apart = self._apart or (None if beside in (None, time) else False)
                 self._lone_positive = time
             return [] if waiting in (None, time) else everything
-        if waiting is None and not _differing(part, self.negative):
+        if waiting is None and beside == time and self._apart is not False:
+            self._apart = True  # seen beside the first prompt already, before any callback ran
+            return []
+        if waiting is None and self.negative is not None and not _differing(part, self.negative):
             if beside != time:
                 self._lone_negative = time
             return []

@@ -89,7 +89,7 @@ class Judging:
         whole = None if sphere is None else sphere.restored(step.positive)
         if whole is None:
             return reports if sphere else [replace(report, note=UNKNOWN_STRENGTH) for report in reports]
-        pairs = zip(reports, on(replace(step, positive=whole, guidance=None)), strict=True)
+        pairs = zip(reports, on(replace(step, positive=whole, upper=None)), strict=True)
         return [
             replace(max(pair, key=_score), forward_rows=sum(report.forward_rows for report in pair), note=WEAKENED)
             for pair in pairs

@@ -6,8 +6,8 @@ from typing import Any
 
 import torch
 
-from ..adapters.pipeline_call import initial_noise
-from ..adapters.request import Request
+from ..adapters.pipeline_call import initial_noise, original_call, parameters
+from ..adapters.request import Request, embedded
 from ..calibration import Calibration
 from ..condition import without_extras
 from ..denoiser import Denoiser
@@ -113,4 +113,5 @@ class Mitigating:
         kept = [step.positive[[i]] for i in images]
         mended = [held[i].condition if i in held else None for i in images]
         rows = [kept[i] if row is None else row for i, row in enumerate(mended)]
-        return self.request.with_conditions(stacked(rows), step.negative)
+        embeddings = self.host.as_arguments(stacked(rows), step.negative)
+        return embedded(self.request.arguments, embeddings, parameters(original_call(self.host.pipe)))

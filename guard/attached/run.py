@@ -135,6 +135,7 @@ class Run:
     def _judge(self, arguments: dict[str, Any], output: Any) -> None:
         try:
             self.request.require_pure_noise(self.call)
+            self.denoiser.require_guidance()
             if not self.host.text_encoders:
                 raise NotApplicable("without a text encoder the model's empty prompt is unknown: load it, too")
             step = FirstStep.read(self.denoiser, self.host, arguments, output, self.request.images)

@@ -42,7 +42,7 @@ class PromptJob:
     def open(self) -> "PromptWork":
         """Loads the guard, and returns the work.
 
-        Raises NotApplicable for a guidance-distilled model, and what open_guard raises.
+        Raises NotApplicable where a prompt's pull has no meaning, and what open_guard raises.
         """
         guard, draws = self.open_guard()
         guard.denoiser.require_guidance()

@@ -110,7 +110,7 @@ def open_guard(
     shape, reason = denoiser.latent_shape(*size), None
     if given is not None:
         given.require(denoiser, draws or given.draws, shape)
-    elif calibration == AUTO and denoiser.has_guidance:
+    elif calibration == AUTO:
         from ..calibration_store import find
 
         given, reason = find(denoiser, shape, draws)

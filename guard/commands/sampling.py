@@ -92,7 +92,8 @@ class Sampler:
         if mitigated.condition is None:
             return None
         if about.method == "embed":
-            images = self._made(prompt, progress, conditions=(mitigated.condition, self.denoiser.empty))
+            pair = (condition[[0] * len(self.seeds)] for condition in (mitigated.condition, self.denoiser.empty))
+            images = self._made(prompt, progress, embeddings=self.host.as_arguments(*pair))
         else:
             images = self._made(about.rewritten or "", progress)
         return Side(images, self._seed_names())

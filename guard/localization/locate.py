@@ -53,7 +53,7 @@ def locate(
 
     Raises:
         InputError: The denoiser belongs to no pipeline, the pipeline refuses the settings, or probes is below 1.
-        NotApplicable: The model is guidance-distilled, or its calls cannot be read.
+        NotApplicable: See `Denoiser.require_guidance`; or the pipeline's calls cannot be read.
         NonFiniteError: The model answered with NaN or infinity.
         OutOfMemory: Not even one row fits on the device.
     """

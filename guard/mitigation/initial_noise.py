@@ -90,11 +90,12 @@ def optimise_noise(
     """
     if noise.ndim != 4 or len(noise) != 1 or len(condition) != 1:
         raise InputError(f"one noise and one prompt at a time, not {tuple(noise.shape)} and {len(condition)}")
-    level, both = denoiser.levels.pure_noise, Condition.cat([condition, denoiser.empty])
+    level, asked = denoiser.levels.pure_noise, denoiser.branches(condition)
+    both = Condition.cat([asked.upper, asked.lower])
 
     def guidance(x: Tensor) -> Tensor:
-        conditional, empty = denoiser.predict(torch.cat([x, x]), level, both, grad=True).pull.chunk(2)
-        return conditional - empty
+        upper, lower = denoiser.predict(torch.cat([x, x]), level, both, grad=True).pull.chunk(2)
+        return (upper - lower) / asked.width
 
     with torch.inference_mode(False), torch.enable_grad():
         x = noise.detach().clone().to(denoiser.device).requires_grad_()

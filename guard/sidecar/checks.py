@@ -49,6 +49,7 @@ def check_of(report: Mapping[str, Any], privacy: Privacy, calibration: Any) -> d
         "threshold": threshold,
         "benign_prompts": benign,
         "mitigation": _mitigation(report.get("mitigation"), privacy),
+        **({} if report.get("reference") is None else {"reference": report["reference"]}),
         **({} if report.get("region") is None else {"region": _region(report["region"])}),
     }
 

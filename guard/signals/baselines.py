@@ -5,7 +5,6 @@ from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from ..denoiser import Condition, Denoiser
-from ..errors import NotApplicable
 from .memorization import draw_noise, memorization_score
 
 
@@ -30,8 +29,7 @@ def sharpness(
     It takes one jvp per draw. Arguments and errors are those of `memorization_score`; noise is
     (draws, C, H, W) or (P, draws, C, H, W).
     """
-    if not denoiser.has_guidance:
-        raise NotApplicable("this model is guidance-distilled: it has no unconditional branch to compare with")
+    denoiser.require_guidance()
     condition = Condition.of(condition)
     if noise is None:
         noise = draw_noise(denoiser, draws, seed)
@@ -43,12 +41,12 @@ def sharpness(
         x = noise[start : start + size].flatten(0, 1)
         prompts = len(x) // draws
         text = condition[torch.arange(start, start + prompts).repeat_interleave(draws)]
-        both = Condition.cat([text, denoiser.empty[[0] * len(x)]])
+        asked = denoiser.branches(text)
+        both = Condition.cat([asked.upper, asked.lower_rows(len(x))])
 
-        def guidance(x: Tensor, both: Condition = both) -> Tensor:
-            eps = denoiser.predict(torch.cat([x, x]), level, both, grad=True).pull
-            conditional, empty = eps.chunk(2)
-            return conditional - empty
+        def guidance(x: Tensor, both: Condition = both, width: float = asked.width) -> Tensor:
+            upper, lower = denoiser.predict(torch.cat([x, x]), level, both, grad=True).pull.chunk(2)
+            return (upper - lower) / width
 
         # the fused attention kernels have no forward-mode derivative
         with torch.no_grad(), sdpa_kernel(SDPBackend.MATH):

@@ -81,7 +81,7 @@ def curvature_map(
 
     Raises:
         InputError: Shapes that do not fit, no probes, an unknown estimator, a level without noise, NaN in x.
-        NotApplicable: The model is guidance-distilled and the baseline is the empty prompt.
+        NotApplicable: The baseline is None, and `Denoiser.require_guidance` says why there is none.
         NonFiniteError: The model answered with NaN or infinity.
         OutOfMemory: Not even one row fits.
     """

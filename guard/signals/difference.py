@@ -17,7 +17,8 @@ class Difference:
         x: Noisy latents, (B, C, H, W).
         level: The noise level, one or one per row of x.
         condition: One prompt, or one per row of x.
-        baseline: None for the empty prompt, another condition of the same model, or (another denoiser, its condition).
+        baseline: None for what the model's reference compares with, e.g. the empty prompt; another condition of the same
+            model; or (another denoiser, its condition).
 
     Attributes:
         x: The latents as float32 on the model's device, usable with gradients whatever mode it was made in.
@@ -25,7 +26,7 @@ class Difference:
 
     Raises:
         InputError: Shapes do not fit, NaN in x, or a level without noise.
-        NotApplicable: The model is guidance-distilled and the baseline is the empty prompt.
+        NotApplicable: The baseline is None, and `Denoiser.require_guidance` says why there is none.
     """
 
     def __init__(
@@ -35,8 +36,11 @@ class Difference:
             raise InputError(f"latents are (B, C, H, W), not {tuple(x.shape)}")
         if not torch.isfinite(x).all():
             raise InputError("the latent holds NaN or infinity: there is nothing to be read off it")
+        prompts, self.width = Condition.of(condition), 1.0
         if baseline is None:
             denoiser.require_guidance()
+            asked = denoiser.branches(prompts)
+            prompts, baseline, self.width = asked.upper, asked.lower, asked.width
         other, against = _baseline(denoiser, baseline)
         if other is not denoiser and other.channels != x.shape[1]:
             raise InputError(
@@ -48,7 +52,7 @@ class Difference:
             self.x = x.detach().to(denoiser.device, torch.float32, copy=True)
             self.level = level.to(denoiser.device).expand(len(x))
             self.sigma = self.level.sigma.float()
-            self.condition = _one_per_row(Condition.of(condition), len(x), "conditions")
+            self.condition = _one_per_row(prompts, len(x), "conditions")
             self.against = _one_per_row(against, len(x), "conditions of the baseline")
         if not (self.sigma > 0).all():
             raise InputError("a level without noise (sigma 0) has no score: take the latent before the last step")
@@ -66,10 +70,10 @@ class Difference:
         if self._joined:
             levels, both = NoiseLevel.cat([level, level]), Condition.cat([prompts, against])
             noise = self.denoiser.predict(torch.cat([x, x]), levels, both, grad=grad).noise
-            return noise[:count] - noise[count:]
+            return (noise[:count] - noise[count:]) / self.width
         noise = self.denoiser.predict(x, level, prompts, grad=grad).noise
         base = self.other.predict(x, level, against, grad=grad).noise
-        return noise - base.to(noise.device)
+        return (noise - base.to(noise.device)) / self.width
 
     def differentiable(self, rows: Tensor) -> tuple[Tensor, Tensor]:
         """Returns copies of those latents, and g at them, with the graph between both."""
@@ -77,9 +81,9 @@ class Difference:
         return point, self(point, rows, grad=True)
 
 
-def _baseline(denoiser: Denoiser, baseline: Baseline) -> tuple[Denoiser, Condition]:
-    if baseline is None:
-        return denoiser, denoiser.empty
+def _baseline(
+    denoiser: Denoiser, baseline: Condition | Tensor | tuple[Denoiser, Condition | Tensor]
+) -> tuple[Denoiser, Condition]:
     if isinstance(baseline, Condition | Tensor):
         return denoiser, Condition.of(baseline)
     if not isinstance(baseline, tuple) or len(baseline) != 2 or not isinstance(baseline[0], Denoiser):

@@ -11,9 +11,10 @@ from .rings import ring_energy
 
 
 class Guidance:
-    """g = noise(x_T, T, c) - noise(x_T, T, empty) for fixed draws of x_T; the empty branch is asked once.
+    """g = noise(x_T, T, c) - noise(x_T, T, empty) for fixed draws of x_T; the empty prompt is asked once.
 
-    For flow matching the difference of velocities, since there is nothing but noise in x_T at s = 1.
+    For flow matching the difference of velocities, since there is nothing but noise in x_T at s = 1. Where the model's
+    reference is "guidance scales", the difference of both scales' answers, divided by that of the scales.
 
     Args:
         denoiser: The model.
@@ -26,7 +27,7 @@ class Guidance:
 
     Raises:
         InputError: The noise is not (draws, C, H, W).
-        NotApplicable: The model is guidance-distilled.
+        NotApplicable: See `Denoiser.require_guidance`.
     """
 
     def __init__(self, denoiser: Denoiser, noise: Tensor, *, batch_rows: int | None = None):
@@ -60,7 +61,9 @@ class Guidance:
             NonFiniteError: The model answered with NaN or infinity.
             OutOfMemory: Not even one row fits.
         """
-        return self._pull_of(condition, grad) - self.empty
+        asked = self.denoiser.branches(condition)
+        lower = self.empty if asked.shared else self._pull_of(asked.lower, grad)
+        return (self._pull_of(asked.upper, grad) - lower) / asked.width
 
     def spectrum(self, condition: Condition, *, grad: bool = False) -> Tensor:
         """Returns the energy (P, 8) per ring of the draws' mean guidance vector; see `MemorizationResult.spectrum`."""

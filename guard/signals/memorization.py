@@ -19,8 +19,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ..condition import is_empty
 from ..denoiser import Condition, Denoiser, NoiseLevel
-from ..errors import InputError, OutOfMemory
+from ..errors import InputError, NonFiniteError, NotApplicable, OutOfMemory
 from ..progress import Progress
 from .batching import default_rows, in_batches
 from .rings import ring_energy
@@ -34,7 +35,8 @@ class MemorizationResult:
 
     Attributes:
         score: Raw score without calibration; higher = more likely memorized. `iso`, or the authors' sum.
-        iso: Norm of the guidance vector at pure noise, mean over draws; higher = more likely memorized.
+        iso: Norm of the guidance vector at pure noise, mean over draws; higher = more likely memorized. Its size is that
+            of the model's `reference`.
         aniso: Cosine over channels at t_low, mean over pixels and draws; its direction depends on the model. None where
             it was not asked for.
         aniso_flat: The same cosine over the flattened latent, as in the paper's text; None likewise.
@@ -101,8 +103,8 @@ def memorization_score(
 ) -> MemorizationResult:
     """Measures how strongly guidance pulls from pure noise, in one batched network call per chunk of prompts.
 
-    Both timesteps, both branches and all draws share a call; where prompts share their noise, the empty branch is
-    asked once for all of them.
+    Both timesteps, both branches and all draws share a call; where prompts share their noise, the empty prompt is
+    asked once for all of them. What a prompt is compared with is the model's `reference`.
 
     Args:
         denoiser: The model.
@@ -122,7 +124,7 @@ def memorization_score(
 
     Raises:
         InputError: Zero draws, shapes that do not fit, or author_compat without alignment.
-        NotApplicable: The model is guidance-distilled.
+        NotApplicable: See `Denoiser.require_guidance`; or the network ignores the guidance scale it is told.
         NonFiniteError: The model answered with NaN or infinity.
         OutOfMemory: Not even one row fits.
 
@@ -149,7 +151,8 @@ def memorization_score(
     noise = draw_noise(denoiser, draws, seed) if noise is None else _checked(noise, len(condition))
     batch_rows = batch_rows or default_rows(noise.shape[-3:].numel(), denoiser.device)
     steps = denoiser.levels.sampling(50)
-    levels = NoiseLevel.cat([steps[0], steps[-3]] if alignment else steps[:1])
+    first = steps[0] if author_compat else denoiser.levels.pure_noise
+    levels = NoiseLevel.cat([first, steps[-3]] if alignment else [first])
     parts = list(_measure(denoiser, condition, noise, levels, author_compat, batch_rows, progress))
     return MemorizationResult.cat(parts)
 
@@ -171,43 +174,73 @@ def _measure(
     batch_rows: int,
     progress: Progress | None,
 ) -> Iterator[MemorizationResult]:
-    shared = noise.ndim == 4
-    noise = (noise.unsqueeze(0) if shared else noise).to(denoiser.device)
+    noise = (noise.unsqueeze(0) if noise.ndim == 4 else noise).to(denoiser.device)
     draws = noise.shape[1]
-    size = max(1, batch_rows // ((1 if shared else 2) * len(levels) * draws))
-    empty = None
+    lower_once = len(noise) == 1 and denoiser.branches(condition[[0]]).shared
+    size = max(1, batch_rows // ((1 if lower_once else 2) * len(levels) * draws))
+    kept = None
     for start in range(0, len(condition), size):
         chunk = condition[slice(start, min(start + size, len(condition)))]
-        draws_here = noise if shared else noise[start : start + len(chunk)]
-        empties = 0 if empty is not None else len(draws_here)
-        raw, terms = _ask(denoiser, chunk, draws_here, levels, empties)
-        rows = (len(chunk) + empties) * len(levels) * draws
-        if empties:
-            empty = raw[-empties:], terms[-empties:]
-        conditional = raw[: len(chunk)], terms[: len(chunk)]
+        draws_here = noise if len(noise) == 1 else noise[start : start + len(chunk)]
+        asked = denoiser.branches(chunk)
+        lower = None if kept is not None else asked.lower_rows(len(draws_here) if asked.shared else len(chunk))
+        try:
+            raw, terms = _ask(denoiser, asked.upper, lower, draws_here, levels)
+        except NonFiniteError as error:
+            raise _empty_to_blame(denoiser, draws_here[0, :1], levels[:1]) or error from error
+        _require_effect(denoiser, chunk, raw)
+        compared = (raw[len(chunk) :], terms[len(chunk) :]) if kept is None else kept
+        kept = compared if lower_once else None
         kind = 0 if author_compat else 1
-        yield _statistics(conditional[kind], empty[kind], rows, author_compat, denoiser.prediction_type)  # type: ignore[index]
-        if not shared:
-            empty = None
+        yield _statistics(
+            (raw, terms)[kind][: len(chunk)],
+            compared[kind],
+            rows=len(raw) * len(levels) * draws,
+            width=asked.width,
+            author_compat=author_compat,
+            prediction_type=denoiser.prediction_type,
+        )
         if progress:
             progress(start + len(chunk), len(condition))
 
 
+def _empty_to_blame(denoiser: Denoiser, noise: Tensor, level: NoiseLevel) -> NonFiniteError | None:
+    """Returns what to raise where the empty prompt alone is answered with NaN; None where it is not."""
+    try:
+        denoiser.predict(noise, level, denoiser.empty)
+    except NonFiniteError:
+        return NonFiniteError(
+            f"the model answers the empty prompt with NaN or infinity in {denoiser.dtype}, so that there is nothing to "
+            "compare a prompt with: load it in float32 or bfloat16, or, where its guidance scale is an input of the "
+            "network, use the reference 'guidance scales'"
+        )
+    return None
+
+
+def _require_effect(denoiser: Denoiser, prompts: Condition, raw: Tensor) -> None:
+    """Raises NotApplicable where another guidance scale makes no difference, be it the empty prompt's own."""
+    if denoiser.reference != "guidance scales" or len(raw) != 2 * len(prompts):
+        return
+    upper, lower = raw.chunk(2)
+    if torch.equal(upper, lower) and not is_empty(prompts, denoiser.empty, prompts):
+        raise NotApplicable(
+            "the network ignores the guidance scale that it is told: compare with the empty prompt instead "
+            "(reference='empty prompt')"
+        )
+
+
 def _ask(
-    denoiser: Denoiser, condition: Condition, noise: Tensor, levels: NoiseLevel, empties: int
+    denoiser: Denoiser, upper: Condition, lower: Condition | None, noise: Tensor, levels: NoiseLevel
 ) -> tuple[Tensor, Tensor]:
     """One network call, or as many as memory needs. Returns raw output, and `pull` at T beside noise at t_low, each
-    (P + empties, levels, draws, C, H, W)."""
-    prompts, draws, count = len(condition), noise.shape[1], len(levels)
-    x = noise.expand(prompts, *noise.shape[1:])
-    if empties:
-        x = torch.cat([x, noise])
-    groups = prompts + empties
+    (upper and lower rows, levels, draws, C, H, W)."""
+    draws, count = noise.shape[1], len(levels)
+    parts = [upper] if lower is None else [upper, lower]
+    x = torch.cat([noise.expand(len(part), *noise.shape[1:]) for part in parts])
+    groups = len(x)
     x = x.unsqueeze(1).expand(groups, count, *noise.shape[1:])
     per_group = torch.arange(count).repeat_interleave(draws)
-    text = condition[torch.arange(prompts).repeat_interleave(count * draws)]
-    if empties:
-        text = Condition.cat([text, denoiser.empty[[0] * (count * draws * empties)]])
+    text = Condition.cat([part[torch.arange(len(part)).repeat_interleave(count * draws)] for part in parts])
     shape = tuple(noise.shape[2:])
     latents, level = x.reshape(-1, *shape), per_group.repeat(groups)
 
@@ -226,15 +259,15 @@ def _ask(
 
 
 def _statistics(
-    conditional: Tensor, empty: Tensor, rows: int, author_compat: bool, prediction_type: str
+    upper: Tensor, lower: Tensor, *, rows: int, width: float, author_compat: bool, prediction_type: str
 ) -> MemorizationResult:
-    """From (P, levels, draws, C, H, W) and the empty branch (P or 1, ...) to one number each per prompt."""
-    guidance = conditional - empty
+    """From (P, levels, draws, C, H, W) and what it is compared with (P or 1, ...) to one number each per prompt."""
+    guidance = (upper - lower) / width
     high = guidance[:, 0]
     iso = high.flatten(2).norm(dim=-1).mean(-1)
     aniso = aniso_flat = None
     if guidance.shape[1] > 1:
-        low, reference = guidance[:, 1], empty[:, 1]
+        low, reference = guidance[:, 1], lower[:, 1]
         aniso = torch.cosine_similarity(reference, low, dim=2).mean((1, 2, 3)).cpu()
         aniso_flat = torch.cosine_similarity(reference.flatten(2), low.flatten(2), dim=-1).mean(-1).cpu()
     first, second = AUTHOR_WEIGHTS[prediction_type]
