@@ -166,9 +166,7 @@ class Calibration:
     @property
     def binding(self) -> Binding:
         """The model and settings that it holds for."""
-        return Binding(
-            self.family, self.dtype, self.fingerprint, tuple(self.latent_shape), self.draws, self.reference
-        )
+        return Binding(self.family, self.dtype, self.fingerprint, tuple(self.latent_shape), self.draws, self.reference)
 
     def save(self, path: str | Path) -> None:
         """Writes a *.calibration.json atomically."""

@@ -53,11 +53,26 @@ class PipelineDenoiser(Denoiser):
         self._empty: tuple[Any, Condition] | None = None
         self._fingerprint: tuple[Any, str] | None = None
         self._reference: Reference | None = None
+        self._network_class: type | None = None
 
     @property
     def network(self) -> Any:
-        """The denoising network that the pipe holds now."""
-        return getattr(self.pipe, self.network_name)
+        """The denoising network that the pipe holds now. Raises InputError where it is another family's."""
+        network = getattr(self.pipe, self.network_name)
+        if type(network) is not self._network_class:
+            self._require_own(network)
+            self._network_class = type(network)
+        return network
+
+    def _require_own(self, network: Any) -> None:
+        network = getattr(network, "_orig_mod", network)
+        names = [base.__name__ for base in type(network).__mro__]
+        ours = not self.networks or any(name in self.networks for name in names)
+        if not ours and origin(network).startswith("diffusers."):
+            raise InputError(
+                f"this {type(self.pipe).__name__} holds a {names[0]}, and not a {' or '.join(self.networks)}: give the "
+                "network that belongs to the pipeline, or wrap yours as a CallableDenoiser"
+            )
 
     @property
     def text_encoders(self) -> list[Any]:
@@ -128,15 +143,7 @@ class PipelineDenoiser(Denoiser):
         return 1.0, self.guidance_scale
 
     def require_guidance(self) -> None:
-        """Raises InputError where the pipeline holds another family's network, or cannot read prompts."""
-        network = getattr(self.network, "_orig_mod", self.network)
-        names = [base.__name__ for base in type(network).__mro__]
-        ours = not self.networks or any(name in self.networks for name in names)
-        if not ours and origin(network).startswith("diffusers."):
-            raise InputError(
-                f"this {type(self.pipe).__name__} holds a {names[0]}, and not a {' or '.join(self.networks)}: give the "
-                "network that belongs to the pipeline, or wrap yours as a CallableDenoiser"
-            )
+        """Raises InputError where the pipeline cannot read prompts."""
         self._require_text()
 
     def _require_text(self) -> None:
