@@ -93,7 +93,7 @@ class Denoiser(ABC):
     device: torch.device = torch.device("cpu")
     dtype: torch.dtype = torch.float32
 
-    def require_guidance(self) -> None:
+    def require_guidance(self) -> None:  # noqa: B027  # most can always be asked
         """Raises NotApplicable, saying why, where a prompt's pull from pure noise has no meaning; here never."""
 
     def branches(self, condition: Condition) -> Branches:

@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from cryptomnesia import Guard, calibration_store, load_demo
+from cryptomnesia.adapters import to_denoiser
 from cryptomnesia.calibration import Calibration, calibrate
 from cryptomnesia.calibration_run import CalibrationRun
 from cryptomnesia.calibration_store import find, folder, keep, kept, make, path_for
@@ -20,7 +21,7 @@ from cryptomnesia.report import MemorizationReport
 from .helpers.guarded import BENIGN, SHAPE, attached, flags_all, flags_none
 from .helpers.pipelines import build
 from .helpers.toy import SHAPE as TOY
-from .helpers.toy import linear, prompts
+from .helpers.toy import linear, prompts, without_guidance
 
 SMALL: dict[str, Any] = {"height": 16, "width": 16}
 
@@ -253,8 +254,8 @@ def test_bad_arguments_are_found_before_the_work(pipe, arguments, message):
 
 
 def test_what_cannot_be_judged_cannot_be_calibrated():
-    with pytest.raises(NotApplicable, match="guidance-distilled"):
-        Guard(build("flux-guided")).calibrate(BENIGN)
+    with pytest.raises(NotApplicable, match="starts from an image"):
+        Guard(without_guidance(to_denoiser(build("sd1")))).calibrate(BENIGN)
     with pytest.raises(InputError, match="cannot read texts"):
         make(linear(), BENIGN, draws=1, seed=0, alpha=0.05, latent_shape=TOY)
 

@@ -59,11 +59,10 @@ def test_without_a_calibration_there_is_no_verdict(pipe):
     assert "calibrate" in report.reason
 
 
-def test_a_distilled_model_has_no_verdict():
-    report = Guard(pipelines.build("flux-guided")).check("a cat")
-    assert report.verdict == "not applicable"
-    assert "guidance-distilled" in report.reason
-    assert report.score is None
+def test_a_distilled_model_is_compared_with_its_empty_prompt():
+    report = Guard(pipelines.build("flux-guided")).check("a cat", draws=1)
+    assert (report.verdict, report.reference) == ("uncalibrated", "empty prompt")
+    assert report.score > 0 and report.to_dict()["reference"] == "empty prompt"
 
 
 def test_a_calibration_of_another_model_is_refused(calibration, tmp_path):

@@ -14,7 +14,7 @@ from cryptomnesia.report import CallReport, MemorizationReport, Mitigation, Regi
 from cryptomnesia.signals.memorization import memorization_score
 from cryptomnesia.verdict import check, judge, not_applicable, reports_on
 
-from .helpers.toy import linear, prompts
+from .helpers.toy import linear, prompts, without_guidance
 
 DENOISER = linear()
 KNOWN = calibrate(DENOISER, prompts(120))
@@ -56,11 +56,11 @@ def test_a_check_takes_the_draws_of_its_calibration_and_says_why_there_is_none()
 
 
 def test_where_the_question_has_no_meaning_nothing_is_measured():
-    distilled = linear()
-    distilled.has_guidance = False
-    report = check(distilled, [None], Condition.of(prompts(1)), CalibrationSource(KNOWN), draws=3)[0]
+    refiner = without_guidance(linear())
+    report = check(refiner, [None], Condition.of(prompts(1)), CalibrationSource(KNOWN), draws=3)[0]
     assert (report.verdict, report.score, report.forward_rows, report.draws) == ("not applicable", None, 0, 3)
-    assert report == not_applicable(distilled, None, report.reason or "", seed=0, draws=3)
+    assert report.reference is None
+    assert report == not_applicable(refiner, None, report.reason or "", seed=0, draws=3)
 
 
 def test_a_report_comes_back_from_its_plain_data():

@@ -51,8 +51,8 @@ def to_denoiser(pipe_or_denoiser: Any, reference: Reference | None = None) -> De
 
     Args:
         pipe_or_denoiser: A pipeline, or a Denoiser.
-        reference: What prompts are to be compared with, by default what the pipeline tells: see `reference`. Give "empty
-            prompt" for a distilled network in a pipeline that does not say so, such as SDXL Turbo or Lightning.
+        reference: What prompts are compared with, by default what the pipeline tells; see `Reference`. A distilled
+            network in a pipeline that does not say so, such as SDXL Turbo or Lightning, needs "empty prompt".
 
     Raises:
         InputError: The object is neither, and the message lists what is supported and how to wrap anything else; or the

@@ -7,7 +7,7 @@ is written to it. diffusers itself is not imported: the pipeline brings its clas
 import threading
 from abc import abstractmethod
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -43,7 +43,11 @@ class PipelineDenoiser(Denoiser):
 
     network_name = "transformer"
     networks: tuple[str, ...] = ()
-    argument_names = {"text": "prompt_embeds", "pooled": "pooled_prompt_embeds", "mask": "prompt_attention_mask"}
+    argument_names: ClassVar = {
+        "text": "prompt_embeds",
+        "pooled": "pooled_prompt_embeds",
+        "mask": "prompt_attention_mask",
+    }
     guidance_scale = 1.0
     text_lock = threading.RLock()
 

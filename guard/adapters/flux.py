@@ -15,8 +15,8 @@ from .packed import pack, unpack
 class FluxDenoiser(FlowDenoiser):
     """FluxPipeline; the network is fed s, rounded to its dtype. Conditions: text (P, L, D), pooled (P, D').
 
-    With `guidance_embeds` (dev, Krea) the guidance scale is an input. Without (schnell) the network was distilled too: the
-    pipeline never asks it about the empty prompt by default.
+    With `guidance_embeds` (dev, Krea) the guidance scale is an input. Without (schnell) the network was distilled, too:
+    the pipeline never asks it about the empty prompt by default.
     """
 
     family = "flux"

@@ -89,7 +89,7 @@ def embedded(arguments: Mapping[str, Any], embeddings: Mapping[str, Any], known:
 
     Args:
         arguments: The arguments by name.
-        embeddings: What `PipelineDenoiser.as_arguments` gave; where it has none for the negative prompt, that one stays.
+        embeddings: What `PipelineDenoiser.as_arguments` gave; where it has no negative ones, the negative prompt stays.
         known: The names of all arguments that the call can be given; others are left out.
     """
     texts = ["prompt", "prompt_2", "prompt_3", "prompt_4"]

@@ -100,7 +100,7 @@ class TextToImage:
             prompts: B texts.
             seeds: The seeds of the images' generators, one each.
             per_call: Images per call of the pipeline, all by default; halved where the device has no memory for them.
-            embeddings: What the call is given in place of texts, one row per image; see `PipelineDenoiser.as_arguments`.
+            embeddings: What the call is given in place of texts, one row per image, by `PipelineDenoiser.as_arguments`.
             latents: Initial noise in place of the generators', one row each, as `PipelineDenoiser.packed` gives it.
             progress: progress(done, total), in steps of all images: called during the sampling where the pipeline
                 tells of its steps, and after every call. What it raises ends the sampling.

@@ -118,7 +118,7 @@ class StableDiffusionXLDenoiser(StableDiffusionDenoiser):
 
     def _encode_empty(self) -> Condition:
         empty = super()._encode_empty()
-        # the model was trained with zeros for the empty prompt where the pipeline says so; one that was distilled, with none
+        # trained with zeros for the empty prompt where the pipeline says so; but one that was distilled, with none
         if self.reference != "empty branch" or not self.pipe.config.get("force_zeros_for_empty_prompt"):
             return empty
         return Condition(**{name: torch.zeros_like(tensor) for name, tensor in empty.tensors.items()})

@@ -17,8 +17,8 @@ class Difference:
         x: Noisy latents, (B, C, H, W).
         level: The noise level, one or one per row of x.
         condition: One prompt, or one per row of x.
-        baseline: None for what the model's reference compares with, e.g. the empty prompt; another condition of the same
-            model; or (another denoiser, its condition).
+        baseline: None for what the model's reference compares with, e.g. the empty prompt; another condition of the
+            same model; or (another denoiser, its condition).
 
     Attributes:
         x: The latents as float32 on the model's device, usable with gradients whatever mode it was made in.

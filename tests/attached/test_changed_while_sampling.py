@@ -192,15 +192,15 @@ def test_modes_of_torch_make_no_difference(mode):
 # --- calls of one branch each ---
 
 
-def asked(*branches):
-    """What Judged says to calls with these branches at these times."""
+def asked(*branches, beside=True):
+    """What Judged says to calls with these branches at these times, after one of both, or of the prompt alone, at 9."""
     denoiser = Guard(build("sd1")).denoiser
     text = {
         "pos": denoiser.encode(["a", "b"]),
         "neg": denoiser.encode(["c", "d"]),
         "new": denoiser.encode(["e", "f"]),
     }
-    step = FirstStep(torch.zeros(2, 4, 8, 8), text["pos"], text["neg"], None)
+    step = FirstStep(torch.zeros(2, 4, 8, 8), 9.0, text["pos"], text["neg"] if beside else None, None, None)
     host: Any = denoiser
     judged = Judged(denoiser, host, step, denoiser.fingerprint, False)
     found = []
@@ -232,4 +232,21 @@ def asked(*branches):
 )
 def test_branches_may_come_apart_but_the_prompt_must_come(branches, changed):
     found = asked(*branches)
+    assert (found.index(True) if any(found) else None) == changed
+
+
+@pytest.mark.parametrize(
+    ("branches", "changed"),
+    [
+        ([("pos", 8), ("pos", 7)], None),
+        ([("neg", 9), ("pos", 8), ("neg", 8)], None),
+        ([("new", 9), ("pos", 8), ("neg", 8)], None),  # whatever the negative prompt is
+        ([("neg", 9), ("new", 9)], 1),
+        ([("neg", 9), ("neg", 8)], 1),
+        ([("new", 8)], 0),
+        ([("pos", 8), ("new", 8)], 1),  # two calls at one time, as second-order samplers make
+    ],
+)
+def test_what_first_came_alone_may_have_a_branch_beside_it_from_the_start(branches, changed):
+    found = asked(*branches, beside=False)
     assert (found.index(True) if any(found) else None) == changed

@@ -85,7 +85,7 @@ WAYS = {
     "a LoRA": (lora, {}, "another model"),
     "other weights": (trained_on, {}, "another model"),
     "another size": (None, {"width": 24}, "another latent size"),
-    "no guidance": (None, {"guidance_scale": 1.0}, "without guidance"),
+    "no words": (None, embeddings(prompt_embeds=torch.zeros(1, 77, 16)), "no words"),
     "latents moved": (None, {"latents": initial_noise(1) + 0.25}, "standard normal"),
     "latents grown": (None, {"latents": initial_noise(1) * 1.25}, "standard normal"),
     "latents NaN": (None, {"latents": initial_noise(1) * float("nan")}, "standard normal"),
@@ -171,8 +171,8 @@ def test_what_is_judged_neither_warns_nor_blocks():
 @pytest.mark.parametrize("policy", ["rewrite", "embed", "reseed"])
 def test_mitigations_block_what_they_cannot_even_judge_if_asked_to(policy):
     guard = Guard(build("sd1"), flags_all("sd1"), policy, unverified="block")
-    with pytest.raises(UnverifiedBlocked, match="without guidance"):
-        attached(guard, guidance_scale=1.0)
+    with pytest.raises(UnverifiedBlocked, match="standard normal"):
+        attached(guard, latents=initial_noise(1) * 1.25)
 
 
 # --- the network's calls were not seen ---

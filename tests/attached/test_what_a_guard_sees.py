@@ -201,13 +201,17 @@ ROWS = [
         BLOCKED,
     ),
     (
-        "guidance scale 1",
+        "latents that are not",
         several(
-            guarded(guidance_scale=1.0),
             guarded(latents=initial_noise(1) * 1.25),
             guarded(ip_adapter_image_embeds=[torch.zeros(2, 1, 16)]),
             guarded(cross_attention_kwargs={"x": 1}),
         ),
+        BLOCKED,
+    ),
+    (
+        "embeddings without words",
+        guarded(prompt=None, prompt_embeds=torch.zeros(1, 77, 16), negative_prompt_embeds=torch.ones(1, 77, 16)),
         BLOCKED,
     ),
     (

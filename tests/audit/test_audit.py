@@ -28,6 +28,7 @@ from cryptomnesia.signals.memorization import memorization_score
 
 from ..helpers import auditing
 from ..helpers.auditing import Opener, Reader, audit, equal, log, results
+from ..helpers.toy import without_guidance
 
 BAD = {3: "not a number, a", 2 * PART + 1: "not a number, b"}
 
@@ -94,11 +95,9 @@ def test_without_a_calibration_there_is_no_verdict():
     assert record["score"] == record["iso"]
 
 
-def test_distilled_models_are_refused():
-    reader = Reader()
-    reader.has_guidance = False
-    with pytest.raises(NotApplicable, match="distilled"):
-        PromptJob(lambda: (Guard(reader), 2)).open()
+def test_models_that_cannot_be_judged_are_refused():
+    with pytest.raises(NotApplicable, match="starts from an image"):
+        PromptJob(lambda: (Guard(without_guidance(Reader())), 2)).open()
 
 
 # --- workers ---

@@ -1,9 +1,12 @@
 """Small denoisers with known answers."""
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
 from cryptomnesia.denoiser import CallableDenoiser
+from cryptomnesia.errors import NotApplicable
 
 ABAR = torch.linspace(0.9999, 0.005, 1000, dtype=torch.float64)
 SHAPE = (3, 4, 4)
@@ -22,6 +25,16 @@ def linear(seed: int = 0, **options: object) -> CallableDenoiser:
 
     empty = torch.zeros(1, 2, 5)
     return CallableDenoiser(fn, ABAR, empty=empty, latent_shape=SHAPE, **options)  # type: ignore[arg-type]
+
+
+def without_guidance(denoiser: Any) -> Any:
+    """The same one, which says that nothing can be told of it, as refiners do."""
+
+    def refuse() -> None:
+        raise NotApplicable("this model starts from an image, not from pure noise")
+
+    denoiser.require_guidance = refuse
+    return denoiser
 
 
 def prompts(count: int, seed: int = 1) -> Tensor:

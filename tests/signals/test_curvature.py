@@ -229,11 +229,10 @@ def test_out_of_memory_leads_to_one_row_at_a_time_and_only_then_to_an_error(esti
         curvature_map(linear(most_rows=1), latents(), ample.level(1), prompts(1, 2), **options)
 
 
-def test_distilled_models_are_compared_with_no_empty_prompt():
-    denoiser = nonlinear()
-    denoiser.has_guidance = False
+def test_without_guidance_there_must_be_a_baseline():
+    denoiser = toy.without_guidance(nonlinear())
     for ask in (curvature_map, score_difference_map):
-        with pytest.raises(NotApplicable, match="distilled"):
+        with pytest.raises(NotApplicable, match="starts from an image"):
             ask(denoiser, latents(), denoiser.level(1), prompts(1))
         assert ask(denoiser, latents(), denoiser.level(1), prompts(1), baseline=prompts(2)).shape == (2, 4, 4)
 

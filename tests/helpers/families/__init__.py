@@ -1,4 +1,4 @@
-"""Families of pipelines, one file each: a small one with random weights, and its network's convention, written down here
+"""Families of pipelines, one file each: a small one with random weights, and its network's convention, written down
 without looking at the adapter. A file's `FAMILIES` are found by name."""
 
 import importlib
