@@ -38,7 +38,7 @@ def sharpness(
     size = max(1, batch_rows // (2 * draws))
     scores = []
     for start in range(0, len(condition), size):
-        x = noise[start : start + size].flatten(0, 1)
+        x = noise[start : start + size].flatten(0, 1).contiguous()  # prompts may share their noise
         prompts = len(x) // draws
         text = condition[torch.arange(start, start + prompts).repeat_interleave(draws)]
         asked = denoiser.branches(text)

@@ -35,8 +35,8 @@ class MemorizationResult:
 
     Attributes:
         score: Raw score without calibration; higher = more likely memorized. `iso`, or the authors' sum.
-        iso: Norm of the guidance vector at pure noise, mean over draws; higher = more likely memorized. Its size depends
-            on the reference.
+        iso: Norm of the guidance vector at pure noise, mean over draws; higher = more likely memorized. It hangs
+            on the reference, too.
         aniso: Cosine over channels at t_low, mean over pixels and draws; its direction depends on the model. None where
             it was not asked for.
         aniso_flat: The same cosine over the flattened latent, as in the paper's text; None likewise.
