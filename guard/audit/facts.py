@@ -20,7 +20,8 @@ def facts(run: dict[str, Any], calibration: Calibration | None = None) -> list[t
         lines.append(("calibration", run["calibration"]))
     if run.get("draws"):
         rate = "" if run.get("alpha") is None else f", false-alarm rate {run['alpha']:g}"
-        lines.append(("check", f"{run['draws']} noise draws, seed {run.get('seed')}{rate}"))
+        compared = f", prompts compared by: {run['reference']}" if run.get("reference") else ""
+        lines.append(("check", f"{run['draws']} noise draws, seed {run.get('seed')}{rate}{compared}"))
     settings = run.get("settings") or {}
     shown = {name: value for name, value in settings.items() if value is not None and name != "seed"}
     lines.append(("settings", ", ".join(f"{name} {_plain(value)}" for name, value in shown.items()) or "the defaults"))

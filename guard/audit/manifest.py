@@ -40,7 +40,7 @@ class Manifest:
         kind: "prompts" or "images".
         settings: All that the numbers rest on, as the user gave it; plain data for JSON.
         digests: Digests of the files behind the settings, or None where there is none.
-        model, calibration, alpha, draws: The values of `About`, known once the models were loaded.
+        model, calibration, alpha, draws, reference: The values of `About`, known once the models were loaded.
         seed: Seed of the run.
         rows_total: Number of rows of the input.
         batch: Rows per call of the network, as a trial showed to be fastest.
@@ -59,6 +59,7 @@ class Manifest:
     calibration: str | None = None
     alpha: float | None = None
     draws: int | None = None
+    reference: str | None = None
     batch: int | None = None
     finished: bool = False
     started: str = ""

@@ -78,7 +78,8 @@ class PromptWork:
         self.shape = self.denoiser.latent_shape(*job.size)
         known = guard.calibration
         identity, alpha = (None, None) if known is None else (known.identity, known.alpha)
-        self.about = About(self.denoiser.fingerprint, identity, alpha, draws)
+        reference = None if self.denoiser.reference == "empty branch" else self.denoiser.reference
+        self.about = About(self.denoiser.fingerprint, identity, alpha, draws, reference)
 
     def prepare(self, rows: Sequence[Row]) -> tuple[list[Prompt], list[Reject]]:
         """Returns a prompt per row, and no rejects, since nothing has to be read."""

@@ -157,6 +157,7 @@ def _report(ranked: Ranked, exhibit: Exhibit, run: dict[str, Any]) -> Memorizati
         forward_rows=0,
         fingerprint=run.get("model"),
         calibration_id=run.get("calibration"),
+        reference=run.get("reference") or "empty branch",
     )
 
 

@@ -19,12 +19,14 @@ class About(NamedTuple):
         calibration: The calibration's id, or None.
         alpha: The calibration's false-alarm rate, in (0, 1), or None.
         draws: Number of noise draws per prompt, or None.
+        reference: What prompts are compared with; None for the empty branch, and where there are no prompts.
     """
 
     model: str | None
     calibration: str | None
     alpha: float | None
     draws: int | None
+    reference: str | None = None
 
 
 class Work(Protocol):

@@ -92,12 +92,14 @@ class Tally:
         p_values: The p-values of the reports that have one.
         alpha: The false-alarm rate of the verdicts; 0 where there are none.
         reason: The last reason given for a missing verdict.
+        reference: What the prompts were compared with, where anything was measured.
     """
 
     counts: dict[str, int] = field(default_factory=dict)
     p_values: list[float] = field(default_factory=list)
     alpha: float = 0.0
     reason: str | None = None
+    reference: str | None = None
 
     @property
     def total(self) -> int:
@@ -109,6 +111,7 @@ class Tally:
         for report in reports:
             self.counts[report.verdict] = self.counts.get(report.verdict, 0) + 1
             self.reason = report.reason or self.reason
+            self.reference = report.reference or self.reference
             if report.p_value is not None and report.alpha is not None:
                 self.p_values.append(report.p_value)
                 self.alpha = report.alpha
@@ -132,6 +135,8 @@ class Tally:
     def lines(self) -> Iterator[Text]:
         """Yields lines for people: what the prompts amount to together, and why some have no verdict."""
         without = self.total - len(self.p_values)
+        if self.reference not in (None, "empty branch"):
+            yield Text(f"a distilled model: prompts were compared by its {self.reference}", style="dim")
         if without:
             yield Text(f"no verdict for {without} of {self.total}: {self.reason}", style="yellow")
         if self.p_values:
