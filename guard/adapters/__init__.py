@@ -10,6 +10,7 @@ from .flux import FluxDenoiser
 from .pixart import PixArtDenoiser
 from .stable_diffusion import LatentConsistencyDenoiser, StableDiffusionDenoiser, StableDiffusionXLDenoiser
 from .stable_diffusion_3 import StableDiffusion3Denoiser
+from .z_image import ZImageDenoiser
 
 Factory = Callable[[Any], Denoiser]
 _FACTORIES: dict[str, Factory] = {}
@@ -85,3 +86,4 @@ register("StableDiffusion3Img2ImgPipeline", StableDiffusion3Denoiser)
 register("FluxPipeline", FluxDenoiser)
 register("PixArtAlphaPipeline", PixArtDenoiser)
 register("PixArtSigmaPipeline", PixArtDenoiser)
+register("ZImagePipeline", ZImageDenoiser)

@@ -102,4 +102,11 @@ def _count(tokenizer: Any, text: str) -> int:
 def _specials_before(tokenizer: Any, prompt: str) -> int:
     bare = tokenizer(prompt, add_special_tokens=False).input_ids
     full = tokenizer(prompt).input_ids
-    return next((i for i in range(len(full)) if full[i : i + len(bare)] == bare), 0)
+    found = (i for i in range(len(full)) if full[i : i + len(bare)] == bare)
+    # behind a template's last words a first word may be written differently than at a text's beginning
+    return next(found, _common(full, tokenizer("").input_ids))
+
+
+def _common(one: Sequence[int], other: Sequence[int]) -> int:
+    """How many tokens two texts begin with alike."""
+    return next((i for i, (a, b) in enumerate(zip(one, other, strict=False)) if a != b), min(len(one), len(other)))

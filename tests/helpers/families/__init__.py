@@ -31,6 +31,8 @@ class Family:
         network: The pipeline's attribute with the network.
         reference: What prompts are compared with by default.
         sampled: Whether a perfect network's samples are the data; few-step schedulers may not promise that.
+        prompts_first: Whether a call of two branches has the prompts' rows first; the last ones are the usual.
+        blank: Whether the empty prompt is asked about as any other is, so that it has nothing to be told from.
         attached: False where the pipeline cannot be guarded while it samples.
     """
 
@@ -44,6 +46,8 @@ class Family:
     network: str = "transformer"
     reference: str = "empty branch"
     sampled: bool = True
+    prompts_first: bool = False
+    blank: bool = True
     attached: bool = True
 
     def made(self, seed: int = 0) -> Any:
