@@ -7,6 +7,7 @@ from ..denoiser import Denoiser
 from ..errors import InputError
 from ..reference import Reference
 from .flux import FluxDenoiser
+from .lumina import Lumina2Denoiser
 from .pixart import PixArtDenoiser
 from .stable_diffusion import LatentConsistencyDenoiser, StableDiffusionDenoiser, StableDiffusionXLDenoiser
 from .stable_diffusion_3 import StableDiffusion3Denoiser
@@ -87,3 +88,4 @@ register("FluxPipeline", FluxDenoiser)
 register("PixArtAlphaPipeline", PixArtDenoiser)
 register("PixArtSigmaPipeline", PixArtDenoiser)
 register("ZImagePipeline", ZImageDenoiser)
+register("Lumina2Pipeline", Lumina2Denoiser)

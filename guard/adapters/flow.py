@@ -1,6 +1,7 @@
 """Rectified flow: what pipelines of transformers on flow times in [0, 1] share."""
 
 import math
+
 from ..denoiser import Levels, PredictionType
 from .diffusers import PipelineDenoiser
 
@@ -20,14 +21,22 @@ class FlowDenoiser(PipelineDenoiser):
         config = self.pipe.scheduler.config
         if not config.get("use_dynamic_shifting"):
             return Levels(None, shift=float(config.get("shift") or config.get("flow_shift") or 1.0))
-        # the shift grows with the number of patches; here, at the model's own size
-        patch = self._factor // self.pipe.vae_scale_factor
-        patches = (self._sample_size[0] // patch) * (self._sample_size[1] // patch)
-        low, high = config.get("base_image_seq_len", 256), config.get("max_image_seq_len", 4096)
-        base, top = config.get("base_shift", 0.5), config.get("max_shift", self.max_shift)
-        mu = base + (top - base) * (patches - low) / (high - low)
+        mu = self._mu(self._patches)
         linear = config.get("time_shift_type", "exponential") == "linear"
         return Levels(None, shift=mu if linear else math.exp(mu))
+
+    @property
+    def _patches(self) -> int:
+        """The number of patches that the shift grows with; here, at the model's own size."""
+        patch = self._factor // self.pipe.vae_scale_factor
+        return (self._sample_size[0] // patch) * (self._sample_size[1] // patch)
+
+    def _mu(self, patches: int) -> float:
+        """What a pipeline tells a scheduler whose shift it chooses."""
+        config = self.pipe.scheduler.config
+        low, high = config.get("base_image_seq_len", 256), config.get("max_image_seq_len", 4096)
+        base, top = config.get("base_shift", 0.5), config.get("max_shift", self.max_shift)
+        return base + (top - base) * (patches - low) / (high - low)
 
     @property
     def levels(self) -> Levels:  # type: ignore[override]

@@ -1,4 +1,4 @@
-"""What is Z-Image's alone: its list of prompts is written into, its guidance counts from zero, its steps are cut short."""
+"""What is Z-Image's alone: it writes into its list of prompts, counts guidance from zero, and may end it early."""
 
 from typing import Any
 
