@@ -9,6 +9,7 @@ from ..reference import Reference
 from .flux import FluxDenoiser
 from .lumina import Lumina2Denoiser
 from .pixart import PixArtDenoiser
+from .sana import SanaDenoiser, SanaSprintDenoiser
 from .stable_diffusion import LatentConsistencyDenoiser, StableDiffusionDenoiser, StableDiffusionXLDenoiser
 from .stable_diffusion_3 import StableDiffusion3Denoiser
 from .z_image import ZImageDenoiser
@@ -89,3 +90,5 @@ register("PixArtAlphaPipeline", PixArtDenoiser)
 register("PixArtSigmaPipeline", PixArtDenoiser)
 register("ZImagePipeline", ZImageDenoiser)
 register("Lumina2Pipeline", Lumina2Denoiser)
+register("SanaPipeline", SanaDenoiser)
+register("SanaSprintPipeline", SanaSprintDenoiser)
