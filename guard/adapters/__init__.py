@@ -6,7 +6,10 @@ from typing import Any
 from ..denoiser import Denoiser
 from ..errors import InputError
 from ..reference import Reference
+from .auraflow import AuraFlowDenoiser
+from .cogview4 import CogView4Denoiser
 from .flux import FluxDenoiser
+from .hidream import HiDreamDenoiser
 from .lumina import Lumina2Denoiser
 from .pixart import PixArtDenoiser
 from .sana import SanaDenoiser, SanaSprintDenoiser
@@ -92,3 +95,6 @@ register("ZImagePipeline", ZImageDenoiser)
 register("Lumina2Pipeline", Lumina2Denoiser)
 register("SanaPipeline", SanaDenoiser)
 register("SanaSprintPipeline", SanaSprintDenoiser)
+register("AuraFlowPipeline", AuraFlowDenoiser)
+register("CogView4Pipeline", CogView4Denoiser)
+register("HiDreamImagePipeline", HiDreamDenoiser)

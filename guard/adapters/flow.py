@@ -18,12 +18,16 @@ class FlowDenoiser(PipelineDenoiser):
         return "flow"
 
     def _make_levels(self) -> Levels:
+        dynamic = self.pipe.scheduler.config.get("use_dynamic_shifting")
+        return Levels(None, shift=self._shift(self._patches if dynamic else 0))
+
+    def _shift(self, patches: int) -> float:
+        """How the scheduler shifts the times of latents of so many patches."""
         config = self.pipe.scheduler.config
         if not config.get("use_dynamic_shifting"):
-            return Levels(None, shift=float(config.get("shift") or config.get("flow_shift") or 1.0))
-        mu = self._mu(self._patches)
-        linear = config.get("time_shift_type", "exponential") == "linear"
-        return Levels(None, shift=mu if linear else math.exp(mu))
+            return float(config.get("shift") or config.get("flow_shift") or 1.0)
+        mu = self._mu(patches)
+        return mu if config.get("time_shift_type", "exponential") == "linear" else math.exp(mu)
 
     @property
     def _patches(self) -> int:

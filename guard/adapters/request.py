@@ -40,7 +40,7 @@ class Request:
                 arguments |= arguments.pop(name, {})
         given = arguments.get("prompt")
         if given is None:
-            embeddings = arguments.get("prompt_embeds")
+            embeddings = arguments.get("prompt_embeds", arguments.get("pooled_prompt_embeds"))
             rows = len(embeddings) if isinstance(embeddings, Tensor | list | tuple) else 1
             texts: list[str | None] = [None] * rows
         else:

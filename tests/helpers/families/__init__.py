@@ -34,6 +34,7 @@ class Family:
         prompts_first: Whether a call of two branches has the prompts' rows first; the last ones are the usual.
         blank: Whether the empty prompt is asked about as any other is, so that it has nothing to be told from.
         pixels: The side of its smallest images, whose latents are 8x8.
+        resized: Whether the pipeline makes images of the shape that was asked for, but of another size.
         attached: False where the pipeline cannot be guarded while it samples.
     """
 
@@ -50,6 +51,7 @@ class Family:
     prompts_first: bool = False
     blank: bool = True
     pixels: int = 16
+    resized: bool = False
     attached: bool = True
 
     def made(self, seed: int = 0) -> Any:

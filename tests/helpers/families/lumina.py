@@ -46,7 +46,5 @@ def answer(pipe: Any, fed: dict[str, Any], out: Tensor) -> Any:
 
 UNGUIDED, GUIDED = {"guidance_scale": 1.0}, {"guidance_scale": 4.0}
 FAMILIES = {
-    "lumina-2": Family(
-        lambda: lumina_2(shift=6.0), latents, time, answer, options=UNGUIDED, guided=GUIDED, blank=False
-    )
+    "lumina-2": Family(lambda: lumina_2(shift=6.0), latents, time, answer, options=UNGUIDED, guided=GUIDED, blank=False)
 }
