@@ -8,7 +8,7 @@ from torch import Tensor
 
 from ..denoiser import Condition
 from .flow import FlowDenoiser
-from .templates import Templated
+from .templated import Templated
 
 
 class ZImageDenoiser(FlowDenoiser):

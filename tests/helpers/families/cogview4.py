@@ -6,7 +6,7 @@ from typing import Any
 from diffusers import CogView4Pipeline, CogView4Transformer2DModel, FlowMatchEulerDiscreteScheduler
 from torch import Tensor
 
-from ..language_models import glm, glm_tokenizer
+from ..text_models import glm, glm_tokenizer
 from ..pipelines import WIDTH, vae
 from . import Family
 

@@ -6,7 +6,7 @@ from diffusers import FlowMatchEulerDiscreteScheduler, HiDreamImagePipeline, HiD
 from torch import Tensor
 from transformers import CLIPTextConfig, CLIPTextModelWithProjection
 
-from ..language_models import llama, llama_tokenizer
+from ..text_models import llama, llama_tokenizer
 from ..pipelines import WIDTH, clip_tokenizer, t5_encoder, t5_tokenizer, vae
 from . import Family
 

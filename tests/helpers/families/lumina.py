@@ -5,7 +5,7 @@ from typing import Any
 from diffusers import FlowMatchEulerDiscreteScheduler, Lumina2Pipeline, Lumina2Transformer2DModel
 from torch import Tensor
 
-from ..language_models import gemma2, gemma_tokenizer
+from ..text_models import gemma2, gemma_tokenizer
 from ..pipelines import WIDTH, vae
 from . import Family
 

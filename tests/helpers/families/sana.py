@@ -13,7 +13,7 @@ from diffusers import (
 )
 from torch import Tensor
 
-from ..language_models import gemma2, gemma_tokenizer
+from ..text_models import gemma2, gemma_tokenizer
 from ..pipelines import WIDTH
 from . import Family
 

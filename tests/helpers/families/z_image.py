@@ -6,7 +6,7 @@ import torch
 from diffusers import FlowMatchEulerDiscreteScheduler, ZImagePipeline, ZImageTransformer2DModel
 from torch import Tensor
 
-from ..language_models import qwen3, qwen_tokenizer
+from ..text_models import qwen3, qwen_tokenizer
 from ..pipelines import WIDTH, vae
 from . import Family
 
