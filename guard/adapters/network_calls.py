@@ -33,6 +33,7 @@ _KNOWN = {
     "cap_feats",
     "encoder_hidden_states",
     "encoder_attention_mask",
+    "attention_mask",
     "pooled_projections",
     "text_embeds",
     "time_ids",

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from ..condition import Span
 from ..denoiser import Condition
+from ..errors import NotApplicable
 from ..memory import memory_needed
 
 
@@ -34,10 +35,13 @@ def token_saliency(
         One number >= 0 for each span; 0 for what no encoder reads. Higher = the score depends more on it.
 
     Raises:
+        NotApplicable: The pipeline encodes prompts without gradients.
         OutOfMemory: The gradient does not fit on the device.
     """
     with torch.inference_mode(False), torch.enable_grad(), _tracked(encoders) as tracked:
         total = score(encode(prompt)).sum()
+        if not total.requires_grad:
+            raise NotApplicable("the pipeline encodes prompts without gradients")
         with memory_needed("the device has no memory for the gradient of a single row"):
             # only what is asked for: backward() would leave gradients on the model's weights
             gradients = torch.autograd.grad(total, list(tracked.values()), allow_unused=True)

@@ -3,6 +3,7 @@
 from typing import Any
 
 from transformers import (
+    AddedToken,
     Gemma2Config,
     Gemma2Model,
     GemmaTokenizer,
@@ -43,14 +44,17 @@ def qwen3() -> Qwen3Model:
     return Qwen3Model(Qwen3Config(vocab_size=32, pad_token_id=0, **SIZE))
 
 
-def gemma_tokenizer() -> GemmaTokenizer:
+def gemma_tokenizer(*phrases: str) -> GemmaTokenizer:
+    """With a token for each of the phrases, so that long instructions take few."""
     marks = ["<pad>", "<eos>", "<bos>", "<unk>", "<mask>"]
     vocabulary = {piece: i for i, piece in enumerate([*marks, "▁", *LETTERS])}
-    return GemmaTokenizer(vocabulary, [], add_bos_token=True, model_max_length=2048)
+    tokenizer = GemmaTokenizer(vocabulary, [], add_bos_token=True, model_max_length=2048)
+    tokenizer.add_tokens([AddedToken(phrase, normalized=False) for phrase in phrases])
+    return tokenizer
 
 
 def gemma2() -> Gemma2Model:
-    return Gemma2Model(Gemma2Config(vocab_size=32, query_pre_attn_scalar=8, **SIZE))
+    return Gemma2Model(Gemma2Config(vocab_size=64, query_pre_attn_scalar=8, **SIZE))
 
 
 def glm_tokenizer() -> Any:

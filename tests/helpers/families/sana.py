@@ -1,6 +1,7 @@
 """Sana: time 1000 s, noise - x0. Sprint: x = cos(t) x0 + sin(t) noise for its scheduler; its network is fed the same x
 and time as flow matching has them, and answers alike."""
 
+import inspect
 from typing import Any
 
 from diffusers import (
@@ -39,6 +40,11 @@ def autoencoder() -> AutoencoderDC:
     )
 
 
+def tokenizer() -> Any:
+    """Takes each line of the instruction that stands before every prompt for one token."""
+    return gemma_tokenizer(*inspect.signature(SanaPipeline.__call__).parameters["complex_human_instruction"].default)
+
+
 def network(**options: Any) -> SanaTransformer2DModel:
     return SanaTransformer2DModel(
         in_channels=4,
@@ -57,13 +63,13 @@ def network(**options: Any) -> SanaTransformer2DModel:
 
 def sana() -> SanaPipeline:
     scheduler = DPMSolverMultistepScheduler(prediction_type="flow_prediction", use_flow_sigmas=True, flow_shift=3.0)
-    return SanaPipeline(gemma_tokenizer(), gemma2(), autoencoder(), network(), scheduler)
+    return SanaPipeline(tokenizer(), gemma2(), autoencoder(), network(), scheduler)
 
 
 def sprint() -> SanaSprintPipeline:
     distilled = network(guidance_embeds=True, qk_norm="rms_norm_across_heads")
     scheduler: Any = SCMScheduler()
-    return SanaSprintPipeline(gemma_tokenizer(), gemma2(), autoencoder(), distilled, scheduler)
+    return SanaSprintPipeline(tokenizer(), gemma2(), autoencoder(), distilled, scheduler)
 
 
 def latents(pipe: Any, fed: dict[str, Any]) -> Tensor:
