@@ -80,7 +80,10 @@ class SanaDenoiser(FlowDenoiser):
         )
         return Condition(text=text, mask=mask)
 
-    _one_branch = {"do_classifier_free_guidance": False}
+    @property
+    def _one_branch(self) -> dict[str, bool]:
+        """What has prompts encoded without their negative ones."""
+        return {"do_classifier_free_guidance": False}
 
     def _encode_empty(self) -> Condition:
         _, _, text, mask = self.pipe.encode_prompt([""], device=self.device, max_sequence_length=self.tokens)
@@ -111,11 +114,14 @@ class SanaSprintDenoiser(SanaDenoiser):
     """
 
     family = "sana-sprint"
-    _one_branch = {}
 
     @property
     def distilled(self) -> bool:
         return True
+
+    @property
+    def _one_branch(self) -> dict[str, bool]:
+        return {}
 
     @property
     def _time_scale(self) -> float:

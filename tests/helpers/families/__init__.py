@@ -69,7 +69,7 @@ class Family:
         return pipe
 
     @property
-    def size(self) -> dict[str, int]:
+    def size(self) -> dict[str, Any]:
         """Height and width of its smallest images."""
         return {"height": self.pixels, "width": self.pixels}
 

@@ -6,8 +6,8 @@ from typing import Any
 from diffusers import CogView4Pipeline, CogView4Transformer2DModel, FlowMatchEulerDiscreteScheduler
 from torch import Tensor
 
-from ..text_models import glm, glm_tokenizer
 from ..pipelines import WIDTH, vae
+from ..text_models import glm, glm_tokenizer
 from . import Family
 
 SHIFT = 0.25 + 0.75 * (16 / 256) ** 0.5  # of 4x4 patches

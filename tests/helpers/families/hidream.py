@@ -6,8 +6,8 @@ from diffusers import FlowMatchEulerDiscreteScheduler, HiDreamImagePipeline, HiD
 from torch import Tensor
 from transformers import CLIPTextConfig, CLIPTextModelWithProjection
 
-from ..text_models import llama, llama_tokenizer
 from ..pipelines import WIDTH, clip_tokenizer, t5_encoder, t5_tokenizer, vae
+from ..text_models import llama, llama_tokenizer
 from . import Family
 
 
@@ -34,6 +34,7 @@ def long_tokenizer() -> Any:
 
 
 def hidream() -> HiDreamImagePipeline:
+    axes: Any = (4, 2, 2)  # diffusers declares two
     network = HiDreamImageTransformer2DModel(
         patch_size=2,
         in_channels=4,
@@ -45,7 +46,7 @@ def hidream() -> HiDreamImagePipeline:
         text_emb_dim=2 * WIDTH,
         num_routed_experts=2,
         num_activated_experts=1,
-        axes_dims_rope=(4, 2, 2),
+        axes_dims_rope=axes,
         max_resolution=(16, 16),
         llama_layers=[0, 1],
     )

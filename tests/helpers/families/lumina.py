@@ -5,8 +5,8 @@ from typing import Any
 from diffusers import FlowMatchEulerDiscreteScheduler, Lumina2Pipeline, Lumina2Transformer2DModel
 from torch import Tensor
 
-from ..text_models import gemma2, gemma_tokenizer
 from ..pipelines import WIDTH, vae
+from ..text_models import gemma2, gemma_tokenizer
 from . import Family
 
 

@@ -14,18 +14,19 @@ from diffusers import (
 )
 from torch import Tensor
 
-from ..text_models import gemma2, gemma_tokenizer
 from ..pipelines import WIDTH
+from ..text_models import gemma2, gemma_tokenizer
 from . import Family
 
 
 def autoencoder() -> AutoencoderDC:
     """Quarters each side, so 32x32 pixels, the least that the pipelines make, become 8x8 latents."""
+    blocks: Any = ("ResBlock",) * 3  # diffusers declares a tuple of one
     return AutoencoderDC(
         latent_channels=4,
         attention_head_dim=2,
-        encoder_block_types=("ResBlock",) * 3,
-        decoder_block_types=("ResBlock",) * 3,
+        encoder_block_types=blocks,
+        decoder_block_types=blocks,
         encoder_block_out_channels=(8, 8, 8),
         decoder_block_out_channels=(8, 8, 8),
         encoder_layers_per_block=(1, 1, 1),

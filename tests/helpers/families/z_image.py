@@ -6,8 +6,8 @@ import torch
 from diffusers import FlowMatchEulerDiscreteScheduler, ZImagePipeline, ZImageTransformer2DModel
 from torch import Tensor
 
-from ..text_models import qwen3, qwen_tokenizer
 from ..pipelines import WIDTH, vae
+from ..text_models import qwen3, qwen_tokenizer
 from . import Family
 
 
