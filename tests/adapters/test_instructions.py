@@ -22,7 +22,7 @@ FAMILIES = families()
 def test_another_instruction_is_checked_but_not_rewritten(name: str, option: str):
     family = FAMILIES[name]
     pipe = family.made()
-    value = "draw" if option == "system_prompt" else None  # None is to have none
+    value: Any = "draw" if option == "system_prompt" else None  # None is to have none
     request = Request.read(original_call(pipe), pipe, ("a cat",), {option: value})
     with pytest.raises(NotApplicable, match=f"{option} is set"):
         request.require_rewritable(0)
