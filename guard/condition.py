@@ -35,9 +35,7 @@ class Condition:
     @staticmethod
     def cat(conditions: "Sequence[Condition]") -> "Condition":
         """Joins the rows of all conditions. Raises InputError where shapes differ and no `tokens` tell why."""
-        if all("tokens" in condition.tensors for condition in conditions):
-            longest = max(condition.tensors["text"].shape[1] for condition in conditions)
-            conditions = [condition._padded(longest) for condition in conditions]
+        conditions = alike(conditions)
         first = conditions[0].tensors
         for other in conditions[1:]:
             shapes = [{n: t.shape[1:] for n, t in c.tensors.items()} for c in (conditions[0], other)]
@@ -49,6 +47,14 @@ class Condition:
         text = self.tensors["text"]
         padded = torch.nn.functional.pad(text, (0, 0, 0, length - text.shape[1]))
         return Condition(**{**self.tensors, "text": padded})
+
+
+def alike(conditions: Sequence[Condition]) -> Sequence[Condition]:
+    """Returns conditions with texts of one length, where `tokens` tell how many of them count."""
+    if not all("tokens" in condition.tensors for condition in conditions):
+        return conditions
+    longest = max(condition.tensors["text"].shape[1] for condition in conditions)
+    return [condition._padded(longest) for condition in conditions]
 
 
 def own_copy(condition: Condition) -> Condition:

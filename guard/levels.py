@@ -57,11 +57,11 @@ class Levels:
     Args:
         alphas_cumprod: (T,) of a discrete schedule, or None for flow matching.
         shift: Time shift of flow sampling, s -> shift s / (1 + (shift - 1) s).
-        first: The timestep that sampling starts at where it is not that of 50 DDIM steps; models that are sampled in a
-            few steps know no others.
+        first: The time that sampling starts at where it is not that of 50 DDIM steps, as for models that are sampled in
+            a few steps and know no others, or no flow time of 1.
     """
 
-    def __init__(self, alphas_cumprod: Tensor | None, *, shift: float = 1.0, first: int | None = None):
+    def __init__(self, alphas_cumprod: Tensor | None, *, shift: float = 1.0, first: float | None = None):
         self.alphas_cumprod = None if alphas_cumprod is None else alphas_cumprod.detach().double().cpu()
         self.shift, self.first = shift, first
 

@@ -13,23 +13,30 @@ from .printable import printable
 DEPTH = 32
 
 
-def read_json(path: Path, limit: int, depth: int = DEPTH) -> Any:
+def read_json(path: Path, limit: int, depth: int = DEPTH, *, infinite: bool = False) -> Any:
     """Returns what a JSON file holds.
 
     Args:
         path: A regular file.
         limit: Most bytes that are read.
         depth: Most levels of nesting.
+        infinite: See `parse_json`.
 
     Raises:
         OSError: It cannot be read.
         ValueError: It is larger, no regular file, or not what `parse_json` takes; one line says why.
     """
-    return parse_json(read_regular(path, limit), depth)
+    return parse_json(read_regular(path, limit), depth, infinite=infinite)
 
 
 def read_object(
-    path: Path, limit: int, what: str, remedy: str, *, error: type[CryptomnesiaError] = InputError
+    path: Path,
+    limit: int,
+    what: str,
+    remedy: str,
+    *,
+    error: type[CryptomnesiaError] = InputError,
+    infinite: bool = False,
 ) -> dict[str, Any]:
     """Returns the one object that a JSON file holds.
 
@@ -39,12 +46,13 @@ def read_object(
         what: What messages call such a file, e.g. "config".
         remedy: What to do where it cannot be used, e.g. "get the folder again".
         error: The error that is raised, InputError by default.
+        infinite: See `parse_json`.
 
     Raises:
         CryptomnesiaError: It cannot be read, `parse_json` refuses it, or it holds something else; of that kind.
     """
     try:
-        document = read_json(path, limit)
+        document = read_json(path, limit, infinite=infinite)
         if not isinstance(document, dict):
             raise ValueError("it holds no JSON object")
     except OSError as why:
@@ -54,12 +62,13 @@ def read_object(
     return document
 
 
-def parse_json(data: bytes | str, depth: int = DEPTH) -> Any:
+def parse_json(data: bytes | str, depth: int = DEPTH, *, infinite: bool = False) -> Any:
     """Returns what a JSON text says.
 
     Args:
         data: UTF-8, without a byte order mark.
         depth: Most levels of nesting.
+        infinite: Let Infinity and -Infinity pass, which diffusers writes into the settings of some schedulers.
 
     Raises:
         ValueError: No UTF-8 or no JSON, a key twice, NaN, infinity or a number beyond a double, a lone surrogate, or
@@ -67,7 +76,8 @@ def parse_json(data: bytes | str, depth: int = DEPTH) -> Any:
     """
     try:
         text = data if isinstance(data, str) else data.decode("utf-8")
-        document = json.loads(text, object_pairs_hook=_unique, parse_constant=_refuse, parse_float=_finite)
+        constant = _infinite if infinite else _refuse
+        document = json.loads(text, object_pairs_hook=_unique, parse_constant=constant, parse_float=_finite)
         _require_depth(document, depth)
         json.dumps(document, ensure_ascii=False).encode()
     except RecursionError as error:
@@ -88,6 +98,10 @@ def _unique(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
 
 def _refuse(name: str) -> Any:
     raise ValueError(f"{name} is no number in JSON")
+
+
+def _infinite(name: str) -> float:
+    return _refuse(name) if name == "NaN" else float(name)
 
 
 def _finite(text: str) -> float:

@@ -6,10 +6,16 @@ from typing import Any
 from ..denoiser import Denoiser
 from ..errors import InputError
 from ..reference import Reference
+from .auraflow import AuraFlowDenoiser
+from .cogview4 import CogView4Denoiser
 from .flux import FluxDenoiser
+from .hidream import HiDreamDenoiser
+from .lumina import Lumina2Denoiser
 from .pixart import PixArtDenoiser
+from .sana import SanaDenoiser, SanaSprintDenoiser
 from .stable_diffusion import LatentConsistencyDenoiser, StableDiffusionDenoiser, StableDiffusionXLDenoiser
 from .stable_diffusion_3 import StableDiffusion3Denoiser
+from .z_image import ZImageDenoiser
 
 Factory = Callable[[Any], Denoiser]
 _FACTORIES: dict[str, Factory] = {}
@@ -85,3 +91,10 @@ register("StableDiffusion3Img2ImgPipeline", StableDiffusion3Denoiser)
 register("FluxPipeline", FluxDenoiser)
 register("PixArtAlphaPipeline", PixArtDenoiser)
 register("PixArtSigmaPipeline", PixArtDenoiser)
+register("ZImagePipeline", ZImageDenoiser)
+register("Lumina2Pipeline", Lumina2Denoiser)
+register("SanaPipeline", SanaDenoiser)
+register("SanaSprintPipeline", SanaSprintDenoiser)
+register("AuraFlowPipeline", AuraFlowDenoiser)
+register("CogView4Pipeline", CogView4Denoiser)
+register("HiDreamImagePipeline", HiDreamDenoiser)

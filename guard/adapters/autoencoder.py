@@ -24,7 +24,8 @@ def encode(vae: Any, image: Tensor, device: torch.device) -> Tensor:
     scale, shift = _latent_scale(vae, device)
     with torch.no_grad(), _full_precision(vae):
         coded = vae.encode((image.to(device).float() * 2 - 1).to(vae.dtype))
-        z = coded.latent_dist.mode() if hasattr(coded, "latent_dist") else coded.latents
+        # the deterministic ones name it in two ways
+        z = coded.latent_dist.mode() if hasattr(coded, "latent_dist") else next(iter(coded.values()))
     return (z.float() - shift) * scale
 
 

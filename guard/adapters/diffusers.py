@@ -7,6 +7,7 @@ is written to it. diffusers itself is not imported: the pipeline brings its clas
 import threading
 from abc import abstractmethod
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Any, ClassVar
 
 import torch
@@ -313,7 +314,7 @@ class PipelineDenoiser(Denoiser):
         """
         if not self.differentiable:
             return occlusion_saliency(self.encode, prompt, spans, score)
-        with self.text_lock, quietly():
+        with self.text_lock, quietly(), suppress(NotApplicable):
             return token_saliency(
                 self.text_encoders,
                 self._tokenizers(),
@@ -322,6 +323,7 @@ class PipelineDenoiser(Denoiser):
                 spans,
                 lambda condition: score(condition, True),
             )
+        return occlusion_saliency(self.encode, prompt, spans, score)
 
     def _converted(self, prompt: str, tokenizer: Any) -> str:
         # a textual inversion may stand for several tokens

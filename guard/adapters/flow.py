@@ -18,17 +18,29 @@ class FlowDenoiser(PipelineDenoiser):
         return "flow"
 
     def _make_levels(self) -> Levels:
+        dynamic = self.pipe.scheduler.config.get("use_dynamic_shifting")
+        return Levels(None, shift=self._shift(self._patches if dynamic else 0))
+
+    def _shift(self, patches: int) -> float:
+        """How the scheduler shifts the times of latents of so many patches."""
         config = self.pipe.scheduler.config
         if not config.get("use_dynamic_shifting"):
-            return Levels(None, shift=float(config.get("shift") or config.get("flow_shift") or 1.0))
-        # the shift grows with the number of patches; here, at the model's own size
+            return float(config.get("shift") or config.get("flow_shift") or 1.0)
+        mu = self._mu(patches)
+        return mu if config.get("time_shift_type", "exponential") == "linear" else math.exp(mu)
+
+    @property
+    def _patches(self) -> int:
+        """The number of patches that the shift grows with; here, at the model's own size."""
         patch = self._factor // self.pipe.vae_scale_factor
-        patches = (self._sample_size[0] // patch) * (self._sample_size[1] // patch)
+        return (self._sample_size[0] // patch) * (self._sample_size[1] // patch)
+
+    def _mu(self, patches: int) -> float:
+        """What a pipeline tells a scheduler whose shift it chooses."""
+        config = self.pipe.scheduler.config
         low, high = config.get("base_image_seq_len", 256), config.get("max_image_seq_len", 4096)
         base, top = config.get("base_shift", 0.5), config.get("max_shift", self.max_shift)
-        mu = base + (top - base) * (patches - low) / (high - low)
-        linear = config.get("time_shift_type", "exponential") == "linear"
-        return Levels(None, shift=mu if linear else math.exp(mu))
+        return base + (top - base) * (patches - low) / (high - low)
 
     @property
     def levels(self) -> Levels:  # type: ignore[override]

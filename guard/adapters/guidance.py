@@ -2,7 +2,7 @@
 
 Most take `guidance_scale`. Flux and its kin take two: distilled networks are told their guidance as a number,
 `guidance_scale`, which all others ignore; those are guided by asking twice, `true_cfg_scale`, and only if a negative
-prompt is given.
+prompt is given. Z-Image counts from zero: a scale of 1 guides it, 0 does not.
 """
 
 from collections.abc import Mapping
@@ -11,6 +11,7 @@ from typing import Any
 from ..errors import InputError
 
 PLAIN, TWICE = "guidance_scale", "true_cfg_scale"
+_FROM_ZERO = ("ZImagePipeline",)
 
 
 def guidance_name(pipe: Any, known: Mapping[str, Any]) -> str:
@@ -47,6 +48,8 @@ def guidance_arguments(
     name = _required(pipe, known)
     if negative and _is_told(pipe):
         raise InputError(f"this {type(pipe).__name__} is told its guidance as a number: leave out the negative prompt")
+    if guidance is not None and guidance <= 1 and any(base.__name__ in _FROM_ZERO for base in type(pipe).__mro__):
+        guidance = 0.0
     arguments: dict[str, Any] = {} if guidance is None else {name: guidance}
     if negative or name == TWICE:
         arguments["negative_prompt"] = negative if prompts is None else [negative] * prompts

@@ -60,6 +60,8 @@ def _load_folder(path: Path) -> Any:
         options["variant"] = variant
     if "safety_checker" in index:
         options |= {"safety_checker": None, "requires_safety_checker": False}
+    # what the folder says is not there, is not there; diffusers takes some of it for missing
+    options |= {name: None for name, value in index.items() if isinstance(value, list) and value[0] is None}
     require("accelerate", "diffusers")  # without it diffusers draws missing weights at random, and says so in passing
     try:
         pipe = cls.from_pretrained(str(path), **options)

@@ -40,7 +40,7 @@ def read_index(path: Path) -> dict[str, Any]:
 
 def read_object(file: Path) -> dict[str, Any]:
     """Returns a config: one JSON object in a regular file. Raises InputError for anything else."""
-    return json_object(file, _LIMIT, "config", "get the folder again")
+    return json_object(file, _LIMIT, "config", "get the folder again", infinite=True)
 
 
 def components(index: dict[str, Any]) -> list[str]:

@@ -11,7 +11,8 @@ from torch import Tensor
 from ..errors import NotApplicable
 from .pipeline_call import starts_from_image
 
-_CHANGES_THE_MODEL = ("cross_attention_kwargs", "joint_attention_kwargs")
+_CHANGES_THE_MODEL = ("cross_attention_kwargs", "joint_attention_kwargs", "attention_kwargs")
+_CHANGES_THE_TEXT = ("system_prompt", "complex_human_instruction")  # with which prompts are read
 
 
 @dataclass(frozen=True)
@@ -39,8 +40,9 @@ class Request:
                 arguments |= arguments.pop(name, {})
         given = arguments.get("prompt")
         if given is None:
-            embeddings = arguments.get("prompt_embeds")
-            texts: list[str | None] = [None] * (len(embeddings) if isinstance(embeddings, Tensor) else 1)
+            embeddings = arguments.get("prompt_embeds", arguments.get("pooled_prompt_embeds"))
+            rows = len(embeddings) if isinstance(embeddings, Tensor | list | tuple) else 1
+            texts: list[str | None] = [None] * rows
         else:
             texts = [given] if isinstance(given, str) else list(given)
         each = arguments.get("num_images_per_prompt") or 1
@@ -77,6 +79,9 @@ class Request:
                 raise NotApplicable(f"{name} is another text than the prompt: only one text can be rewritten")
         if self.arguments.get("clip_skip"):
             raise NotApplicable("clip_skip is set: a rewritten prompt would be read differently from what was tested")
+        for name in _CHANGES_THE_TEXT:
+            if name in self.arguments:
+                raise NotApplicable(f"{name} is set: a rewritten prompt would be read differently from what was tested")
         return prompt
 
     def with_noise(self, noise: Tensor) -> dict[str, Any]:
@@ -100,6 +105,11 @@ def embedded(arguments: Mapping[str, Any], embeddings: Mapping[str, Any], known:
     if not any(name.startswith("negative_") for name in changed):
         changed["negative_prompt"] = None  # PixArt's own default, "", would clash with the embeddings
     return {name: value for name, value in (changed | dict(embeddings)).items() if name in known}
+
+
+def without_shared_lists(arguments: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns the arguments of a call with lists of their own: some pipelines write into the prompts they are given."""
+    return {name: list(value) if type(value) is list else value for name, value in arguments.items()}
 
 
 class RandomState:

@@ -81,6 +81,8 @@ class TextToImage:
         given: dict[str, Any] = {name: value for name, value in self._settings.items() if value is not None}
         if "use_resolution_binning" in self._known and given.keys() & {"height", "width"}:
             given["use_resolution_binning"] = False  # the size that was asked for, and no other
+        if "intermediate_timesteps" in self._known and given.get("num_inference_steps", 2) != 2:
+            given["intermediate_timesteps"] = None  # Sana Sprint's own is for two steps only
         guided = guidance_arguments(self.pipe, self._known, self._guidance, self._negative, prompts=count)
         return given | guided | {"output_type": "np"}
 

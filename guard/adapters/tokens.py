@@ -9,6 +9,7 @@ from torch import Tensor
 
 from ..condition import Span
 from ..denoiser import Condition
+from ..errors import NotApplicable
 from ..memory import memory_needed
 
 
@@ -34,10 +35,13 @@ def token_saliency(
         One number >= 0 for each span; 0 for what no encoder reads. Higher = the score depends more on it.
 
     Raises:
+        NotApplicable: The pipeline encodes prompts without gradients.
         OutOfMemory: The gradient does not fit on the device.
     """
     with torch.inference_mode(False), torch.enable_grad(), _tracked(encoders) as tracked:
         total = score(encode(prompt)).sum()
+        if not total.requires_grad:
+            raise NotApplicable("the pipeline encodes prompts without gradients")
         with memory_needed("the device has no memory for the gradient of a single row"):
             # only what is asked for: backward() would leave gradients on the model's weights
             gradients = torch.autograd.grad(total, list(tracked.values()), allow_unused=True)
@@ -102,4 +106,11 @@ def _count(tokenizer: Any, text: str) -> int:
 def _specials_before(tokenizer: Any, prompt: str) -> int:
     bare = tokenizer(prompt, add_special_tokens=False).input_ids
     full = tokenizer(prompt).input_ids
-    return next((i for i in range(len(full)) if full[i : i + len(bare)] == bare), 0)
+    found = (i for i in range(len(full)) if full[i : i + len(bare)] == bare)
+    # behind a template's last words a first word may be written differently than at a text's beginning
+    return next(found, _common(full, tokenizer("").input_ids))
+
+
+def _common(one: Sequence[int], other: Sequence[int]) -> int:
+    """How many tokens two texts begin with alike."""
+    return next((i for i, (a, b) in enumerate(zip(one, other, strict=False)) if a != b), min(len(one), len(other)))

@@ -58,7 +58,11 @@ class Mitigating:
                 mitigated[key] = self._one(method, step, i, calibration)
             self.tried[i] = mitigated[key]
         held = {i: mended for i, mended in self.tried.items() if mended.mitigation.held}
-        return self._arguments(method, step, held) if held else None
+        try:
+            return self._arguments(method, step, held) if held else None
+        except NotApplicable as reason:
+            self.tried |= {i: failed(method, self.request.prompts[i], str(reason)) for i in held}
+            return None
 
     def reseeded(self) -> set[int]:
         """Returns the images that another initial noise was chosen for."""
@@ -84,7 +88,9 @@ class Mitigating:
             if method == "rewrite":
                 prompt = self.request.require_rewritable(image)
                 lengths = [c.tensors["text"].shape[1] for c in (step.positive, self.denoiser.empty)]
-                if lengths[0] != lengths[1]:
+                # texts that are as long as they are say so, unless the call cuts them shorter
+                own = "tokens" in step.positive.tensors and "max_sequence_length" not in self.request.arguments
+                if lengths[0] != lengths[1] and not own:
                     raise NotApplicable(
                         f"this call reads {lengths[0]} tokens, the check {lengths[1]}: leave out max_sequence_length"
                     )

@@ -8,7 +8,7 @@ from typing import Any
 
 from ..adapters.network_calls import watched
 from ..adapters.pipeline_call import offload_again
-from ..adapters.request import RandomState, Request
+from ..adapters.request import RandomState, Request, without_shared_lists
 from ..calibration_source import CalibrationSource
 from ..denoiser import Denoiser
 from ..errors import (
@@ -94,14 +94,14 @@ class Run:
         state = RandomState(arguments.get("generator"), self.denoiser.device)
         try:
             with self._watched():
-                out = self.call(pipe, **arguments)
+                out = self.call(pipe, **without_shared_lists(arguments))
         except _Again as again:
             # noise that is given is not drawn again
             if again.arguments.get("latents") is None:
                 state.restore()
             self.reports = self.judged = None
             with self._watched():
-                out = self.call(pipe, **again.arguments)
+                out = self.call(pipe, **without_shared_lists(again.arguments))
         reports = self._in_the_end()
         _warn(reports, self.policy.unverified)
         if isinstance(out, tuple):

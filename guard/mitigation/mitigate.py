@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from ..calibration import Calibration
+from ..condition import alike
 from ..denoiser import Condition, Denoiser
 from ..errors import InputError
 from ..signals.memorization import derived_seed, draw_noise
@@ -167,6 +168,7 @@ def failed(method: Method, prompt: str | None, reason: str) -> Mended:
 
 def stacked(rows: list[Condition]) -> Condition:
     """Joins conditions of one row each, and returns one; of what they hold besides text, what all of them hold."""
+    rows = list(alike(rows))
     names = set.intersection(*(set(row.tensors) for row in rows))
     kept = [name for name in rows[0].tensors if name in names]
     return Condition(

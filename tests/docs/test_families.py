@@ -13,6 +13,7 @@ from cryptomnesia.adapters.onnx_loading import load_onnx
 from cryptomnesia.calibration import calibrate
 from cryptomnesia.errors import CryptomnesiaError, InputError, NotApplicable
 
+from ..helpers.families import families
 from ..helpers.guarded import BENIGN, above, call
 from ..helpers.pipelines import build, stable_diffusion
 from ..helpers.snippets import ROOT
@@ -25,11 +26,20 @@ ROWS: dict[str, tuple[list[str], str | None]] = {
     "Stable Diffusion XL": (["sdxl"], "sdxl"),
     "Stable Diffusion 3": (["sd3"], "sd3"),
     "PixArt Alpha, Sigma": (["pixart", "pixart-sigma"], None),
+    "Z-Image": (["z-image"], None),
+    "Z-Image Turbo": (["z-image-turbo"], None),
+    "Lumina Image 2": (["lumina-2"], None),
+    "Sana": (["sana"], None),
+    "Sana Sprint": (["sana-sprint"], None),
+    "AuraFlow": (["auraflow"], None),
+    "CogView4": (["cogview-4"], None),
+    "HiDream": (["hidream"], None),
     "Flux without a guidance input (schnell)": (["flux"], "schnell"),
     "Flux with one (dev), and LCM": (["flux-guided", "lcm"], "flux"),
     "your own function, as a `CallableDenoiser`": (["function"], None),
 }
 COMFY_ONLY = {"Chroma, Qwen-Image": ("chroma", "qwen")}
+FAMILIES = families()
 COLUMNS = ("check", "attach", "rewrite", "locate", "ONNX", "ComfyUI")
 
 
@@ -59,6 +69,8 @@ def function() -> CallableDenoiser:
 def made(name: str) -> Any:
     if name == "function":
         return function()
+    if name in FAMILIES:
+        return FAMILIES[name].made()
     if name != "lcm":
         return build(name)
     with torch.random.fork_rng(devices=[]):
@@ -68,16 +80,18 @@ def made(name: str) -> Any:
 
 
 def can(name: str, column: str) -> bool:
-    """Whether a guard answers, on 16x16 pixels."""
+    """Whether a guard answers, on the smallest images."""
+    family = FAMILIES.get(name)
     guard = Guard(made(name), unverified="allow")
     denoiser = guard.denoiser
-    size: dict[str, Any] = {} if name == "function" else {"height": 16, "width": 16}
+    size: dict[str, Any] = {} if name == "function" else {"height": 16, "width": 16} if family is None else family.size
     try:
         if column == "check":
             return guard.check("a cat", draws=1, **size).score is not None
         if column == "attach":
             with guard.attached():
-                return call(denoiser.pipe).memorization[0].score is not None
+                out = call(denoiser.pipe) if family is None else family.call(denoiser.pipe)
+                return out.memorization[0].score is not None
         shape = denoiser.latent_shape(**size)
         known = above(calibrate(denoiser, denoiser.encode(BENIGN), draws=1, latent_shape=shape), -1e9)
         guard = Guard(denoiser, known, unverified="allow")

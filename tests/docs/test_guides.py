@@ -74,6 +74,6 @@ def test_a_signal_with_its_command_and_node_touches_few_files(copy: Path):
 def test_a_model_family_is_one_file_and_a_line(copy: Path):
     touched = follow("adding-a-model-family.md", copy)
     assert [name for name in touched if name.startswith("guard/")] == [
-        "guard/adapters/auraflow.py",
+        "guard/adapters/prx.py",
         "guard/adapters/__init__.py",
     ]

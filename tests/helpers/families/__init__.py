@@ -31,6 +31,10 @@ class Family:
         network: The pipeline's attribute with the network.
         reference: What prompts are compared with by default.
         sampled: Whether a perfect network's samples are the data; few-step schedulers may not promise that.
+        prompts_first: Whether a call of two branches has the prompts' rows first; the last ones are the usual.
+        blank: Whether the empty prompt is asked about as any other is, so that it has nothing to be told from.
+        pixels: The side of its smallest images, whose latents are 8x8.
+        resized: Whether the pipeline makes images of the shape that was asked for, but of another size.
         attached: False where the pipeline cannot be guarded while it samples.
     """
 
@@ -44,6 +48,10 @@ class Family:
     network: str = "transformer"
     reference: str = "empty branch"
     sampled: bool = True
+    prompts_first: bool = False
+    blank: bool = True
+    pixels: int = 16
+    resized: bool = False
     attached: bool = True
 
     def made(self, seed: int = 0) -> Any:
@@ -60,6 +68,11 @@ class Family:
         pipe.set_progress_bar_config(disable=True)
         return pipe
 
+    @property
+    def size(self) -> dict[str, Any]:
+        """Height and width of its smallest images."""
+        return {"height": self.pixels, "width": self.pixels}
+
     def perfect(self, mean: Tensor) -> Any:
         """The pipeline with a network that knows data ~ N(mean, gaussian.STD^2), and answers in its convention."""
         pipe = self.made()
@@ -68,8 +81,8 @@ class Family:
         return pipe
 
     def call(self, pipe: Any, prompt: Any = "a cat", steps: int = 2, seed: int = 0, **options: Any) -> Any:
-        """The pipeline's whole output, 16x16 pixels unless told otherwise."""
-        defaults: dict[str, Any] = {"height": 16, "width": 16, "output_type": "pt", **self.options}
+        """The pipeline's whole output, the smallest images unless told otherwise."""
+        defaults: dict[str, Any] = {**self.size, "output_type": "pt", **self.options}
         generator = torch.Generator().manual_seed(seed)
         return pipe(prompt, num_inference_steps=steps, generator=generator, **(defaults | options))
 
