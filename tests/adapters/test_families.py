@@ -103,7 +103,7 @@ def test_the_pipeline_samples_the_data_that_the_perfect_network_knows(name: str)
     with Fed(getattr(pipe, family.network)) as seen:
         family.call(pipe, steps=30)
     x, time, _, raw = read_call(denoiser, seen.calls[-1], seen.returned[-1])
-    kept = denoiser.predict(x[-1:], denoiser.level(time[-1:].reshape(-1)), denoiser.empty).x0
+    kept = denoiser.predict(x[-1:], denoiser.level(time.reshape(-1)[-1:]), denoiser.empty).x0
     assert raw.shape == x.shape and 0.35 < (kept - mean).std() < 0.65 and (kept - mean).mean().abs() < 0.15
 
 
@@ -142,7 +142,8 @@ def test_a_guard_checks(name: str):
     report = guard.check("a cat", height=16, width=16)
     assert report.verdict == "uncalibrated" and report.score is not None and report.score > 0
     assert report.reference == guard.denoiser.reference == family.reference
-    assert guard.check("", height=16, width=16).score == pytest.approx(0, abs=1e-4)
+    if not family.zeros:
+        assert guard.check("", height=16, width=16).score == pytest.approx(0, abs=1e-4)
 
 
 @every_attached

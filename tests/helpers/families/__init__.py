@@ -30,6 +30,7 @@ class Family:
         guided: Options that have it sample with guidance by two branches; None where it cannot.
         network: The pipeline's attribute with the network.
         reference: What prompts are compared with by default.
+        zeros: Whether its network was trained with zeros in place of the empty prompt's embeddings.
         sampled: Whether a perfect network's samples are the data; few-step schedulers may not promise that.
         attached: False where the pipeline cannot be guarded while it samples.
     """
@@ -43,6 +44,7 @@ class Family:
     guided: dict[str, Any] | None = None
     network: str = "transformer"
     reference: str = "empty branch"
+    zeros: bool = False
     sampled: bool = True
     attached: bool = True
 

@@ -1,0 +1,49 @@
+"""Stable Diffusion 3 and 3.5: a transformer that is fed latents and 1000 s."""
+
+from typing import Any
+
+from diffusers import SD3Transformer2DModel
+from torch import Tensor
+
+from ..pipelines import WIDTH, stable_diffusion_3
+from . import Family
+
+
+def family(build: Any, **settings: Any) -> Family:
+    defaults: dict[str, Any] = {"options": {"guidance_scale": 1.0}, "guided": {"guidance_scale": 4.0}}
+    return Family(
+        build,
+        lambda pipe, fed: fed["hidden_states"],
+        lambda fed: fed["timestep"] / 1000,
+        answer,
+        **(defaults | settings),
+    )
+
+
+def answer(pipe: Any, fed: dict[str, Any], out: Tensor) -> Any:
+    return (out,)
+
+
+def stable_diffusion_3_5() -> Any:
+    """With normalized queries and keys, and two attentions in a layer, as 3.5 medium has."""
+    pipe = stable_diffusion_3()
+    pipe.register_modules(
+        transformer=SD3Transformer2DModel(
+            sample_size=8,
+            patch_size=2,
+            in_channels=4,
+            num_layers=2,
+            attention_head_dim=8,
+            num_attention_heads=2,
+            joint_attention_dim=2 * WIDTH,
+            caption_projection_dim=16,
+            pooled_projection_dim=2 * WIDTH,
+            out_channels=4,
+            dual_attention_layers=(0,),
+            qk_norm="rms_norm",
+        )
+    )
+    return pipe
+
+
+FAMILIES = {"sd3": family(stable_diffusion_3), "sd3.5": family(stable_diffusion_3_5)}
