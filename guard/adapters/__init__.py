@@ -7,6 +7,12 @@ from ..denoiser import Denoiser
 from ..errors import InputError
 from ..reference import Reference
 from .flux import FluxDenoiser
+from .perturbed import (
+    PixArtPAGDenoiser,
+    StableDiffusion3PAGDenoiser,
+    StableDiffusionPAGDenoiser,
+    StableDiffusionXLPAGDenoiser,
+)
 from .pixart import PixArtDenoiser
 from .stable_diffusion import LatentConsistencyDenoiser, StableDiffusionDenoiser, StableDiffusionXLDenoiser
 from .stable_diffusion_3 import StableDiffusion3Denoiser
@@ -85,3 +91,7 @@ register("StableDiffusion3Img2ImgPipeline", StableDiffusion3Denoiser)
 register("FluxPipeline", FluxDenoiser)
 register("PixArtAlphaPipeline", PixArtDenoiser)
 register("PixArtSigmaPipeline", PixArtDenoiser)
+register("StableDiffusionPAGPipeline", StableDiffusionPAGDenoiser)
+register("StableDiffusionXLPAGPipeline", StableDiffusionXLPAGDenoiser)
+register("StableDiffusion3PAGPipeline", StableDiffusion3PAGDenoiser)
+register("PixArtSigmaPAGPipeline", PixArtPAGDenoiser)

@@ -1,6 +1,7 @@
 """Rectified flow: what pipelines of transformers on flow times in [0, 1] share."""
 
 import math
+
 from ..denoiser import Levels, PredictionType
 from .diffusers import PipelineDenoiser
 

@@ -2,7 +2,8 @@
 
 import copy
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -31,6 +32,22 @@ def offload_again(pipe: Any) -> None:
     free = getattr(pipe, "maybe_free_model_hooks", None)
     if free is not None:
         free()
+
+
+@contextmanager
+def attention_as_found(pipe: Any) -> Iterator[None]:
+    """After a call that was left before its end, takes back the attention that a pipeline sets for its duration.
+
+    Pipelines with perturbed-attention guidance do so themselves at the end alone: the network would stay perturbed.
+    """
+    network = getattr(pipe, "unet", None) or getattr(pipe, "transformer", None)
+    before = dict(network.attn_processors) if network is not None and hasattr(pipe, "pag_applied_layers") else {}
+    try:
+        yield
+    except BaseException:
+        if before:
+            network.set_attn_processor(before)
+        raise
 
 
 def initial_noise(pipe: Any, first: Tensor) -> Tensor:

@@ -20,7 +20,7 @@ from ..own_calls import own_calls
 from ..progress import Progress
 from .about import scheduler_of
 from .guidance import guidance_arguments, own_guidance
-from .pipeline_call import offload_again, original_call, parameters, starts_from_image
+from .pipeline_call import attention_as_found, offload_again, original_call, parameters, starts_from_image
 from .request import embedded
 
 
@@ -190,7 +190,8 @@ def _as_before(pipe: Any, scheduler: Any) -> Iterator[None]:
     try:
         if own is not None:
             pipe.scheduler = deepcopy(own if scheduler is None else scheduler)
-        yield
+        with attention_as_found(pipe):
+            yield
     except BaseException:
         offload_again(pipe)
         raise

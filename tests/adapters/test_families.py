@@ -68,7 +68,7 @@ def test_what_the_pipeline_feeds_its_network_we_read_and_feed(name: str, guided:
         assert x.shape[1:] == SHAPE and raw.shape == x.shape
         with Fed(getattr(pipe, family.network)) as ours:
             found = denoiser.predict(x, denoiser.level(time), condition)
-        (again,) = ours.calls
+        (again,), arguments = ours.calls, family.own(arguments)
         wrong = {n for n in (arguments.keys() | again.keys()) if not same(arguments.get(n), again.get(n))}
         assert not wrong, {n: (arguments.get(n), again.get(n)) for n in wrong}
         torch.testing.assert_close(found.raw, raw.float(), **CLOSE)

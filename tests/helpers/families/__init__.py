@@ -32,6 +32,7 @@ class Family:
         reference: What prompts are compared with by default.
         zeros: Whether its network was trained with zeros in place of the empty prompt's embeddings.
         sampled: Whether a perfect network's samples are the data; few-step schedulers may not promise that.
+        own: own(arguments) -> what of a call's arguments a check is about; by default all.
         attached: False where the pipeline cannot be guarded while it samples.
     """
 
@@ -46,6 +47,7 @@ class Family:
     reference: str = "empty branch"
     zeros: bool = False
     sampled: bool = True
+    own: Callable[[dict[str, Any]], dict[str, Any]] = dict
     attached: bool = True
 
     def made(self, seed: int = 0) -> Any:

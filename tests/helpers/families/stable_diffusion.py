@@ -57,7 +57,10 @@ def turbo() -> Any:
     return pipe
 
 
-DISTILLED: dict[str, Any] = {"reference": "empty prompt", "sampled": False}  # the schedulers jump to the end and add noise
+DISTILLED: dict[str, Any] = {
+    "reference": "empty prompt",
+    "sampled": False,
+}  # the schedulers jump to the end and add noise
 FAMILIES = {
     "sd1": family(stable_diffusion),
     "sd2": family(stable_diffusion_2, kind="v"),

@@ -5,7 +5,7 @@ from typing import Any
 from diffusers import SD3Transformer2DModel
 from torch import Tensor
 
-from ..pipelines import WIDTH, stable_diffusion_3
+from ..pipelines import stable_diffusion_3
 from . import Family
 
 
@@ -24,26 +24,16 @@ def answer(pipe: Any, fed: dict[str, Any], out: Tensor) -> Any:
     return (out,)
 
 
+def of_two_layers(**network: Any) -> Any:
+    pipe = stable_diffusion_3()
+    config = {name: value for name, value in pipe.transformer.config.items() if name[0] != "_"}
+    pipe.register_modules(transformer=SD3Transformer2DModel(**(config | {"num_layers": 2} | network)))
+    return pipe
+
+
 def stable_diffusion_3_5() -> Any:
     """With normalized queries and keys, and two attentions in a layer, as 3.5 medium has."""
-    pipe = stable_diffusion_3()
-    pipe.register_modules(
-        transformer=SD3Transformer2DModel(
-            sample_size=8,
-            patch_size=2,
-            in_channels=4,
-            num_layers=2,
-            attention_head_dim=8,
-            num_attention_heads=2,
-            joint_attention_dim=2 * WIDTH,
-            caption_projection_dim=16,
-            pooled_projection_dim=2 * WIDTH,
-            out_channels=4,
-            dual_attention_layers=(0,),
-            qk_norm="rms_norm",
-        )
-    )
-    return pipe
+    return of_two_layers(dual_attention_layers=(0,), qk_norm="rms_norm")
 
 
 FAMILIES = {"sd3": family(stable_diffusion_3), "sd3.5": family(stable_diffusion_3_5)}
