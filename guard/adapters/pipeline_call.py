@@ -27,6 +27,11 @@ def starts_from_image(call: Callable[..., Any]) -> bool:
     return "strength" in parameters(call)
 
 
+def needs_image(pipe: Any) -> bool:
+    """Returns whether a pipeline's call is given an image beside the prompt, for a ControlNet or a T2I-Adapter."""
+    return any(getattr(pipe, part, None) is not None for part in ("controlnet", "adapter"))
+
+
 def offload_again(pipe: Any) -> None:
     """Moves what is kept off the device away again, after a call that was left before its end."""
     free = getattr(pipe, "maybe_free_model_hooks", None)

@@ -1,17 +1,20 @@
 """Pipelines around the networks of other families: what perturbs attention, what is told of an image, few steps."""
 
+import re
 import warnings
 from typing import Any
 
 import diffusers
 import pytest
+import torch
 from diffusers import StableDiffusion3PAGPipeline
 
 from cryptomnesia import Guard
 from cryptomnesia.adapters import to_denoiser
 from cryptomnesia.adapters.network_calls import watched
+from cryptomnesia.adapters.sampling import TextToImage
 from cryptomnesia.calibration import calibrate
-from cryptomnesia.errors import MemorizationBlocked
+from cryptomnesia.errors import InputError, MemorizationBlocked
 
 from ..helpers.families import Family, families
 from ..helpers.families import stable_diffusion as unets
@@ -20,6 +23,7 @@ from ..helpers.guarded import BENIGN, above
 
 FAMILIES = families()
 SHAPE = (4, 8, 8)
+OF_IMAGES = [name for name in FAMILIES if re.search("controlnet|adapter", name)]
 PERTURBED = [name for name in FAMILIES if name.endswith("-pag") and FAMILIES[name].attached]
 
 
@@ -32,8 +36,8 @@ def processors(network: Any) -> dict[str, type]:
 
 
 def original(pipe: Any) -> Any:
-    """The pipeline of the same parts without perturbed attention."""
-    name = type(pipe).__name__.replace("PAG", "")
+    """The pipeline of the same parts without perturbed attention, ControlNet or adapter."""
+    name = re.sub("PAG|ControlNet|Union|Adapter", "", type(pipe).__name__)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         return getattr(diffusers, name).from_pipe(pipe)
@@ -90,6 +94,53 @@ def test_perturbed_attention_that_leaves_a_normalization_out_is_another_network(
         (fine,) = family.call(pipe, pag_scale=0.0).memorization
     assert told.verdict == "not applicable" and "qk_norm" in told.reason and "pag_scale=0" in told.reason
     assert fine.verdict == "clear"
+
+
+# --- ControlNets and T2I-Adapters ---
+
+
+@pytest.mark.parametrize("name", OF_IMAGES)
+@pytest.mark.parametrize("strength", [0.0, 1.0])
+def test_what_is_told_of_an_image_is_judged_by_its_prompt_alone_and_says_so(name: str, strength: float):
+    family = FAMILIES[name]
+    pipe = family.made()
+    option = next(option for option in family.options if option.endswith("_conditioning_scale"))
+    expected = family.call(pipe, **{option: strength}).images
+    guard = Guard(pipe, scores(to_denoiser(pipe), 1e9), unverified="allow")
+    with guard.attached():
+        made = family.call(pipe, **{option: strength})
+    assert torch.equal(torch.as_tensor(made.images), torch.as_tensor(expected))
+    (report,) = made.memorization
+    assert report.verdict == "not applicable" and "ControlNet or T2I-Adapter" in report.reason
+    assert "guard.check()" in report.reason and "\n" not in report.reason
+    assert guard.check("a cat", height=16, width=16).verdict == "clear"
+
+
+@pytest.mark.parametrize("name", OF_IMAGES)
+def test_a_check_with_a_controlnet_is_that_of_the_model_without(name: str):
+    family = FAMILIES[name]
+    pipe = family.made()
+    plain = {"unet": "UNet2DConditionModel", "transformer": "SD3Transformer2DModel"}[family.network]
+    assert type(getattr(pipe, family.network)).__name__ == plain
+    guard, other = Guard(pipe), Guard(original(pipe))
+    assert guard.denoiser.fingerprint == other.denoiser.fingerprint
+    found, expected = (g.check("a cat", height=16, width=16) for g in (guard, other))
+    assert found.score == pytest.approx(expected.score)
+
+
+@pytest.mark.parametrize("name", OF_IMAGES)
+def test_no_image_is_made_of_a_prompt_alone_where_one_is_to_be_given(name: str):
+    guard = Guard(FAMILIES[name].made())
+    with pytest.raises(InputError, match="image beside the prompt.*from_pipe"):
+        guard.locate("a cat", steps=2, height=16, width=16)
+    with pytest.raises(InputError, match="image beside the prompt"):
+        TextToImage(guard.denoiser.pipe)  # type: ignore[attr-defined]
+
+
+def test_a_prompt_is_rewritten_with_a_controlnet_by_the_network_without():
+    denoiser = to_denoiser(FAMILIES["sd1-controlnet"].made())
+    guard = Guard(denoiser, scores(denoiser, -1e9))
+    assert guard.mitigate("a cat", "rewrite", height=16, width=16).mitigation.score_before is not None
 
 
 # --- few steps ---

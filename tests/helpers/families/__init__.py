@@ -75,7 +75,10 @@ class Family:
         """The pipeline's whole output, 16x16 pixels unless told otherwise."""
         defaults: dict[str, Any] = {"height": 16, "width": 16, "output_type": "pt", **self.options}
         generator = torch.Generator().manual_seed(seed)
-        return pipe(prompt, num_inference_steps=steps, generator=generator, **(defaults | options))
+        given = defaults | options
+        for name, image in [(name, value) for name, value in given.items() if isinstance(value, Tensor)]:
+            given[name] = torch.nn.functional.interpolate(image, (given["height"], given["width"]))
+        return pipe(prompt, num_inference_steps=steps, generator=generator, **given)
 
 
 class _Perfect:
