@@ -7,6 +7,7 @@ from ..denoiser import Denoiser
 from ..errors import InputError
 from ..reference import Reference
 from .flux import FluxDenoiser
+from .kolors import KolorsDenoiser, KolorsPAGDenoiser
 from .perturbed import (
     PixArtPAGDenoiser,
     StableDiffusion3PAGDenoiser,
@@ -95,6 +96,8 @@ register("StableDiffusionPAGPipeline", StableDiffusionPAGDenoiser)
 register("StableDiffusionXLPAGPipeline", StableDiffusionXLPAGDenoiser)
 register("StableDiffusion3PAGPipeline", StableDiffusion3PAGDenoiser)
 register("PixArtSigmaPAGPipeline", PixArtPAGDenoiser)
+register("KolorsPipeline", KolorsDenoiser)
+register("KolorsPAGPipeline", KolorsPAGDenoiser)
 # what these are told of an image a check leaves out
 register("StableDiffusionControlNetPipeline", StableDiffusionDenoiser)
 register("StableDiffusionXLControlNetPipeline", StableDiffusionXLDenoiser)

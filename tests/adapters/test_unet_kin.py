@@ -11,6 +11,7 @@ from diffusers import StableDiffusion3PAGPipeline
 
 from cryptomnesia import Guard
 from cryptomnesia.adapters import to_denoiser
+from cryptomnesia.adapters.loading import load_pipeline
 from cryptomnesia.adapters.network_calls import watched
 from cryptomnesia.adapters.sampling import TextToImage
 from cryptomnesia.calibration import calibrate
@@ -41,6 +42,20 @@ def original(pipe: Any) -> Any:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         return getattr(diffusers, name).from_pipe(pipe)
+
+
+# --- folders ---
+
+
+@pytest.mark.parametrize("name", [name for name in FAMILIES if not name.startswith("flux")])
+def test_a_folder_that_the_pipeline_wrote_is_the_same_model(name: str, tmp_path):
+    pipe = FAMILIES[name].made()
+    pipe.save_pretrained(tmp_path)
+    again = load_pipeline(str(tmp_path))
+    assert type(again) is type(pipe)
+    assert to_denoiser(again).fingerprint == to_denoiser(pipe).fingerprint
+    found, expected = (Guard(p).check("a cat", height=16, width=16) for p in (again, pipe))
+    assert found.score == pytest.approx(expected.score, rel=1e-5)
 
 
 # --- perturbed-attention guidance ---

@@ -79,7 +79,8 @@ def adapted(pipe: Any, cls: Any) -> Any:
 
 def controlled_3() -> Any:
     pipe = transformers.of_two_layers()  # a ControlNet is a copy of all but the last layer
-    network = SD3ControlNetModel.from_transformer(pipe.transformer, 1, num_extra_conditioning_channels=0)
+    other = transformers.of_two_layers().transformer  # whose configuration is changed by it
+    network = SD3ControlNetModel.from_transformer(other, 1, num_extra_conditioning_channels=0)
     return of(pipe, StableDiffusion3ControlNetPipeline, controlnet=network)
 
 
