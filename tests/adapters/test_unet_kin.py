@@ -58,6 +58,45 @@ def test_a_folder_that_the_pipeline_wrote_is_the_same_model(name: str, tmp_path)
     assert found.score == pytest.approx(expected.score, rel=1e-5)
 
 
+# --- images ---
+
+
+@pytest.mark.parametrize("name", [*PERTURBED, "sd3.5", "lcm", "lcm-lora", "tcd", "kolors"])
+def test_images_are_those_of_a_plain_call(name: str):
+    pipe = FAMILIES[name].made()
+    options = {"use_resolution_binning": False} if "pixart" in name else {}
+    expected = pipe(
+        ["a cat"],
+        num_inference_steps=2,
+        height=16,
+        width=16,
+        output_type="np",
+        guidance_scale=3.0,
+        generator=[torch.Generator().manual_seed(4)],
+        **options,
+    )
+    found = TextToImage(pipe, steps=2, guidance=3.0, height=16, width=16).images(["a cat"], [4])
+    assert torch.equal(torch.from_numpy(found), torch.from_numpy(expected.images))
+
+
+def test_a_network_that_is_told_its_guidance_takes_no_negative_prompt():
+    with pytest.raises(InputError, match="leave out the negative prompt"):
+        TextToImage(FAMILIES["lcm"].made(), negative="dogs")
+
+
+@pytest.mark.parametrize("name", PERTURBED)
+def test_images_that_are_left_early_leave_no_attention_perturbed(name: str):
+    pipe = FAMILIES[name].made()
+    before = processors(getattr(pipe, FAMILIES[name].network))
+
+    def stop(done: int, total: int | None) -> None:
+        raise InputError("stopped")
+
+    with pytest.raises(InputError, match="stopped"):
+        TextToImage(pipe, steps=3, height=16, width=16).images(["a cat"], [4], progress=stop)
+    assert processors(getattr(pipe, FAMILIES[name].network)) == before
+
+
 # --- perturbed-attention guidance ---
 
 
