@@ -128,6 +128,7 @@ def test_several_images_and_no_perturbing_are_judged_row_by_row():
     pipe = family.made()
     denoiser = to_denoiser(pipe)
     alone = {}
+    options: dict[str, Any]
     for options in ({"pag_scale": 0.0}, {}, {"guidance_scale": 4.0}, {"guidance_scale": 4.0, "pag_scale": 0.0}):
         with Guard(pipe, scores(denoiser, 1e9)).attached():
             reports = family.call(pipe, ["a cat", "a dog", "a cow"], **options).memorization
@@ -158,11 +159,12 @@ def test_perturbed_attention_that_leaves_a_normalization_out_is_another_network(
 def test_what_is_told_of_an_image_is_judged_by_its_prompt_alone_and_says_so(name: str, strength: float):
     family = FAMILIES[name]
     pipe = family.made()
-    option = next(option for option in family.options if option.endswith("_conditioning_scale"))
-    expected = family.call(pipe, **{option: strength}).images
+    name_of_it = next(option for option in family.options if option.endswith("_conditioning_scale"))
+    options: dict[str, Any] = {name_of_it: strength}
+    expected = family.call(pipe, **options).images
     guard = Guard(pipe, scores(to_denoiser(pipe), 1e9), unverified="allow")
     with guard.attached():
-        made = family.call(pipe, **{option: strength})
+        made = family.call(pipe, **options)
     assert torch.equal(torch.as_tensor(made.images), torch.as_tensor(expected))
     (report,) = made.memorization
     assert report.verdict == "not applicable" and "ControlNet or T2I-Adapter" in report.reason

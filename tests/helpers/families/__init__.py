@@ -140,6 +140,12 @@ def same(one: Any, other: Any) -> bool:
     return one == other or (not one and not other)  # None and {} say the same
 
 
+def changed(network: Any, **options: Any) -> Any:
+    """A network of the same class and configuration but for these options."""
+    config = {name: value for name, value in network.config.items() if name[0] != "_"}
+    return type(network)(**(config | options))
+
+
 def families() -> dict[str, Family]:
     """All families, by name."""
     found: dict[str, Family] = {}

@@ -20,8 +20,8 @@ from diffusers import (
     T2IAdapter,
 )
 
-from ..pipelines import stable_diffusion, stable_diffusion_xl, unet
-from . import Family, perturbed
+from ..pipelines import stable_diffusion, stable_diffusion_xl
+from . import Family, changed, perturbed
 from . import stable_diffusion as unets
 from . import stable_diffusion_3 as transformers
 
@@ -72,8 +72,7 @@ def controlled_by_any() -> Any:
 def adapted(pipe: Any, cls: Any) -> Any:
     """Its network has attention above, where the adapter's values are added before the halving."""
     down, up = ("CrossAttnDownBlock2D", "DownBlock2D"), ("UpBlock2D", "CrossAttnUpBlock2D")
-    config = {name: value for name, value in pipe.unet.config.items() if name[0] != "_"}
-    pipe.register_modules(unet=unet(**(config | {"down_block_types": down, "up_block_types": up})))
+    pipe.register_modules(unet=changed(pipe.unet, down_block_types=down, up_block_types=up))
     return of(pipe, cls, adapter=T2IAdapter(channels=[8, 16], num_res_blocks=1, downscale_factor=2))
 
 

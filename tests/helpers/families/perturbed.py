@@ -4,7 +4,6 @@ from typing import Any
 
 from diffusers import (
     PixArtSigmaPAGPipeline,
-    PixArtTransformer2DModel,
     StableDiffusion3PAGPipeline,
     StableDiffusionPAGPipeline,
     StableDiffusionXLPAGPipeline,
@@ -12,7 +11,7 @@ from diffusers import (
 from torch import Tensor
 
 from ..pipelines import pixart_sigma, stable_diffusion, stable_diffusion_xl
-from . import pixart, stable_diffusion_3
+from . import changed, pixart, stable_diffusion_3
 from . import stable_diffusion as unets
 
 
@@ -28,11 +27,10 @@ def without_last(value: Any, rows: int) -> Any:
     return value[:-1] if isinstance(value, Tensor) and value.ndim and len(value) == rows else value
 
 
-def pixart_sigma_pag() -> PixArtSigmaPAGPipeline:
+def pixart_sigma_pag() -> Any:
     pipe = pixart_sigma()
-    config = {name: value for name, value in pipe.transformer.config.items() if name[0] != "_"}
     # the second layer is the one that is perturbed
-    pipe.register_modules(transformer=PixArtTransformer2DModel(**(config | {"num_layers": 2})))
+    pipe.register_modules(transformer=changed(pipe.transformer, num_layers=2))
     return PixArtSigmaPAGPipeline.from_pipe(pipe)
 
 

@@ -2,11 +2,10 @@
 
 from typing import Any
 
-from diffusers import SD3Transformer2DModel
 from torch import Tensor
 
 from ..pipelines import stable_diffusion_3
-from . import Family
+from . import Family, changed
 
 
 def family(build: Any, **settings: Any) -> Family:
@@ -26,8 +25,7 @@ def answer(pipe: Any, fed: dict[str, Any], out: Tensor) -> Any:
 
 def of_two_layers(**network: Any) -> Any:
     pipe = stable_diffusion_3()
-    config = {name: value for name, value in pipe.transformer.config.items() if name[0] != "_"}
-    pipe.register_modules(transformer=SD3Transformer2DModel(**(config | {"num_layers": 2} | network)))
+    pipe.register_modules(transformer=changed(pipe.transformer, num_layers=2, **network))
     return pipe
 
 
