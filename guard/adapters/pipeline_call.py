@@ -45,8 +45,9 @@ def attention_as_found(pipe: Any) -> Iterator[None]:
 
     Pipelines with perturbed-attention guidance do so themselves at the end alone: the network would stay perturbed.
     """
-    network = getattr(pipe, "unet", None) or getattr(pipe, "transformer", None)
-    before = dict(network.attn_processors) if network is not None and hasattr(pipe, "pag_applied_layers") else {}
+    perturbs = hasattr(pipe, "pag_applied_layers")
+    network: Any = (getattr(pipe, "unet", None) or getattr(pipe, "transformer", None)) if perturbs else None
+    before = dict(getattr(network, "attn_processors", {}))
     try:
         yield
     except BaseException:

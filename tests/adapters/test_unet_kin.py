@@ -187,7 +187,7 @@ def test_a_check_with_a_controlnet_is_that_of_the_model_without(name: str):
 @pytest.mark.parametrize("name", OF_IMAGES)
 def test_no_image_is_made_of_a_prompt_alone_where_one_is_to_be_given(name: str):
     guard = Guard(FAMILIES[name].made())
-    with pytest.raises(InputError, match="image beside the prompt.*from_pipe"):
+    with pytest.raises(InputError, match=r"image beside the prompt.*from_pipe"):
         guard.locate("a cat", steps=2, height=16, width=16)
     with pytest.raises(InputError, match="image beside the prompt"):
         TextToImage(guard.denoiser.pipe)  # type: ignore[attr-defined]
