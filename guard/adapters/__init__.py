@@ -10,7 +10,14 @@ from .auraflow import AuraFlowDenoiser
 from .cogview4 import CogView4Denoiser
 from .flux import FluxDenoiser
 from .hidream import HiDreamDenoiser
+from .kolors import KolorsDenoiser, KolorsPAGDenoiser
 from .lumina import Lumina2Denoiser
+from .perturbed import (
+    PixArtPAGDenoiser,
+    StableDiffusion3PAGDenoiser,
+    StableDiffusionPAGDenoiser,
+    StableDiffusionXLPAGDenoiser,
+)
 from .pixart import PixArtDenoiser
 from .sana import SanaDenoiser, SanaSprintDenoiser
 from .stable_diffusion import LatentConsistencyDenoiser, StableDiffusionDenoiser, StableDiffusionXLDenoiser
@@ -98,3 +105,18 @@ register("SanaSprintPipeline", SanaSprintDenoiser)
 register("AuraFlowPipeline", AuraFlowDenoiser)
 register("CogView4Pipeline", CogView4Denoiser)
 register("HiDreamImagePipeline", HiDreamDenoiser)
+register("StableDiffusionPAGPipeline", StableDiffusionPAGDenoiser)
+register("StableDiffusionXLPAGPipeline", StableDiffusionXLPAGDenoiser)
+register("StableDiffusion3PAGPipeline", StableDiffusion3PAGDenoiser)
+register("PixArtSigmaPAGPipeline", PixArtPAGDenoiser)
+register("KolorsPipeline", KolorsDenoiser)
+register("KolorsPAGPipeline", KolorsPAGDenoiser)
+# what these are told of an image a check leaves out
+register("StableDiffusionControlNetPipeline", StableDiffusionDenoiser)
+register("StableDiffusionXLControlNetPipeline", StableDiffusionXLDenoiser)
+register("StableDiffusionXLControlNetUnionPipeline", StableDiffusionXLDenoiser)
+register("StableDiffusion3ControlNetPipeline", StableDiffusion3Denoiser)
+register("StableDiffusionControlNetPAGPipeline", StableDiffusionPAGDenoiser)
+register("StableDiffusionXLControlNetPAGPipeline", StableDiffusionXLPAGDenoiser)
+register("StableDiffusionAdapterPipeline", StableDiffusionDenoiser)
+register("StableDiffusionXLAdapterPipeline", StableDiffusionXLDenoiser)

@@ -65,5 +65,5 @@ def _required(pipe: Any, known: Mapping[str, Any]) -> str:
 
 def _is_told(pipe: Any) -> bool:
     """Whether its network was distilled to be told a guidance."""
-    config = getattr(getattr(pipe, "transformer", None), "config", {})
-    return bool(config.get("guidance_embeds", False))
+    transformer, unet = (getattr(getattr(pipe, part, None), "config", {}) for part in ("transformer", "unet"))
+    return bool(transformer.get("guidance_embeds", False)) or unet.get("time_cond_proj_dim") is not None

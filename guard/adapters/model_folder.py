@@ -18,6 +18,11 @@ from . import factory_for, supported
 LIBRARIES = ("diffusers", "transformers")
 # diffusers writes this for the safety checker, which is a part of it; it is never loaded here
 _CHECKER = ("safety_checker", "stable_diffusion")
+# parts of diffusers' own that its pipelines keep to themselves
+_PIPELINE_PARTS = {
+    ("text_encoder", "kolors", "ChatGLMModel"),
+    ("tokenizer", "kolors", "ChatGLMTokenizer"),
+}
 _CODE_KEYS = {"auto_map", "trust_remote_code", "custom_pipeline", "custom_pipelines", "_module"}
 _CODE_SUFFIXES = {".py", ".pyc", ".pyd", ".so"}
 _SEARCHES = re.compile("Auto[A-Z]")  # AutoModel looks for a class by what the folder says; AutoencoderKL does not
@@ -100,6 +105,7 @@ def _check_component(path: Path, name: str, value: Any, libraries: tuple[str, ..
         if library is None:
             return
         named = isinstance(library, str) and (library in libraries or (name, library) == _CHECKER)
+        named |= isinstance(library, str) and isinstance(cls, str) and (name, library, cls) in _PIPELINE_PARTS
         if named and isinstance(cls, str) and cls.isidentifier() and not _SEARCHES.match(cls):
             return
     raise InputError(

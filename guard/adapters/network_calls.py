@@ -46,6 +46,15 @@ _KNOWN = {
     "skip_layers",  # an extra call of Stable Diffusion 3's, beside the ordinary ones
     "return_dict",
 }
+# what a ControlNet or a T2I-Adapter tells it of an image
+_OF_IMAGES = {
+    "down_block_additional_residuals",
+    "mid_block_additional_residual",
+    "down_intrablock_additional_residuals",  # a list that the network empties
+    "block_controlnet_hidden_states",
+    "controlnet_block_samples",
+    "controlnet_single_block_samples",
+}
 
 
 class Handle(Protocol):
@@ -155,6 +164,11 @@ def read_call(
         raise NotApplicable(f"the calls of {name} cannot be read: give the pipeline its own network") from error
     given = arguments | (arguments.get("added_cond_kwargs") or {})
     given.pop("added_cond_kwargs", None)
+    if any(given.get(name) is not None for name in _OF_IMAGES):
+        raise NotApplicable(
+            "a ControlNet or T2I-Adapter takes part and tells the network of an image, and the check knows prompts "
+            "only: ask guard.check(), which asks the network without it"
+        )
     odd = [name for name, value in given.items() if name not in _KNOWN and _says_something(value)]
     if odd:
         raise NotApplicable(

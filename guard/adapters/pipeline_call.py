@@ -2,7 +2,8 @@
 
 import copy
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -26,11 +27,33 @@ def starts_from_image(call: Callable[..., Any]) -> bool:
     return "strength" in parameters(call)
 
 
+def needs_image(pipe: Any) -> bool:
+    """Returns whether a pipeline's call is given an image beside the prompt, for a ControlNet or a T2I-Adapter."""
+    return any(getattr(pipe, part, None) is not None for part in ("controlnet", "adapter"))
+
+
 def offload_again(pipe: Any) -> None:
     """Moves what is kept off the device away again, after a call that was left before its end."""
     free = getattr(pipe, "maybe_free_model_hooks", None)
     if free is not None:
         free()
+
+
+@contextmanager
+def attention_as_found(pipe: Any) -> Iterator[None]:
+    """After a call that was left before its end, takes back the attention that a pipeline sets for its duration.
+
+    Pipelines with perturbed-attention guidance do so themselves at the end alone: the network would stay perturbed.
+    """
+    perturbs = hasattr(pipe, "pag_applied_layers")
+    network: Any = (getattr(pipe, "unet", None) or getattr(pipe, "transformer", None)) if perturbs else None
+    before = dict(getattr(network, "attn_processors", {}))
+    try:
+        yield
+    except BaseException:
+        if before:
+            network.set_attn_processor(before)
+        raise
 
 
 def initial_noise(pipe: Any, first: Tensor) -> Tensor:

@@ -19,7 +19,7 @@ class PixArtDenoiser(PipelineDenoiser):
 
     @property
     def _tokens(self) -> int:
-        sigma = any(base.__name__ == "PixArtSigmaPipeline" for base in type(self.pipe).__mro__)
+        sigma = any(base.__name__.startswith("PixArtSigma") for base in type(self.pipe).__mro__)
         return 300 if sigma else 120
 
     def output(self, x: Tensor, time: Tensor, condition: Condition) -> Tensor:

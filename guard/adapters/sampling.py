@@ -20,7 +20,7 @@ from ..own_calls import own_calls
 from ..progress import Progress
 from .about import scheduler_of
 from .guidance import guidance_arguments, own_guidance
-from .pipeline_call import offload_again, original_call, parameters, starts_from_image
+from .pipeline_call import attention_as_found, needs_image, offload_again, original_call, parameters, starts_from_image
 from .request import embedded
 
 
@@ -36,7 +36,7 @@ class TextToImage:
         scheduler: A scheduler to use in place of the pipeline's own.
 
     Raises:
-        InputError: The pipeline starts from an image, or can be told no guidance or no negative prompt.
+        InputError: The pipeline is given an image, or can be told no guidance or no negative prompt.
     """
 
     def __init__(
@@ -54,6 +54,11 @@ class TextToImage:
         self._known = parameters(self._call)
         if starts_from_image(self._call):
             raise InputError(f"{type(pipe).__name__} starts from an image: give a text-to-image pipeline")
+        if needs_image(pipe):
+            raise InputError(
+                f"{type(pipe).__name__} is given an image beside the prompt: make the pipeline without ControlNet or "
+                "adapter of its parts, by from_pipe(pipe) of that class"
+            )
         self._guidance, self._negative, self._scheduler = guidance, negative, scheduler
         self._settings = {"num_inference_steps": steps, "height": height, "width": width}
         self._fits: int | None = None  # images per call, where more were too many
@@ -192,7 +197,8 @@ def _as_before(pipe: Any, scheduler: Any) -> Iterator[None]:
     try:
         if own is not None:
             pipe.scheduler = deepcopy(own if scheduler is None else scheduler)
-        yield
+        with attention_as_found(pipe):
+            yield
     except BaseException:
         offload_again(pipe)
         raise

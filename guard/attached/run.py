@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 from ..adapters.network_calls import watched
-from ..adapters.pipeline_call import offload_again
+from ..adapters.pipeline_call import attention_as_found, offload_again
 from ..adapters.request import RandomState, Request, without_shared_lists
 from ..calibration_source import CalibrationSource
 from ..denoiser import Denoiser
@@ -126,7 +126,7 @@ class Run:
         # others may ask, too: the check, or another thread
         with watched(self.host, seen, lambda: self.sentry.belongs_to(self)):
             try:
-                with self.sentry.during(self):
+                with self.sentry.during(self), attention_as_found(self.host.pipe):
                     yield
             except (_Again, MemorizationBlocked):
                 offload_again(self.host.pipe)

@@ -126,12 +126,12 @@ def test_rows_with_their_own_levels_and_conditions_equal_separate_calls(family):
     assert together.raw.std() > 1e-3 and not torch.equal(together.raw[0], together.raw[1])
 
 
-def test_consistency_models_have_no_guidance():
+def test_a_network_that_is_told_its_guidance_is_told_what_the_pipeline_tells_it():
     with torch.random.fork_rng(devices=[]):
         pipe = stable_diffusion(time_cond_proj_dim=8)
     pipe.set_progress_bar_config(disable=True)
     theirs, denoiser = record(pipe), to_denoiser(pipe)
-    assert not denoiser.has_guidance
+    assert denoiser.takes_scale and denoiser.reference == "empty prompt"
     fed = theirs.fed[0]
     with Recorder(pipe.unet) as ours:
         denoiser.predict(fed["sample"], denoiser.level(fed["timestep"]), denoiser.encode("a cat"))

@@ -11,8 +11,10 @@ from diffusers import (
     DDIMScheduler,
     EDMEulerScheduler,
     FlowMatchEulerDiscreteScheduler,
+    LCMScheduler,
     StableDiffusionInpaintPipeline,
     StableDiffusionPipeline,
+    TCDScheduler,
 )
 
 from cryptomnesia import adapters
@@ -21,7 +23,7 @@ from cryptomnesia.denoiser import CallableDenoiser
 from cryptomnesia.errors import InputError
 
 from ..helpers import gaussian
-from ..helpers.pipelines import build, ddim, sample
+from ..helpers.pipelines import build, ddim, sample, stable_diffusion
 from ..helpers.recording import every_family, network_of, noise
 
 
@@ -80,8 +82,36 @@ def test_fingerprints_follow_weights_and_adapters(family):
 
 
 @every_family
-def test_guidance_is_there_unless_distilled(family):
-    assert to_denoiser(build(family)).has_guidance == (family != "flux-guided")
+def test_prompts_are_compared_with_the_empty_branch_unless_the_pipeline_tells_that_there_is_none(family):
+    denoiser = to_denoiser(build(family))
+    assert denoiser.reference == ("empty prompt" if "flux" in family else "empty branch")
+    assert denoiser.takes_scale == (family == "flux-guided")
+    before = denoiser.fingerprint
+    denoiser.reference = "empty prompt"
+    assert denoiser.reference == "empty prompt" and (denoiser.fingerprint == before) == ("flux" in family)
+    if family != "flux-guided":
+        with pytest.raises(InputError, match="no input of this network"):
+            denoiser.reference = "guidance scales"
+
+
+@pytest.mark.parametrize("weights", [None, 8])
+def test_a_configuration_that_contradicts_the_weights_is_refused(weights):
+    pipe = stable_diffusion(time_cond_proj_dim=weights)
+    pipe.unet.register_to_config(time_cond_proj_dim=None if weights else 8)
+    with pytest.raises(InputError, match="contradict each other"):
+        _ = to_denoiser(pipe).reference
+
+
+def test_schedulers_of_few_steps_and_a_pipeline_that_says_so_tell_of_a_distilled_network():
+    pipe = build("sd1")
+    for scheduler in (LCMScheduler, TCDScheduler):
+        pipe.scheduler = scheduler.from_config(pipe.scheduler.config)
+        assert to_denoiser(pipe).reference == "empty prompt"
+        assert to_denoiser(pipe).levels.pure_noise.time.item() == 999
+    pipe.scheduler = DDIMScheduler.from_config(pipe.scheduler.config)
+    assert to_denoiser(pipe).reference == "empty branch"
+    pipe.register_to_config(is_distilled=True)
+    assert to_denoiser(pipe).reference == "empty prompt"
 
 
 def test_v_prediction_and_later_changes_of_the_pipe_are_seen():

@@ -32,9 +32,11 @@ class Family:
         reference: What prompts are compared with by default.
         sampled: Whether a perfect network's samples are the data; few-step schedulers may not promise that.
         prompts_first: Whether a call of two branches has the prompts' rows first; the last ones are the usual.
-        blank: Whether the empty prompt is asked about as any other is, so that it has nothing to be told from.
+        blank: Whether a prompt without words is the empty prompt that others are compared with; not where instructions
+            stand before prompts only, or zeros in place of the empty one.
         pixels: The side of its smallest images, whose latents are 8x8.
         resized: Whether the pipeline makes images of the shape that was asked for, but of another size.
+        own: own(arguments) -> what of a call's arguments a check is about; by default all.
         attached: False where the pipeline cannot be guarded while it samples.
     """
 
@@ -52,6 +54,7 @@ class Family:
     blank: bool = True
     pixels: int = 16
     resized: bool = False
+    own: Callable[[dict[str, Any]], dict[str, Any]] = dict
     attached: bool = True
 
     def made(self, seed: int = 0) -> Any:
@@ -84,7 +87,10 @@ class Family:
         """The pipeline's whole output, the smallest images unless told otherwise."""
         defaults: dict[str, Any] = {**self.size, "output_type": "pt", **self.options}
         generator = torch.Generator().manual_seed(seed)
-        return pipe(prompt, num_inference_steps=steps, generator=generator, **(defaults | options))
+        given = defaults | options
+        for name, image in [(name, value) for name, value in given.items() if isinstance(value, Tensor)]:
+            given[name] = torch.nn.functional.interpolate(image, (given["height"], given["width"]))
+        return pipe(prompt, num_inference_steps=steps, generator=generator, **given)
 
 
 class _Perfect:
@@ -144,6 +150,12 @@ def same(one: Any, other: Any) -> bool:
         keys = {key for key in (one.keys() | other.keys()) if one.get(key) is not None or other.get(key) is not None}
         return all(same(one.get(key), other.get(key)) for key in keys)
     return one == other or (not one and not other)  # None and {} say the same
+
+
+def changed(network: Any, **options: Any) -> Any:
+    """A network of the same class and configuration but for these options."""
+    config = {name: value for name, value in network.config.items() if name[0] != "_"}
+    return type(network)(**(config | options))
 
 
 def families() -> dict[str, Family]:
