@@ -97,7 +97,8 @@ class GuardedNoise(CalibratedNode):
         text = (
             f"seed {seeds[best]}: score {worst[best]:.3f}, of {worst.min():.3f} to {worst.max():.3f} among {candidates}"
         )
-        return io.NodeOutput(SeedNoise(seeds[best]), seeds[best], "\n".join([text, *([missing] if missing else [])]))
+        lines = [line for line in (text, missing, denoiser.note) if line]
+        return io.NodeOutput(SeedNoise(seeds[best]), seeds[best], "\n".join(lines))
 
 
 def _noise(shape: tuple[int, int, int], batch: int, inds: Any, seed: int) -> torch.Tensor:

@@ -13,7 +13,7 @@ from ..guard.verdict import not_applicable
 from . import calibrations, inputs, outputs
 from .calibrations import CalibratedNode
 from .tracing import text_behind
-from .values import CATEGORY, Report, described, start_shape
+from .values import CATEGORY, Report, described, noted, start_shape
 
 
 class MemorizationCheck(CalibratedNode):
@@ -83,7 +83,8 @@ class MemorizationCheck(CalibratedNode):
             [prompt] * len(condition), condition, seed=check_seed, draws=draws, shape=shape, alignment=alignment
         )
         # several rows are several prompts for one batch of images: the worst of them decides
-        return _output(max(reports, key=lambda report: -math.inf if report.score is None else report.score))
+        worst = max(reports, key=lambda report: -math.inf if report.score is None else report.score)
+        return _output(noted(worst, denoiser.note))
 
 
 def _output(report: MemorizationReport) -> io.NodeOutput:

@@ -11,7 +11,7 @@ from ..guard.report import MemorizationReport
 from ..guard.signals.memorization import derived_seed
 from ..guard.verdict import not_applicable
 from . import calibrations
-from .values import start_shape
+from .values import noted, start_shape
 
 
 def mitigated(
@@ -54,7 +54,8 @@ def mitigated(
 
     def judge(row: Condition, purpose: str) -> MemorizationReport:
         private = seed if purpose == "before" else derived_seed(seed, purpose)
-        return guard.judge([prompt], row, seed=private, draws=chosen.draws, shape=shape, alignment=False)[0]
+        report = guard.judge([prompt], row, seed=private, draws=chosen.draws, shape=shape, alignment=False)[0]
+        return noted(report, denoiser.note)
 
     before = judge(condition, "before")
     if when == "flagged" and not before.memorized:
@@ -63,7 +64,7 @@ def mitigated(
         result = guard.mitigate(prompt, method, condition=condition, shape=shape)
     except (NotApplicable, NonFiniteError, OutOfMemory) as error:
         # what cannot be mitigated stays flagged, and a gate can stop it
-        return replace(before, note=f"{method} was not possible: {error}"), None
+        return noted(before, f"{method} was not possible: {error}"), None
     about, better = result.mitigation, result.condition
     if not about.held or better is None:
         return replace(before, mitigation=about), None

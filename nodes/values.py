@@ -1,5 +1,6 @@
 """What travels between the nodes, and how it looks to a person."""
 
+from dataclasses import replace
 from typing import Any
 
 from comfy_api.latest import io
@@ -49,6 +50,12 @@ def still(samples: Any) -> Any:
     if samples.ndim != 4:
         raise NotApplicable("this is the latent of a video or of sound: checks are for images")
     return samples
+
+
+def noted(report: MemorizationReport, note: str | None) -> MemorizationReport:
+    """Returns a report that also says what a note does; None for nothing."""
+    notes = [text for text in (report.note, note) if text]
+    return replace(report, note="; ".join(notes)) if notes else report
 
 
 def described(report: dict[str, Any]) -> str:

@@ -16,13 +16,12 @@ from ..levels import Levels
 from ..memory import is_out_of_memory
 from ..reference import Reference
 from .comfyui_call import Conditioning, clean_latents
-from .comfyui_conditioning import Templates
+from .comfyui_conditioning import Templates, without_guidance
+from .comfyui_families import family_of, is_distilled, own_guidance, text_width
 from .comfyui_inputs import takes_images
 from .comfyui_text import encoded
 from .comfyui_weights import patches_of, weights_and_patches
 
-# by ComfyUI's class of model; what diffusers knows as well has the same name, so that calibrations serve both
-_FAMILIES = {"BaseModel": "stable-diffusion", "SDXL": "stable-diffusion-xl", "SD3": "stable-diffusion-3"}
 _SAMPLINGS: dict[str, PredictionType] = {"CONST": "flow", "EDM": "sample", "V_PREDICTION": "v", "EPS": "epsilon"}
 _STRANGE = ("X0", "IMG_TO_IMG", "IMG_TO_IMG_FLOW", "COSMOS_RFLOW", "V_PREDICTION_DDPM", "StableCascadeSampling")
 _DISTILLED = "ModelSamplingDiscreteDistilled"
@@ -50,8 +49,7 @@ class ComfyDenoiser(Denoiser):
 
     @property
     def family(self) -> str:  # type: ignore[override]
-        name = type(self._base).__name__
-        return _FAMILIES.get(name, name.lower())
+        return family_of(self._base)
 
     @property
     def device(self) -> torch.device:  # type: ignore[override]
@@ -76,8 +74,23 @@ class ComfyDenoiser(Denoiser):
     def reference(self) -> Reference:  # type: ignore[override]
         """The empty prompt; called the empty branch but for models that take guidance as an input (Flux dev), that are
         sampled without (schnell), or in a few steps (LCM)."""
-        told = bool(self._config.get("guidance_embed")) or type(self._base).__name__ == "Flux"
-        return "empty prompt" if told or _DISTILLED in _class_names(self._sampling) else "empty branch"
+        few = _DISTILLED in _class_names(self._sampling)
+        return "empty prompt" if few or is_distilled(self._base) else "empty branch"
+
+    @cached_property
+    def note(self) -> str | None:
+        """What to say about the guidance of the conditioning, which the network is not told here; None if nothing.
+
+        One that learned u + w (c - u) shows w times the same difference, so that nothing is lost by asking at its
+        default, which calibrations are made at: their false-alarm rate holds whatever is told while sampling.
+        """
+        given = [options["guidance"] for _, options in self._like or () if "guidance" in options]
+        own = own_guidance(self._base) if given else None
+        others = [scale for scale in given if scale != own]
+        if own is None or not others:
+            return None
+        said = "no guidance" if others[0] is None else f"guidance {others[0]:g}"
+        return f"judged at the model's default guidance, {own:g}, as it is calibrated; the conditioning says {said}"
 
     def require_guidance(self) -> None:
         """Raises NotApplicable for models of other things than images, or that do not start from pure noise, and for
@@ -109,10 +122,6 @@ class ComfyDenoiser(Denoiser):
         first = (level.sigma if self.prediction_type == "flow" else level.sigma / level.alpha).item()
         starts = [options.get("start_percent", 0.0) for options in template.options]
         return any(first <= float(self._sampling.percent_to_sigma(start)) for start in starts)
-
-    @property
-    def _config(self) -> dict[str, Any]:
-        return self._base.model_config.unet_config
 
     @property
     def _latent_format(self) -> Any:
@@ -167,7 +176,7 @@ class ComfyDenoiser(Denoiser):
             raise InputError(
                 "the conditioning holds NaN or infinity: look for a weight in the prompt that is no number"
             )
-        width, expected = condition.tensors["text"].shape[2], self._text_width
+        width, expected = condition.tensors["text"].shape[2], text_width(self._base)
         if expected is not None and width != expected:
             raise InputError(
                 f"the conditioning is {width} wide and this model reads {expected}: it was made by another model's "
@@ -178,16 +187,6 @@ class ComfyDenoiser(Denoiser):
     def write(self, condition: Condition) -> Conditioning:
         """Returns rows of one template as a CONDITIONING."""
         return self._templates.write(condition)
-
-    @property
-    def _text_width(self) -> int | None:
-        """Width of the texts that the network reads, where its configuration tells."""
-        config = self._config
-        embedder = config.get("context_embedder_config") or {}
-        found = (
-            config.get("context_dim") or config.get("context_in_dim") or embedder.get("params", {}).get("in_features")
-        )
-        return found if isinstance(found, int) else None
 
     @cached_property
     def empty(self) -> Condition:  # type: ignore[override]
@@ -216,6 +215,7 @@ class ComfyDenoiser(Denoiser):
     def _shareable(self, time: Tensor, condition: Condition) -> list[list[int]]:
         """Rows that can share a call: of one template and length; time ranges of templates are judged once per call."""
         groups: dict[tuple[float, ...], list[int]] = {}
+        levels = bool(self._base.model_config.unet_config.get("meanflow"))  # told where the first row's step ends
         for row, (template, tokens, t) in enumerate(
             zip(
                 condition.tensors["template"].tolist(),
@@ -224,7 +224,7 @@ class ComfyDenoiser(Denoiser):
                 strict=True,
             )
         ):
-            key = (template, tokens) if self._templates[template].plain else (template, tokens, t)
+            key = (template, tokens) if self._templates[template].plain and not levels else (template, tokens, t)
             groups.setdefault(key, []).append(row)
         return list(groups.values())
 
@@ -234,10 +234,9 @@ class ComfyDenoiser(Denoiser):
         own = x if flow else x / alpha  # ComfyUI keeps x0 + sigma noise
         framed = self._latent_format.latent_dimensions == 3  # an image is a film of one frame
         sigmas = level.sigma if flow else level.sigma / level.alpha
+        asked = without_guidance(self.write(condition))
         try:
-            x0 = clean_latents(
-                self.model, own.unsqueeze(2) if framed else own, sigmas, self.write(condition), grad=grad
-            )
+            x0 = clean_latents(self.model, own.unsqueeze(2) if framed else own, sigmas, asked, grad=grad)
         except RuntimeError as error:
             if is_out_of_memory(error) or ("size" not in str(error) and "shape" not in str(error)):
                 raise

@@ -4,6 +4,8 @@ Asked through CFGGuider, which loads and patches the model (LoRAs, object patche
 ControlNets and areas, manages memory and cleans up; in the place of a sampler stands a single calc_cond_batch.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
 import torch
@@ -77,18 +79,48 @@ def _ask(model: Any, x: Tensor, sigma: Tensor, conditioning: Conditioning, *, gr
     class Question(comfy.samplers.Sampler):
         def sample(self, model_wrap: Any, sigmas: Tensor, extra_args: dict[str, Any], *arguments: Any, **_: Any):
             comfy.model_management.throw_exception_if_processing_interrupted()
+            network = model_wrap.inner_model.diffusion_model
             if grad:
-                _make_differentiable(model_wrap.inner_model.diffusion_model, x.device)
+                _make_differentiable(network, x.device)
             conds = [model_wrap.conds["positive"]]
             options = extra_args["model_options"]
-            found.extend(comfy.samplers.calc_cond_batch(model_wrap.inner_model, conds, x, sigma, options))
+            with _training() if grad else nullcontext(), _graph(network) if grad else nullcontext():
+                found.extend(comfy.samplers.calc_cond_batch(model_wrap.inner_model, conds, x, sigma, options))
             return torch.zeros_like(x)
 
     guider = comfy.samplers.CFGGuider(model)
     guider.inner_set_conds({"positive": conditioning})
     empty = torch.zeros_like(x, requires_grad=False)
-    guider.sample(x.detach(), empty, Question(), sigma.detach(), disable_pbar=True, seed=0)
+    # a mean-flow network is also told where the step ends that starts here: in the same place, it gives the velocity
+    sigmas = torch.cat([sigma, sigma[-1:]]).detach()
+    guider.sample(x.detach(), empty, Question(), sigmas, disable_pbar=True, seed=0)
     return found[0].float()
+
+
+@contextmanager
+def _training() -> Iterator[None]:
+    """ComfyUI's own switch: its fused kernels have no gradients."""
+    import comfy.model_management
+
+    switches: Any = comfy.model_management
+    before = getattr(switches, "in_training", False)
+    switches.in_training = True
+    try:
+        yield
+    finally:
+        switches.in_training = before
+
+
+@contextmanager
+def _graph(network: torch.nn.Module) -> Iterator[None]:
+    """Keeps copies for the way back: networks add to what they have just normalized, in place."""
+    weights = {weight.untyped_storage().data_ptr() for weight in network.parameters()}
+
+    def pack(tensor: Tensor) -> Tensor:
+        return tensor if tensor.untyped_storage().data_ptr() in weights else tensor.clone()
+
+    with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+        yield
 
 
 def _make_differentiable(network: torch.nn.Module, device: torch.device) -> None:

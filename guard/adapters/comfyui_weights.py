@@ -122,6 +122,14 @@ def _hook(hook: Any) -> dict[str, Any]:
 def _special(model: Any) -> Callable[[Any], str | None]:
     """Names the model and its modules, where a patch refers to them, and reads other models by their weights."""
     own = {id(module): f"module {name}" for name, module in model.model.named_modules()}
+    for name, patch in model.object_patches.items():  # in the model's place for it once the model is loaded
+        if isinstance(patch, torch.nn.Module):
+            for module in patch.modules():
+                if own.get(id(module), "").startswith(f"module {name}"):
+                    del own[id(module)]
+        original = model.object_patches_backup.get(name)
+        if isinstance(original, torch.nn.Module):
+            own |= {id(module): f"module {name}{'.' * bool(part)}{part}" for part, module in original.named_modules()}
 
     def special(value: Any) -> str | None:
         if id(value) in own:

@@ -8,97 +8,26 @@ from typing import Any
 
 import torch
 
-WIDTH = 32  # of text embeddings; the smallest that ComfyUI's group norms allow in a network
-POOLED = 32
-SIZE_IDS = 6 * 256  # what SDXL is told about sizes
-UNET = {
-    "image_size": 32,
-    "in_channels": 4,
-    "out_channels": 4,
-    "model_channels": WIDTH,
-    "num_res_blocks": [1, 1],
-    "channel_mult": (1, 2),
-    "transformer_depth": [1, 1],
-    "transformer_depth_output": [1, 1, 1, 1],
-    "transformer_depth_middle": 1,
-    "use_spatial_transformer": True,
-    "context_dim": WIDTH,
-    "legacy": False,
-    "use_temporal_attention": False,
-}
-SDXL = {
-    "context_dim": 2 * WIDTH,
-    "adm_in_channels": POOLED + SIZE_IDS,
-    "num_classes": "sequential",
-    "use_linear_in_transformer": True,
-    "num_heads": -1,
-    "num_head_channels": 16,
-}
-SD3 = {
-    "in_channels": 16,
-    "input_size": None,
-    "patch_size": 2,
-    "depth": 1,  # 64 wide
-    "num_blocks": 2,
-    "pos_embed_max_size": 16,
-    "num_patches": 256,
-    "pos_embed_scaling_factor": None,
-    "adm_in_channels": POOLED,
-    "context_embedder_config": {"target": "torch.nn.Linear", "params": {"in_features": WIDTH, "out_features": 64}},
-}
-FLUX = {
-    "image_model": "flux",
-    "in_channels": 16,
-    "out_channels": 16,
-    "patch_size": 2,
-    "vec_in_dim": POOLED,
-    "context_in_dim": WIDTH,
-    "hidden_size": 32,
-    "mlp_ratio": 2.0,
-    "num_heads": 2,
-    "depth": 1,
-    "depth_single_blocks": 1,
-    "axes_dim": [4, 6, 6],
-    "theta": 10_000,
-    "qkv_bias": True,
-    "txt_ids_dims": [],
-}
-CHROMA = {
-    **{name: FLUX[name] for name in ("context_in_dim", "hidden_size", "mlp_ratio", "num_heads", "depth", "patch_size")},
-    **{name: FLUX[name] for name in ("depth_single_blocks", "axes_dim", "theta", "qkv_bias", "txt_ids_dims")},
-    "image_model": "chroma",
-    "in_channels": 64,  # counted after the cut into patches
-    "out_channels": 64,
-    "in_dim": 64,
-    "out_dim": 32,
-    "hidden_dim": 32,
-    "n_layers": 1,
-    "vec_in_dim": None,
-}
-QWEN = {
-    "image_model": "qwen_image",
-    "in_channels": 64,  # here, too
-    "num_layers": 1,
-    "attention_head_dim": 16,
-    "num_attention_heads": 2,
-    "joint_attention_dim": WIDTH,
-    "pooled_projection_dim": POOLED,
-    "axes_dims_rope": (4, 6, 6),
-}
-WAN = {
-    "image_model": "wan2.1",
-    "model_type": "t2v",
-    "patch_size": (1, 2, 2),
-    "text_len": 8,
-    "in_dim": 16,
-    "dim": 32,
-    "ffn_dim": 32,
-    "freq_dim": 16,
-    "text_dim": WIDTH,
-    "out_dim": 16,
-    "num_heads": 2,
-    "num_layers": 1,
-}
+from .networks import (
+    AURA,
+    CHROMA,
+    FLUX,
+    FLUX2,
+    HIDREAM,
+    HUNYUAN,
+    LAYERS,
+    LUMINA,
+    PIXART,
+    POOLED,
+    QWEN,
+    SD3,
+    SDXL,
+    UNET,
+    WAN,
+    WIDTH,
+    Z_IMAGE,
+)
+
 CLIP = {"hidden_size": WIDTH, "intermediate_size": 64, "num_attention_heads": 2, "num_hidden_layers": 3}
 VAE = {"double_z": True, "resolution": 64, "in_channels": 3, "out_ch": 3, "ch": 32, "ch_mult": [1, 1, 1, 1]}
 VAE |= {"num_res_blocks": 1, "attn_resolutions": [], "dropout": 0.0}
@@ -106,7 +35,18 @@ VAE |= {"num_res_blocks": 1, "attn_resolutions": [], "dropout": 0.0}
 
 @dataclass(frozen=True)
 class Kind:
-    """config: a class in comfy.supported_models; model: one in comfy.model_base; prediction: a ModelType."""
+    """One kind of model.
+
+    Attributes:
+        config, model, prediction: A class in comfy.supported_models, one in comfy.model_base, and a ModelType.
+        network: The network's configuration.
+        sampling: Settings of the sampling beside those of the class.
+        channels, factor, size: Of latents: their channels, pixels of an image for each, and how many a side has.
+        text, pooled, layers: What texts become: their width, whether there is a vector beside, and layers of another
+            encoder.
+        guidance: What a conditioning says that the network is told.
+        clip: Whether there is a small text encoder.
+    """
 
     config: str
     network: dict[str, Any]
@@ -114,8 +54,11 @@ class Kind:
     model: str = "BaseModel"
     sampling: tuple[tuple[str, Any], ...] = ()
     channels: int = 4
+    factor: int = 8
+    size: int = 8
     text: int = WIDTH
     pooled: bool = False
+    layers: int = 0
     guidance: float | None = None
     clip: bool = False
 
@@ -133,6 +76,23 @@ KINDS = {
     "chroma": Kind("Chroma", CHROMA, "FLUX", "Chroma", channels=16),
     "qwen": Kind("QwenImage", QWEN, "FLUX", "QwenImage", channels=16),
     "wan": Kind("WAN21_T2V", WAN, "FLOW", "WAN21", channels=16, sampling=(("shift", 8.0),)),
+    "flux2": Kind("Flux2", FLUX2 | {"guidance_embed": True}, "FLUX", "Flux2", channels=128, factor=16, guidance=4.0),
+    "klein": Kind("Flux2", FLUX2 | {"guidance_embed": False}, "FLUX", "Flux2", channels=128, factor=16),
+    "lumina": Kind("Lumina2", LUMINA, "FLOW", "Lumina2", channels=16),
+    "z-image": Kind("ZImage", Z_IMAGE, "FLOW", "Lumina2", channels=16),
+    "hunyuan": Kind("HunyuanImage21", HUNYUAN, "FLOW", "HunyuanImage21", channels=64, factor=32),
+    "hunyuan-distilled": Kind(
+        "HunyuanImage21",
+        HUNYUAN | {"guidance_embed": True, "meanflow": True},
+        "FLOW",
+        "HunyuanImage21",
+        channels=64,
+        factor=32,
+        guidance=3.5,
+    ),
+    "hidream": Kind("HiDream", HIDREAM, "FLOW", "HiDream", channels=16, pooled=True, layers=LAYERS),
+    "aura": Kind("AuraFlow", AURA, "FLOW", "AuraFlow"),
+    "pixart": Kind("PixArtAlpha", PIXART, "EPS", "PixArt", size=48),  # smaller ones ComfyUI gives no places
     "schnell": Kind("FluxSchnell", FLUX | {"guidance_embed": False}, "FLOW", "Flux", channels=16, pooled=True),
 }
 
@@ -152,7 +112,7 @@ def model(kind: str, seed: int = 0) -> Any:
     made = KINDS[kind]
     config = getattr(comfy.supported_models, made.config)({**made.network, "dtype": torch.float32})
     config.unet_config |= made.network  # over what the family forces
-    config.sampling_settings |= dict(made.sampling)
+    config.sampling_settings = {**config.sampling_settings, **dict(made.sampling)}  # the class keeps its own
     if made.prediction == "EDM":
         config.latent_format = comfy.latent_formats.SDXL_Playground_2_5()
     prediction = getattr(comfy.model_base.ModelType, made.prediction)
@@ -173,7 +133,7 @@ def clip(kind: str, seed: int = 0) -> Any:
 
 
 def vae(kind: str, seed: int = 0) -> Any:
-    """Eight pixels a latent, as all these families."""
+    """Eight pixels a latent, as most of these families."""
     import comfy.sd
     from comfy.ldm.models.autoencoder import AutoencoderKL
 
@@ -207,11 +167,14 @@ def conditioning(kind: str, seed: int = 0, rows: int = 1, tokens: int = 8) -> li
     text = torch.randn(rows, tokens, made.text, generator=generator)
     if made.pooled:
         extra["pooled_output"] = torch.randn(rows, POOLED, generator=generator)
+    if made.layers:
+        extra["conditioning_llama3"] = torch.randn(rows, made.layers, tokens + 1, made.text, generator=generator)
     if made.guidance is not None:
         extra["guidance"] = made.guidance
     return [[text, extra]]
 
 
-def latent(kind: str, rows: int = 1, size: int = 8) -> dict[str, torch.Tensor]:
+def latent(kind: str, rows: int = 1, size: int | None = None) -> dict[str, torch.Tensor]:
     """An empty LATENT."""
-    return {"samples": torch.zeros(rows, KINDS[kind].channels, size, size)}
+    side = size or KINDS[kind].size
+    return {"samples": torch.zeros(rows, KINDS[kind].channels, side, side)}

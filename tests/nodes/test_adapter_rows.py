@@ -8,7 +8,7 @@ import torch
 
 from cryptomnesia.adapters.comfyui import ComfyDenoiser
 from cryptomnesia.denoiser import Condition, NoiseLevel
-from cryptomnesia.errors import InputError, NonFiniteError, NotApplicable, OutOfMemory
+from cryptomnesia.errors import InputError, NonFiniteError, OutOfMemory
 
 from . import models
 from .graphs import Texts
@@ -34,7 +34,8 @@ def rows(kind: str, made: ComfyDenoiser, numbers: list[int], tokens: int = 8) ->
 
 def latents(kind: str, count: int) -> torch.Tensor:
     generator = torch.Generator().manual_seed(4)
-    return torch.randn(count, models.KINDS[kind].channels, 8, 8, generator=generator)
+    made = models.KINDS[kind]
+    return torch.randn(count, made.channels, made.size, made.size, generator=generator)
 
 
 def levels(made: ComfyDenoiser, count: int) -> NoiseLevel:
@@ -186,9 +187,9 @@ def test_latents_of_another_family_are_told():
 
 @every_kind
 def test_sizes(kind: str):
-    made = denoiser(kind)
-    assert made.latent_shape(64, 128) == (models.KINDS[kind].channels, 8, 16)
-    for size in ((64, 60), (0, 64), (None, 64), (-8, 8)):
+    made, factor = denoiser(kind), models.KINDS[kind].factor
+    assert made.latent_shape(8 * factor, 16 * factor) == (models.KINDS[kind].channels, 8, 16)
+    for size in ((8 * factor, 8 * factor - 4), (0, 8 * factor), (None, 8 * factor), (-factor, factor)):
         with pytest.raises(InputError):
             made.latent_shape(*size)
 
@@ -203,17 +204,62 @@ def test_families_and_kinds():
         "sd3": ("stable-diffusion-3", "flow"),
         "flux": ("flux", "flow"),
         "chroma": ("chroma", "flow"),
-        "qwen": ("qwenimage", "flow"),
+        "qwen": ("qwen-image", "flow"),
         "wan": ("wan21", "flow"),
         "schnell": ("flux", "flow"),
+        "flux2": ("flux-2", "flow"),
+        "klein": ("flux-2", "flow"),
+        "lumina": ("lumina-2", "flow"),
+        "z-image": ("z-image", "flow"),
+        "hunyuan": ("hunyuan-image", "flow"),
+        "hunyuan-distilled": ("hunyuan-image", "flow"),
+        "hidream": ("hidream", "flow"),
+        "aura": ("auraflow", "flow"),
+        "pixart": ("pixart", "epsilon"),
     }
     made = {kind: denoiser(kind) for kind in models.KINDS}
     assert {kind: (d.family, d.prediction_type) for kind, d in made.items()} == expected
-    with pytest.raises(NotApplicable, match="guidance-distilled"):
-        made["flux"].require_guidance()
-    made["schnell"].require_guidance()
+    distilled = {kind for kind, d in made.items() if d.reference == "empty prompt"}
+    assert distilled == {"flux", "schnell", "flux2", "hunyuan-distilled"}
+    assert {d.reference for d in made.values()} == {"empty prompt", "empty branch"}
+    for d in made.values():
+        d.require_guidance()
     del made["zsnr"]  # the weights of v
     assert len({d.fingerprint for d in made.values()}) == len(made)
     again = denoiser("sdxl")
     assert again.fingerprint == made["sdxl"].fingerprint
     assert denoiser("sdxl", models.model("sdxl", 1)).fingerprint != again.fingerprint
+
+
+@every_kind
+def test_gradients_are_those_of_the_answers(kind: str):
+    """Along a random direction of the text; ComfyUI's fused kernels have none."""
+    made = denoiser(kind)
+    made.predict(latents(kind, 1), levels(made, 1), rows(kind, made, [1]))  # loaded, as it is after a check
+    with torch.inference_mode(False), torch.enable_grad():
+        condition, x, level = rows(kind, made, [1]), latents(kind, 1), levels(made, 2)[[1]]
+        push = torch.randn(condition.tensors["text"].shape, generator=torch.Generator().manual_seed(5))
+        wanted = torch.randn(x.shape, generator=torch.Generator().manual_seed(6))
+
+        def along(step: Any, grad: bool) -> torch.Tensor:
+            moved = condition.tensors["text"] + step * push
+            answer = made.predict(x, level, Condition(**{**condition.tensors, "text": moved}), grad=grad).x0
+            return (answer * wanted).double().sum()
+
+        step = torch.zeros((), requires_grad=True)
+        (found,) = torch.autograd.grad(along(step, True), step)
+        size = 1e-3
+        expected = (along(size, False) - along(-size, False)) / (2 * size)
+        assert float(along(step, True).detach()) == pytest.approx(float(along(0.0, False)), rel=1e-4, abs=1e-3)
+    assert float(found) == pytest.approx(float(expected), rel=0.05, abs=0.02) and abs(float(expected)) > 1e-3
+
+
+def test_comfyui_is_not_left_in_training():
+    import comfy.model_management
+
+    made = denoiser("flux")
+    with torch.inference_mode(False), torch.enable_grad():
+        condition = rows("flux", made, [1])
+        condition.tensors["text"].requires_grad_()
+        made.predict(latents("flux", 1), levels(made, 1), condition, grad=True)
+    assert comfy.model_management.in_training is False

@@ -191,7 +191,8 @@ def test_promises_that_cannot_be_kept_are_refused_before_any_work(comfy: Comfy, 
 
 
 def test_where_there_is_no_score_there_is_no_calibration(comfy: Comfy, folder: Path):
-    assert "guidance-distilled" in complaint(comfy, calibrating(comfy, tiny(comfy, "flux")))
+    unknown = tiny(comfy, "eps") | {"x0": node("ModelSamplingDiscrete", model=["load", 0], sampling="x0", zsnr=False)}
+    assert "X0" in complaint(comfy, calibrating(comfy, unknown, model=["x0", 0]))
     image = tiny(comfy, "eps") | {"latent": given(comfy, {"samples": torch.ones(1, 4, 8, 8)})}
     assert "starts from an image" in complaint(comfy, calibrating(comfy, image))
     assert files(folder) == []

@@ -9,7 +9,7 @@ import torch
 from cryptomnesia.demo.captions import select
 from cryptomnesia.demo.gallery import Gallery
 
-from .graphs import BENIGN, complaint, demo, ours, ran, tiny, with_check
+from .graphs import BENIGN, complaint, demo, ours, ran, with_check
 from .harness import Comfy
 from .results import node
 
@@ -76,10 +76,9 @@ def test_the_image_of_another_batch_is_refused(comfy: Comfy):
     assert "1 images do not belong to a latent" in line
 
 
-def test_distilled_models_are_not_applicable(comfy: Comfy):
-    prompt = with_check(comfy, tiny(comfy, "flux"))
-    prompt["image"] = node("EmptyImage", width=64, height=64, batch_size=1, color=0)
-    links = {"model": ["load", 0], "clip": ["clip", 0], "positive": ["text", 0]}
-    own = {"samples": ["latent", 0], "images": ["image", 0], "report": ["check", 0]}
-    _, mask, _, share, _, words = found(comfy, prompt | {"heat": ours(comfy, "MemorizationHeatmap", **links, **own)})
-    assert not mask.any() and share == 0 and words.startswith("not applicable")
+def test_where_a_check_is_not_applicable_nothing_is_lit(comfy: Comfy):
+    """A conditioning without words, on the image that some prompt made."""
+    prompt = heatmap(comfy, TEMPLATES[0], positive=["zero", 0])
+    prompt["zero"] = node("ConditioningZeroOut", conditioning=["text", 0])
+    _, mask, whole, share, _, words = found(comfy, prompt)
+    assert not mask.any() and not whole.any() and share == 0 and words.startswith("not applicable")

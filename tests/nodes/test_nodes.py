@@ -50,7 +50,7 @@ def test_the_alignment_is_measured_if_asked_for(comfy: Comfy, guard: Guard):
     assert report_of(comfy, with_check(comfy, demo()))["aniso"] is None
 
 
-@pytest.mark.parametrize("kind", [kind for kind in models.KINDS if kind != "flux"])
+@pytest.mark.parametrize("kind", models.KINDS)
 def test_every_family_has_a_score(comfy: Comfy, kind: str):
     prompt = with_check(comfy, tiny(comfy, kind), calibration="none", alignment=True)
     report, score, p_value, memorized, text = ran(comfy, prompt).outputs["check"]
@@ -59,14 +59,6 @@ def test_every_family_has_a_score(comfy: Comfy, kind: str):
     assert math.isnan(p_value) and not memorized and text.startswith("uncalibrated")
     # the empty prompt against itself is no guidance at all
     assert report_of(comfy, prompt | {"text": wordless(comfy, prompt)})["score"] < 1e-3 * score
-
-
-def test_distilled_models_have_none(comfy: Comfy):
-    report, score, _, memorized, text = ran(comfy, with_check(comfy, tiny(comfy, "flux"))).outputs["check"]
-    assert report["verdict"] == "not applicable" and "guidance-distilled" in report["reason"]
-    assert math.isnan(score) and not memorized and text.startswith("not applicable")
-    lcm = demo() | {"lcm": node("ModelSamplingDiscrete", model=["load", 0], sampling="lcm", zsnr=False)}
-    assert report_of(comfy, with_check(comfy, lcm, model=["lcm", 0]))["verdict"] == "not applicable"
 
 
 def test_unknown_samplings_have_none(comfy: Comfy):

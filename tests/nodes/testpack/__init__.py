@@ -21,6 +21,7 @@ def beside(name: str):
     return module
 
 
+beside("networks")  # which the models are built from
 models = beside("models")
 kinds = list(models.KINDS)
 
@@ -75,13 +76,13 @@ class TestLatent(io.ComfyNode):
             inputs=[
                 io.Combo.Input("kind", options=kinds),
                 io.Int.Input("rows", default=1, min=1, optional=True),
-                io.Int.Input("size", default=8, min=2, optional=True),
+                io.Int.Input("size", default=0, min=0, optional=True),
             ],
             outputs=[io.Latent.Output()],
         )
 
     @classmethod
-    def execute(cls, kind, rows=1, size=8):
+    def execute(cls, kind, rows=1, size=0):
         return io.NodeOutput(models.latent(kind, rows, size))
 
 
