@@ -49,7 +49,6 @@ COMFY_ONLY = {
     "Qwen-Image": ("qwen",),
     "HunyuanImage 2.1": ("hunyuan", "hunyuan-distilled"),
 }
-}
 COLUMNS = ("check", "attach", "rewrite", "locate", "ONNX", "ComfyUI")
 
 
