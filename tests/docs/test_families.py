@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from cryptomnesia import CallableDenoiser, Guard
+from cryptomnesia.adapters import to_denoiser
 from cryptomnesia.adapters.onnx_loading import load_onnx
 from cryptomnesia.calibration import calibrate
 from cryptomnesia.errors import CryptomnesiaError, InputError, NotApplicable
