@@ -10,6 +10,8 @@ from .errors import InputError
 from .printable import printable
 from .prompt_text import fault
 
+TOKENS = "tokens"  # the tensor of a condition that says how many rows of the text count, (P,)
+
 
 class Condition:
     """What prompts become: named tensors with one row per prompt, e.g. text (P, L, D) and pooled (P, D).
@@ -35,9 +37,9 @@ class Condition:
     @staticmethod
     def cat(conditions: "Sequence[Condition]") -> "Condition":
         """Joins the rows of all conditions. Raises InputError where shapes differ and no `tokens` tell why."""
-        if all("tokens" in condition.tensors for condition in conditions):
+        if all(TOKENS in condition.tensors for condition in conditions):
             longest = max(condition.tensors["text"].shape[1] for condition in conditions)
-            conditions = [condition._padded(longest) for condition in conditions]
+            conditions = [condition.padded(longest) for condition in conditions]
         first = conditions[0].tensors
         for other in conditions[1:]:
             shapes = [{n: t.shape[1:] for n, t in c.tensors.items()} for c in (conditions[0], other)]
@@ -45,7 +47,8 @@ class Condition:
                 raise InputError(f"conditions of different shapes cannot share a call: {shapes[0]} and {shapes[1]}")
         return Condition(**{name: torch.cat([c.tensors[name] for c in conditions]) for name in first})
 
-    def _padded(self, length: int) -> "Condition":
+    def padded(self, length: int) -> "Condition":
+        """Returns the same with as many rows of text, zeros behind those that count."""
         text = self.tensors["text"]
         padded = torch.nn.functional.pad(text, (0, 0, 0, length - text.shape[1]))
         return Condition(**{**self.tensors, "text": padded})

@@ -6,8 +6,11 @@ from typing import Any
 from ..denoiser import Denoiser
 from ..errors import InputError
 from ..reference import Reference
+from .chroma import ChromaDenoiser
 from .flux import FluxDenoiser
+from .flux_2 import Flux2Denoiser, Flux2KleinDenoiser
 from .pixart import PixArtDenoiser
+from .qwen_image import QwenImageDenoiser
 from .stable_diffusion import LatentConsistencyDenoiser, StableDiffusionDenoiser, StableDiffusionXLDenoiser
 from .stable_diffusion_3 import StableDiffusion3Denoiser
 
@@ -83,5 +86,9 @@ register("LatentConsistencyModelPipeline", LatentConsistencyDenoiser)
 register("StableDiffusion3Pipeline", StableDiffusion3Denoiser)
 register("StableDiffusion3Img2ImgPipeline", StableDiffusion3Denoiser)
 register("FluxPipeline", FluxDenoiser)
+register("Flux2Pipeline", Flux2Denoiser)
+register("Flux2KleinPipeline", Flux2KleinDenoiser)
+register("QwenImagePipeline", QwenImageDenoiser)
+register("ChromaPipeline", ChromaDenoiser)
 register("PixArtAlphaPipeline", PixArtDenoiser)
 register("PixArtSigmaPipeline", PixArtDenoiser)

@@ -23,11 +23,16 @@ class FlowDenoiser(PipelineDenoiser):
         # the shift grows with the number of patches; here, at the model's own size
         patch = self._factor // self.pipe.vae_scale_factor
         patches = (self._sample_size[0] // patch) * (self._sample_size[1] // patch)
-        low, high = config.get("base_image_seq_len", 256), config.get("max_image_seq_len", 4096)
-        base, top = config.get("base_shift", 0.5), config.get("max_shift", self.max_shift)
-        mu = base + (top - base) * (patches - low) / (high - low)
+        mu = self._mu(patches)
         linear = config.get("time_shift_type", "exponential") == "linear"
         return Levels(None, shift=mu if linear else math.exp(mu))
+
+    def _mu(self, patches: int) -> float:
+        """What the pipeline makes of the number of patches: the shift, or its logarithm."""
+        config = self.pipe.scheduler.config
+        low, high = config.get("base_image_seq_len", 256), config.get("max_image_seq_len", 4096)
+        base, top = config.get("base_shift", 0.5), config.get("max_shift", self.max_shift)
+        return base + (top - base) * (patches - low) / (high - low)
 
     @property
     def levels(self) -> Levels:  # type: ignore[override]

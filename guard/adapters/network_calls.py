@@ -144,7 +144,8 @@ def read_call(
         raise NotApplicable(f"the calls of {name} cannot be read: give the pipeline its own network") from error
     given = arguments | (arguments.get("added_cond_kwargs") or {})
     given.pop("added_cond_kwargs", None)
-    odd = [name for name, value in given.items() if name not in _KNOWN and _says_something(value)]
+    known = _KNOWN.union(getattr(denoiser, "also_told", ()))
+    odd = [name for name, value in given.items() if name not in known and _says_something(value)]
     if odd:
         raise NotApplicable(
             f"the network is also told {', '.join(sorted(odd))}, and the check knows text prompts only: leave that out"

@@ -9,7 +9,7 @@ import torch
 from ..adapters.pipeline_call import initial_noise, original_call, parameters
 from ..adapters.request import Request, embedded
 from ..calibration import Calibration
-from ..condition import without_extras
+from ..condition import TOKENS, without_extras
 from ..denoiser import Denoiser
 from ..errors import CryptomnesiaError, NotApplicable
 from ..memory import is_out_of_memory
@@ -83,7 +83,7 @@ class Mitigating:
         try:
             if method == "rewrite":
                 prompt = self.request.require_rewritable(image)
-                lengths = [c.tensors["text"].shape[1] for c in (step.positive, self.denoiser.empty)]
+                lengths = self._lengths(step, image, prompt)
                 if lengths[0] != lengths[1]:
                     raise NotApplicable(
                         f"this call reads {lengths[0]} tokens, the check {lengths[1]}: leave out max_sequence_length"
@@ -103,6 +103,12 @@ class Mitigating:
             if not isinstance(error, CryptomnesiaError) and not is_out_of_memory(error):
                 raise
             return failed(method, prompt, str(error))
+
+    def _lengths(self, step: FirstStep, image: int, prompt: str) -> list[int]:
+        """How many tokens the call reads, and the check."""
+        if TOKENS in step.positive.tensors:  # as many as the prompt has
+            return [int(step.positive.tensors[TOKENS][image]), int(self.host.encode(prompt).tensors[TOKENS][0])]
+        return [c.tensors["text"].shape[1] for c in (step.positive, self.denoiser.empty)]
 
     def _arguments(self, method: Method, step: FirstStep, held: dict[int, Mended]) -> dict[str, Any]:
         images = range(self.request.images)

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from ..calibration import Calibration
+from ..condition import TOKENS
 from ..denoiser import Condition, Denoiser
 from ..errors import InputError
 from ..signals.memorization import derived_seed, draw_noise
@@ -169,6 +170,9 @@ def stacked(rows: list[Condition]) -> Condition:
     """Joins conditions of one row each, and returns one; of what they hold besides text, what all of them hold."""
     names = set.intersection(*(set(row.tensors) for row in rows))
     kept = [name for name in rows[0].tensors if name in names]
+    if TOKENS in names:
+        longest = max(row.tensors["text"].shape[1] for row in rows)
+        rows = [row.padded(longest) for row in rows]
     return Condition(
         **{name: torch.cat([_as(row.tensors[name], rows[0].tensors[name]) for row in rows]) for name in kept}
     )

@@ -71,7 +71,7 @@ class Family:
         """The pipeline's whole output, 16x16 pixels unless told otherwise."""
         defaults: dict[str, Any] = {"height": 16, "width": 16, "output_type": "pt", **self.options}
         generator = torch.Generator().manual_seed(seed)
-        return pipe(prompt, num_inference_steps=steps, generator=generator, **(defaults | options))
+        return pipe(prompt=prompt, num_inference_steps=steps, generator=generator, **(defaults | options))
 
 
 class _Perfect:
