@@ -11,6 +11,7 @@ from .printable import printable
 from .prompt_text import fault
 
 TOKENS = "tokens"  # the tensor of a condition that says how many rows of the text count, (P,)
+UNTIL = "until"  # the tensor that says where a step ends, a flow time, for networks that are told, (P,)
 
 
 class Condition:
@@ -63,6 +64,11 @@ def own_copy(condition: Condition) -> Condition:
 def without_extras(condition: Condition, empty: Condition) -> Condition:
     """Returns only those tensors that the empty prompt has, too; the size embedding, e.g., is the model's default."""
     return Condition(**{name: condition.tensors[name] for name in empty.tensors})
+
+
+def without_step(condition: Condition) -> Condition:
+    """Returns what a condition says of the prompt alone, and not of the sampler's step."""
+    return Condition(**{name: tensor for name, tensor in condition.tensors.items() if name != UNTIL})
 
 
 def with_extras(empty: Condition, other: Condition) -> Condition:

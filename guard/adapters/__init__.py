@@ -9,6 +9,7 @@ from ..reference import Reference
 from .chroma import ChromaDenoiser
 from .flux import FluxDenoiser
 from .flux_2 import Flux2Denoiser, Flux2KleinDenoiser
+from .hunyuan_image import HunyuanImageDenoiser
 from .pixart import PixArtDenoiser
 from .qwen_image import QwenImageDenoiser
 from .stable_diffusion import LatentConsistencyDenoiser, StableDiffusionDenoiser, StableDiffusionXLDenoiser
@@ -90,5 +91,6 @@ register("Flux2Pipeline", Flux2Denoiser)
 register("Flux2KleinPipeline", Flux2KleinDenoiser)
 register("QwenImagePipeline", QwenImageDenoiser)
 register("ChromaPipeline", ChromaDenoiser)
+register("HunyuanImagePipeline", HunyuanImageDenoiser)
 register("PixArtAlphaPipeline", PixArtDenoiser)
 register("PixArtSigmaPipeline", PixArtDenoiser)

@@ -1,11 +1,8 @@
 """Latents as transformers of the Flux kind take them: patches of 2x2 as tokens."""
 
-from typing import Any
-
 import torch
 from torch import Tensor
 
-from ..errors import InputError
 from .flow import TIMESTEPS, FlowDenoiser
 
 
@@ -46,17 +43,3 @@ class PackedFlowDenoiser(FlowDenoiser):
     def _fed(self, x: Tensor, time: Tensor) -> Tensor:
         """Flow times, rounded as the pipelines round them: as thousandths, in the network's dtype."""
         return (time * TIMESTEPS).to(x.dtype) / TIMESTEPS
-
-    def _guidance_embeds(self, embedding: Any) -> bool:
-        """Whether the configuration says that the guidance scale is an input. Raises InputError where weights disagree.
-
-        Args:
-            embedding: The network's embedding of times, which holds a `guidance_embedder` if so.
-        """
-        says = bool(self.network.config.guidance_embeds)
-        if embedding is not None and (getattr(embedding, "guidance_embedder", None) is not None) != says:
-            raise InputError(
-                "the network's configuration (guidance_embeds) and its weights contradict each other on whether it is "
-                "told its guidance scale: load it with the configuration that belongs to it"
-            )
-        return says

@@ -115,7 +115,8 @@ class Mitigating:
         if method == "reseed":
             noise = initial_noise(self.host.pipe, step.noise).to(self.denoiser.dtype)
             rows = [held[i].noise if i in held else noise[i : i + 1] for i in images]
-            return self.request.with_noise(torch.cat([row.to(noise) for row in rows if row is not None]))
+            chosen = torch.cat([row.to(noise) for row in rows if row is not None])
+            return self.request.with_noise(self.host.packed(chosen))
         kept = [step.positive[[i]] for i in images]
         mended = [held[i].condition if i in held else None for i in images]
         rows = [kept[i] if row is None else row for i, row in enumerate(mended)]

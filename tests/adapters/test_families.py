@@ -199,6 +199,23 @@ def denoiser_score(family: Family, known: Calibration, prompt: str) -> float:
 
 
 @every_attached
+def test_another_noise_is_what_is_sampled(name: str, monkeypatch: pytest.MonkeyPatch):
+    family = FAMILIES[name]
+    pipe = family.made()
+    denoiser: Any = to_denoiser(pipe)
+    monkeypatch.setattr(Measure, "holds", lambda self, alpha: torch.ones_like(self.p_value, dtype=torch.bool))
+    guard, starts = Guard(pipe, calibrated(pipe, -1e9), policy="reseed", unverified="allow"), []
+    with guard.attached(), warnings.catch_warnings():
+        warnings.simplefilter("ignore", MemorizationWarning)
+        with watched(denoiser, lambda arguments, output: starts.append(read_call(denoiser, arguments, output)[:2])):
+            made = family.call(pipe)
+    about = made.memorization[0].mitigation
+    assert about is not None and about.method == "reseed"
+    first, *_, again = (x[-1] for x, time in starts if time.flatten()[0] == starts[0][1].flatten()[0])
+    assert not torch.allclose(first, again) and again.std() == pytest.approx(1, abs=0.2)
+
+
+@every_attached
 def test_an_image_is_located(name: str):
     family = FAMILIES[name]
     guard = Guard(family.made())
