@@ -12,6 +12,7 @@ import torch
 from cryptomnesia import Guard
 from cryptomnesia.adapters import to_denoiser
 from cryptomnesia.adapters.network_calls import read_call, watched
+from cryptomnesia.adapters.pipeline_call import initial_noise
 from cryptomnesia.calibration import Calibration, calibrate
 from cryptomnesia.denoiser import Condition
 from cryptomnesia.errors import InputError, MemorizationWarning
@@ -179,15 +180,17 @@ def test_a_rewritten_prompt_is_what_is_sampled(name: str, monkeypatch: pytest.Mo
     # random weights keep no promise that a rewriting holds
     monkeypatch.setattr(Measure, "holds", lambda self, alpha: torch.ones_like(self.p_value, dtype=torch.bool))
     guard = Guard(pipe, known, policy="rewrite", rewriter=lambda prompt: ["zz"], unverified="allow")
-    conditions: list[Condition] = []
+    calls: list[tuple[Any, ...]] = []
     with guard.attached(), warnings.catch_warnings():
         warnings.simplefilter("ignore", MemorizationWarning)
-        with watched(denoiser, lambda arguments, output: conditions.append(read_call(denoiser, arguments, output)[2])):
+        with watched(denoiser, lambda arguments, output: calls.append(read_call(denoiser, arguments, output))):
             made = family.call(pipe)
     about = made.memorization[0].mitigation
     assert about is not None and about.original == "a cat" != about.rewritten
+    # of the last step, the prompt's call: the negative prompt's, if it has one of its own, comes behind it
+    last = next(call[2] for call in calls if torch.equal(call[1], calls[-1][1]))
     for key, tensor in denoiser.encode(about.rewritten).tensors.items():
-        torch.testing.assert_close(conditions[-1].tensors[key][-1:].float(), tensor.float(), **CLOSE)
+        torch.testing.assert_close(last.tensors[key][-1:].float(), tensor.float(), **CLOSE)
 
 
 def denoiser_score(family: Family, known: Calibration, prompt: str) -> float:
@@ -198,21 +201,28 @@ def denoiser_score(family: Family, known: Calibration, prompt: str) -> float:
     return known.combination.score(Guidance(denoiser, x).spectrum(denoiser.encode(prompt))).item()
 
 
-@every_attached
-def test_another_noise_is_what_is_sampled(name: str, monkeypatch: pytest.MonkeyPatch):
+@every
+def test_noise_that_is_given_is_what_the_pipeline_starts_from(name: str):
+    family, chosen = FAMILIES[name], noise(1, seed=3)
+    denoiser: Any = to_denoiser(family.made())
+    pipe, seen = fed(family, latents=denoiser.packed(chosen))
+    start = read_call(to_denoiser(pipe), seen.calls[0], seen.returned[0])[0][-1:]
+    torch.testing.assert_close(initial_noise(pipe, start), chosen, **CLOSE)
+
+
+@pytest.mark.parametrize("name", ["flux", "flux-2"])
+def test_a_chosen_noise_is_what_is_sampled(name: str, monkeypatch: pytest.MonkeyPatch):
     family = FAMILIES[name]
     pipe = family.made()
-    denoiser: Any = to_denoiser(pipe)
+    known = calibrated(pipe, 1e9)
+    known = replace(known, scores=[denoiser_score(family, known, "a cat") - 1e-3] * known.n)
     monkeypatch.setattr(Measure, "holds", lambda self, alpha: torch.ones_like(self.p_value, dtype=torch.bool))
-    guard, starts = Guard(pipe, calibrated(pipe, -1e9), policy="reseed", unverified="allow"), []
-    with guard.attached(), warnings.catch_warnings():
+    with Guard(pipe, known, policy="reseed", unverified="allow").attached(), warnings.catch_warnings():
         warnings.simplefilter("ignore", MemorizationWarning)
-        with watched(denoiser, lambda arguments, output: starts.append(read_call(denoiser, arguments, output)[:2])):
-            made = family.call(pipe)
+        made = family.call(pipe)
     about = made.memorization[0].mitigation
-    assert about is not None and about.method == "reseed"
-    first, *_, again = (x[-1] for x, time in starts if time.flatten()[0] == starts[0][1].flatten()[0])
-    assert not torch.allclose(first, again) and again.std() == pytest.approx(1, abs=0.2)
+    assert about is not None and about.method == "reseed" and about.held
+    assert not torch.equal(torch.as_tensor(made.images), torch.as_tensor(family.call(pipe).images))
 
 
 @every_attached
