@@ -7,7 +7,7 @@ from ..denoiser import Denoiser
 from ..errors import InputError
 from ..reference import Reference
 from .chroma import ChromaDenoiser
-from .flux import FluxDenoiser
+from .flux import FluxControlNetDenoiser, FluxDenoiser
 from .flux_2 import Flux2Denoiser, Flux2KleinDenoiser
 from .hunyuan_image import HunyuanImageDenoiser
 from .pixart import PixArtDenoiser
@@ -87,6 +87,7 @@ register("LatentConsistencyModelPipeline", LatentConsistencyDenoiser)
 register("StableDiffusion3Pipeline", StableDiffusion3Denoiser)
 register("StableDiffusion3Img2ImgPipeline", StableDiffusion3Denoiser)
 register("FluxPipeline", FluxDenoiser)
+register("FluxControlNetPipeline", FluxControlNetDenoiser)
 register("Flux2Pipeline", Flux2Denoiser)
 register("Flux2KleinPipeline", Flux2KleinDenoiser)
 register("QwenImagePipeline", QwenImageDenoiser)

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from ..denoiser import Condition
+from ..errors import NotApplicable
 from ..reference import at_scale
 from .packed import PackedFlowDenoiser, pack, places, unpack
 
@@ -60,3 +61,15 @@ class FluxDenoiser(PackedFlowDenoiser):
     def _tokenizers(self) -> list[tuple[Any, int]]:
         found = [(self.pipe.tokenizer, self.pipe.tokenizer_max_length), (self.pipe.tokenizer_2, self.t5_tokens)]
         return [(tokenizer, tokens) for tokenizer, tokens in found if tokenizer is not None]
+
+
+class FluxControlNetDenoiser(FluxDenoiser):
+    """FluxControlNetPipeline: its network without what a ControlNet adds, which a prompt alone does not tell."""
+
+    def read_call(self, arguments: dict[str, Any], output: Any) -> tuple[Tensor, Tensor, Condition, Tensor]:
+        if any(arguments.get(f"controlnet_{part}_samples") is not None for part in ("block", "single_block")):
+            raise NotApplicable(
+                "a ControlNet takes part, so that more than the prompt decides what is made: ask about the prompt alone "
+                "with guard.check()"
+            )
+        return super().read_call(arguments, output)

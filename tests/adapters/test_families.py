@@ -4,6 +4,7 @@ guard checks, attaches, rewrites and locates."""
 import inspect
 import warnings
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,11 +12,13 @@ import torch
 
 from cryptomnesia import Guard
 from cryptomnesia.adapters import to_denoiser
+from cryptomnesia.adapters.loading import load_pipeline
 from cryptomnesia.adapters.network_calls import read_call, watched
 from cryptomnesia.adapters.pipeline_call import initial_noise
+from cryptomnesia.adapters.sampling import TextToImage
 from cryptomnesia.calibration import Calibration, calibrate
 from cryptomnesia.denoiser import Condition
-from cryptomnesia.errors import InputError, MemorizationWarning
+from cryptomnesia.errors import InputError, MemorizationWarning, NotApplicable
 from cryptomnesia.mitigation.objective import Measure
 from cryptomnesia.signals.guidance import Guidance
 
@@ -55,7 +58,7 @@ def calibrated(pipe: Any, score: float) -> Calibration:
 # --- the network's convention ---
 
 
-@every
+@every_attached
 @pytest.mark.parametrize("guided", [False, True])
 def test_what_the_pipeline_feeds_its_network_we_read_and_feed(name: str, guided: bool):
     family = FAMILIES[name]
@@ -75,7 +78,7 @@ def test_what_the_pipeline_feeds_its_network_we_read_and_feed(name: str, guided:
         torch.testing.assert_close(found.raw, raw.float(), **CLOSE)
 
 
-@every
+@every_attached
 def test_what_the_pipeline_makes_of_a_prompt_we_make_of_it(name: str):
     family = FAMILIES[name]
     pipe, seen = fed(family)
@@ -121,7 +124,7 @@ def test_rows_with_their_own_levels_and_conditions_equal_separate_calls(name: st
     assert together.raw.std() > 1e-3 and not torch.equal(together.raw[0], together.raw[1])
 
 
-@every
+@every_attached
 def test_other_sizes_are_those_of_the_pipeline(name: str):
     family = FAMILIES[name]
     pipe, seen = fed(family, width=32)
@@ -201,7 +204,7 @@ def denoiser_score(family: Family, known: Calibration, prompt: str) -> float:
     return known.combination.score(Guidance(denoiser, x).spectrum(denoiser.encode(prompt))).item()
 
 
-@every
+@every_attached
 def test_noise_that_is_given_is_what_the_pipeline_starts_from(name: str):
     family, chosen = FAMILIES[name], noise(1, seed=3)
     denoiser: Any = to_denoiser(family.made())
@@ -231,6 +234,58 @@ def test_an_image_is_located(name: str):
     guard = Guard(family.made())
     location = guard.locate("a cat", steps=3, height=16, width=16)
     assert location.map.ndim == 2 and torch.isfinite(location.map).all()
+
+
+@pytest.mark.parametrize("name", [name for name, family in FAMILIES.items() if not family.attached])
+def test_what_cannot_be_attached_says_why_and_samples_the_same(name: str):
+    family = FAMILIES[name]
+    expected, guard = family.call(family.made()).images, Guard(family.made(), unverified="allow")
+    with guard.attached():
+        made = family.call(guard.denoiser.pipe)
+    (report,) = made.memorization
+    assert report.verdict == "not applicable" and "guard.check()" in report.reason and "\n" not in report.reason
+    assert torch.equal(torch.as_tensor(made.images), torch.as_tensor(expected))
+    with pytest.raises(NotApplicable):
+        guard.locate("a cat", steps=3, height=16, width=16)
+
+
+@every
+def test_a_folder_that_was_saved_is_the_same_model(name: str, tmp_path: Path):
+    pipe = FAMILIES[name].made()
+    pipe.save_pretrained(tmp_path)
+    loaded: Any = to_denoiser(load_pipeline(str(tmp_path)))
+    assert loaded.pipe is not pipe and loaded.fingerprint == to_denoiser(pipe).fingerprint
+    x = noise(1)
+    expected = to_denoiser(pipe).predict(x, loaded.levels.pure_noise, loaded.encode("a cat")).raw
+    torch.testing.assert_close(
+        loaded.predict(x, loaded.levels.pure_noise, loaded.encode("a cat")).raw, expected, **CLOSE
+    )
+
+
+@every
+def test_images_of_texts_are_those_of_a_plain_call(name: str):
+    family = FAMILIES[name]
+    if family.options.keys() & {"control_image"}:
+        return
+    pipe, prompts = family.made(), ["a cat", "two dogs"]
+    maker = TextToImage(pipe, steps=2, height=16, width=16)
+    found = maker.images(prompts, [5, 6], per_call=1)
+    for seed, prompt, image in zip((5, 6), prompts, found, strict=True):
+        made = pipe(
+            prompt=prompt,
+            num_inference_steps=2,
+            height=16,
+            width=16,
+            generator=torch.Generator().manual_seed(seed),
+            output_type="np",
+        )
+        assert (image == made.images[0]).all()
+    assert maker.guidance >= 1
+    embedded = to_denoiser(pipe).as_arguments(to_denoiser(pipe).encode("a cat"))
+    again = maker.images(
+        ["", ""], [5, 5], per_call=1, embeddings={key: torch.cat([v, v]) for key, v in embedded.items()}
+    )
+    assert abs(again[0] - found[0]).max() < 1e-4
 
 
 # --- what is no such pipeline ---

@@ -1,18 +1,17 @@
 """README's table of model families says what the code does: each family is tried on a small model."""
 
 import json
-import re
 from typing import Any
 
 import pytest
 import torch
 
 from cryptomnesia import CallableDenoiser, Guard
-from cryptomnesia.adapters import to_denoiser
 from cryptomnesia.adapters.onnx_loading import load_onnx
 from cryptomnesia.calibration import calibrate
 from cryptomnesia.errors import CryptomnesiaError, InputError, NotApplicable
 
+from ..helpers.families import families
 from ..helpers.guarded import BENIGN, above, call
 from ..helpers.pipelines import build, stable_diffusion
 from ..helpers.snippets import ROOT
@@ -26,10 +25,16 @@ ROWS: dict[str, tuple[list[str], str | None]] = {
     "Stable Diffusion 3": (["sd3"], "sd3"),
     "PixArt Alpha, Sigma": (["pixart", "pixart-sigma"], None),
     "Flux without a guidance input (schnell)": (["flux"], "schnell"),
-    "Flux with one (dev), and LCM": (["flux-guided", "lcm"], "flux"),
+    "Flux with one (dev, Krea)": (["flux-guided"], "flux"),
+    "Flux with a ControlNet: of the prompt alone": (["flux-controlnet"], None),
+    "Flux.2 dev, klein": (["flux-2", "flux-2-klein", "flux-2-klein-distilled"], None),
+    "Qwen-Image": (["qwen-image"], "qwen"),
+    "Chroma": (["chroma"], "chroma"),
+    "HunyuanImage, distilled too": (["hunyuan-image", "hunyuan-image-distilled"], None),
+    "LCM": (["lcm"], None),
     "your own function, as a `CallableDenoiser`": (["function"], None),
 }
-COMFY_ONLY = {"Chroma, Qwen-Image": ("chroma", "qwen")}
+SMALL = families()
 COLUMNS = ("check", "attach", "rewrite", "locate", "ONNX", "ComfyUI")
 
 
@@ -59,6 +64,8 @@ def function() -> CallableDenoiser:
 def made(name: str) -> Any:
     if name == "function":
         return function()
+    if name in SMALL:
+        return SMALL[name].made()
     if name != "lcm":
         return build(name)
     with torch.random.fork_rng(devices=[]):
@@ -77,7 +84,8 @@ def can(name: str, column: str) -> bool:
             return guard.check("a cat", draws=1, **size).score is not None
         if column == "attach":
             with guard.attached():
-                return call(denoiser.pipe).memorization[0].score is not None
+                made_by = SMALL[name].call if name in SMALL else call
+                return made_by(denoiser.pipe).memorization[0].score is not None
         shape = denoiser.latent_shape(**size)
         known = above(calibrate(denoiser, denoiser.encode(BENIGN), draws=1, latent_shape=shape), -1e9)
         guard = Guard(denoiser, known, unverified="allow")
@@ -98,7 +106,7 @@ def takes_onnx(name: str, folder: Any) -> bool:
 
 
 def test_the_table_has_every_family():
-    assert set(table()) == {*ROWS, *COMFY_ONLY}
+    assert set(table()) == {*ROWS}
 
 
 @pytest.mark.parametrize("family", ROWS)
@@ -112,19 +120,11 @@ def test_each_family_does_what_the_table_says(family: str, tmp_path):
         }, name
 
 
-@pytest.mark.parametrize("family", [*ROWS, *COMFY_ONLY])
+@pytest.mark.parametrize("family", ROWS)
 def test_in_comfyui_each_family_is_one_that_the_nodes_are_tested_with(family: str):
     """Their tests ask every kind for a score, and find none where guidance is an input."""
-    kinds = COMFY_ONLY.get(family) or (ROWS[family][1],)
-    says = table()[family]["ComfyUI"]
-    if kinds == (None,):
+    kind, says = ROWS[family][1], table()[family]["ComfyUI"]
+    if kind is None:
         assert says in ("no", "untried")
     else:
-        assert all((KINDS[kind].guidance is None) == (says == "yes") for kind in kinds if kind is not None)
-
-
-def test_what_comfyui_alone_knows_no_pipeline_adapter_takes():
-    from cryptomnesia.adapters import supported
-
-    assert not [name for name in supported() if re.search("Chroma|Qwen", name)]
-    assert to_denoiser(function()).has_guidance
+        assert (KINDS[kind].guidance is None) == (says == "yes")
