@@ -44,7 +44,7 @@ def _takes_frames(vae: Any) -> bool:
 
 
 def _latent_scale(vae: Any, like: Tensor, device: torch.device) -> tuple[Tensor, Tensor]:
-    """(scale, shift) with latent = (code - shift) * scale, each broadcastable to (B, C, h, w) like the latents given."""
+    """(scale, shift) with latent = (code - shift) * scale, each broadcastable to the latents given, (B, C, h, w)."""
     config = vae.config
     statistics = getattr(vae, "bn", None)
     if statistics is not None:

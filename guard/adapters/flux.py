@@ -69,7 +69,7 @@ class FluxControlNetDenoiser(FluxDenoiser):
     def read_call(self, arguments: dict[str, Any], output: Any) -> tuple[Tensor, Tensor, Condition, Tensor]:
         if any(arguments.get(f"controlnet_{part}_samples") is not None for part in ("block", "single_block")):
             raise NotApplicable(
-                "a ControlNet takes part, so that more than the prompt decides what is made: ask about the prompt alone "
-                "with guard.check()"
+                "a ControlNet takes part, so that more than the prompt decides what is made: ask about the prompt "
+                "alone with guard.check()"
             )
         return super().read_call(arguments, output)

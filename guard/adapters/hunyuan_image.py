@@ -2,7 +2,6 @@
 
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from ..condition import UNTIL
@@ -17,8 +16,8 @@ _THOUSAND = 1000.0  # guidance scales are fed as thousandths
 class HunyuanImageDenoiser(FlowDenoiser):
     """HunyuanImagePipeline; the network is fed 1000 s.
 
-    Conditions: text (P, L, D) and mask (P, L), glyphs (P, L', D') and glyph_mask (P, L') of what the prompt has in quotes,
-    zeros without. Distilled networks are told their guidance scale, and where their step ends: `until` (P,), a flow
+    Conditions: text (P, L, D) and mask (P, L), glyphs (P, L', D') and glyph_mask (P, L') of what the prompt has in
+    quotes, zeros without. Distilled networks are told their guidance scale, and where their step ends: `until` (P,), a flow
     time, by default that of the noise itself, where the answer is the velocity.
     """
 

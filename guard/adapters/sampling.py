@@ -36,7 +36,7 @@ class TextToImage:
         scheduler: A scheduler to use in place of the pipeline's own.
 
     Raises:
-        InputError: The pipeline starts from an image, or can be told no guidance or no negative prompt.
+        InputError: The pipeline needs an image, or can be told no guidance or no negative prompt.
     """
 
     def __init__(
@@ -54,6 +54,8 @@ class TextToImage:
         self._known = parameters(self._call)
         if starts_from_image(self._call):
             raise InputError(f"{type(pipe).__name__} starts from an image: give a text-to-image pipeline")
+        if "control_image" in self._known:
+            raise InputError(f"{type(pipe).__name__} needs a control image: give the pipeline without a ControlNet")
         self._guidance, self._negative, self._scheduler = guidance, negative, scheduler
         self._settings = {"num_inference_steps": steps, "height": height, "width": width}
         self._fits: int | None = None  # images per call, where more were too many

@@ -18,7 +18,7 @@ from cryptomnesia.adapters.pipeline_call import initial_noise
 from cryptomnesia.adapters.sampling import TextToImage
 from cryptomnesia.calibration import Calibration, calibrate
 from cryptomnesia.denoiser import Condition
-from cryptomnesia.errors import InputError, MemorizationWarning, NotApplicable
+from cryptomnesia.errors import InputError, MemorizationWarning
 from cryptomnesia.mitigation.objective import Measure
 from cryptomnesia.signals.guidance import Guidance
 
@@ -245,7 +245,7 @@ def test_what_cannot_be_attached_says_why_and_samples_the_same(name: str):
     (report,) = made.memorization
     assert report.verdict == "not applicable" and "guard.check()" in report.reason and "\n" not in report.reason
     assert torch.equal(torch.as_tensor(made.images), torch.as_tensor(expected))
-    with pytest.raises(NotApplicable):
+    with pytest.raises(InputError, match="needs a control image"):
         guard.locate("a cat", steps=3, height=16, width=16)
 
 
@@ -262,11 +262,9 @@ def test_a_folder_that_was_saved_is_the_same_model(name: str, tmp_path: Path):
     )
 
 
-@every
+@every_attached
 def test_images_of_texts_are_those_of_a_plain_call(name: str):
     family = FAMILIES[name]
-    if family.options.keys() & {"control_image"}:
-        return
     pipe, prompts = family.made(), ["a cat", "two dogs"]
     maker = TextToImage(pipe, steps=2, height=16, width=16)
     found = maker.images(prompts, [5, 6], per_call=1)
