@@ -9,7 +9,7 @@ from ..denoiser import Condition
 from ..errors import NotApplicable
 from ..reference import at_scale
 from .packed import PackedFlowDenoiser, pack, places, unpack
-from .templates import TemplateTokenizer, before_prompt
+from .templates import TemplateTokenizer, around_prompt
 
 _STEPS = 50  # of the pipelines' default, which the shift depends on
 _PLACE = "{}"  # where the prompt belongs in a template
@@ -72,8 +72,8 @@ class Flux2Denoiser(PackedFlowDenoiser):
         return Condition(text=text)
 
     def _tokenizers(self) -> list[tuple[Any, int]]:
-        tokenizer = self.pipe.tokenizer
-        return [(TemplateTokenizer(tokenizer, before_prompt(self._template(), _PLACE), self.tokens), self.tokens)]
+        around = around_prompt(self._template(), _PLACE)
+        return [(TemplateTokenizer(self.pipe.tokenizer, *around, self.tokens), self.tokens)]
 
     def _template(self) -> str:
         """The chat that a prompt becomes, with `_PLACE` for the prompt."""

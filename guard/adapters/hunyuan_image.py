@@ -8,7 +8,7 @@ from ..condition import UNTIL
 from ..denoiser import Condition
 from ..reference import at_scale
 from .flow import TIMESTEPS, FlowDenoiser
-from .templates import TemplateTokenizer, before_prompt
+from .templates import TemplateTokenizer, around_prompt
 
 _THOUSAND = 1000.0  # guidance scales are fed as thousandths
 
@@ -76,6 +76,6 @@ class HunyuanImageDenoiser(FlowDenoiser):
 
     def _tokenizers(self) -> list[tuple[Any, int]]:
         # bytes are read of quoted text alone
-        before = before_prompt(self.pipe.prompt_template_encode)
+        around = around_prompt(self.pipe.prompt_template_encode)
         limit = self.pipe.prompt_template_encode_start_idx + self.pipe.tokenizer_max_length
-        return [(TemplateTokenizer(self.pipe.tokenizer, before), limit)]
+        return [(TemplateTokenizer(self.pipe.tokenizer, *around), limit)]

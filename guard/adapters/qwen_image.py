@@ -9,7 +9,7 @@ from ..condition import TOKENS
 from ..denoiser import Condition
 from ..errors import NotApplicable
 from .packed import PackedFlowDenoiser, pack, unpack
-from .templates import TemplateTokenizer, before_prompt
+from .templates import TemplateTokenizer, around_prompt
 
 
 class QwenImageDenoiser(PackedFlowDenoiser):
@@ -58,10 +58,10 @@ class QwenImageDenoiser(PackedFlowDenoiser):
         return Condition(text=text, tokens=tokens)
 
     def _tokenizers(self) -> list[tuple[Any, int]]:
-        before = before_prompt(self.pipe.prompt_template_encode)
+        around = around_prompt(self.pipe.prompt_template_encode)
         # so many of the template's tokens are left out of what the network reads
         limit = self.pipe.prompt_template_encode_start_idx + self.tokens
-        return [(TemplateTokenizer(self.pipe.tokenizer, before), limit)]
+        return [(TemplateTokenizer(self.pipe.tokenizer, *around), limit)]
 
 
 def _first(tokens: Tensor, length: int) -> Tensor:

@@ -16,16 +16,17 @@ class TemplateTokenizer:
 
     Attributes:
         tokenizer: The pipeline's tokenizer, or a processor that holds one.
-        before: What stands before every prompt.
+        before, after: What stands around every prompt.
         length: What the pipeline fills up with padding to, in tokens; it counts where padding stands on the left.
     """
 
     tokenizer: Any
     before: str
+    after: str = ""
     length: int = 0
 
     def __call__(self, text: str, *, add_special_tokens: bool = True) -> Tokens:
-        """Returns the prompt's tokens; with the special ones, those of the template before it, too."""
+        """Returns the prompt's tokens; with the special ones, those that stand before it, too."""
         tokenizer = getattr(self.tokenizer, "tokenizer", self.tokenizer)
         # a chat's template writes the special tokens out
         bare = tokenizer(text, add_special_tokens=False).input_ids
@@ -33,10 +34,12 @@ class TemplateTokenizer:
             return Tokens(bare)
         found = [*tokenizer(self.before, add_special_tokens=False).input_ids, *bare]
         if getattr(tokenizer, "padding_side", "right") == "left":
-            found = [tokenizer.pad_token_id] * (self.length - len(found)) + found
+            behind = len(tokenizer(self.after, add_special_tokens=False).input_ids)
+            found = [tokenizer.pad_token_id] * (self.length - len(found) - behind) + found
         return Tokens(found)
 
 
-def before_prompt(template: str, place: str = "{}") -> str:
-    """Returns what a template, with `place` where the prompt belongs, has before the prompt."""
-    return template[: template.rindex(place)]
+def around_prompt(template: str, place: str = "{}") -> tuple[str, str]:
+    """Returns what a template, with `place` where the prompt belongs, has before and after the prompt."""
+    before, _, after = template.rpartition(place)
+    return before, after

@@ -209,7 +209,8 @@ def test_noise_that_is_given_is_what_the_pipeline_starts_from(name: str):
     family, chosen = FAMILIES[name], noise(1, seed=3)
     denoiser: Any = to_denoiser(family.made())
     pipe, seen = fed(family, latents=denoiser.packed(chosen))
-    start = read_call(to_denoiser(pipe), seen.calls[0], seen.returned[0])[0][-1:]
+    denoiser = to_denoiser(pipe)
+    start = read_call(denoiser, seen.calls[0], seen.returned[0])[0][-1:]
     torch.testing.assert_close(initial_noise(pipe, start), chosen, **CLOSE)
 
 
