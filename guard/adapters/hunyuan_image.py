@@ -1,6 +1,6 @@
 """HunyuanImage: a transformer on flow times, conditioned on a language model's tokens, and on bytes of quoted text."""
 
-from typing import Any
+from typing import Any, ClassVar
 
 from torch import Tensor
 
@@ -17,14 +17,14 @@ class HunyuanImageDenoiser(FlowDenoiser):
     """HunyuanImagePipeline; the network is fed 1000 s.
 
     Conditions: text (P, L, D) and mask (P, L), glyphs (P, L', D') and glyph_mask (P, L') of what the prompt has in
-    quotes, zeros without. Distilled networks are told their guidance scale, and where their step ends: `until` (P,), a flow
-    time, by default that of the noise itself, where the answer is the velocity.
+    quotes, zeros without. Distilled networks are told their guidance scale, and where their step ends: `until` (P,), a
+    flow time, by default that of the noise itself, where the answer is the velocity.
     """
 
     family = "hunyuan-image"
     networks = ("HunyuanImageTransformer2DModel",)
     also_told = ("encoder_hidden_states_2", "encoder_attention_mask_2", "timestep_r")
-    argument_names = {
+    argument_names: ClassVar = {
         "text": "prompt_embeds",
         "mask": "prompt_embeds_mask",
         "glyphs": "prompt_embeds_2",

@@ -1,6 +1,6 @@
 """Qwen-Image: a transformer on flow times and packed latents, conditioned on the tokens of a language model."""
 
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -18,7 +18,7 @@ class QwenImageDenoiser(PackedFlowDenoiser):
     family = "qwen-image"
     networks = ("QwenImageTransformer2DModel",)
     also_told = ("encoder_hidden_states_mask", "img_shapes")
-    argument_names = {"text": "prompt_embeds", "mask": "prompt_embeds_mask"}
+    argument_names: ClassVar = {"text": "prompt_embeds", "mask": "prompt_embeds_mask"}
     tokens = 512
 
     def output(self, x: Tensor, time: Tensor, condition: Condition) -> Tensor:
