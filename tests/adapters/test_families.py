@@ -305,7 +305,7 @@ def test_another_familys_network_inside_is_told(name: str):
     from diffusers import UNet1DModel
 
     pipe = FAMILIES[name].made()
-    blocks = {"down_block_types": ("DownBlock1D",) * 2, "up_block_types": ("UpBlock1D",) * 2}
+    blocks: dict[str, Any] = {"down_block_types": ("DownBlock1D",) * 2, "up_block_types": ("UpBlock1D",) * 2}
     setattr(pipe, FAMILIES[name].network, UNet1DModel(block_out_channels=(32, 32), **blocks))
     with pytest.raises(InputError, match="UNet1DModel"):
         Guard(pipe).check("a cat", height=16, width=16)
