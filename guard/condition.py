@@ -10,6 +10,9 @@ from .errors import InputError
 from .printable import printable
 from .prompt_text import fault
 
+TOKENS = "tokens"  # the tensor of a condition that says how many rows of the text count, (P,)
+UNTIL = "until"  # the tensor that says where a step ends, a flow time, for networks that are told, (P,)
+
 
 class Condition:
     """What prompts become: named tensors with one row per prompt, e.g. text (P, L, D) and pooled (P, D).
@@ -43,7 +46,8 @@ class Condition:
                 raise InputError(f"conditions of different shapes cannot share a call: {shapes[0]} and {shapes[1]}")
         return Condition(**{name: torch.cat([c.tensors[name] for c in conditions]) for name in first})
 
-    def _padded(self, length: int) -> "Condition":
+    def padded(self, length: int) -> "Condition":
+        """Returns the same with as many rows of text, zeros behind those that count."""
         text = self.tensors["text"]
         padded = torch.nn.functional.pad(text, (0, 0, 0, length - text.shape[1]))
         return Condition(**{**self.tensors, "text": padded})
@@ -51,10 +55,10 @@ class Condition:
 
 def alike(conditions: Sequence[Condition]) -> Sequence[Condition]:
     """Returns conditions with texts of one length, where `tokens` tell how many of them count."""
-    if not all("tokens" in condition.tensors for condition in conditions):
+    if not all(TOKENS in condition.tensors for condition in conditions):
         return conditions
     longest = max(condition.tensors["text"].shape[1] for condition in conditions)
-    return [condition._padded(longest) for condition in conditions]
+    return [condition.padded(longest) for condition in conditions]
 
 
 def own_copy(condition: Condition) -> Condition:
@@ -66,6 +70,11 @@ def own_copy(condition: Condition) -> Condition:
 def without_extras(condition: Condition, empty: Condition) -> Condition:
     """Returns only those tensors that the empty prompt has, too; the size embedding, e.g., is the model's default."""
     return Condition(**{name: condition.tensors[name] for name in empty.tensors})
+
+
+def without_step(condition: Condition) -> Condition:
+    """Returns what a condition says of the prompt alone, and not of the sampler's step."""
+    return Condition(**{name: tensor for name, tensor in condition.tensors.items() if name != UNTIL})
 
 
 def with_extras(empty: Condition, other: Condition) -> Condition:

@@ -7,9 +7,12 @@ from ..denoiser import Denoiser
 from ..errors import InputError
 from ..reference import Reference
 from .auraflow import AuraFlowDenoiser
+from .chroma import ChromaDenoiser
 from .cogview4 import CogView4Denoiser
-from .flux import FluxDenoiser
+from .flux import FluxControlNetDenoiser, FluxDenoiser
+from .flux_2 import Flux2Denoiser, Flux2KleinDenoiser
 from .hidream import HiDreamDenoiser
+from .hunyuan_image import HunyuanImageDenoiser
 from .kolors import KolorsDenoiser, KolorsPAGDenoiser
 from .lumina import Lumina2Denoiser
 from .perturbed import (
@@ -19,6 +22,7 @@ from .perturbed import (
     StableDiffusionXLPAGDenoiser,
 )
 from .pixart import PixArtDenoiser
+from .qwen_image import QwenImageDenoiser
 from .sana import SanaDenoiser, SanaSprintDenoiser
 from .stable_diffusion import LatentConsistencyDenoiser, StableDiffusionDenoiser, StableDiffusionXLDenoiser
 from .stable_diffusion_3 import StableDiffusion3Denoiser
@@ -96,6 +100,12 @@ register("LatentConsistencyModelPipeline", LatentConsistencyDenoiser)
 register("StableDiffusion3Pipeline", StableDiffusion3Denoiser)
 register("StableDiffusion3Img2ImgPipeline", StableDiffusion3Denoiser)
 register("FluxPipeline", FluxDenoiser)
+register("FluxControlNetPipeline", FluxControlNetDenoiser)
+register("Flux2Pipeline", Flux2Denoiser)
+register("Flux2KleinPipeline", Flux2KleinDenoiser)
+register("QwenImagePipeline", QwenImageDenoiser)
+register("ChromaPipeline", ChromaDenoiser)
+register("HunyuanImagePipeline", HunyuanImageDenoiser)
 register("PixArtAlphaPipeline", PixArtDenoiser)
 register("PixArtSigmaPipeline", PixArtDenoiser)
 register("ZImagePipeline", ZImageDenoiser)

@@ -12,20 +12,25 @@ from ..identity import fingerprint, weights_of
 
 def decode(vae: Any, latent: Tensor, device: torch.device) -> Tensor:
     """Returns images in [0, 1], (B, 3, H, W) float32, of clean latents (B, C, h, w)."""
-    scale, shift = _latent_scale(vae, device)
     with torch.no_grad(), _full_precision(vae):
+        scale, shift = _latent_scale(vae, latent, device)
         z = latent.to(device).float() / scale + shift
+        z = z.unsqueeze(2) if _takes_frames(vae) else z
         image = vae.decode(z.to(vae.dtype), return_dict=False)[0]
+        image = image[:, :, 0] if _takes_frames(vae) else image
     return (image.float() / 2 + 0.5).clamp(0, 1)
 
 
 def encode(vae: Any, image: Tensor, device: torch.device) -> Tensor:
     """Returns latents (B, C, h, w) float32, the posterior mean scaled, of images in [0, 1], (B, 3, H, W)."""
-    scale, shift = _latent_scale(vae, device)
     with torch.no_grad(), _full_precision(vae):
-        coded = vae.encode((image.to(device).float() * 2 - 1).to(vae.dtype))
+        image = image.to(device).float() * 2 - 1
+        image = image.unsqueeze(2) if _takes_frames(vae) else image
+        coded = vae.encode(image.to(vae.dtype))
         # the deterministic ones name it in two ways
         z = coded.latent_dist.mode() if hasattr(coded, "latent_dist") else next(iter(coded.values()))
+        z = z[:, :, 0] if _takes_frames(vae) else z
+        scale, shift = _latent_scale(vae, z, device)
     return (z.float() - shift) * scale
 
 
@@ -34,10 +39,25 @@ def identity(vae: Any) -> str:
     return fingerprint(weights_of([vae]), str(vae.config))
 
 
-def _latent_scale(vae: Any, device: torch.device) -> tuple[Tensor, Tensor]:
-    """(scale, shift) with latent = (code - shift) * scale, each broadcastable to (B, C, h, w)."""
+def _takes_frames(vae: Any) -> bool:
+    """Whether it is one for videos, (B, C, T, H, W), an image being one frame."""
+    return "temperal_downsample" in vae.config
+
+
+def _latent_scale(vae: Any, like: Tensor, device: torch.device) -> tuple[Tensor, Tensor]:
+    """(scale, shift) with latent = (code - shift) * scale, each broadcastable to the latents given, (B, C, h, w)."""
     config = vae.config
-    scale = torch.tensor(float(config.scaling_factor), device=device)
+    statistics = getattr(vae, "bn", None)
+    if statistics is not None:
+        # of each place in patches of 2x2, which are channels there
+        std = (statistics.running_var.float() + config.batch_norm_eps).sqrt()
+        mean, std = (
+            v.to(device).float().view(1, -1, 2, 2).repeat(1, 1, like.shape[2] // 2, like.shape[3] // 2)
+            for v in (statistics.running_mean, std)
+        )
+        return 1 / std, mean
+    factor = config.get("scaling_factor")
+    scale = torch.tensor(1.0 if factor is None else float(factor), device=device)
     mean, std = config.get("latents_mean"), config.get("latents_std")
     if mean is not None and std is not None:
         mean, std = (torch.tensor(v, device=device).float().view(1, -1, 1, 1) for v in (mean, std))

@@ -39,6 +39,7 @@ class PipelineDenoiser(Denoiser):
         networks: The classes of network that belong to the family, by name.
         argument_names: What the pipeline's call names the tensors of a condition, behind an optional "negative_".
         guidance_scale: What networks are told whose input it is; the pipeline's own default.
+        also_told: Arguments of the network's forward that say nothing beside the prompt in this family.
         text_lock: Held while text is encoded, by all denoisers: tokenizers and encoders serve one thread at a time.
     """
 
@@ -50,6 +51,7 @@ class PipelineDenoiser(Denoiser):
         "mask": "prompt_attention_mask",
     }
     guidance_scale = 1.0
+    also_told: tuple[str, ...] = ()
     text_lock = threading.RLock()
 
     def __init__(self, pipe: Any):
@@ -202,7 +204,8 @@ class PipelineDenoiser(Denoiser):
     def _channels(self) -> int:
         """The number of channels of the latents. Raises InputError where the network takes more than these."""
         channels = self._network_channels
-        made = getattr(getattr(self.pipe, "vae", None), "config", {}).get("latent_channels")
+        config = getattr(getattr(self.pipe, "vae", None), "config", {})
+        made = config.get("latent_channels") or config.get("z_dim")
         if made is not None and made != channels:
             raise InputError(
                 f"the network takes {channels} channels and the autoencoder makes {made}: it is one for inpainting, "
@@ -315,9 +318,10 @@ class PipelineDenoiser(Denoiser):
         if not self.differentiable:
             return occlusion_saliency(self.encode, prompt, spans, score)
         with self.text_lock, quietly(), suppress(NotApplicable):
+            tokenizers = self._tokenizers()
             return token_saliency(
-                self.text_encoders,
-                self._tokenizers(),
+                self.text_encoders[: len(tokenizers)],  # others read but a part of some prompts
+                tokenizers,
                 lambda text: self._encode([text]),
                 prompt,
                 spans,

@@ -1,8 +1,10 @@
 """Rectified flow: what pipelines of transformers on flow times in [0, 1] share."""
 
 import math
+from typing import Any
 
 from ..denoiser import Levels, PredictionType
+from ..errors import InputError
 from .diffusers import PipelineDenoiser
 
 TIMESTEPS = 1000  # flow times are fed, or rounded, as thousandths
@@ -36,11 +38,25 @@ class FlowDenoiser(PipelineDenoiser):
         return (self._sample_size[0] // patch) * (self._sample_size[1] // patch)
 
     def _mu(self, patches: int) -> float:
-        """What a pipeline tells a scheduler whose shift it chooses."""
+        """What the pipeline makes of the number of patches: the shift, or its logarithm."""
         config = self.pipe.scheduler.config
         low, high = config.get("base_image_seq_len", 256), config.get("max_image_seq_len", 4096)
         base, top = config.get("base_shift", 0.5), config.get("max_shift", self.max_shift)
         return base + (top - base) * (patches - low) / (high - low)
+
+    def _guidance_embeds(self, embedding: Any) -> bool:
+        """Whether the configuration says that the guidance scale is an input. Raises InputError where weights disagree.
+
+        Args:
+            embedding: The network's embedding of times, which holds a `guidance_embedder` if so.
+        """
+        says = bool(self.network.config.guidance_embeds)
+        if embedding is not None and (getattr(embedding, "guidance_embedder", None) is not None) != says:
+            raise InputError(
+                "the network's configuration (guidance_embeds) and its weights contradict each other on whether it is "
+                "told its guidance scale: load it with the configuration that belongs to it"
+            )
+        return says
 
     @property
     def levels(self) -> Levels:  # type: ignore[override]

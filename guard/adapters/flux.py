@@ -6,13 +6,12 @@ import torch
 from torch import Tensor
 
 from ..denoiser import Condition
-from ..errors import InputError
+from ..errors import NotApplicable
 from ..reference import at_scale
-from .flow import TIMESTEPS, FlowDenoiser
-from .packed import pack, unpack
+from .packed import PackedFlowDenoiser, pack, places, unpack
 
 
-class FluxDenoiser(FlowDenoiser):
+class FluxDenoiser(PackedFlowDenoiser):
     """FluxPipeline; the network is fed s, rounded to its dtype. Conditions: text (P, L, D), pooled (P, D').
 
     With `guidance_embeds` (dev, Krea) the guidance scale is an input. Without (schnell) the network was distilled, too:
@@ -26,41 +25,23 @@ class FluxDenoiser(FlowDenoiser):
 
     @property
     def takes_scale(self) -> bool:
-        says, embedding = bool(self.network.config.guidance_embeds), getattr(self.network, "time_text_embed", None)
-        if embedding is not None and hasattr(embedding, "guidance_embedder") != says:
-            raise InputError(
-                "the network's configuration (guidance_embeds) and its weights contradict each other on whether it is "
-                "told its guidance scale: load it with the configuration that belongs to it"
-            )
-        return says
+        return self._guidance_embeds(getattr(self.network, "time_text_embed", None))
 
     @property
     def distilled(self) -> bool:
         return True
-
-    @property
-    def _network_channels(self) -> int:
-        return self.network.config.in_channels // 4
-
-    @property
-    def _factor(self) -> int:
-        return self.pipe.vae_scale_factor * 2
-
-    def packed(self, latents: Tensor) -> Tensor:
-        return pack(latents)
 
     def output(self, x: Tensor, time: Tensor, condition: Condition) -> Tensor:
         height, width = x.shape[-2:]
         text = condition.tensors["text"].to(x.device, x.dtype)
         out = self.network(
             hidden_states=pack(x),
-            # rounded as the pipeline rounds, in the network's dtype
-            timestep=(time * TIMESTEPS).to(x.dtype) / TIMESTEPS,
+            timestep=self._fed(x, time),
             guidance=self._told(x, condition) if self.takes_scale else None,
             pooled_projections=condition.tensors["pooled"].to(x.device, x.dtype),
             encoder_hidden_states=text,
             txt_ids=torch.zeros(text.shape[1], 3, device=x.device, dtype=x.dtype),
-            img_ids=_places(height // 2, width // 2).to(x.device, x.dtype),
+            img_ids=torch.nn.functional.pad(places(height // 2, width // 2), (1, 0)).to(x.device, x.dtype),
             return_dict=False,
         )[0]
         return unpack(out, height, width)
@@ -82,7 +63,13 @@ class FluxDenoiser(FlowDenoiser):
         return [(tokenizer, tokens) for tokenizer, tokens in found if tokenizer is not None]
 
 
-def _places(height: int, width: int) -> Tensor:
-    """Where each token lies, (H W, 3)."""
-    grid = torch.meshgrid(torch.arange(height), torch.arange(width), indexing="ij")
-    return torch.stack([torch.zeros(height, width), *grid], dim=-1).reshape(height * width, 3)
+class FluxControlNetDenoiser(FluxDenoiser):
+    """FluxControlNetPipeline: its network without what a ControlNet adds, which a prompt alone does not tell."""
+
+    def read_call(self, arguments: dict[str, Any], output: Any) -> tuple[Tensor, Tensor, Condition, Tensor]:
+        if any(arguments.get(f"controlnet_{part}_samples") is not None for part in ("block", "single_block")):
+            raise NotApplicable(
+                "a ControlNet takes part, so that more than the prompt decides what is made: ask about the prompt "
+                "alone with guard.check()"
+            )
+        return super().read_call(arguments, output)

@@ -169,7 +169,8 @@ def read_call(
             "a ControlNet or T2I-Adapter takes part and tells the network of an image, and the check knows prompts "
             "only: ask guard.check(), which asks the network without it"
         )
-    odd = [name for name, value in given.items() if name not in _KNOWN and _says_something(value)]
+    known = _KNOWN.union(getattr(denoiser, "also_told", ()))
+    odd = [name for name, value in given.items() if name not in known and _says_something(value)]
     if odd:
         raise NotApplicable(
             f"the network is also told {', '.join(sorted(odd))}, and the check knows text prompts only: leave that out"

@@ -13,6 +13,7 @@ from .pipeline_call import starts_from_image
 
 _CHANGES_THE_MODEL = ("cross_attention_kwargs", "joint_attention_kwargs", "attention_kwargs")
 _CHANGES_THE_TEXT = ("system_prompt", "complex_human_instruction")  # with which prompts are read
+_READS_OTHERWISE = ("clip_skip", "caption_upsample_temperature", "text_encoder_out_layers")
 
 
 @dataclass(frozen=True)
@@ -77,10 +78,11 @@ class Request:
         for name in ("prompt_2", "prompt_3"):
             if self.arguments.get(name) not in (None, self.arguments.get("prompt")):
                 raise NotApplicable(f"{name} is another text than the prompt: only one text can be rewritten")
-        if self.arguments.get("clip_skip"):
-            raise NotApplicable("clip_skip is set: a rewritten prompt would be read differently from what was tested")
         for name in _CHANGES_THE_TEXT:
             if name in self.arguments:
+                raise NotApplicable(f"{name} is set: a rewritten prompt would be read differently from what was tested")
+        for name in _READS_OTHERWISE:
+            if self.arguments.get(name):
                 raise NotApplicable(f"{name} is set: a rewritten prompt would be read differently from what was tested")
         return prompt
 

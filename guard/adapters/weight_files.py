@@ -10,7 +10,15 @@ from ..tensors import open_tensors
 from .model_folder import read_object
 
 PICKLES = {".bin", ".ckpt", ".pkl", ".pickle", ".pt", ".pth"}
-_WEIGHTLESS = ("scheduler", "tokenizer", "feature_extractor", "safety_checker", "image_processor")
+_WEIGHTLESS = (
+    "scheduler",
+    "tokenizer",
+    "feature_extractor",
+    "safety_checker",
+    "image_processor",
+    "guider",
+    "ocr_guider",
+)
 _UNUSED = ("safety_checker", "feature_extractor")
 _VOCABULARIES = ("tokenizer.json", "vocab.json", "spiece.model", "tokenizer.model")
 _PLAIN = ""  # the variant of files without a tag

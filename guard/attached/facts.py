@@ -12,7 +12,12 @@ from ..adapters.request import Request
 from ..report import CallReport
 
 _RENAMED = {"num_inference_steps": "steps"}
-_BY_DEFAULT = ("num_inference_steps", "guidance_scale", "true_cfg_scale")  # told even where they were not given
+_BY_DEFAULT = (
+    "num_inference_steps",
+    "guidance_scale",
+    "true_cfg_scale",
+    "distilled_guidance_scale",
+)  # told even where they were not given
 _LEFT_OUT = ("num_images_per_prompt", "return_dict", "clean_caption", "callback_steps", "use_resolution_binning")
 RESEEDED = "the guard chose another initial noise"
 

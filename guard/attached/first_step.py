@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from ..adapters.network_calls import read_call
-from ..condition import is_empty, own_copy, with_extras, without_extras
+from ..condition import UNTIL, is_empty, own_copy, with_extras, without_extras, without_step
 from ..denoiser import Condition, Denoiser, Prediction
 from ..errors import NonFiniteError, NotApplicable
 from ..protocols import PipelineDenoiser
@@ -55,6 +55,8 @@ class FirstStep:
     ) -> "FirstStep":
         """Reads the network's arguments and its output. Raises NotApplicable where there is nothing to judge."""
         x, time, condition, raw = read_call(host, arguments, output)
+        answers = UNTIL not in condition.tensors  # else the sampler asked about the whole of its step
+        condition = without_step(condition)
         if len(x) not in (images, 2 * images):
             raise NotApplicable(
                 f"the network is asked with {len(x)} rows for {images} images, a layout that is not known: check the "
@@ -72,7 +74,7 @@ class FirstStep:
             raise NotApplicable("the embeddings hold no words (all are zero): no training image can be meant by them")
         negative = own_copy(condition[slice(0, images)]) if len(x) == 2 * images else None
         step = FirstStep(noise, float(torch.as_tensor(time).flatten()[0]), positive, negative, None, None)
-        return step._with_answers(denoiser, x, raw)
+        return step._with_answers(denoiser, x, raw) if answers else step
 
     def _with_answers(self, denoiser: Denoiser, x: Tensor, raw: Tensor) -> "FirstStep":
         """Adds what the call tells, where it was made at the score's level and guidance scale."""

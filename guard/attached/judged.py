@@ -10,6 +10,7 @@ from torch import Tensor
 
 from ..adapters.modules import adapter_scales, edits
 from ..adapters.network_calls import read_call
+from ..condition import without_step
 from ..denoiser import Condition, Denoiser
 from ..errors import NotApplicable
 from ..protocols import PipelineDenoiser
@@ -54,6 +55,7 @@ class Judged:
             x, time, condition, _ = read_call(self.host, arguments, output)
         except NotApplicable as reason:
             return everything, f"{PROMPT_CHANGED}: {reason}"
+        condition = without_step(condition)
         images, rows = len(self.positive), len(condition)
         if rows != len(x) or rows % images:
             return everything, f"{PROMPT_CHANGED}: the network is asked with {rows} rows for {images} images"

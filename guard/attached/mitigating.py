@@ -9,7 +9,7 @@ import torch
 from ..adapters.pipeline_call import initial_noise, original_call, parameters
 from ..adapters.request import Request, embedded
 from ..calibration import Calibration
-from ..condition import without_extras
+from ..condition import TOKENS, without_extras
 from ..denoiser import Denoiser
 from ..errors import CryptomnesiaError, NotApplicable
 from ..memory import is_out_of_memory
@@ -87,10 +87,8 @@ class Mitigating:
         try:
             if method == "rewrite":
                 prompt = self.request.require_rewritable(image)
-                lengths = [c.tensors["text"].shape[1] for c in (step.positive, self.denoiser.empty)]
-                # texts that are as long as they are say so, unless the call cuts them shorter
-                own = "tokens" in step.positive.tensors and "max_sequence_length" not in self.request.arguments
-                if lengths[0] != lengths[1] and not own:
+                lengths = self._lengths(step, image, prompt)
+                if lengths[0] != lengths[1]:
                     raise NotApplicable(
                         f"this call reads {lengths[0]} tokens, the check {lengths[1]}: leave out max_sequence_length"
                     )
@@ -110,12 +108,19 @@ class Mitigating:
                 raise
             return failed(method, prompt, str(error))
 
+    def _lengths(self, step: FirstStep, image: int, prompt: str) -> list[int]:
+        """How many tokens the call reads, and the check."""
+        if TOKENS in step.positive.tensors:  # as many as the prompt has
+            return [int(step.positive.tensors[TOKENS][image]), int(self.host.encode(prompt).tensors[TOKENS][0])]
+        return [c.tensors["text"].shape[1] for c in (step.positive, self.denoiser.empty)]
+
     def _arguments(self, method: Method, step: FirstStep, held: dict[int, Mended]) -> dict[str, Any]:
         images = range(self.request.images)
         if method == "reseed":
             noise = initial_noise(self.host.pipe, step.noise).to(self.denoiser.dtype)
             rows = [held[i].noise if i in held else noise[i : i + 1] for i in images]
-            return self.request.with_noise(torch.cat([row.to(noise) for row in rows if row is not None]))
+            chosen = torch.cat([row.to(noise) for row in rows if row is not None])
+            return self.request.with_noise(self.host.packed(chosen))
         kept = [step.positive[[i]] for i in images]
         mended = [held[i].condition if i in held else None for i in images]
         rows = [kept[i] if row is None else row for i, row in enumerate(mended)]

@@ -5,6 +5,7 @@ import inspect
 import warnings
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,7 +13,10 @@ import torch
 
 from cryptomnesia import Guard
 from cryptomnesia.adapters import to_denoiser
+from cryptomnesia.adapters.loading import load_pipeline
 from cryptomnesia.adapters.network_calls import read_call, watched
+from cryptomnesia.adapters.pipeline_call import initial_noise
+from cryptomnesia.adapters.sampling import TextToImage
 from cryptomnesia.calibration import Calibration, calibrate
 from cryptomnesia.denoiser import Condition
 from cryptomnesia.errors import InputError, MemorizationWarning
@@ -60,7 +64,7 @@ def calibrated(pipe: Any, score: float) -> Calibration:
 # --- the network's convention ---
 
 
-@every
+@every_attached
 @pytest.mark.parametrize("guided", [False, True])
 def test_what_the_pipeline_feeds_its_network_we_read_and_feed(name: str, guided: bool):
     family = FAMILIES[name]
@@ -82,7 +86,7 @@ def test_what_the_pipeline_feeds_its_network_we_read_and_feed(name: str, guided:
         torch.testing.assert_close(found.raw, raw[order].float(), **CLOSE)
 
 
-@every
+@every_attached
 def test_what_the_pipeline_makes_of_a_prompt_we_make_of_it(name: str):
     family = FAMILIES[name]
     pipe, seen = fed(family)
@@ -128,7 +132,7 @@ def test_rows_with_their_own_levels_and_conditions_equal_separate_calls(name: st
     assert together.raw.std() > 1e-3 and not torch.equal(together.raw[0], together.raw[1])
 
 
-@every
+@every_attached
 def test_other_sizes_are_those_of_the_pipeline(name: str):
     family = FAMILIES[name]
     side = family.pixels
@@ -185,26 +189,55 @@ def test_a_rewritten_prompt_is_what_is_sampled(name: str, monkeypatch: pytest.Mo
     pipe = family.made()
     denoiser: Any = to_denoiser(pipe)
     known = calibrated(pipe, 1e9)
-    highest = denoiser_score(denoiser, known, "a cat")
+    highest = denoiser_score(family, known, "a cat")
     known = replace(known, scores=[highest - 1e-3] * known.n)  # flags "a cat", and hardly anything else
     # random weights keep no promise that a rewriting holds
     monkeypatch.setattr(Measure, "holds", lambda self, alpha: torch.ones_like(self.p_value, dtype=torch.bool))
     guard = Guard(pipe, known, policy="rewrite", rewriter=lambda prompt: ["zz"], unverified="allow")
-    conditions: list[Condition] = []
+    calls: list[tuple[Any, ...]] = []
     with guard.attached(), warnings.catch_warnings():
         warnings.simplefilter("ignore", MemorizationWarning)
-        with watched(denoiser, lambda arguments, output: conditions.append(read_call(denoiser, arguments, output)[2])):
+        with watched(denoiser, lambda arguments, output: calls.append(read_call(denoiser, arguments, output))):
             made = family.call(pipe)
     about = made.memorization[0].mitigation
     assert about is not None and about.original == "a cat" != about.rewritten
+    # of the last step, the prompt's call: the negative prompt's, if it has one of its own, comes behind it
+    last = next(call[2] for call in calls if torch.equal(call[1], calls[-1][1]))
     for key, tensor in denoiser.encode(about.rewritten).tensors.items():
-        torch.testing.assert_close(conditions[-1].tensors[key][-1:].float(), tensor.float(), **CLOSE)
+        torch.testing.assert_close(last.tensors[key][-1:].float(), tensor.float(), **CLOSE)
 
 
-def denoiser_score(denoiser: Any, known: Calibration, prompt: str) -> float:
-    x = torch.randn(1, *SHAPE, generator=torch.Generator().manual_seed(0))
-    spectrum = Guidance(denoiser, x).spectrum(denoiser.encode(prompt))
-    return known.combination.score(spectrum).item()
+def denoiser_score(family: Family, known: Calibration, prompt: str) -> float:
+    """The score on the noise that the pipeline draws."""
+    pipe, seen = fed(family)
+    denoiser: Any = to_denoiser(pipe)
+    x = read_call(denoiser, seen.calls[0], seen.returned[0])[0][-1:]
+    return known.combination.score(Guidance(denoiser, x).spectrum(denoiser.encode(prompt))).item()
+
+
+@every_attached
+def test_noise_that_is_given_is_what_the_pipeline_starts_from(name: str):
+    family, chosen = FAMILIES[name], noise(1, seed=3)
+    denoiser: Any = to_denoiser(family.made())
+    pipe, seen = fed(family, latents=denoiser.packed(chosen))
+    denoiser = to_denoiser(pipe)
+    start = read_call(denoiser, seen.calls[0], seen.returned[0])[0][-1:]
+    torch.testing.assert_close(initial_noise(pipe, start), chosen, **CLOSE)
+
+
+@pytest.mark.parametrize("name", ["flux", "flux-2"])
+def test_a_chosen_noise_is_what_is_sampled(name: str, monkeypatch: pytest.MonkeyPatch):
+    family = FAMILIES[name]
+    pipe = family.made()
+    known = calibrated(pipe, 1e9)
+    known = replace(known, scores=[denoiser_score(family, known, "a cat") - 1e-3] * known.n)
+    monkeypatch.setattr(Measure, "holds", lambda self, alpha: torch.ones_like(self.p_value, dtype=torch.bool))
+    with Guard(pipe, known, policy="reseed", unverified="allow").attached(), warnings.catch_warnings():
+        warnings.simplefilter("ignore", MemorizationWarning)
+        made = family.call(pipe)
+    about = made.memorization[0].mitigation
+    assert about is not None and about.method == "reseed" and about.held
+    assert not torch.equal(torch.as_tensor(made.images), torch.as_tensor(family.call(pipe).images))
 
 
 @every_attached
@@ -213,6 +246,56 @@ def test_an_image_is_located(name: str):
     guard = Guard(family.made())
     location = guard.locate("a cat", steps=3, **family.size)
     assert location.map.ndim == 2 and torch.isfinite(location.map).all()
+
+
+@pytest.mark.parametrize("name", [name for name, family in FAMILIES.items() if not family.attached])
+def test_what_cannot_be_attached_says_why_and_samples_the_same(name: str):
+    family = FAMILIES[name]
+    expected, guard = family.call(family.made()).images, Guard(family.made(), unverified="allow")
+    with guard.attached():
+        made = family.call(guard.denoiser.pipe)
+    (report,) = made.memorization
+    assert report.verdict == "not applicable" and "guard.check()" in report.reason and "\n" not in report.reason
+    assert torch.equal(torch.as_tensor(made.images), torch.as_tensor(expected))
+    with pytest.raises(InputError, match="needs a control image"):
+        guard.locate("a cat", steps=3, height=16, width=16)
+
+
+@every
+def test_a_folder_that_was_saved_is_the_same_model(name: str, tmp_path: Path):
+    pipe = FAMILIES[name].made()
+    pipe.save_pretrained(tmp_path)
+    loaded: Any = to_denoiser(load_pipeline(str(tmp_path)))
+    assert loaded.pipe is not pipe and loaded.fingerprint == to_denoiser(pipe).fingerprint
+    x = noise(1)
+    expected = to_denoiser(pipe).predict(x, loaded.levels.pure_noise, loaded.encode("a cat")).raw
+    torch.testing.assert_close(
+        loaded.predict(x, loaded.levels.pure_noise, loaded.encode("a cat")).raw, expected, **CLOSE
+    )
+
+
+@every_attached
+def test_images_of_texts_are_those_of_a_plain_call(name: str):
+    family = FAMILIES[name]
+    pipe, prompts = family.made(), ["a cat", "two dogs"]
+    maker = TextToImage(pipe, steps=2, height=16, width=16)
+    found = maker.images(prompts, [5, 6], per_call=1)
+    for seed, prompt, image in zip((5, 6), prompts, found, strict=True):
+        made = pipe(
+            prompt=prompt,
+            num_inference_steps=2,
+            height=16,
+            width=16,
+            generator=torch.Generator().manual_seed(seed),
+            output_type="np",
+        )
+        assert (image == made.images[0]).all()
+    assert maker.guidance >= 1
+    embedded = to_denoiser(pipe).as_arguments(to_denoiser(pipe).encode("a cat"))
+    again = maker.images(
+        ["", ""], [5, 5], per_call=1, embeddings={key: torch.cat([v, v]) for key, v in embedded.items()}
+    )
+    assert abs(again[0] - found[0]).max() < 1e-4
 
 
 # --- what is no such pipeline ---

@@ -31,24 +31,28 @@ ROWS: dict[str, tuple[list[str], tuple[str, ...]]] = {
     "PixArt Alpha, Sigma": (["pixart", "pixart-sigma"], ("pixart",)),
     "Kolors": (["kolors"], ()),
     "latent consistency models (LCM)": (["lcm"], ("eps",)),
-    "these in few steps: LCM-LoRA, TCD, Turbo, Lightning": (["lcm-lora", "tcd", "turbo"], ("eps", "sdxl")),
-    "these with perturbed attention (PAG)": (["sd1-pag", "sdxl-pag", "sd3-pag", "pixart-sigma-pag", "kolors-pag"], ()),
-    "these with ControlNet or T2I-Adapter": ([name for name in FAMILIES if re.search("controlnet|adapter", name)], ()),
+    "Stable Diffusion in few steps: LCM-LoRA, TCD, Turbo, Lightning": (["lcm-lora", "tcd", "turbo"], ("eps", "sdxl")),
+    "Stable Diffusion, PixArt, Kolors with perturbed attention (PAG)": (
+        ["sd1-pag", "sdxl-pag", "sd3-pag", "pixart-sigma-pag", "kolors-pag"],
+        (),
+    ),
+    "Stable Diffusion or Flux with ControlNet or T2I-Adapter": (
+        [name for name in FAMILIES if re.search("controlnet|adapter", name)],
+        (),
+    ),
     "Flux without a guidance input (schnell)": (["flux"], ("schnell",)),
     "Flux with one (dev, Krea)": (["flux-guided"], ("flux",)),
     "Z-Image, Z-Image Turbo": (["z-image", "z-image-turbo"], ("z-image",)),
     "Lumina Image 2": (["lumina-2"], ("lumina",)),
     "HiDream": (["hidream"], ("hidream",)),
     "AuraFlow": (["auraflow"], ("aura",)),
+    "Flux.2 dev, klein": (["flux-2", "flux-2-klein", "flux-2-klein-distilled"], ("flux2", "klein")),
+    "Qwen-Image": (["qwen-image"], ("qwen",)),
+    "Chroma": (["chroma"], ("chroma",)),
+    "HunyuanImage 2.1, distilled too": (["hunyuan-image", "hunyuan-image-distilled"], ("hunyuan", "hunyuan-distilled")),
     "Sana, Sana Sprint": (["sana", "sana-sprint"], ()),
     "CogView4": (["cogview-4"], ()),
     "your own function, as a `CallableDenoiser`": (["function"], ()),
-}
-COMFY_ONLY = {
-    "Flux.2 (dev, klein)": ("flux2", "klein"),
-    "Chroma": ("chroma",),
-    "Qwen-Image": ("qwen",),
-    "HunyuanImage 2.1": ("hunyuan", "hunyuan-distilled"),
 }
 COLUMNS = ("check", "attach", "rewrite", "locate", "ONNX", "ComfyUI")
 
@@ -115,7 +119,7 @@ def takes_onnx(name: str, folder: Any) -> bool:
 
 
 def test_the_table_has_every_family():
-    assert set(table()) == {*ROWS, *COMFY_ONLY}
+    assert set(table()) == {*ROWS}
 
 
 @pytest.mark.parametrize("family", ROWS)
@@ -130,16 +134,9 @@ def test_each_family_does_what_the_table_says(family: str, tmp_path):
         ), (name, found)
 
 
-@pytest.mark.parametrize("family", [*ROWS, *COMFY_ONLY])
+@pytest.mark.parametrize("family", ROWS)
 def test_in_comfyui_each_family_is_one_that_the_nodes_are_tested_with(family: str):
     """Their tests ask every kind for a score."""
-    kinds = COMFY_ONLY[family] if family in COMFY_ONLY else ROWS[family][1]
+    kinds = ROWS[family][1]
     assert set(kinds) <= set(KINDS)
     assert table()[family]["ComfyUI"] in (("yes",) if kinds else ("no", "untried"))
-
-
-def test_what_comfyui_alone_knows_no_pipeline_adapter_takes():
-    from cryptomnesia.adapters import supported
-
-    names = "|".join(family.split()[0].replace("-", "").replace(".", "") for family in COMFY_ONLY)
-    assert not [name for name in supported() if re.search(names, name)]

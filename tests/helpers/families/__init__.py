@@ -90,7 +90,7 @@ class Family:
         given = defaults | options
         for name, image in [(name, value) for name, value in given.items() if isinstance(value, Tensor)]:
             given[name] = torch.nn.functional.interpolate(image, (given["height"], given["width"]))
-        return pipe(prompt, num_inference_steps=steps, generator=generator, **given)
+        return pipe(prompt=prompt, num_inference_steps=steps, generator=generator, **given)
 
 
 class _Perfect:
