@@ -14,94 +14,43 @@ import torch
 from torch import Tensor
 
 from ..condition import Score, Span, occlusion_saliency
-from ..denoiser import Condition, Denoiser, PredictionType, reference_settings, texts_of
+from ..denoiser import Condition, PredictionType, reference_settings, texts_of
 from ..errors import InputError, NotApplicable
-from ..identity import fingerprint, origin
+from ..identity import fingerprint
 from ..levels import Levels
 from ..prompt_text import LONGEST
-from ..reference import SCALE, Reference, checked
 from . import autoencoder
 from .modules import active_adapters, edits, glance, peculiarities, weights
+from .network import FEW_STEPS, PipelineNetwork
 from .quiet import quietly
 from .settings import level_settings, text_settings
 from .tokens import token_saliency
 
-_FEW_STEPS = ("LCMScheduler", "TCDScheduler")  # which start at the last timestep, and nowhere near 981
 _PREDICTION_TYPES: dict[str, PredictionType] = {"epsilon": "epsilon", "v_prediction": "v", "sample": "sample"}
 
 
-class PipelineDenoiser(Denoiser):
+class PipelineDenoiser(PipelineNetwork):
     """A text-to-image pipeline as a denoiser.
 
     Attributes:
-        pipe: The pipeline, unchanged.
-        network_name: The pipeline's attribute that holds the denoising network.
-        networks: The classes of network that belong to the family, by name.
         argument_names: What the pipeline's call names the tensors of a condition, behind an optional "negative_".
-        guidance_scale: What networks are told whose input it is; the pipeline's own default.
         also_told: Arguments of the network's forward that say nothing beside the prompt in this family.
         text_lock: Held while text is encoded, by all denoisers: tokenizers and encoders serve one thread at a time.
     """
 
-    network_name = "transformer"
-    networks: tuple[str, ...] = ()
     argument_names: ClassVar = {
         "text": "prompt_embeds",
         "pooled": "pooled_prompt_embeds",
         "mask": "prompt_attention_mask",
     }
-    guidance_scale = 1.0
     also_told: tuple[str, ...] = ()
     text_lock = threading.RLock()
 
     def __init__(self, pipe: Any):
-        self.pipe = pipe
+        super().__init__(pipe)
         self._levels: tuple[Any, Levels] | None = None
         self._empty: tuple[Any, Condition] | None = None
         self._fingerprint: tuple[Any, str] | None = None
-        self._reference: Reference | None = None
-        self._network_class: type | None = None
-
-    @property
-    def network(self) -> Any:
-        """The denoising network that the pipe holds now. Raises InputError where it is another family's."""
-        network = getattr(self.pipe, self.network_name)
-        if type(network) is not self._network_class:
-            self._require_own(network)
-            self._network_class = type(network)
-        return network
-
-    def _require_own(self, network: Any) -> None:
-        network = getattr(network, "_orig_mod", network)
-        names = [base.__name__ for base in type(network).__mro__]
-        ours = not self.networks or any(name in self.networks for name in names)
-        if not ours and origin(network).startswith("diffusers."):
-            raise InputError(
-                f"this {type(self.pipe).__name__} holds a {names[0]}, and not a {' or '.join(self.networks)}: give the "
-                "network that belongs to the pipeline, or wrap yours as a CallableDenoiser"
-            )
-
-    @property
-    def text_encoders(self) -> list[Any]:
-        """The text encoders that the pipe holds now, in order."""
-        names = ("text_encoder", "text_encoder_2", "text_encoder_3")
-        return [encoder for name in names if (encoder := getattr(self.pipe, name, None)) is not None]
-
-    @property
-    def device(self) -> torch.device:  # type: ignore[override]
-        network = self.network
-        # an offloaded network rests elsewhere than where it computes; finding out is slow
-        offloaded = hasattr(network, "_hf_hook") or hasattr(network, "_diffusers_hook")
-        return torch.device(self.pipe._execution_device if offloaded else network.device)
-
-    @property
-    def dtype(self) -> torch.dtype:  # type: ignore[override]
-        return self.network.dtype
-
-    @property
-    def differentiable(self) -> bool:  # type: ignore[override]
-        """False for networks in ONNX files."""
-        return getattr(self.network, "differentiable", True)
 
     def read_call(self, arguments: dict[str, Any], output: Any) -> tuple[Tensor, Tensor, Condition, Tensor]:
         """Returns a call that the pipeline made of its network, in the terms of `output`: (x, time, condition, raw).
@@ -114,58 +63,6 @@ class PipelineDenoiser(Denoiser):
             NotApplicable: This family's calls cannot be read.
         """
         raise NotApplicable(f"the calls of {type(self.pipe).__name__} cannot be read while it samples: use check()")
-
-    # --- guidance ---
-
-    @property
-    def takes_scale(self) -> bool:
-        """Whether the guidance scale is an input of the network. Raises InputError where configuration and weights
-        contradict each other."""
-        return False
-
-    @property
-    def distilled(self) -> bool:
-        """Whether the pipeline tells that nobody trained its network without a prompt."""
-        return (
-            self.takes_scale
-            or bool(self.pipe.config.get("is_distilled"))
-            or type(self.pipe.scheduler).__name__ in _FEW_STEPS
-        )
-
-    @property
-    def reference(self) -> Reference:  # type: ignore[override]
-        """What a prompt's answer is compared with, as was set; by default the empty prompt, called the empty branch
-        where the network is not known to be distilled."""
-        if self._reference is not None:
-            return checked(self._reference, self.scales, self.takes_scale)
-        return "empty prompt" if self.distilled else "empty branch"
-
-    @reference.setter
-    def reference(self, reference: Reference) -> None:
-        self._reference = checked(reference, self.scales, self.takes_scale)
-
-    @property
-    def scales(self) -> tuple[float, float]:  # type: ignore[override]
-        """No guidance, and the pipeline's own."""
-        return 1.0, self.guidance_scale
-
-    def require_guidance(self) -> None:
-        """Raises InputError where the pipeline cannot read prompts."""
-        self._require_text()
-
-    def _require_text(self) -> None:
-        parts = self.pipe.components
-        for kind in ("text_encoder", "tokenizer"):
-            if not any(part is not None for name, part in parts.items() if name.startswith(kind)):
-                raise InputError(
-                    f"this {type(self.pipe).__name__} has no {kind.replace('_', ' ')}, so that it cannot read prompts: "
-                    "load it with one"
-                )
-
-    def _told(self, x: Tensor, condition: Condition) -> Tensor:
-        """The guidance scale of each row, for networks whose input it is."""
-        scale = condition.tensors.get(SCALE, torch.full((len(x),), float(self.guidance_scale)))
-        return scale.to(x.device, torch.float32)
 
     # --- noise levels ---
 
@@ -195,7 +92,7 @@ class PipelineDenoiser(Denoiser):
                 f"{type(scheduler).__name__} has no alphas_cumprod, which {type(self.pipe).__name__} needs: "
                 "give the pipe a discrete scheduler, e.g. DDIMScheduler.from_config(pipe.scheduler.config)"
             )
-        few = type(scheduler).__name__ in _FEW_STEPS
+        few = type(scheduler).__name__ in FEW_STEPS
         return Levels(alphas_cumprod, first=len(alphas_cumprod) - 1 if few else None)
 
     # --- sizes ---
