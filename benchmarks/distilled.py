@@ -28,7 +28,8 @@ REFERENCES: dict[str, tuple[Reference, ...]] = {
     "four-steps": ("empty prompt",),
     FLOW: ("empty branch",),
 }
-DRAWS = (1, 4, 16)
+DRAWS = {"four-steps": (1, 4, 16)}  # which answer with a whole sample, so that more may be needed
+USUAL = (1, 4)
 SHOWN = ("verbatim / general", "verbatim / control", "verbatim / unseen", "template / general", "template / control")
 
 
@@ -62,6 +63,14 @@ def distances(student: dict[str, Any], teacher: dict[str, Any]) -> dict[str, flo
     return {"auc": max(auc), "flagged": max(shares)}
 
 
+def stored_models() -> dict[str, Any]:
+    """Returns what is stored of models that are not measured anew; nothing where nothing is."""
+    try:
+        return stored("distilled")["models"]
+    except FileNotFoundError:
+        return {}
+
+
 def main() -> None:
     options = arguments(
         __doc__,
@@ -72,7 +81,7 @@ def main() -> None:
     torch.set_grad_enabled(False)
     truth = {TEACHER: stored("demo_model")["by_caption"]}
     truth |= {name: about["by_caption"] for name, about in stored("known_truth_captions")["models"].items()}
-    models: dict[str, Any] = {}
+    models: dict[str, Any] = stored_models() if options.split == "eval" else {}
     for name in options.only:
         captions, apart = true_kinds(options.split, truth[name])
         normal = benign(truth[name])
@@ -82,16 +91,16 @@ def main() -> None:
         pipe = load_demo() if name == TEACHER else load(name)
         for reference in REFERENCES[name]:
             denoiser = to_denoiser(pipe, reference)
-            found = {f"n={n}": evaluate(denoiser, captions, normal, n, options.seeds) for n in DRAWS}
+            found = {f"n={n}": evaluate(denoiser, captions, normal, n, options.seeds) for n in DRAWS.get(name, USUAL)}
             for n, about in found.items():
                 print(reference, n, about["flagged_at_alpha_.01"], flush=True)
-                if name != TEACHER and TEACHER in models:
+                if name != TEACHER and n in models.get(TEACHER, {}).get("empty branch", {}):
                     about["behind_the_teacher"] = distances(about, models[TEACHER]["empty branch"][n])
             rows = [[n, *(a["pairs"][pair]["default"]["auc"] for pair in SHOWN)] for n, a in found.items()]
             table([f"AUC, {reference}", *SHOWN], rows)
             models[name][reference] = found
-    if options.split == "eval":
-        store("distilled", {"noise_seeds": options.seeds, "models": models})
+        if options.split == "eval":
+            store("distilled", {"noise_seeds": options.seeds, "models": models})
 
 
 if __name__ == "__main__":

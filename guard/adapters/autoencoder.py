@@ -28,7 +28,8 @@ def encode(vae: Any, image: Tensor, device: torch.device) -> Tensor:
         image = image.unsqueeze(2) if _takes_frames(vae) else image
         coded = vae.encode(image.to(vae.dtype))
         # the deterministic ones name it in two ways
-        z = coded.latent_dist.mode() if hasattr(coded, "latent_dist") else next(iter(coded.values()))
+        names = [name for name in ("latents", "latent") if hasattr(coded, name)]
+        z = coded.latent_dist.mode() if hasattr(coded, "latent_dist") else getattr(coded, names[0])
         z = z[:, :, 0] if _takes_frames(vae) else z
         scale, shift = _latent_scale(vae, z, device)
     return (z.float() - shift) * scale

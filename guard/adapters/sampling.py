@@ -4,7 +4,7 @@ The pipeline is as before afterwards, however the call ends: its scheduler, its 
 device. Every image has a generator of its own, so that nothing is drawn from global ones. No attached guard steps in.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from copy import deepcopy
 from typing import Any
@@ -97,7 +97,7 @@ class TextToImage:
         seeds: Sequence[int],
         *,
         per_call: int | None = None,
-        embeddings: Mapping[str, Any] | None = None,
+        embeddings: Callable[[int], Mapping[str, Any]] | None = None,
         latents: Tensor | None = None,
         progress: Progress | None = None,
     ) -> NDArray[np.floating]:
@@ -107,7 +107,8 @@ class TextToImage:
             prompts: B texts.
             seeds: The seeds of the images' generators, one each.
             per_call: Images per call of the pipeline, all by default; halved where the device has no memory for them.
-            embeddings: What the call is given in place of texts, one row per image, by `PipelineDenoiser.as_arguments`.
+            embeddings: embeddings(count) -> what a call of so many images is given in place of texts; see
+                `PipelineDenoiser.as_arguments`.
             latents: Initial noise in place of the generators', one row each, as `PipelineDenoiser.packed` gives it.
             progress: progress(done, total), in steps of all images: called during the sampling where the pipeline
                 tells of its steps, and after every call. What it raises ends the sampling.
@@ -126,7 +127,7 @@ class TextToImage:
             rows = slice(start, min(start + min(size, self._fits or size), count))
             arguments = self._of(prompts[rows], seeds[rows])
             if embeddings is not None:
-                arguments = embedded(arguments, {name: value[rows] for name, value in embeddings.items()}, self._known)
+                arguments = embedded(arguments, embeddings(rows.stop - rows.start), self._known)
             if latents is not None:
                 arguments["latents"] = latents[rows]
             try:

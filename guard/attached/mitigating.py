@@ -90,7 +90,8 @@ class Mitigating:
                 lengths = self._lengths(step, image, prompt)
                 if lengths[0] != lengths[1]:
                     raise NotApplicable(
-                        f"this call reads {lengths[0]} tokens, the check {lengths[1]}: leave out max_sequence_length"
+                        f"this call reads {lengths[0]} tokens, the check {lengths[1]}: leave out max_sequence_length, "
+                        "and give prompts of other lengths one by one"
                     )
             return mitigate(
                 method,

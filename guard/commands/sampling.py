@@ -92,8 +92,10 @@ class Sampler:
         if mitigated.condition is None:
             return None
         if about.method == "embed":
-            pair = (condition[[0] * len(self.seeds)] for condition in (mitigated.condition, self.denoiser.empty))
-            images = self._made(prompt, progress, embeddings=self.host.as_arguments(*pair))
+            moved, empty = mitigated.condition, self.denoiser.empty
+            images = self._made(
+                prompt, progress, embeddings=lambda n: self.host.as_arguments(moved[[0] * n], empty[[0] * n])
+            )
         else:
             images = self._made(about.rewritten or "", progress)
         return Side(images, self._seed_names())

@@ -15,7 +15,7 @@ from cryptomnesia import Guard
 from cryptomnesia.adapters import to_denoiser
 from cryptomnesia.adapters.loading import load_pipeline
 from cryptomnesia.adapters.network_calls import read_call, watched
-from cryptomnesia.adapters.pipeline_call import initial_noise
+from cryptomnesia.adapters.pipeline_call import initial_noise, parameters
 from cryptomnesia.adapters.sampling import TextToImage
 from cryptomnesia.calibration import Calibration, calibrate
 from cryptomnesia.denoiser import Condition
@@ -257,8 +257,8 @@ def test_what_cannot_be_attached_says_why_and_samples_the_same(name: str):
     (report,) = made.memorization
     assert report.verdict == "not applicable" and "guard.check()" in report.reason and "\n" not in report.reason
     assert torch.equal(torch.as_tensor(made.images), torch.as_tensor(expected))
-    with pytest.raises(InputError, match="needs a control image"):
-        guard.locate("a cat", steps=3, height=16, width=16)
+    with pytest.raises(InputError, match="given an image beside the prompt"):
+        guard.locate("a cat", steps=3, **family.size)
 
 
 @every
@@ -266,36 +266,29 @@ def test_a_folder_that_was_saved_is_the_same_model(name: str, tmp_path: Path):
     pipe = FAMILIES[name].made()
     pipe.save_pretrained(tmp_path)
     loaded: Any = to_denoiser(load_pipeline(str(tmp_path)))
-    assert loaded.pipe is not pipe and loaded.fingerprint == to_denoiser(pipe).fingerprint
-    x = noise(1)
-    expected = to_denoiser(pipe).predict(x, loaded.levels.pure_noise, loaded.encode("a cat")).raw
-    torch.testing.assert_close(
-        loaded.predict(x, loaded.levels.pure_noise, loaded.encode("a cat")).raw, expected, **CLOSE
-    )
+    saved: Any = to_denoiser(pipe)
+    assert type(loaded.pipe) is type(pipe) and loaded.fingerprint == saved.fingerprint
+    answers = [d.predict(noise(1), d.levels.pure_noise, d.encode("a cat")).raw for d in (loaded, saved)]
+    torch.testing.assert_close(*answers, **CLOSE)
 
 
 @every_attached
 def test_images_of_texts_are_those_of_a_plain_call(name: str):
     family = FAMILIES[name]
     pipe, prompts = family.made(), ["a cat", "two dogs"]
-    maker = TextToImage(pipe, steps=2, height=16, width=16)
+    maker, denoiser = TextToImage(pipe, steps=2, **family.size), to_denoiser(pipe)
+    host: Any = denoiser
     found = maker.images(prompts, [5, 6], per_call=1)
+    binned = {"use_resolution_binning": False} if "use_resolution_binning" in parameters(type(pipe).__call__) else {}
     for seed, prompt, image in zip((5, 6), prompts, found, strict=True):
-        made = pipe(
-            prompt=prompt,
-            num_inference_steps=2,
-            height=16,
-            width=16,
-            generator=torch.Generator().manual_seed(seed),
-            output_type="np",
-        )
-        assert (image == made.images[0]).all()
-    assert maker.guidance >= 1
-    embedded = to_denoiser(pipe).as_arguments(to_denoiser(pipe).encode("a cat"))
-    again = maker.images(
-        ["", ""], [5, 5], per_call=1, embeddings={key: torch.cat([v, v]) for key, v in embedded.items()}
-    )
-    assert abs(again[0] - found[0]).max() < 1e-4
+        generator = torch.Generator().manual_seed(seed)
+        given: dict[str, Any] = {"prompt": prompt, "num_inference_steps": 2, "generator": generator}
+        assert (image == pipe(**given, **family.size, **binned, output_type="np").images[0]).all()
+    assert maker.guidance >= 0
+    prompt, empty = host.encode("a cat"), denoiser.empty
+    embeddings = lambda count: host.as_arguments(prompt[[0] * count], empty[[0] * count])  # noqa: E731
+    again = maker.images(["", ""], [5, 5], embeddings=embeddings)
+    assert abs(again[0] - found[0]).max() < 1e-3
 
 
 # --- what is no such pipeline ---

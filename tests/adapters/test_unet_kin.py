@@ -11,7 +11,6 @@ from diffusers import StableDiffusion3PAGPipeline
 
 from cryptomnesia import Guard
 from cryptomnesia.adapters import to_denoiser
-from cryptomnesia.adapters.loading import load_pipeline
 from cryptomnesia.adapters.network_calls import watched
 from cryptomnesia.adapters.sampling import TextToImage
 from cryptomnesia.calibration import calibrate
@@ -24,7 +23,7 @@ from ..helpers.guarded import BENIGN, above
 
 FAMILIES = families()
 SHAPE = (4, 8, 8)
-OF_IMAGES = [name for name in FAMILIES if re.search("controlnet|adapter", name)]
+OF_IMAGES = [name for name in FAMILIES if re.search("^s.*(controlnet|adapter)", name)]
 PERTURBED = [name for name in FAMILIES if name.endswith("-pag") and FAMILIES[name].attached]
 
 
@@ -45,38 +44,6 @@ def original(pipe: Any) -> Any:
 
 
 # --- folders ---
-
-
-@pytest.mark.parametrize("name", [name for name in FAMILIES if not name.startswith("flux")])
-def test_a_folder_that_the_pipeline_wrote_is_the_same_model(name: str, tmp_path):
-    pipe = FAMILIES[name].made()
-    pipe.save_pretrained(tmp_path)
-    again = load_pipeline(str(tmp_path))
-    assert type(again) is type(pipe)
-    assert to_denoiser(again).fingerprint == to_denoiser(pipe).fingerprint
-    found, expected = (Guard(p).check("a cat", height=16, width=16) for p in (again, pipe))
-    assert found.score == pytest.approx(expected.score, rel=1e-5)
-
-
-# --- images ---
-
-
-@pytest.mark.parametrize("name", [*PERTURBED, "sd3.5", "lcm", "lcm-lora", "tcd", "kolors"])
-def test_images_are_those_of_a_plain_call(name: str):
-    pipe = FAMILIES[name].made()
-    options = {"use_resolution_binning": False} if "pixart" in name else {}
-    expected = pipe(
-        ["a cat"],
-        num_inference_steps=2,
-        height=16,
-        width=16,
-        output_type="np",
-        guidance_scale=3.0,
-        generator=[torch.Generator().manual_seed(4)],
-        **options,
-    )
-    found = TextToImage(pipe, steps=2, guidance=3.0, height=16, width=16).images(["a cat"], [4])
-    assert torch.equal(torch.from_numpy(found), torch.from_numpy(expected.images))
 
 
 def test_a_network_that_is_told_its_guidance_takes_no_negative_prompt():
