@@ -4,7 +4,7 @@ guard checks, attaches, rewrites and locates."""
 import inspect
 import warnings
 from dataclasses import replace
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -54,11 +54,16 @@ def read(family: Family, denoiser: Any, arguments: dict[str, Any], returned: Any
     return (partial(read_call, denoiser) if family.attached else denoiser.read_call)(arguments, returned)
 
 
-def calibrated(pipe: Any, score: float) -> Calibration:
+@cache
+def known_of(name: str) -> Calibration:
+    """A calibration of the family's small pipeline, which is the same whenever it is made."""
+    denoiser: Any = to_denoiser(FAMILIES[name].made())
+    return calibrate(denoiser, denoiser.encode(BENIGN), draws=1, latent_shape=SHAPE)
+
+
+def calibrated(name: str, score: float) -> Calibration:
     """Flags whatever scores higher."""
-    denoiser = to_denoiser(pipe)
-    made = calibrate(denoiser, denoiser.encode(BENIGN), draws=1, latent_shape=SHAPE)
-    return replace(made, scores=[score] * made.n)
+    return replace(known_of(name), scores=[score] * known_of(name).n)
 
 
 # --- the network's convention ---
@@ -168,7 +173,7 @@ def test_an_attached_guard_measures_what_a_check_would(name: str, guided: bool):
         return
     options = dict(family.guided or {}) if guided else {}
     pipe, calls = family.made(), []
-    guard = Guard(pipe, calibrated(pipe, 1e9))
+    guard = Guard(pipe, calibrated(name, 1e9))
     denoiser: Any = guard.denoiser
     with watched(denoiser, lambda arguments, output: calls.append(read_call(denoiser, arguments, output))):
         expected = family.call(pipe, **options).images
@@ -188,7 +193,7 @@ def test_a_rewritten_prompt_is_what_is_sampled(name: str, monkeypatch: pytest.Mo
     family = FAMILIES[name]
     pipe = family.made()
     denoiser: Any = to_denoiser(pipe)
-    known = calibrated(pipe, 1e9)
+    known = calibrated(name, 1e9)
     highest = denoiser_score(family, known, "a cat")
     known = replace(known, scores=[highest - 1e-3] * known.n)  # flags "a cat", and hardly anything else
     # random weights keep no promise that a rewriting holds
@@ -229,7 +234,7 @@ def test_noise_that_is_given_is_what_the_pipeline_starts_from(name: str):
 def test_a_chosen_noise_is_what_is_sampled(name: str, monkeypatch: pytest.MonkeyPatch):
     family = FAMILIES[name]
     pipe = family.made()
-    known = calibrated(pipe, 1e9)
+    known = calibrated(name, 1e9)
     known = replace(known, scores=[denoiser_score(family, known, "a cat") - 1e-3] * known.n)
     monkeypatch.setattr(Measure, "holds", lambda self, alpha: torch.ones_like(self.p_value, dtype=torch.bool))
     with Guard(pipe, known, policy="reseed", unverified="allow").attached(), warnings.catch_warnings():

@@ -25,6 +25,7 @@ from ..helpers.guarded import (
     seeded,
     untouched,
 )
+from ..helpers.patience import PATIENCE
 from ..helpers.pipelines import build
 from ..helpers.recording import network_of
 
@@ -62,7 +63,7 @@ def test_an_error_in_the_call_leaves_no_hook(when, monkeypatch):
         # a lock that is still held would stop other threads
         other = threading.Thread(target=guard.check, args=("a cat",), kwargs={"draws": 1}, daemon=True)
         other.start()
-        other.join(30)
+        other.join(PATIENCE)
         assert not other.is_alive()
         assert call(pipe).memorization[0].verdict == "clear"
     assert untouched(pipe, original)
@@ -186,7 +187,7 @@ def test_what_other_threads_ask_of_the_network_is_not_judged(monkeypatch):
     def intrude(*args, **options):
         threads.append(threading.Thread(target=memorization_score, args=(denoiser, condition)))
         threads[0].start()
-        threads[0].join(30)
+        threads[0].join(PATIENCE)
         return set_timesteps(*args, **options)
 
     monkeypatch.setattr(pipe.scheduler, "set_timesteps", intrude)
@@ -209,7 +210,7 @@ def test_threads_get_what_sequential_calls_get():
         expected = [(generate(prompt), check(prompt)) for prompt in prompts]
         with ThreadPoolExecutor(4) as pool:
             generated, checked = [pool.submit(generate, p) for p in prompts], [pool.submit(check, p) for p in prompts]
-            found = [(g.result(60), c.result(60)) for g, c in zip(generated, checked, strict=True)]
+            found = [(g.result(PATIENCE), c.result(PATIENCE)) for g, c in zip(generated, checked, strict=True)]
     for ((images, reports), report), ((images_, reports_), report_) in zip(expected, found, strict=True):
         assert torch.equal(images, images_) and reports == reports_ and report == report_
 
@@ -232,7 +233,7 @@ def test_text_is_encoded_by_one_thread_at_a_time(monkeypatch):
     with guard.attached(), ThreadPoolExecutor(6) as pool:
         work = [pool.submit(call, pipe, "a cat") for _ in range(3)]
         work += [pool.submit(guard.check, "a cat", draws=1) for _ in range(6)]
-        assert all(job.result(60) for job in work)
+        assert all(job.result(PATIENCE) for job in work)
     assert len(seen) >= 9 and max(seen) == 1
 
 

@@ -11,6 +11,7 @@ from cryptomnesia import Guard, MemorizationBlocked, UnverifiedBlocked, Unverifi
 from cryptomnesia.errors import InputError
 
 from ..helpers.guarded import attached, calibration, call, flags_all, flags_none, initial_noise, untouched
+from ..helpers.patience import PATIENCE
 from ..helpers.pipelines import build
 from ..helpers.recording import network_of
 
@@ -195,7 +196,7 @@ def in_a_thread(pipe):
 
             thread = threading.Thread(target=work)
             thread.start()
-            thread.join(60)
+            thread.join(PATIENCE)
             if isinstance(found[0], Exception):
                 raise found[0]
             return found[0]

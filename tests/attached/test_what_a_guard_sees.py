@@ -17,6 +17,7 @@ from cryptomnesia.adapters import to_denoiser
 from cryptomnesia.signals.memorization import memorization_score
 
 from ..helpers.guarded import attached, calibration, call, flags_all, flags_none, initial_noise, rows, untouched
+from ..helpers.patience import PATIENCE
 from ..helpers.pipelines import build
 from ..helpers.recording import network_of
 from . import test_changed_while_sampling as changes
@@ -349,7 +350,7 @@ def test_what_the_library_itself_asks_goes_round_no_guard():
         memorization_score(to_denoiser(copy.copy(pipe)), condition)
         other = threading.Thread(target=guard.check, args=("a cat",), kwargs={"draws": 1, **size})
         other.start()
-        other.join(60)
+        other.join(PATIENCE)
 
 
 def test_watching_costs_no_row_and_changes_no_bit():

@@ -13,11 +13,12 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from .patience import PATIENCE
+
 FLAGS = (
     "--headless=new --no-first-run --no-default-browser-check --disable-gpu --disable-dev-shm-usage --mute-audio"
     " --disable-background-networking --disable-component-update --disable-sync --remote-debugging-pipe"
 ).split()
-PATIENCE = 300.0  # seconds; a page that does not come is a fault however busy the machine is
 
 
 def program() -> str | None:

