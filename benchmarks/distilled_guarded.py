@@ -112,6 +112,14 @@ def located(
     return {"images": len(overlaps), "iou": float(np.mean(overlaps)), "without_a_mask": dark}
 
 
+def stored_models() -> dict[str, Any]:
+    """Returns what is stored of models that are not measured anew; nothing where nothing is."""
+    try:
+        return stored("distilled_guarded")["models"]
+    except FileNotFoundError:
+        return {}
+
+
 def main() -> None:
     options = arguments(
         __doc__,
@@ -123,7 +131,7 @@ def main() -> None:
     )
     warnings.simplefilter("ignore")
     limits, truths = stored("demo_model")["limits"], stored("known_truth_captions")["models"]
-    models: dict[str, Any] = {}
+    models: dict[str, Any] = stored_models() if options.split == "eval" else {}
     for name in options.only:
         pipe, how, rates = load(name), HOW[name], truths[name]["by_caption"]
         pipe.set_progress_bar_config(disable=True)
@@ -141,6 +149,8 @@ def main() -> None:
         templates = [c for c in captions if c.kind == "template"]
         models[name]["localization"] = located(pipe, calibrations[DRAWS], templates, how, 2, limits)
         print(models[name]["localization"], flush=True)
+        if options.split == "eval":
+            store("distilled_guarded", {"seeds": options.seeds, "pairs": options.pairs, "models": models})
     table(
         ["model", "n=1 rows", "ratio", *("none", *POLICIES), "IoU"],
         [
@@ -154,8 +164,6 @@ def main() -> None:
             for name, about in models.items()
         ],
     )
-    if options.split == "eval":
-        store("distilled_guarded", {"seeds": options.seeds, "pairs": options.pairs, "models": models})
 
 
 if __name__ == "__main__":
