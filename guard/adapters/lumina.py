@@ -6,7 +6,7 @@ from torch import Tensor
 
 from ..denoiser import Condition
 from .flow import FlowDenoiser
-from .templated import Templated
+from .templates import Templated
 
 
 class Lumina2Denoiser(FlowDenoiser):

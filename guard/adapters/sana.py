@@ -10,7 +10,7 @@ from ..errors import InputError
 from ..reference import at_scale
 from .flow import TIMESTEPS, FlowDenoiser
 from .pipeline_call import original_call, parameters
-from .templated import Templated
+from .templates import Templated
 
 
 class SanaDenoiser(FlowDenoiser):

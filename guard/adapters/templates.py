@@ -1,5 +1,10 @@
-"""Tokenizers of pipelines that put a prompt into a template, such as a chat's, before a language model reads it."""
+"""Tokenizers of pipelines that put a prompt into a template, such as a chat's, before a language model reads it.
 
+Both tell where a prompt's own tokens lie: `Templated` where the template is a text around it, `TemplateTokenizer` where
+its tokens are counted, and padding may stand before them.
+"""
+
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -8,6 +13,25 @@ class Tokens(NamedTuple):
     """What a tokenizer makes of a text."""
 
     input_ids: list[int]
+
+
+@dataclass(frozen=True)
+class Templated:
+    """A tokenizer that reads a prompt as its pipeline has it read; without special tokens, the prompt alone.
+
+    Attributes:
+        tokenizer: The tokenizer itself.
+        template: template(prompt) -> the text that the pipeline makes of it.
+    """
+
+    tokenizer: Any
+    template: Callable[[str], str]
+
+    def __call__(self, text: str, add_special_tokens: bool = True) -> Any:
+        """Returns what the tokenizer does, with `input_ids`."""
+        return self.tokenizer(
+            self.template(text) if add_special_tokens else text, add_special_tokens=add_special_tokens
+        )
 
 
 @dataclass(frozen=True)

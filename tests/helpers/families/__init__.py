@@ -88,8 +88,9 @@ class Family:
         defaults: dict[str, Any] = {**self.size, "output_type": "pt", **self.options}
         generator = torch.Generator().manual_seed(seed)
         given = defaults | options
-        for name, image in [(name, value) for name, value in given.items() if name.endswith("image")]:
-            given[name] = torch.nn.functional.interpolate(image, (given["height"], given["width"]))
+        images = [name for name in given if name.endswith("image") and isinstance(given[name], Tensor)]
+        for name in images:
+            given[name] = torch.nn.functional.interpolate(given[name], (given["height"], given["width"]))
         return pipe(prompt=prompt, num_inference_steps=steps, generator=generator, **given)
 
 
