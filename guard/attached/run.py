@@ -15,7 +15,6 @@ from ..errors import (
     CryptomnesiaError,
     MemorizationBlocked,
     MemorizationWarning,
-    NotApplicable,
     UnverifiedBlocked,
     UnverifiedWarning,
 )
@@ -136,8 +135,6 @@ class Run:
         try:
             self.request.require_pure_noise(self.call)
             self.denoiser.require_guidance()
-            if not self.host.text_encoders:
-                raise NotApplicable("without a text encoder the model's empty prompt is unknown: load it, too")
             step = FirstStep.read(self.denoiser, self.host, arguments, output, self.request.images)
             again = bool(self.mitigating.tried)
             self.reports = self.judging.reports(step, again=again)

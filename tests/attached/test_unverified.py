@@ -96,10 +96,10 @@ WAYS = {
         "standard normal",
     ),
     "attention arguments": (None, {"cross_attention_kwargs": {"x": 1}}, "cross_attention_kwargs"),
-    "more than prompts": (told_more, {}, "also told mid_block_additional_residual"),
+    "more than prompts": (told_more, {}, "a ControlNet or T2I-Adapter takes part"),
     "a network of NaN": (broken, {}, "NaN"),
     "no memory": (short_of_memory, {}, "no memory"),
-    "no text encoder": (without_text_encoder, embeddings(), "without a text encoder"),
+    "no text encoder": (without_text_encoder, embeddings(), "has no text encoder"),
 }
 
 

@@ -107,7 +107,7 @@ def test_only_weak_embeddings_without_a_text_cost_rows(family):
         counted[name] = count - 100, out.memorization[0].forward_rows, out.memorization[0].note
     known = family == "sd1"  # the network of XL is not given what its encoders' layer norms answer
     assert counted["whole"] == (0, 0, None if known else UNKNOWN_STRENGTH)
-    assert counted["weak"] == ((2, 2, WEAKENED) if known else (0, 0, UNKNOWN_STRENGTH))
+    assert counted["weak"] == ((1, 1, WEAKENED) if known else (0, 0, UNKNOWN_STRENGTH))
     assert attached(guard, "a cat", 50).memorization[0].note is None
 
 

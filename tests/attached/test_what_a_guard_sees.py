@@ -202,7 +202,7 @@ ROWS = [
         BLOCKED,
     ),
     (
-        "latents that are not",
+        "latents that are no standard",
         several(
             guarded(latents=initial_noise(1) * 1.25),
             guarded(ip_adapter_image_embeds=[torch.zeros(2, 1, 16)]),
