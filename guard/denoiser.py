@@ -15,13 +15,14 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from .branches import SCALE, Branches, at_scale, without_scale
 from .condition import Condition, Score, Span, occlusion_saliency, texts_of
 from .errors import InputError, NonFiniteError, NotApplicable
 from .identity import fingerprint, weights_of
 from .levels import Levels, NoiseLevel
 from .memory import memory_needed
 from .own_calls import own_calls
-from .reference import SCALE, Branches, Reference, at_scale, checked, without_scale
+from .reference import Reference, checked
 
 PredictionType = Literal["epsilon", "v", "sample", "flow"]
 PREDICTION_TYPES = ("epsilon", "v", "sample", "flow")

@@ -5,7 +5,7 @@ from functools import partial, wraps
 
 import pytest
 import torch
-from diffusers import DDIMScheduler, EulerDiscreteScheduler, LCMScheduler
+from diffusers import DDIMScheduler, DPMSolverMultistepScheduler, EulerDiscreteScheduler
 from diffusers.models.attention_processor import AttnProcessor, AttnProcessor2_0
 from torch import nn
 from transformers import CLIPTokenizer
@@ -163,7 +163,9 @@ SAME = {
     "another sampler": lambda pipe: setattr(
         pipe, "scheduler", EulerDiscreteScheduler.from_config(pipe.scheduler.config)
     ),
-    "a third sampler": lambda pipe: setattr(pipe, "scheduler", LCMScheduler.from_config(pipe.scheduler.config)),
+    "a third sampler": lambda pipe: setattr(
+        pipe, "scheduler", DPMSolverMultistepScheduler.from_config(pipe.scheduler.config)
+    ),
     "a hook that is gone": lambda pipe: pipe.unet.register_forward_hook(louder(2)).remove(),
     "LoRA off": lambda pipe: lora(pipe, off=True),
     "LoRA at 0": lambda pipe: lora(pipe, scale=0.0),

@@ -33,7 +33,9 @@ def test_import_is_light():
     # what is loaded decides how long it takes, on an idle and on a busy machine: benchmarks.speed tells the seconds
     assert [name for name in found if name.split(".")[0] not in {"cryptomnesia", *sys.stdlib_module_names}] == []
     own = {name for name in found if name.startswith("cryptomnesia")}
-    ground = "condition denoiser errors identity levels memory own_calls printable prompt_text".split()
+    ground = (
+        "branches condition denoiser errors identity levels memory own_calls printable prompt_text reference".split()
+    )
     assert {"cryptomnesia", "cryptomnesia.denoiser"} <= own <= {"cryptomnesia", *(f"cryptomnesia.{n}" for n in ground)}
 
 

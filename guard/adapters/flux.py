@@ -5,9 +5,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ..branches import at_scale
 from ..denoiser import Condition
 from ..errors import NotApplicable
-from ..reference import at_scale
 from .packed import PackedFlowDenoiser, pack, places, unpack
 
 

@@ -4,9 +4,9 @@ from typing import Any, ClassVar
 
 from torch import Tensor
 
+from ..branches import at_scale
 from ..condition import UNTIL
 from ..denoiser import Condition
-from ..reference import at_scale
 from .flow import TIMESTEPS, FlowDenoiser
 from .templates import TemplateTokenizer, around_prompt
 

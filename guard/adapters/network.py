@@ -8,10 +8,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ..branches import SCALE
 from ..denoiser import Condition, Denoiser
 from ..errors import InputError
 from ..identity import origin
-from ..reference import SCALE, Reference, checked
+from ..reference import Reference, checked
 
 FEW_STEPS = ("LCMScheduler", "TCDScheduler")  # which start at the last timestep, and nowhere near 981
 

@@ -5,9 +5,9 @@ from typing import Any
 
 from torch import Tensor
 
+from ..branches import at_scale
 from ..denoiser import Condition, Levels
 from ..errors import InputError
-from ..reference import at_scale
 from .flow import TIMESTEPS, FlowDenoiser
 from .pipeline_call import original_call, parameters
 from .templates import Templated

@@ -11,11 +11,11 @@ import torch
 from torch import Tensor
 
 from ..adapters.network_calls import read_call
+from ..branches import SCALE, Branches
 from ..condition import UNTIL, is_empty, own_copy, with_extras, without_extras, without_step
 from ..denoiser import Condition, Denoiser, Prediction
 from ..errors import NonFiniteError, NotApplicable
 from ..protocols import PipelineDenoiser
-from ..reference import SCALE, Branches
 from ..signals.guidance import Guidance
 from ..signals.memorization import MemorizationResult
 from ..signals.rings import ring_energy
