@@ -1,4 +1,4 @@
-"""Looks over a pipeline's shoulder: what its network is fed, and a perfect network in its place."""
+"""Looks over a pipeline's shoulder: what its network is fed."""
 
 import inspect
 from typing import Any
@@ -6,8 +6,7 @@ from typing import Any
 import pytest
 import torch
 
-from . import gaussian
-from .pipelines import FAMILIES, FLOWS, build, sample
+from .pipelines import FAMILIES, FLOWS, sample
 
 CLOSE: dict[str, Any] = {"rtol": 1e-5, "atol": 1e-5}
 every_family = pytest.mark.parametrize("family", FAMILIES)
@@ -60,39 +59,5 @@ def record(pipe: Any, **options: Any) -> Recorder:
     return recorder
 
 
-def fed_latent(fed: dict[str, torch.Tensor], pipe: Any, width: int = 16) -> torch.Tensor:
-    return unpacked(fed["sample"] if "sample" in fed else fed["hidden_states"], pipe, width)
-
-
 def own_time(fed: dict[str, torch.Tensor], family: str) -> torch.Tensor:
     return fed["timestep"] / 1000 if family == "sd3" else fed["timestep"]
-
-
-class Perfect(torch.nn.Module):
-    """Stands in for a network: knows N(mean, std^2), and answers in the pipeline's own convention."""
-
-    def __init__(self, original: torch.nn.Module, pipe: Any, family: str, mean: torch.Tensor):
-        super().__init__()
-        self.__dict__.update(original=original, pipe=pipe, family=family, mean=mean)
-        self.kind = {"sd2": "v"}.get(family, "flow" if family in FLOWS else "epsilon")
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self.__dict__["original"], name)
-
-    def forward(self, x: Any = None, time=None, *, hidden_states=None, timestep=None, **conditions):
-        x = hidden_states if x is None else x
-        time = timestep if time is None else time
-        time = time / 1000 if self.family == "sd3" else time
-        out = gaussian.output(unpacked(x, self.pipe), time.reshape(-1), self.kind, self.mean)
-        if x.ndim == 3:
-            out = self.pipe._pack_latents(out, *out.shape)
-        if self.family.startswith("pixart"):
-            out = torch.cat([out, torch.ones_like(out)], dim=1)
-        return (out.float(),)
-
-
-def perfect(family: str, mean: torch.Tensor) -> Any:
-    pipe = build(family)
-    name = "unet" if hasattr(pipe, "unet") else "transformer"
-    setattr(pipe, name, Perfect(network_of(pipe), pipe, family, mean))
-    return pipe
