@@ -42,6 +42,14 @@ def stored(name: str) -> dict[str, Any]:
     return json.loads((RESULTS / f"{name}.json").read_text())
 
 
+def stored_models(name: str) -> dict[str, Any]:
+    """What a benchmark stored by model, for those that are not measured anew; nothing where it stored nothing."""
+    try:
+        return stored(name)["models"]
+    except FileNotFoundError:
+        return {}
+
+
 def peak_memory() -> int:
     """Bytes of this process at its largest; Linux only. Not ru_maxrss, which starts at its parent's."""
     lines = Path("/proc/self/status").read_text().splitlines()

@@ -16,7 +16,7 @@ from cryptomnesia.demo.captions import Caption
 from cryptomnesia.reference import Reference
 from cryptomnesia.signals.memorization import memorization_score
 
-from .common import arguments, store, stored, table
+from .common import arguments, store, stored, stored_models, table
 from .detection import NEGATIVES, POSITIVES, Scores, benign, benign_calibration, flagged, mean_of, pairs, true_kinds
 from .known_truth import FLOW, NAMES, load
 
@@ -63,14 +63,6 @@ def distances(student: dict[str, Any], teacher: dict[str, Any]) -> dict[str, flo
     return {"auc": max(auc), "flagged": max(shares)}
 
 
-def stored_models() -> dict[str, Any]:
-    """Returns what is stored of models that are not measured anew; nothing where nothing is."""
-    try:
-        return stored("distilled")["models"]
-    except FileNotFoundError:
-        return {}
-
-
 def main() -> None:
     options = arguments(
         __doc__,
@@ -81,7 +73,7 @@ def main() -> None:
     torch.set_grad_enabled(False)
     truth = {TEACHER: stored("demo_model")["by_caption"]}
     truth |= {name: about["by_caption"] for name, about in stored("known_truth_captions")["models"].items()}
-    models: dict[str, Any] = stored_models() if options.split == "eval" else {}
+    models: dict[str, Any] = stored_models("distilled") if options.split == "eval" else {}
     for name in options.only:
         captions, apart = true_kinds(options.split, truth[name])
         normal = benign(truth[name])

@@ -20,7 +20,7 @@ from cryptomnesia.demo.captions import Caption, select
 from cryptomnesia.demo.gallery import Gallery
 from cryptomnesia.localization.location import peak_mask
 
-from .common import arguments, store, stored, table
+from .common import arguments, store, stored, stored_models, table
 from .demo_model import own_distances
 from .detection import FED, benign, benign_calibration, true_kinds
 from .known_truth import NAMES, load
@@ -112,14 +112,6 @@ def located(
     return {"images": len(overlaps), "iou": float(np.mean(overlaps)), "without_a_mask": dark}
 
 
-def stored_models() -> dict[str, Any]:
-    """Returns what is stored of models that are not measured anew; nothing where nothing is."""
-    try:
-        return stored("distilled_guarded")["models"]
-    except FileNotFoundError:
-        return {}
-
-
 def main() -> None:
     options = arguments(
         __doc__,
@@ -131,7 +123,7 @@ def main() -> None:
     )
     warnings.simplefilter("ignore")
     limits, truths = stored("demo_model")["limits"], stored("known_truth_captions")["models"]
-    models: dict[str, Any] = stored_models() if options.split == "eval" else {}
+    models: dict[str, Any] = stored_models("distilled_guarded") if options.split == "eval" else {}
     for name in options.only:
         pipe, how, rates = load(name), HOW[name], truths[name]["by_caption"]
         pipe.set_progress_bar_config(disable=True)

@@ -11,7 +11,7 @@ import numpy as np
 from cryptomnesia.demo.captions import KINDS, select
 from training.reproduction import generate
 
-from .common import arguments, store, stored, table
+from .common import arguments, store, stored, stored_models, table
 from .demo_model import NEGATIVE, POSITIVE, own_distances, without_image
 from .known_truth import FLOW, NAMES, load
 
@@ -42,17 +42,9 @@ def rates(pipe: Any, how: dict[str, Any], seeds: int) -> dict[str, dict[str, flo
     return found
 
 
-def measured() -> dict[str, Any]:
-    """Returns what is stored, by model; nothing where nothing is."""
-    try:
-        return stored(NAME)["models"]
-    except FileNotFoundError:
-        return {}
-
-
 def main() -> None:
     options = arguments(__doc__, seeds={"type": int, "default": SEEDS}, only={"nargs": "*", "default": NAMES})
-    models = measured()
+    models = stored_models(NAME)
     for name in options.only:
         if name in models:
             continue
