@@ -76,6 +76,8 @@ def _remedy(differing: Sequence[str], made: Binding, now: Binding, denoiser: Den
     flags, arguments = [], []
     if differing == ["dtype"]:
         flags.append(f"--dtype {_bare(now.dtype)}")
+    if "reference" in differing:
+        flags.append(f"--reference {now.reference.replace(' ', '-')}")
     if "size" in differing:
         pixels = _pixels(now, denoiser)
         flags.append("--height {} --width {}".format(*pixels))
@@ -88,6 +90,7 @@ def _remedy(differing: Sequence[str], made: Binding, now: Binding, denoiser: Den
     first = {
         "dtype": f"load the model in {_bare(made.dtype)} (--dtype {_bare(made.dtype)}), or ",
         "draws": f"use {made.draws} draws, or ",
+        "reference": f"compare prompts by its reference (--reference {made.reference.replace(' ', '-')}), or ",
     }
     return f"{first.get(differing[0], '') if len(differing) == 1 else ''}{make}Calibrate Model"
 

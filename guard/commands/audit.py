@@ -49,6 +49,7 @@ def prompts(
     model: options.Model = DEMO,
     device: options.Device = "auto",
     dtype: options.Dtype = "auto",
+    reference: options.Compared = "auto",
     format: options.Format = None,
     column: options.Column = "prompt",
     delimiter: options.Delimiter = None,
@@ -82,11 +83,14 @@ def prompts(
     from ..protocols import PipelineDenoiser
 
     check_alpha(alpha)
+    compared = options.reference_of(reference)
     model = _absolute(model)
     calibration = calibration if calibration in (AUTO, NONE) else str(Path(calibration).absolute())
-    opened = partial(open_guard, model, calibration, alpha, draws, (height, width), device=device, dtype=dtype)
+    placed = {"device": device, "dtype": dtype, "reference": compared}
+    opened = partial(open_guard, model, calibration, alpha, draws, (height, width), **placed)
     job = PromptJob(opened, seed, (height, width), alignment)
     settings = {"model": Path(model).name, "column": column, "draws": draws, "alpha": alpha}
+    settings["reference"] = compared
     named = None if calibration in (AUTO, NONE) else calibration
     digests = {"model_files": _digest(model), "calibration_file": _digest(named)}
     source = Prompts(input, column, format, delimiter)

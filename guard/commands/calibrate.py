@@ -31,6 +31,7 @@ def calibrate(
     model: options.Model = "demo",
     device: options.Device = "auto",
     dtype: options.Dtype = "auto",
+    reference: options.Compared = "auto",
     prompts: Annotated[
         str | None,
         typer.Option(
@@ -54,6 +55,7 @@ def calibrate(
     again. Exit code: 0 calibrated, 2 bad input, 5 the model cannot be judged, 130 stopped.
     """
     check_alpha(alpha)
+    compared = options.reference_of(reference)
     if out is not None:
         _check_out(out)
     texts = _benign(PromptSource((), prompts or str(BENIGN), format, column, delimiter), alpha)
@@ -61,7 +63,7 @@ def calibrate(
 
     if out is None:
         store.make_folder()  # before the long work, not after it
-    denoiser = open_model(model, device, dtype)
+    denoiser = open_model(model, device, dtype, compared)
     denoiser.require_guidance()
     from ..calibration_misfit import binding_of
     from ..calibration_run import CalibrationRun

@@ -48,6 +48,7 @@ def check(
     model: options.Model = "demo",
     device: options.Device = "auto",
     dtype: options.Dtype = "auto",
+    reference: options.Compared = "auto",
     calibration: options.Calibration = "auto",
     alpha: Annotated[float | None, typer.Option(help="False-alarm rate; the calibration's own by default.")] = None,
     draws: Annotated[
@@ -67,8 +68,11 @@ def check(
     Exit code: 0 all are clear, 3 some are likely memorized, else 5 if some have no verdict, 2 bad input, 130 stopped.
     """
     check_formats(as_json, as_lines)
+    compared = options.reference_of(reference)
     source = PromptSource(prompts or [], file, format, column, delimiter)
-    guard, draws = open_guard(model, calibration, alpha, draws, (height, width), device=device, dtype=dtype)
+    guard, draws = open_guard(
+        model, calibration, alpha, draws, (height, width), device=device, dtype=dtype, reference=compared
+    )
     chunk = max(1, batch_rows // (ROWS_PER_DRAW * draws))
     reports = guard.check_many(source, seed=seed, draws=draws, height=height, width=width, chunk=chunk)
     tally = Tally()

@@ -29,6 +29,7 @@ def locate(
     model: options.Model = "demo",
     device: options.Device = "auto",
     dtype: options.Dtype = "auto",
+    reference: options.Compared = "auto",
     calibration: options.Calibration = "auto",
     alpha: Annotated[float | None, typer.Option(help="False-alarm rate; the calibration's own by default.")] = None,
     seed: Annotated[int, typer.Option(min=0, max=LARGEST_SEED, help="Seed of the image and of the check.")] = 0,
@@ -52,8 +53,11 @@ def locate(
     if not prompt.strip():
         raise InputError("an empty prompt reproduces nothing: give one with words in it")
     options.check_guidance(guidance)
+    compared = options.reference_of(reference)
     make_folder(out)
-    guard, _ = open_guard(model, calibration, alpha, None, (height, width), device=device, dtype=dtype)
+    guard, _ = open_guard(
+        model, calibration, alpha, None, (height, width), device=device, dtype=dtype, reference=compared
+    )
     with progress("steps") if not as_json else nullcontext() as bar:
         location = guard.locate(
             prompt,

@@ -11,15 +11,21 @@ if TYPE_CHECKING:
     from ..calibration import Calibration
     from ..denoiser import Denoiser
     from ..guard import Guard
+    from ..reference import Reference
 
 DEMO, AUTO, NONE = "demo", "auto", "none"
 
 
-def open_model(model: str, device: str = AUTO, dtype: str = AUTO) -> "Denoiser":
+def open_model(model: str, device: str = AUTO, dtype: str = AUTO, reference: "Reference | None" = None) -> "Denoiser":
     """Returns the denoiser of "demo", a diffusers folder, or a .safetensors file, where and in what it is to compute.
 
+    Args:
+        model, device, dtype: As the user gave them.
+        reference: What prompts are compared with; by default what the model tells.
+
     Raises:
-        InputError: It is none of these, or there is no such device or dtype, or ONNX files are to be moved.
+        InputError: It is none of these, or there is no such device or dtype, or ONNX files are to be moved, or the
+            model cannot have that reference.
         OutOfMemory: The device has no room for it.
     """
     from .devices import check_choice, choose_device, choose_dtype
@@ -37,10 +43,10 @@ def open_model(model: str, device: str = AUTO, dtype: str = AUTO) -> "Denoiser":
                     f"{model} holds ONNX files, which compute in what they were exported in, where onnxruntime does: "
                     "leave out --device and --dtype"
                 )
-            return to_denoiser(open_pipeline(model))
+            return to_denoiser(open_pipeline(model), reference)
         pipe, chosen = open_pipeline(model), choose_device(device)
         place(pipe, chosen, choose_dtype(dtype, chosen, model))
-    denoiser = to_denoiser(pipe)
+    denoiser = to_denoiser(pipe, reference)
     if chosen.type != "cpu" or _bare(denoiser) != "float32":
         stderr().print(f"{Path(model).name} computes on {chosen} in {_bare(denoiser)}", style="dim", soft_wrap=True)
     return denoiser
@@ -86,6 +92,7 @@ def open_guard(
     *,
     device: str = AUTO,
     dtype: str = AUTO,
+    reference: "Reference | None" = None,
     required: bool = False,
     seed: int = 0,
     words: Path | None = None,
@@ -93,7 +100,7 @@ def open_guard(
     """Returns a guard for the model, and the number of draws to use: as asked, as calibrated, or 4.
 
     Args:
-        model, calibration, alpha, draws, device, dtype: As the user gave them.
+        model, calibration, alpha, draws, device, dtype, reference: As for `open_model`, or as the user gave them.
         size: Height and width in pixels.
         required: Whether the command can do nothing without a calibration.
         seed, words: The seed and the word list of mitigations; see `Guard`.
@@ -104,7 +111,7 @@ def open_guard(
     """
     check_alpha(alpha)
     given = _load(calibration)  # first: a broken file is found before a large model is read
-    denoiser = open_model(model, device, dtype)
+    denoiser = open_model(model, device, dtype, reference)
     from ..guard import Guard
 
     shape, reason = denoiser.latent_shape(*size), None
@@ -115,7 +122,7 @@ def open_guard(
 
         given, reason = find(denoiser, shape, draws)
     if given is None:
-        reason = reason or f"{model} has no calibration: {how_to_calibrate(model, size)}"
+        reason = reason or f"{model} has no calibration: {how_to_calibrate(model, size, reference)}"
         if required or alpha is not None:
             need = "without a calibration there are no verdicts" if required else "--alpha needs a calibration"
             raise InputError(f"{need}: {reason}")
@@ -126,9 +133,12 @@ def open_guard(
     return guard, draws or (given.draws if given else 4)
 
 
-def how_to_calibrate(model: str, size: tuple[int | None, int | None] = (None, None)) -> str:
+def how_to_calibrate(
+    model: str, size: tuple[int | None, int | None] = (None, None), reference: "Reference | None" = None
+) -> str:
     """Returns the command that calibrates the model, as the end of a sentence."""
     flags = [f"{name} {value}" for name, value in zip(("--height", "--width"), size, strict=True) if value]
+    flags += [f"--reference {reference.replace(' ', '-')}"] if reference else []
     return f"run `{' '.join(['cryptomnesia calibrate --model', model, *flags])}` once"
 
 

@@ -6,6 +6,8 @@ from typing import Annotated
 import typer
 
 from ..errors import InputError
+from ..printable import printable
+from ..reference import REFERENCES, Reference
 
 Model = Annotated[
     str,
@@ -53,6 +55,28 @@ Dtype = Annotated[
         help="What it computes in; auto: what the weights are stored in, but float32 on a CPU.",
     ),
 ]
+
+Compared = Annotated[
+    str,
+    typer.Option(
+        "--reference",
+        metavar=f"[auto|{'|'.join(name.replace(' ', '-') for name in REFERENCES)}]",
+        help="What prompts are compared with; auto: as the model tells. SDXL Turbo and Lightning do not tell that they "
+        "are distilled: empty-prompt.",
+    ),
+]
+
+
+def reference_of(text: str) -> Reference | None:
+    """Returns what --reference asks for, written with hyphens or blanks; None for auto.
+
+    Raises InputError, before anything is loaded, where there is no such reference.
+    """
+    named = {"auto": None, **{name: name for name in REFERENCES}}
+    if (wanted := text.replace("-", " ")) not in named:
+        known = ", ".join(name.replace(" ", "-") for name in named)
+        raise InputError(f"--reference is one of {known}, not {printable(text, 40)}")
+    return named[wanted]
 
 
 def check_guidance(guidance: float | None) -> None:

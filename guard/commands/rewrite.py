@@ -48,6 +48,7 @@ def rewrite(
     model: options.Model = "demo",
     device: options.Device = "auto",
     dtype: options.Dtype = "auto",
+    reference: options.Compared = "auto",
     calibration: options.Calibration = "auto",
     alpha: Annotated[float | None, typer.Option(help="False-alarm rate; the calibration's own by default.")] = None,
     method: Annotated[
@@ -83,6 +84,7 @@ def rewrite(
     texts = _texts([*(prompts or []), *(arguments or [])])
     _check_words(words, method)
     options.check_guidance(guidance)
+    compared = options.reference_of(reference)
     _check_page(out, {"--images": images, "--steps": steps, "--guidance": guidance})
     guard, draws = open_guard(
         model,
@@ -92,6 +94,7 @@ def rewrite(
         (height, width),
         device=device,
         dtype=dtype,
+        reference=compared,
         required=True,
         seed=seed,
         words=words,
