@@ -42,9 +42,9 @@ def closest_training_image(images: Images) -> NDArray[np.float32]:
     return best
 
 
-def own_distances(captions: list[Caption], images: Images) -> NDArray[np.float32]:
+def own_distances(captions: list[Caption], images: Images, gallery: Gallery | None = None) -> NDArray[np.float32]:
     """Returns (P, seeds): the distance of each generation to its caption's fixed image, inside the mask."""
-    gallery = Gallery.load()
+    gallery = gallery or Gallery.load()
     numbers = [gallery.captions.index(c) for c in captions]
     return np.stack(
         [
@@ -106,21 +106,22 @@ def reproduction_by_caption(captions: list[Caption], images: Images, limits: dic
     return {c.text: float(r) for c, r in zip(captions, rates, strict=True)}
 
 
-def without_image(captions: list[Caption], images: Images, limits: dict[str, float]) -> dict[str, float]:
+def without_image(
+    captions: list[Caption], images: Images, limits: dict[str, float], gallery: Gallery | None = None
+) -> dict[str, float]:
     """Returns, for captions with no image of their own, the largest share of seeds that reproduce one and the same
-    image."""
-    hits = []
-    for numbers, limit in fixed_images(limits):
-        gallery = Gallery.load()
+    image of the gallery."""
+    hits, gallery = [], gallery or Gallery.load()
+    for numbers, limit in fixed_images(limits, gallery):
         distances = rms(images.reshape(-1, 64, 64, 3), gallery.images[numbers], gallery.masks[numbers])
         hits.append((distances < limit).reshape(*images.shape[:2], -1))
     rates = np.concatenate(hits, axis=2).mean(1).max(1)
     return {c.text: float(r) for c, r in zip(captions, rates, strict=True)}
 
 
-def fixed_images(limits: dict[str, float]) -> list[tuple[list[int], float]]:
+def fixed_images(limits: dict[str, float], gallery: Gallery) -> list[tuple[list[int], float]]:
     """Returns the numbers in the gallery of the verbatim and of the template images, with the limit for each sort."""
-    kinds = [c.kind for c in Gallery.load().captions]
+    kinds = [c.kind for c in gallery.captions]
     return [([i for i, k in enumerate(kinds) if k == kind], limits[kind]) for kind in ("verbatim", "template")]
 
 
@@ -130,7 +131,7 @@ def general_limits(limits: dict[str, float]) -> dict[str, float]:
     gallery = Gallery.load()
     held_out = rendered([Record(c, RENDERINGS["general"]) for c in select("general")])
     stricter = {}
-    for kind, (numbers, limit) in zip(("verbatim", "template"), fixed_images(limits), strict=True):
+    for kind, (numbers, limit) in zip(("verbatim", "template"), fixed_images(limits, gallery), strict=True):
         closest = rms(held_out, gallery.images[numbers], gallery.masks[numbers]).min(1)
         stricter[kind] = min(limit, float(np.percentile(closest, 1)))
     return stricter

@@ -112,8 +112,13 @@ def true_kinds(split: str, rates: dict[str, dict[str, float]]) -> tuple[list[Cap
 
     Unseen captions that reproduce (a word of theirs calls up another caption's image) become the kind "paraphrase".
     """
+    return by_truth(select(split=split), rates)
+
+
+def by_truth(captions: list[Caption], rates: dict[str, dict[str, float]]) -> tuple[list[Caption], dict[str, int]]:
+    """Returns what `true_kinds` does, of these captions."""
     kept, apart = [], dict.fromkeys(KINDS, 0)
-    for caption in select(split=split):
+    for caption in captions:
         rate = rates[caption.kind].get(caption.text, 0.0)  # general captions beyond those sampled count as clear
         if caption.kind == "unseen" and rate >= POSITIVE:
             kept.append(replace(caption, kind="paraphrase"))

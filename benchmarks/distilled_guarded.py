@@ -62,11 +62,13 @@ def overhead(pipe: Any, calibrations: dict[int, Calibration], how: dict[str, Any
     return found
 
 
-def reproduced(captions: list[Caption], images: NDArray[np.floating], limits: dict[str, float]) -> NDArray[np.bool_]:
-    """Returns whether each image (B, 64, 64, 3) in [0, 1] reproduces its caption's."""
+def reproduced(
+    captions: list[Caption], images: NDArray[np.floating], limits: dict[str, float], gallery: Gallery | None = None
+) -> NDArray[np.bool_]:
+    """Returns whether each image (B, 64, 64, 3) in [0, 1] reproduces its caption's, which the gallery holds."""
     pixels = (images * 255).round().astype(np.uint8)
     limit = np.array([limits[c.kind] for c in captions])
-    return own_distances(captions, pixels[:, None])[:, 0] < limit
+    return own_distances(captions, pixels[:, None], gallery)[:, 0] < limit
 
 
 def mitigated(
@@ -96,17 +98,23 @@ def mitigated(
 
 
 def located(
-    pipe: Any, calibration: Calibration, captions: list[Caption], how: dict[str, Any], seeds: int, limits: Any
+    pipe: Any,
+    calibration: Calibration,
+    captions: list[Caption],
+    how: dict[str, Any],
+    seeds: int,
+    limits: Any,
+    gallery: Gallery | None = None,
 ) -> dict[str, Any]:
     """Returns the overlap (IoU) of masks with the figures of template captions, over images that reproduce them."""
-    guard, gallery, overlaps, dark = Guard(pipe, calibration), Gallery.load(), [], 0
+    guard, gallery, overlaps, dark = Guard(pipe, calibration), gallery or Gallery.load(), [], 0
     settings = {"steps": how["num_inference_steps"], "guidance": how["guidance_scale"]}
     for caption in captions:
         truth = gallery.masks[gallery.captions.index(caption)][None]
         for seed in range(seeds):
             location = guard.locate(caption.text, seed=FIRST_SEED + seed, **settings)
             image = location.image.permute(1, 2, 0).numpy()[None]
-            if reproduced([caption], image, limits)[0]:
+            if reproduced([caption], image, limits, gallery)[0]:
                 dark += location.mask is None or not bool(location.mask.any())
                 overlaps.append(float(iou(peak_mask(location.map[None]).numpy(), truth)[0]))
     return {"images": len(overlaps), "iou": float(np.mean(overlaps)), "without_a_mask": dark}
