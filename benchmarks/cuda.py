@@ -23,8 +23,9 @@ from cryptomnesia.demo.captions import select
 from cryptomnesia.denoiser import CallableDenoiser
 from cryptomnesia.errors import OutOfMemory
 from cryptomnesia.signals.curvature import curvature_map
+from cryptomnesia.signals.draws import draw_noise
 from cryptomnesia.signals.membership import sima
-from cryptomnesia.signals.memorization import draw_noise, memorization_score
+from cryptomnesia.signals.memorization import memorization_score
 from cryptomnesia.signals.spectral import signature
 
 from .common import RESULTS, arguments, store, stored

@@ -24,7 +24,7 @@ from cryptomnesia.demo.gallery import Gallery, rms
 from cryptomnesia.mitigation.embedding import optimise_embedding
 from cryptomnesia.mitigation.initial_noise import STEPS, optimise_noise
 from cryptomnesia.mitigation.result import similarity
-from cryptomnesia.signals.memorization import draw_noise
+from cryptomnesia.signals.draws import draw_noise
 
 from .common import arguments, store, stored, table
 from .demo_model import own_distances

@@ -18,7 +18,8 @@ from cryptomnesia.adapters import to_denoiser
 from cryptomnesia.demo import load_demo
 from cryptomnesia.demo.captions import captions
 from cryptomnesia.denoiser import Condition
-from cryptomnesia.signals.memorization import draw_noise, memorization_score
+from cryptomnesia.signals.draws import draw_noise
+from cryptomnesia.signals.memorization import memorization_score
 
 from .common import arguments, peak_memory, store
 

@@ -27,7 +27,8 @@ from .errors import CalibrationError, InputError, NonFiniteError
 from .false_discovery import adjusted, rejected
 from .files import write_atomically
 from .reference import Reference
-from .signals.memorization import MemorizationResult, derived_seed, draw_noise, memorization_score
+from .signals.draws import derived_seed, draw_noise
+from .signals.memorization import MemorizationResult, memorization_score
 
 TINY = 1e-12  # energy of no guidance at all, e.g. of the empty prompt
 

@@ -34,7 +34,7 @@ class CalibrationSource:
         self.calibration = Calibration.load(named) if isinstance(named, str | Path) else named
 
     def find(
-        self, denoiser: Denoiser, shape: Sequence[int], draws: int | None = None
+        self, denoiser: Denoiser, shape: Sequence[int], draws: int | None = None, fingerprint: str | None = None
     ) -> tuple[Calibration | None, str | None]:
         """Returns the calibration for latents of that shape, which may not fit if it was given; or None, and why.
 
@@ -42,10 +42,12 @@ class CalibrationSource:
             denoiser: The model.
             shape: (C, H, W) of its latents.
             draws: That one that is looked up must fit, or None for any number.
+            fingerprint: The model's, where it is known already.
         """
         # by names of their own: another thread may ask for another size meanwhile
         known, why = self.calibration, self.why_none
-        if self.auto and (known is None or known.binding != binding_of(denoiser, shape, draws or known.draws)):
-            known, why = calibration_store.find(denoiser, shape, draws)
+        now = binding_of(denoiser, shape, draws or (known.draws if known else 0), fingerprint) if self.auto else None
+        if now is not None and (known is None or known.binding != now):
+            known, why = calibration_store.find(denoiser, shape, draws, now.fingerprint)
             self.calibration, self.why_none = known, why
         return (known, None) if known is not None else (None, why or NO_CALIBRATION)

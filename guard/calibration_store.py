@@ -116,7 +116,9 @@ def _different(prompts: Iterable[str]) -> list[str]:
     return list(dict.fromkeys(stripped for text in texts if (stripped := text.strip())))
 
 
-def find(denoiser: Denoiser, shape: Sequence[int], draws: int | None = None) -> tuple[Calibration | None, str | None]:
+def find(
+    denoiser: Denoiser, shape: Sequence[int], draws: int | None = None, fingerprint: str | None = None
+) -> tuple[Calibration | None, str | None]:
     """Returns the calibration for a model as it is now, the newest if several fit; or why the nearest one does not fit.
 
     Both are None where none is near: that of another model says nothing.
@@ -125,8 +127,9 @@ def find(denoiser: Denoiser, shape: Sequence[int], draws: int | None = None) -> 
         denoiser: The model.
         shape: (C, H, W) of its latents.
         draws: That must fit, or None for any number.
+        fingerprint: The model's, where it is known already.
     """
-    now = binding_of(denoiser, shape, draws or 0)
+    now = binding_of(denoiser, shape, draws or 0, fingerprint)
     nearest: tuple[int, Binding] | None = None
     for calibration in kept():
         made, wanted = calibration.binding, now if draws else now._replace(draws=calibration.draws)

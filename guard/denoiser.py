@@ -17,7 +17,7 @@ from torch import Tensor
 
 from .branches import SCALE, Branches, at_scale, without_scale
 from .condition import Condition, Score, Span, occlusion_saliency, texts_of
-from .errors import InputError, NonFiniteError, NotApplicable
+from .errors import InputError, NonFiniteError, NotApplicable, OutOfMemory
 from .identity import fingerprint, weights_of
 from .levels import Levels, NoiseLevel
 from .memory import memory_needed
@@ -174,14 +174,13 @@ class Denoiser(ABC):
             raise InputError(f"{len(condition)} conditions do not fit {rows} rows: give one, or one per row")
         with nullcontext() if grad else torch.no_grad():
             x = x.to(self.device)
-            with (
-                own_calls(),
-                memory_needed(
-                    f"the device has no memory for {rows} rows of {tuple(x.shape[1:])} in one call: "
-                    + ("ask for fewer at a time" if rows > 1 else "choose a smaller image or dtype, or offloading")
-                ),
-            ):
-                raw = self.output(x.to(self.input_dtype), level.time, condition)
+            try:
+                with own_calls(), memory_needed(_too_many(rows, x.shape[1:])):
+                    raw = self.output(x.to(self.input_dtype), level.time, condition)
+            except OutOfMemory:
+                if not grad:  # a graph takes more
+                    self.fits[tuple(x.shape[1:])] = max(1, rows // 2)
+                raise
             prediction = Prediction.from_output(self.prediction_type, raw, x, level)
         if not grad and not torch.isfinite(raw).all():
             raise NonFiniteError(
@@ -189,6 +188,11 @@ class Denoiser(ABC):
                 "load it in float32 or bfloat16, or check its weights"
             )
         return prediction
+
+
+def _too_many(rows: int, shape: Sequence[int]) -> str:
+    remedy = "ask for fewer at a time" if rows > 1 else "choose a smaller image or dtype, or offloading"
+    return f"the device has no memory for {rows} rows of {tuple(shape)} in one call: {remedy}"
 
 
 def reference_settings(denoiser: Denoiser) -> list[str]:

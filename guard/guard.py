@@ -21,6 +21,8 @@ from .mitigation.rewrite import Rewriter
 from .progress import Progress
 from .protocols import encoder_of, pipeline_of
 from .report import MemorizationReport, Method
+from .signals.batching import rows_per_call
+from .signals.draws import FixedDraws
 
 
 class Guard:
@@ -69,7 +71,7 @@ class Guard:
             words=words,
         )
         self.denoiser: Denoiser = to_denoiser(pipe_or_denoiser)
-        self._calibrations = CalibrationSource(calibration)
+        self._calibrations, self._kept = CalibrationSource(calibration), FixedDraws()
         if self.calibration is None and policy != "warn" and not self._calibrations.auto:
             raise InputError(
                 f"the policy {policy!r} acts on verdicts, and there are none without a calibration: "
@@ -115,15 +117,17 @@ class Guard:
         draws: int | None = None,
         height: int | None = None,
         width: int | None = None,
+        alignment: bool = False,
     ) -> MemorizationReport:
         """Tells, before sampling, whether the model is likely to reproduce training data for this prompt.
 
         Args:
             prompt: Checked as the pipeline would truncate it.
             seed: The seed of the private noise; nothing else is drawn.
-            draws: The number of noise draws, by default as calibrated, else 4; these cost 16 rows of the network,
-                next to 100 of a 50-step generation.
+            draws: The number of noise draws, by default as calibrated, else 4. Each is a row of the network, and once
+                per model and seed another for the empty prompt, next to 100 rows of a 50-step generation.
             height, width: The image's size in pixels, by default the model's own.
+            alignment: Also measure aniso, which takes part in no verdict and costs three times as many rows more.
 
         Returns:
             The report, with the score (higher = more likely memorized), the p-value and the verdict.
@@ -133,7 +137,8 @@ class Guard:
             CalibrationError: The calibration is for another model or other settings.
             NonFiniteError: The model answered with NaN or infinity.
         """
-        return next(self.check_many([prompt], seed=seed, draws=draws, height=height, width=width))
+        size: dict[str, Any] = {"height": height, "width": width}
+        return next(self.check_many([prompt], seed=seed, draws=draws, alignment=alignment, **size))
 
     def check_many(
         self,
@@ -143,14 +148,27 @@ class Guard:
         draws: int | None = None,
         height: int | None = None,
         width: int | None = None,
-        chunk: int = 64,
+        alignment: bool = False,
+        batch_rows: int | None = None,
     ) -> Iterator[MemorizationReport]:
-        """Checks a stream of prompts, `chunk` at a time, and yields a report on each; the rest is as in `check`."""
+        """Checks a stream of prompts and yields a report on each, as many at a time as share a call of the network.
+
+        Args:
+            prompts: The prompts, as they come.
+            seed, draws, height, width, alignment: As in `check`, with its errors.
+            batch_rows: Most rows of the network that a call has; fewer need less memory. By default as many as are
+                quickest, and no more than the pipeline's own steps have where images are large or memory is short.
+        """
         shape = self.denoiser.latent_shape(height, width)
+        settings: dict[str, Any] = {"seed": seed, "draws": draws, "shape": shape, "alignment": alignment}
         waiting = iter(prompts)
-        while batch := list(islice(waiting, chunk)):
+        while batch := list(islice(waiting, self._prompts_per_call(shape, draws, batch_rows))):
             condition = encoder_of(self.denoiser).encode(batch)
-            yield from self.judge(batch, condition, seed=seed, draws=draws, shape=shape)
+            yield from self.judge(batch, condition, batch_rows=batch_rows, **settings)
+
+    def _prompts_per_call(self, shape: tuple[int, int, int], draws: int | None, batch_rows: int | None) -> int:
+        draws = draws or (self.calibration.draws if self.calibration else verdict.DRAWS)
+        return max(1, rows_per_call(self.denoiser, shape, batch_rows) // draws)
 
     def judge(
         self,
@@ -160,7 +178,8 @@ class Guard:
         seed: int = 0,
         draws: int | None = None,
         shape: tuple[int, int, int] | None = None,
-        alignment: bool = True,
+        alignment: bool = False,
+        batch_rows: int | None = None,
     ) -> list[MemorizationReport]:
         """Checks conditions that are encoded already, and returns a report on each row; see `verdict.check`."""
         return verdict.check(
@@ -172,6 +191,8 @@ class Guard:
             draws=draws,
             shape=shape,
             alignment=alignment,
+            batch_rows=batch_rows,
+            kept=self._kept,
         )
 
     # --- calibrating ---
@@ -325,7 +346,7 @@ class Guard:
         if report is None:
             host = pipeline_of(self.denoiser)
             shape = self.denoiser.latent_shape(height, width)
-            report = self.judge([prompt], host.encode(prompt), seed=seed, shape=shape, alignment=False)[0]
+            report = self.judge([prompt], host.encode(prompt), seed=seed, shape=shape)[0]
         return locate(
             self.denoiser,
             prompt,

@@ -9,7 +9,8 @@ from .denoiser import Condition, Denoiser
 from .errors import InputError, NotApplicable
 from .protocols import TextDenoiser
 from .report import MemorizationReport, Verdict
-from .signals.memorization import MemorizationResult, draw_noise, memorization_score
+from .signals.draws import FixedDraws
+from .signals.memorization import MemorizationResult, memorization_score, score_on
 
 DRAWS = 4  # without a calibration
 TRUNCATED = "the prompt is longer than the text encoder reads: it was checked as the pipeline truncates it"
@@ -122,7 +123,9 @@ def check(
     seed: int = 0,
     draws: int | None = None,
     shape: tuple[int, int, int] | None = None,
-    alignment: bool = True,
+    alignment: bool = False,
+    batch_rows: int | None = None,
+    kept: FixedDraws | None = None,
 ) -> list[MemorizationReport]:
     """Measures conditions, all on the same noise, and returns a report on each.
 
@@ -135,6 +138,8 @@ def check(
         draws: The number of noise draws, by default as calibrated, else 4.
         shape: The latent's shape (C, H, W), by default the model's own.
         alignment: Also measure aniso, which takes part in no verdict and doubles the rows.
+        batch_rows: Most rows a call has; see `batching.rows_per_call`.
+        kept: What earlier checks were told about the empty prompt, so that it is not asked again.
 
     Raises:
         InputError: Zero draws.
@@ -145,14 +150,18 @@ def check(
         denoiser.require_guidance()
     except NotApplicable as why:
         return [not_applicable(denoiser, prompt, str(why), seed=seed, draws=draws or 0) for prompt in prompts]
-    calibration, reason = calibrations.find(denoiser, shape or denoiser.latent_shape(), draws)
-    draws = draws if draws is not None else DRAWS if calibration is None else calibration.draws
-    noise = draw_noise(denoiser, draws, seed, shape)
+    shape = shape or denoiser.latent_shape()
     fingerprint = denoiser.fingerprint
+    calibration, reason = calibrations.find(denoiser, shape, draws, fingerprint)
+    draws = draws if draws is not None else DRAWS if calibration is None else calibration.draws
+    guidance = (kept or FixedDraws()).guidance(denoiser, draws, seed, shape, fingerprint)
     if calibration is not None:
-        calibration.require(denoiser, draws, noise.shape[1:], fingerprint)
+        calibration.require(denoiser, draws, shape, fingerprint)
     try:
-        measured = memorization_score(denoiser, condition, noise=noise, alignment=alignment)
+        if alignment:
+            measured = memorization_score(denoiser, condition, noise=guidance.noise, batch_rows=batch_rows)
+        else:
+            measured = score_on(guidance, condition, batch_rows)
     except NotApplicable as why:
         return [not_applicable(denoiser, prompt, str(why), seed=seed, draws=draws) for prompt in prompts]
     return reports_on(denoiser, prompts, measured, calibration, seed=seed, fingerprint=fingerprint, reason=reason)

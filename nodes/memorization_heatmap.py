@@ -12,7 +12,7 @@ from ..guard.denoiser import Condition
 from ..guard.errors import InputError, NotApplicable
 from ..guard.localization import Late, Location, locate_late
 from ..guard.report import MemorizationReport
-from ..guard.signals.memorization import derived_seed
+from ..guard.signals.draws import derived_seed
 from . import inputs, outputs
 from .values import CATEGORY, Report, read_report, still
 

@@ -8,7 +8,7 @@ from ..guard.denoiser import Condition
 from ..guard.errors import NonFiniteError, NotApplicable, OutOfMemory
 from ..guard.guard import Guard
 from ..guard.report import MemorizationReport
-from ..guard.signals.memorization import derived_seed
+from ..guard.signals.draws import derived_seed
 from ..guard.verdict import not_applicable
 from . import calibrations
 from .values import noted, start_shape
@@ -54,7 +54,7 @@ def mitigated(
 
     def judge(row: Condition, purpose: str) -> MemorizationReport:
         private = seed if purpose == "before" else derived_seed(seed, purpose)
-        report = guard.judge([prompt], row, seed=private, draws=chosen.draws, shape=shape, alignment=False)[0]
+        report = guard.judge([prompt], row, seed=private, draws=chosen.draws, shape=shape)[0]
         return noted(report, denoiser.note)
 
     before = judge(condition, "before")

@@ -17,8 +17,9 @@ from cryptomnesia.errors import CalibrationError, InputError, NonFiniteError, No
 from cryptomnesia.mitigation.initial_noise import optimise_noise
 from cryptomnesia.signals.baselines import sharpness
 from cryptomnesia.signals.curvature import curvature_map
+from cryptomnesia.signals.draws import draw_noise
 from cryptomnesia.signals.guidance import Guidance
-from cryptomnesia.signals.memorization import draw_noise, memorization_score
+from cryptomnesia.signals.memorization import memorization_score
 
 from .helpers.pipelines import build, ddim, stable_diffusion
 from .helpers.toy import ABAR, SHAPE, prompts

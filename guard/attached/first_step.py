@@ -17,8 +17,7 @@ from ..denoiser import Condition, Denoiser, Prediction
 from ..errors import NonFiniteError, NotApplicable
 from ..protocols import PipelineDenoiser
 from ..signals.guidance import Guidance
-from ..signals.memorization import MemorizationResult
-from ..signals.rings import ring_energy
+from ..signals.memorization import MemorizationResult, of_vectors
 
 MOST_UNLIKE = 0.2  # of mean and standard deviation of starting latents to 0 and 1; the smallest have 256 values
 
@@ -92,19 +91,6 @@ class FirstStep:
         return replace(self, upper=pull[-images:], lower=pull[:images] if given and shared else None)
 
 
-class PrivateDraws:
-    """Extra draws beside x_T for calibrations of more than one: their empty branch is asked once per model."""
-
-    def __init__(self) -> None:
-        self._kept: tuple[Any, Guidance] | None = None
-
-    def guidance(self, denoiser: Denoiser, noise: Tensor, key: Any) -> Guidance:
-        """Returns the guidance on noise (n - 1, C, H, W) that `key` stands for, together with the model."""
-        if self._kept is None or self._kept[0] != key:
-            self._kept = key, Guidance(denoiser, noise)
-        return self._kept[1]
-
-
 def look(denoiser: Denoiser, step: FirstStep, numbers: list[int], private: Guidance | None) -> MemorizationResult:
     """Measures each image's guidance on its own x_T and on the private draws, which images of a prompt share.
 
@@ -123,21 +109,12 @@ def look(denoiser: Denoiser, step: FirstStep, numbers: list[int], private: Guida
     first, rows = _on_own_noise(denoiser, step)
     vectors = first.unsqueeze(1)
     if private is not None:
-        before = private.forward_rows
         firsts = [numbers.index(number) for number in sorted(set(numbers))]
-        shared = private(without_extras(step.positive[firsts], denoiser.empty))
-        rows += private.forward_rows - before
+        asked = without_extras(step.positive[firsts], denoiser.empty)
+        rows += private.rows_for(asked)
+        shared = private(asked)
         vectors = torch.cat([vectors, shared[torch.tensor(numbers)]], dim=1)
-    iso = vectors.flatten(2).norm(dim=-1).mean(1).cpu()
-    return MemorizationResult(
-        score=iso,
-        iso=iso,
-        aniso=None,
-        aniso_flat=None,
-        spectrum=ring_energy(vectors.mean(1)).cpu(),
-        draws=vectors.shape[1],
-        forward_rows=rows,
-    )
+    return of_vectors(vectors, rows)
 
 
 def _on_own_noise(denoiser: Denoiser, step: FirstStep) -> tuple[Tensor, int]:

@@ -9,10 +9,10 @@ from ..denoiser import Denoiser
 from ..errors import CalibrationError
 from ..protocols import PipelineDenoiser
 from ..report import MemorizationReport
+from ..signals.draws import FixedDraws, derived_seed
 from ..signals.guidance import Guidance
-from ..signals.memorization import derived_seed, draw_noise
 from ..verdict import reports_on
-from .first_step import FirstStep, PrivateDraws, look
+from .first_step import FirstStep, look
 from .strength import UNKNOWN_STRENGTH, WEAKENED, Strength
 
 
@@ -20,7 +20,7 @@ class Memory:
     """What a guard keeps from call to call, since it depends on the model alone."""
 
     def __init__(self) -> None:
-        self.private, self.strength = PrivateDraws(), Strength()
+        self.private, self.strength = FixedDraws(), Strength()
 
 
 class Judging:
@@ -61,7 +61,7 @@ class Judging:
             NotApplicable, NonFiniteError, OutOfMemory: As in `Guidance`.
         """
         shape, fingerprint = step.shape, self.denoiser.fingerprint
-        calibration, reason = self.calibrations.find(self.denoiser, shape)
+        calibration, reason = self.calibrations.find(self.denoiser, shape, fingerprint=fingerprint)
         draws = 1 if calibration is None else calibration.draws
         if calibration is not None:
             try:
@@ -99,9 +99,7 @@ class Judging:
         if draws < 1:
             return None
         seed = derived_seed(self.seed, "attached", again)
-        noise = draw_noise(self.denoiser, draws, seed, shape)
-        key = (fingerprint, str(self.denoiser.device), seed, draws, shape)
-        return self.memory.private.guidance(self.denoiser, noise, key)
+        return self.memory.private.guidance(self.denoiser, draws, seed, shape, fingerprint)
 
 
 def _score(report: MemorizationReport) -> float:

@@ -17,7 +17,7 @@ from ..mitigation.mitigate import failed, mitigate, stacked
 from ..mitigation.result import Mended
 from ..protocols import PipelineDenoiser
 from ..report import MemorizationReport, Method
-from ..signals.memorization import derived_seed
+from ..signals.draws import derived_seed
 from .first_step import FirstStep
 from .policy import Policy
 

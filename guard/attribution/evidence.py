@@ -27,7 +27,7 @@ from ..errors import InputError
 from ..finite import require_finite
 from ..pixels import fitted
 from ..progress import Progress
-from ..signals.batching import default_rows, in_batches
+from ..signals.batching import in_batches, rows_per_call
 from ..signals.spectral import cosine_distance, signature
 from .candidates import Candidate
 from .inversion import Inversion, invert, mean_square
@@ -157,7 +157,7 @@ def error_levels(denoiser: Denoiser, latents: Tensor, condition: Condition | Non
 
     kinds = 1 if condition is None else 3
     energy = torch.zeros(len(latents) * rows_each, kinds, dtype=torch.float64)
-    batch = max(1, default_rows(latents[0].numel(), denoiser.device) // kinds)
+    batch = max(1, rows_per_call(denoiser, latents.shape[1:]) // kinds)
     for rows, answer in in_batches(ask, len(energy), batch):
         energy[rows] = answer
     energy = energy.view(len(latents), rows_each, kinds)
@@ -189,7 +189,7 @@ def inversion_gap(denoiser: Denoiser, latents: Tensor) -> Tensor:
         return torch.stack([mean_square(x - z), top], 1)
 
     gaps = torch.zeros(len(latents), 2, dtype=torch.float64)
-    for rows, answer in in_batches(ask, len(latents), default_rows(latents[0].numel(), denoiser.device)):
+    for rows, answer in in_batches(ask, len(latents), rows_per_call(denoiser, latents.shape[1:])):
         gaps[rows] = answer
     return _log(gaps)
 

@@ -11,7 +11,8 @@ from ..denoiser import Denoiser
 from ..errors import require
 from ..guard import Guard
 from ..protocols import encoder_of
-from ..signals.memorization import derived_seed, draw_noise, memorization_score
+from ..signals.draws import derived_seed, draw_noise
+from ..signals.memorization import memorization_score
 from ..verdict import judge
 from .rows import Reject, Row
 from .worker import About

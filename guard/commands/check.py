@@ -27,7 +27,6 @@ from .prompts import PromptSource
 if TYPE_CHECKING:
     from ..report import MemorizationReport
 
-ROWS_PER_DRAW = 4  # two timesteps, two branches
 P_WIDTH, SCORE_WIDTH, LEAST_PROMPT = 7, 8, 20  # letters
 
 
@@ -57,7 +56,13 @@ def check(
     seed: options.Seed = 0,
     height: options.Height = None,
     width: options.Width = None,
-    batch_rows: Annotated[int, typer.Option(min=1, help="Rows of the network per call; fewer need less memory.")] = 256,
+    alignment: Annotated[
+        bool, typer.Option(help="Also measure aniso, which takes part in no verdict and takes longer.")
+    ] = False,
+    batch_rows: Annotated[
+        int | None,
+        typer.Option(min=1, help="Most rows of the network per call; fewer need less memory. By itself, what fits."),
+    ] = None,
     as_json: options.Json = False,
     as_lines: options.JsonLines = False,
 ) -> int:
@@ -73,8 +78,8 @@ def check(
     guard, draws = open_guard(
         model, calibration, alpha, draws, (height, width), device=device, dtype=dtype, reference=compared
     )
-    chunk = max(1, batch_rows // (ROWS_PER_DRAW * draws))
-    reports = guard.check_many(source, seed=seed, draws=draws, height=height, width=width, chunk=chunk)
+    size = {"height": height, "width": width}
+    reports = guard.check_many(source, seed=seed, draws=draws, alignment=alignment, batch_rows=batch_rows, **size)
     tally = Tally()
     try:
         _show(tally, reports, source.total, as_json, as_lines)

@@ -19,7 +19,7 @@ from ..images import CAPTION, SUFFIXES, images_among
 from ..pixels import digest_of, fitted, read_picture
 from ..progress import Progress
 from ..prompts.captions import caption_of
-from ..signals.batching import default_rows
+from ..signals.batching import rows_per_call
 from ..signals.membership_methods import method_named
 from .store import Store
 
@@ -187,7 +187,7 @@ def measure(
     model, store = ImageModel("the model", denoiser, size=size), store or Store()
     listed, texts, skipped = gather_images(images, prompts)
     setup = _digest(denoiser.fingerprint, settings.to_dict(), model.autoencoder_key)
-    per_call = max(1, default_rows(torch.Size(denoiser.latent_shape()).numel(), denoiser.device) // settings.draws)
+    per_call = max(1, rows_per_call(denoiser, denoiser.latent_shape()) // settings.draws)
     seen: list[_Picture] = []
     waiting: dict[str, tuple[Tensor, str | None]] = {}
     for picture, pixels in _pictures(listed, texts, skipped, progress):

@@ -12,8 +12,8 @@ from ..calibration import Combination
 from ..denoiser import Condition, Denoiser
 from ..errors import InputError
 from ..memory import memory_needed
+from ..signals.draws import derived_seed
 from ..signals.guidance import Guidance
-from ..signals.memorization import derived_seed
 from ..signals.rings import ring_energy
 
 CANDIDATES = 8

@@ -10,7 +10,7 @@ from ..calibration import Calibration
 from ..condition import alike
 from ..denoiser import Condition, Denoiser
 from ..errors import InputError
-from ..signals.memorization import derived_seed, draw_noise
+from ..signals.draws import derived_seed, draw_noise
 from .embedding import MARGIN, optimise_embedding
 from .initial_noise import CANDIDATES, neighbours, select_noise
 from .objective import Measure, Objective

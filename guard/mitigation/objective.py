@@ -6,9 +6,9 @@ from torch import Tensor
 
 from ..calibration import Calibration
 from ..denoiser import Condition, Denoiser
+from ..signals.draws import draw_noise
 from ..signals.guidance import Guidance
 from ..signals.guidance_similarity import guidance_similarity
-from ..signals.memorization import draw_noise
 from ..signals.rings import ring_energy
 
 LIMIT = 0.1  # guidance similarity above it brings the old image back, on the built-in model's development captions

@@ -17,7 +17,7 @@ from ..calibration import Calibration
 from ..denoiser import Condition, Denoiser
 from ..errors import InputError
 from ..protocols import text_of
-from ..signals.memorization import derived_seed
+from ..signals.draws import derived_seed
 from .objective import Measure, Objective
 from .result import Mended, Mitigation, WordChange, similarity
 from .words import Words, word_list

@@ -5,7 +5,8 @@ from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from ..denoiser import Condition, Denoiser
-from .memorization import draw_noise, memorization_score
+from .draws import draw_noise
+from .memorization import memorization_score
 
 
 def wen_norm(

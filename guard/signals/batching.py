@@ -1,20 +1,43 @@
 """Many rows through a network, as many at a time as its device has memory for."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 import torch
 from torch import Tensor
 
+from ..denoiser import Denoiser
 from ..errors import OutOfMemory
 from ..progress import Progress
 
-VALUES, CPU_VALUES = 2**17, 2**16  # latent values per call; small networks outgrow a CPU's caches
+POSITIONS, CPU_POSITIONS = 2**15, 2**13  # of latents in a call; small networks outgrow a CPU's caches
+POSITION_BYTES = 2**16  # more than the activations of a latent position take in any network that was measured
+FREE_SHARE = 0.5  # of the free memory that a call may take
 
 
-def default_rows(values: int, device: torch.device | None = None) -> int:
-    """Returns how many rows, of so many latent values each, a call should have; fewer on a CPU, where it is quicker."""
-    most = CPU_VALUES if device is not None and device.type == "cpu" else VALUES
-    return max(1, most // values)
+def rows_per_call(denoiser: Denoiser, shape: Sequence[int], wanted: int | None = None) -> int:
+    """Returns how many rows of latents (C, H, W) a call should have, at most what was found to fit.
+
+    By default as many as the pipeline's own step has, which there is memory for: two, or one where the model was
+    distilled. More where images are so small that more are quicker; on a GPU, where half of its free memory has room
+    for them, too.
+
+    Args:
+        denoiser: The model.
+        shape: The latents' shape, (..., H, W).
+        wanted: As many as that in place of the default.
+    """
+    positions = shape[-2] * shape[-1]
+    most = denoiser.fits.get(tuple(shape))
+    rows = wanted or max(2 if denoiser.reference == "empty branch" else 1, _quick(denoiser.device, positions))
+    return rows if most is None else min(rows, most)
+
+
+def _quick(device: torch.device, positions: int) -> int:
+    if device.type != "cuda":
+        return CPU_POSITIONS // positions
+    unused = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)  # the allocator's own
+    free = torch.cuda.mem_get_info(device)[0] + unused
+    return min(POSITIONS, int(FREE_SHARE * free / POSITION_BYTES)) // positions
 
 
 def in_batches(

@@ -28,7 +28,7 @@ from torch import Tensor
 from ..denoiser import Condition, Denoiser, NoiseLevel
 from ..errors import InputError, NonFiniteError
 from ..memory import memory_needed
-from .batching import default_rows, in_batches
+from .batching import in_batches, rows_per_call
 from .difference import Baseline, Difference
 from .smoothing import smooth
 
@@ -74,7 +74,7 @@ def curvature_map(
         author_compat: The authors' constants: no 1 / sigma, 16 backward probes, no smoothing.
         known: noise(x, c) - noise(x, base), (B, C, H, W), where it is known already, e.g. from the sampler's own call;
             saves "forward" two rows per image.
-        batch_rows: Most rows a call has; by default six per image, and never more than make 2^17 latent values.
+        batch_rows: Most rows a call has; by default six per image, and never more than `batching.rows_per_call` says.
 
     Returns:
         (B, H, W) float32 on the CPU, >= 0, in units of 1 / variance of the latent.
@@ -97,7 +97,7 @@ def curvature_map(
         raise InputError(f"smoothing is a number of latent pixels, 0 or more, not {smoothing}")
     difference = Difference(denoiser, x, level, condition, baseline)
     signs = _signs(probes, difference.x, seed)
-    most = default_rows(difference.x[0].numel())
+    most = rows_per_call(denoiser, difference.x.shape[1:])
     if estimator == "forward":
         batch_rows = batch_rows or min(most, LIGHT_ROWS * len(difference.x))
         diagonal = _forward(difference, signs, _checked(known, difference.x), batch_rows)
@@ -129,7 +129,7 @@ def score_difference_map(
         (B, H, W) float32 on the CPU, >= 0.
     """
     difference = Difference(denoiser, x, level, condition, baseline)
-    batch_rows = batch_rows or default_rows(difference.x[0].numel())
+    batch_rows = rows_per_call(denoiser, difference.x.shape[1:], batch_rows)
     differences = _joined(lambda rows: difference(difference.x[rows], rows), len(difference.x), batch_rows // 2)
     return (differences.square().sum(1) / difference.sigma.view(-1, 1, 1).square()).cpu()
 

@@ -4,9 +4,10 @@ import torch
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
-from ..denoiser import Condition, Denoiser
-from ..errors import InputError, OutOfMemory
-from .batching import default_rows
+from ..condition import is_empty
+from ..denoiser import Condition, Denoiser, NoiseLevel
+from ..errors import InputError, NonFiniteError, NotApplicable, OutOfMemory
+from .batching import rows_per_call
 from .rings import ring_energy
 
 
@@ -19,7 +20,7 @@ class Guidance:
     Args:
         denoiser: The model.
         noise: The draws, (draws, C, H, W), standard normal.
-        batch_rows: Most rows a call has; see `batching.default_rows`.
+        batch_rows: Most rows a call has; see `batching.rows_per_call`.
 
     Attributes:
         forward_rows: Rows that went through the network so far.
@@ -38,7 +39,7 @@ class Guidance:
         with torch.inference_mode(False):
             self.noise = noise.to(denoiser.device).clone()
             self._level = denoiser.levels.pure_noise
-        self.batch_rows = batch_rows or default_rows(noise[0].numel(), denoiser.device)
+        self.batch_rows = rows_per_call(denoiser, noise.shape[1:], batch_rows)
         self.forward_rows = self.backward_rows = 0
         self._empty: Tensor | None = None
 
@@ -47,23 +48,40 @@ class Guidance:
         saved, self.batch_rows = self.batch_rows > 1, 1
         return saved
 
+    def _halve(self) -> bool:
+        saved, self.batch_rows = self.batch_rows > 1, max(1, self.batch_rows // 2)
+        return saved
+
+    def rows_for(self, condition: Condition) -> int:
+        """Returns how many rows the network would be asked about these prompts now."""
+        draws, shared = len(self.noise), self.denoiser.branches(condition).shared
+        if not shared:
+            return 2 * len(condition) * draws
+        return (len(condition) + (self._empty is None)) * draws
+
     @property
     def empty(self) -> Tensor:
         """The network's answer to the empty prompt for each draw, (draws, C, H, W)."""
         if self._empty is None:
-            self._empty = self._pull_of(self.denoiser.empty, grad=False)[0]
+            try:
+                self._empty = self._pull_of(self.denoiser.empty, grad=False)[0]
+            except NonFiniteError as error:
+                raise empty_to_blame(self.denoiser, self.noise[:1], self._level) or error from error
         return self._empty
 
     def __call__(self, condition: Condition, *, grad: bool = False) -> Tensor:
         """Returns guidance vectors (P, draws, C, H, W) float32; with `grad`, differentiable in the condition's tensors.
 
         Raises:
+            NotApplicable: The network ignores the guidance scale that it is told.
             NonFiniteError: The model answered with NaN or infinity.
             OutOfMemory: Not even one row fits.
         """
         asked = self.denoiser.branches(condition)
         lower = self.empty if asked.shared else self._pull_of(asked.lower, grad)
-        return (self._pull_of(asked.upper, grad) - lower) / asked.width
+        upper = self._pull_of(asked.upper, grad)
+        require_effect(self.denoiser, condition, upper, lower)
+        return (upper - lower) / asked.width
 
     def spectrum(self, condition: Condition, *, grad: bool = False) -> Tensor:
         """Returns the energy (P, 8) per ring of the draws' mean guidance vector; see `MemorizationResult.spectrum`."""
@@ -81,7 +99,7 @@ class Guidance:
                 try:
                     parts.append(self._ask(self.noise[draw[rows]], condition[prompt[rows]], grad))
                 except OutOfMemory:
-                    if not self.save_memory():
+                    if not (self.save_memory() if grad else self._halve()):
                         raise
                     continue
                 start += len(parts[-1])
@@ -98,3 +116,27 @@ class Guidance:
         if grad and self.batch_rows == 1:
             return checkpoint(ask, x, *values, use_reentrant=False)  # type: ignore[return-value]
         return ask(x, *values)
+
+
+def empty_to_blame(denoiser: Denoiser, noise: Tensor, level: NoiseLevel) -> NonFiniteError | None:
+    """Returns what to raise where the empty prompt alone is answered with NaN; None where it is not."""
+    try:
+        denoiser.predict(noise, level, denoiser.empty)
+    except NonFiniteError:
+        return NonFiniteError(
+            f"the model answers the empty prompt with NaN or infinity in {denoiser.dtype}, so that there is nothing to "
+            "compare a prompt with: load it in float32 or bfloat16, or, where its guidance scale is an input of the "
+            "network, use the reference 'guidance scales'"
+        )
+    return None
+
+
+def require_effect(denoiser: Denoiser, prompts: Condition, upper: Tensor, lower: Tensor) -> None:
+    """Raises NotApplicable where another guidance scale makes no difference, be it the empty prompt's own."""
+    if denoiser.reference != "guidance scales" or len(upper) != len(lower):
+        return
+    if torch.equal(upper, lower) and not is_empty(prompts, denoiser.empty, prompts):
+        raise NotApplicable(
+            "the network ignores the guidance scale that it is told: compare with the empty prompt instead "
+            "(reference='empty prompt')"
+        )

@@ -11,19 +11,19 @@ References:
     Wen et al., ICLR 2024, arXiv 2407.21720 (the norm alone, `iso`).
 """
 
-import hashlib
 from collections.abc import Iterator
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from ..condition import is_empty
 from ..denoiser import Condition, Denoiser, NoiseLevel
-from ..errors import InputError, NonFiniteError, NotApplicable, OutOfMemory
+from ..errors import InputError, NonFiniteError
 from ..progress import Progress
-from .batching import default_rows, in_batches
+from .batching import in_batches, rows_per_call
+from .draws import draw_noise
+from .guidance import Guidance, empty_to_blame, require_effect
 from .rings import ring_energy
 
 AUTHOR_WEIGHTS = {"epsilon": (1.0, 2.0), "v": (1.0, 0.1), "sample": (1.0, 2.0), "flow": (1.0, 2.0)}
@@ -75,20 +75,6 @@ class MemorizationResult:
         return MemorizationResult(**joined)
 
 
-def derived_seed(seed: int, *purpose: object) -> int:
-    """Returns an independent seed for each purpose, the same on every machine."""
-    text = "/".join(str(part) for part in (seed, *purpose))
-    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big")
-
-
-def draw_noise(denoiser: Denoiser, draws: int, seed: int, shape: tuple[int, int, int] | None = None) -> Tensor:
-    """Returns standard normal noise (draws, C, H, W) float32 from a private CPU generator: equal on every device."""
-    if draws < 1:
-        raise InputError(f"draws is {draws}: at least one noise draw is needed")
-    generator = torch.Generator().manual_seed(seed)
-    return torch.randn(draws, *(shape or denoiser.latent_shape()), generator=generator)
-
-
 def memorization_score(
     denoiser: Denoiser,
     condition: Condition | Tensor,
@@ -101,10 +87,10 @@ def memorization_score(
     batch_rows: int | None = None,
     progress: Progress | None = None,
 ) -> MemorizationResult:
-    """Measures how strongly guidance pulls from pure noise, in one batched network call per chunk of prompts.
+    """Measures how strongly guidance pulls from pure noise, chunk by chunk of prompts.
 
-    Both timesteps, both branches and all draws share a call; where prompts share their noise, the empty prompt is
-    asked once for all of them. What a prompt is compared with is the model's `reference`.
+    Both timesteps, both branches and all draws share a call where there is room; where prompts share their noise, the
+    empty prompt is asked once for all of them. What a prompt is compared with is the model's `reference`.
 
     Args:
         denoiser: The model.
@@ -115,8 +101,8 @@ def memorization_score(
         author_compat: `score` is the authors' sum of iso and aniso, both taken of the raw network output as their
             code does, and aniso per pixel. Higher = more likely memorized, on the models they tuned it for.
         alignment: Also measure aniso, which takes part in no calibrated score and doubles the rows.
-        batch_rows: Most rows a call should have; see `batching.default_rows`. One prompt's rows share a call, unless
-            the device runs out of memory: then calls are halved until they fit.
+        batch_rows: Most rows a call has, also of one prompt; by default what `batching.rows_per_call` says. Halved as
+            long as the device runs out of memory.
         progress: Called with the numbers of prompts done and of all.
 
     Returns:
@@ -149,12 +135,41 @@ def memorization_score(
     if author_compat and not alignment:
         raise InputError("the authors' score is a sum with aniso in it: leave alignment on")
     noise = draw_noise(denoiser, draws, seed) if noise is None else _checked(noise, len(condition))
-    batch_rows = batch_rows or default_rows(noise.shape[-3:].numel(), denoiser.device)
+    batch_rows = rows_per_call(denoiser, noise.shape[-3:], batch_rows)
     steps = denoiser.levels.sampling(50)
     first = steps[0] if author_compat else denoiser.levels.pure_noise
     levels = NoiseLevel.cat([first, steps[-3]] if alignment else [first])
     parts = list(_measure(denoiser, condition, noise, levels, author_compat, batch_rows, progress))
     return MemorizationResult.cat(parts)
+
+
+def score_on(guidance: Guidance, condition: Condition, batch_rows: int | None = None) -> MemorizationResult:
+    """Returns what `memorization_score` measures on the same noise, without alignment; `forward_rows` is what it cost.
+
+    Arguments and errors are those of `Guidance.__call__` and of `memorization_score`.
+    """
+    guidance.batch_rows = rows_per_call(guidance.denoiser, guidance.noise.shape[1:], batch_rows)
+    rows = guidance.rows_for(condition)
+    return of_vectors(guidance(condition), rows)
+
+
+def of_vectors(vectors: Tensor, forward_rows: int) -> MemorizationResult:
+    """Returns what guidance vectors at pure noise amount to, without alignment.
+
+    Args:
+        vectors: (P, draws, C, H, W).
+        forward_rows: Rows that went through the network for them.
+    """
+    iso = vectors.flatten(2).norm(dim=-1).mean(1).cpu()
+    return MemorizationResult(
+        score=iso,
+        iso=iso,
+        aniso=None,
+        aniso_flat=None,
+        spectrum=ring_energy(vectors.mean(1)).cpu(),
+        draws=vectors.shape[1],
+        forward_rows=forward_rows,
+    )
 
 
 def _checked(noise: Tensor, prompts: int) -> Tensor:
@@ -178,17 +193,18 @@ def _measure(
     draws = noise.shape[1]
     lower_once = len(noise) == 1 and denoiser.branches(condition[[0]]).shared
     size = max(1, batch_rows // ((1 if lower_once else 2) * len(levels) * draws))
-    kept = None
-    for start in range(0, len(condition), size):
-        chunk = condition[slice(start, min(start + size, len(condition)))]
+    kept, start = None, 0
+    while start < len(condition):
+        first = lower_once and kept is None and size > 1  # the empty prompt's rows share its call
+        chunk = condition[slice(start, min(start + size - first, len(condition)))]
         draws_here = noise if len(noise) == 1 else noise[start : start + len(chunk)]
         asked = denoiser.branches(chunk)
         lower = None if kept is not None else asked.lower_rows(len(draws_here) if asked.shared else len(chunk))
         try:
-            raw, terms = _ask(denoiser, asked.upper, lower, draws_here, levels)
+            raw, terms = _ask(denoiser, asked.upper, lower, draws_here, levels, batch_rows)
         except NonFiniteError as error:
-            raise _empty_to_blame(denoiser, draws_here[0, :1], levels[:1]) or error from error
-        _require_effect(denoiser, chunk, raw)
+            raise empty_to_blame(denoiser, draws_here[0, :1], levels[:1]) or error from error
+        require_effect(denoiser, chunk, raw[: len(chunk)], raw[len(chunk) :])
         compared = (raw[len(chunk) :], terms[len(chunk) :]) if kept is None else kept
         kept = compared if lower_once else None
         kind = 0 if author_compat else 1
@@ -200,62 +216,32 @@ def _measure(
             author_compat=author_compat,
             prediction_type=denoiser.prediction_type,
         )
+        start += len(chunk)
         if progress:
-            progress(start + len(chunk), len(condition))
-
-
-def _empty_to_blame(denoiser: Denoiser, noise: Tensor, level: NoiseLevel) -> NonFiniteError | None:
-    """Returns what to raise where the empty prompt alone is answered with NaN; None where it is not."""
-    try:
-        denoiser.predict(noise, level, denoiser.empty)
-    except NonFiniteError:
-        return NonFiniteError(
-            f"the model answers the empty prompt with NaN or infinity in {denoiser.dtype}, so that there is nothing to "
-            "compare a prompt with: load it in float32 or bfloat16, or, where its guidance scale is an input of the "
-            "network, use the reference 'guidance scales'"
-        )
-    return None
-
-
-def _require_effect(denoiser: Denoiser, prompts: Condition, raw: Tensor) -> None:
-    """Raises NotApplicable where another guidance scale makes no difference, be it the empty prompt's own."""
-    if denoiser.reference != "guidance scales" or len(raw) != 2 * len(prompts):
-        return
-    upper, lower = raw.chunk(2)
-    if torch.equal(upper, lower) and not is_empty(prompts, denoiser.empty, prompts):
-        raise NotApplicable(
-            "the network ignores the guidance scale that it is told: compare with the empty prompt instead "
-            "(reference='empty prompt')"
-        )
+            progress(start, len(condition))
 
 
 def _ask(
-    denoiser: Denoiser, upper: Condition, lower: Condition | None, noise: Tensor, levels: NoiseLevel
+    denoiser: Denoiser, upper: Condition, lower: Condition | None, noise: Tensor, levels: NoiseLevel, batch_rows: int
 ) -> tuple[Tensor, Tensor]:
-    """One network call, or as many as memory needs. Returns raw output, and `pull` at T beside noise at t_low, each
+    """One network call, or as many as its rows need. Returns raw output, and `pull` at T beside noise at t_low, each
     (upper and lower rows, levels, draws, C, H, W)."""
     draws, count = noise.shape[1], len(levels)
     parts = [upper] if lower is None else [upper, lower]
     x = torch.cat([noise.expand(len(part), *noise.shape[1:]) for part in parts])
-    groups = len(x)
-    x = x.unsqueeze(1).expand(groups, count, *noise.shape[1:])
-    per_group = torch.arange(count).repeat_interleave(draws)
-    text = Condition.cat([part[torch.arange(len(part)).repeat_interleave(count * draws)] for part in parts])
-    shape = tuple(noise.shape[2:])
-    latents, level = x.reshape(-1, *shape), per_group.repeat(groups)
+    text, groups, shape = Condition.cat(parts), len(x), tuple(noise.shape[2:])
 
     def ask(rows: slice) -> Tensor:
-        try:
-            p = denoiser.predict(latents[rows], levels[level[rows]], text[rows])
-        except OutOfMemory:
-            denoiser.fits[shape] = max(1, (rows.stop - rows.start) // 2)
-            raise
-        high = (level[rows] == 0).to(p.raw.device).view(-1, 1, 1, 1)
+        number = torch.arange(rows.start, rows.stop)
+        group, level, draw = number // (count * draws), number // draws % count, number % draws
+        p = denoiser.predict(x[group.to(x.device), draw.to(x.device)], levels[level], text[group])
+        high = (level == 0).to(p.raw.device).view(-1, 1, 1, 1)
         return torch.stack([p.raw, torch.where(high, p.pull, p.noise)])
 
-    calls = in_batches(ask, len(latents), denoiser.fits.get(shape, len(latents)))
+    calls = in_batches(ask, groups * count * draws, rows_per_call(denoiser, shape, batch_rows))
     raw, terms = torch.cat([answer for _, answer in calls], dim=1)
-    return raw.view(x.shape), terms.view(x.shape)
+    whole = (groups, count, draws, *shape)
+    return raw.view(whole), terms.view(whole)
 
 
 def _statistics(
@@ -263,20 +249,12 @@ def _statistics(
 ) -> MemorizationResult:
     """From (P, levels, draws, C, H, W) and what it is compared with (P or 1, ...) to one number each per prompt."""
     guidance = (upper - lower) / width
-    high = guidance[:, 0]
-    iso = high.flatten(2).norm(dim=-1).mean(-1)
-    aniso = aniso_flat = None
-    if guidance.shape[1] > 1:
-        low, reference = guidance[:, 1], lower[:, 1]
-        aniso = torch.cosine_similarity(reference, low, dim=2).mean((1, 2, 3)).cpu()
-        aniso_flat = torch.cosine_similarity(reference.flatten(2), low.flatten(2), dim=-1).mean(-1).cpu()
+    result = of_vectors(guidance[:, 0], rows)
+    if guidance.shape[1] == 1:
+        return result
+    low, reference = guidance[:, 1], lower[:, 1]
+    aniso = torch.cosine_similarity(reference, low, dim=2).mean((1, 2, 3)).cpu()
+    aniso_flat = torch.cosine_similarity(reference.flatten(2), low.flatten(2), dim=-1).mean(-1).cpu()
     first, second = AUTHOR_WEIGHTS[prediction_type]
-    return MemorizationResult(
-        score=first * iso.cpu() + second * aniso if author_compat and aniso is not None else iso.cpu(),
-        iso=iso.cpu(),
-        aniso=aniso,
-        aniso_flat=aniso_flat,
-        spectrum=ring_energy(high.mean(1)).cpu(),
-        draws=high.shape[1],
-        forward_rows=rows,
-    )
+    score = first * result.iso + second * aniso if author_compat else result.iso
+    return replace(result, score=score, aniso=aniso, aniso_flat=aniso_flat)

@@ -9,7 +9,7 @@ from torch import Tensor
 from ..denoiser import Condition, Denoiser, NoiseLevel
 from ..errors import InputError
 from ..progress import Progress
-from .batching import default_rows, in_batches
+from .batching import in_batches, rows_per_call
 from .spectral import check_latents
 
 
@@ -45,7 +45,7 @@ class Questions:
         timesteps: T times, in the model's own unit.
         condition: The prompts, one row, or one per image; by default the empty prompt.
         raw: Ask for the network's own output in place of its noise.
-        batch_rows: Most rows a call has, by default as many as `default_rows` says.
+        batch_rows: Most rows a call has; see `batching.rows_per_call`.
         progress: Called with the numbers of rows done and of all.
 
     Raises:
@@ -76,7 +76,7 @@ class Questions:
             raise InputError(
                 f"{len(self.condition)} conditions do not fit {len(latents)} images: give one, or one per image"
             )
-        self.batch_rows = batch_rows or default_rows(latents[0].numel(), denoiser.device)
+        self.batch_rows = rows_per_call(denoiser, latents.shape[1:], batch_rows)
 
     def noise(self, x: Tensor, level: NoiseLevel, image: Tensor) -> Tensor:
         """Returns the denoiser's noise (or raw output) for rows x, each with its image's condition."""

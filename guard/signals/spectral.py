@@ -20,7 +20,7 @@ from ..denoiser import Condition, Denoiser, NoiseLevel
 from ..errors import InputError
 from ..finite import require_finite
 from ..progress import Progress
-from .batching import default_rows, in_batches
+from .batching import in_batches, rows_per_call
 
 RINGS = 8
 SCALES = (1.0, 1.25, 1.5)
@@ -55,7 +55,7 @@ def signature(
             belong to the last ring. For noise prediction all else is as in the authors' code; other outputs, of which
             they take none, are turned into noise.
         condition: One row, or one per image; by default the empty prompt.
-        batch_rows: Most rows a call has, by default 2^16 latent values on a CPU, 2^17 elsewhere. The numbers do not
+        batch_rows: Most rows a call has; see `batching.rows_per_call`. The numbers do not
             depend on it.
         progress: Called with the numbers of rows done and of all, `rows_per_image(plan)` for each.
 
@@ -84,7 +84,7 @@ def signature(
         return probe.error_energy(latents[image.to(latents.device)], row, prompts)
 
     energy = torch.zeros(count * probe.rows, RINGS, dtype=torch.float64)
-    batch_rows = batch_rows or default_rows(latents[0].numel(), denoiser.device)
+    batch_rows = rows_per_call(denoiser, shape, batch_rows)
     for rows, answer in in_batches(ask, len(energy), batch_rows, progress):
         energy[rows] = answer.double().cpu()
     # rows lie by timestep, draw, scale and ring

@@ -19,8 +19,9 @@ from diffusers import (
 from cryptomnesia import Guard
 from cryptomnesia.denoiser import Condition
 from cryptomnesia.errors import MemorizationWarning, UnverifiedBlocked, UnverifiedWarning
+from cryptomnesia.signals.draws import derived_seed, draw_noise
 from cryptomnesia.signals.guidance import Guidance
-from cryptomnesia.signals.memorization import derived_seed, draw_noise, memorization_score
+from cryptomnesia.signals.memorization import memorization_score
 
 from ..helpers.guarded import (
     SHAPE,

@@ -65,7 +65,7 @@ def test_stopped_and_resumed(folders, tmp_path, capsys, monkeypatch):
             raise KeyboardInterrupt
         return whole(*arguments)
 
-    monkeypatch.setattr(measuring, "default_rows", lambda *values: 10)  # five images at a time
+    monkeypatch.setattr(measuring, "rows_per_call", lambda *values: 10)  # five images at a time
     monkeypatch.setattr(measuring, "_statistics", stopped)
     assert asked(folders, tmp_path, "--prompts") == 130
     kept = json.loads((tmp_path / "statistics.json").read_text())["statistics"]

@@ -18,7 +18,7 @@ from cryptomnesia.mitigation.mitigate import mitigate
 from cryptomnesia.mitigation.objective import LIMIT, Objective
 from cryptomnesia.mitigation.result import similarity
 from cryptomnesia.mitigation.rewrite import rewrite
-from cryptomnesia.signals.memorization import draw_noise
+from cryptomnesia.signals.draws import draw_noise
 
 from ..helpers import toy
 

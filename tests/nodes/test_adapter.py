@@ -12,7 +12,8 @@ from cryptomnesia.adapters import to_denoiser
 from cryptomnesia.adapters.comfyui import ComfyDenoiser
 from cryptomnesia.demo.comfyui import load_demo_comfyui
 from cryptomnesia.denoiser import Condition, Denoiser, NoiseLevel
-from cryptomnesia.signals.memorization import draw_noise, memorization_score
+from cryptomnesia.signals.draws import draw_noise
+from cryptomnesia.signals.memorization import memorization_score
 
 from .graphs import BENIGN, MEMORIZED
 from .harness import Comfy

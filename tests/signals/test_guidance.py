@@ -5,9 +5,10 @@ from hypothesis import strategies as st
 
 from cryptomnesia.denoiser import CallableDenoiser, Condition
 from cryptomnesia.errors import InputError, NotApplicable, OutOfMemory
+from cryptomnesia.signals.draws import draw_noise
 from cryptomnesia.signals.guidance import Guidance
 from cryptomnesia.signals.guidance_similarity import guidance_similarity, whiten
-from cryptomnesia.signals.memorization import draw_noise, memorization_score
+from cryptomnesia.signals.memorization import memorization_score
 from cryptomnesia.signals.rings import RINGS, ring_energy
 
 from ..helpers import toy

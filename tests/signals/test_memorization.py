@@ -4,7 +4,8 @@ import torch
 from cryptomnesia.denoiser import CallableDenoiser
 from cryptomnesia.errors import InputError, NonFiniteError, NotApplicable
 from cryptomnesia.signals.baselines import sharpness, wen_norm
-from cryptomnesia.signals.memorization import draw_noise, memorization_score
+from cryptomnesia.signals.draws import draw_noise
+from cryptomnesia.signals.memorization import memorization_score
 
 from ..helpers.toy import ABAR, SHAPE, linear, prompts, without_guidance
 
