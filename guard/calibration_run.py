@@ -16,8 +16,18 @@ from .calibration_misfit import binding_of
 from .denoiser import Denoiser
 from .errors import CalibrationError
 from .protocols import encoder_of
+from .signals.batching import rows_per_call
 from .signals.rings import RINGS
 from .strict_json import read_json
+
+QUICK_PROMPTS, QUICK_DRAWS = 100, 1  # as many rows as two images of 50 steps
+MOST_PER_CALL = 16  # so that progress is seen, and little is lost
+
+
+def some_of(prompts: list[str]) -> list[str]:
+    """Returns the prompts of a quick calibration: so many, evenly spaced; all where there are no more."""
+    step = max(1.0, len(prompts) / QUICK_PROMPTS)
+    return [prompts[int(i * step)] for i in range(min(QUICK_PROMPTS, len(prompts)))]
 
 
 class CalibrationRun:
@@ -33,8 +43,6 @@ class CalibrationRun:
     Raises:
         InputError: Too few prompts, zero draws, odd alpha, or a model that cannot encode prompts.
     """
-
-    CHUNK = 16
 
     def __init__(
         self,
@@ -73,6 +81,11 @@ class CalibrationRun:
         return rows if known else []  # type: ignore[return-value]
 
     @property
+    def per_call(self) -> int:
+        """The number of prompts that share a call of the network, and are kept together."""
+        return min(MOST_PER_CALL, max(1, rows_per_call(self.denoiser, self.shape) // (2 * self.draws)))
+
+    @property
     def done(self) -> int:
         """The number of prompts measured so far."""
         return len(self.rows)
@@ -100,9 +113,9 @@ class CalibrationRun:
         return replace(found, alpha=self.alpha) if same else None
 
     def steps(self) -> Iterator[int]:
-        """Measures chunk after chunk, keeping each; yields the number of prompts done."""
+        """Measures call after call, keeping each; yields the number of prompts done."""
         while self.done < self.total:
-            numbers = range(self.done, min(self.done + self.CHUNK, self.total))
+            numbers = range(self.done, min(self.done + self.per_call, self.total))
             condition = self.encoder.encode([self.prompts[i] for i in numbers])
             measured = measure_benign(self.denoiser, condition, numbers, self.draws, self.seed, self.shape)
             self.rows += measured.tolist()

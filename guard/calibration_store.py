@@ -12,13 +12,14 @@ from pathlib import Path
 
 from .calibration import Calibration
 from .calibration_misfit import Binding, binding_of, differences, misfit
-from .calibration_run import CalibrationRun
+from .calibration_run import QUICK_DRAWS, CalibrationRun, some_of
 from .denoiser import Denoiser
 from .errors import CalibrationError, InputError
 from .printable import printable
 from .progress import Progress
 from .prompts import benign
 from .protocols import encoder_of
+from .signals.draws import DRAWS
 
 HOME = "CRYPTOMNESIA_HOME"
 ENDING = ".calibration.json"
@@ -81,14 +82,18 @@ def make(
     denoiser: Denoiser,
     prompts: Iterable[str] | None = None,
     *,
-    draws: int,
+    draws: int | None,
     seed: int,
     alpha: float,
+    quick: bool,
     latent_shape: tuple[int, int, int],
     progress: Progress | None = None,
 ) -> Calibration:
     """Calibrates a model and keeps the result; arguments and errors as in `Guard.calibrate`."""
     texts = benign() if prompts is None else _different(prompts)
+    if quick:
+        texts, draws = some_of(texts), QUICK_DRAWS if draws is None else draws
+    draws = DRAWS if draws is None else draws
     encoder_of(denoiser)
     make_folder()
     binding = binding_of(denoiser, latent_shape, draws)

@@ -167,13 +167,14 @@ class Denoiser(ABC):
                 "this model runs outside of torch and has no gradients, which this method needs: load its torch weights"
             )
         rows, condition = len(x), Condition.of(condition)
-        level = level.to(self.device).expand(rows)
+        device = self.device  # asked once: finding out may take a walk through the network
+        level = level.to(device).expand(rows)
         if len(condition) == 1 and rows > 1:
             condition = condition[[0] * rows]
         if len(condition) != rows:
             raise InputError(f"{len(condition)} conditions do not fit {rows} rows: give one, or one per row")
         with nullcontext() if grad else torch.no_grad():
-            x = x.to(self.device)
+            x = x.to(device)
             try:
                 with own_calls(), memory_needed(_too_many(rows, x.shape[1:])):
                     raw = self.output(x.to(self.input_dtype), level.time, condition)

@@ -22,7 +22,7 @@ from .progress import Progress
 from .protocols import encoder_of, pipeline_of
 from .report import MemorizationReport, Method
 from .signals.batching import rows_per_call
-from .signals.draws import FixedDraws
+from .signals.draws import DRAWS, FixedDraws
 
 
 class Guard:
@@ -167,7 +167,7 @@ class Guard:
             yield from self.judge(batch, condition, batch_rows=batch_rows, **settings)
 
     def _prompts_per_call(self, shape: tuple[int, int, int], draws: int | None, batch_rows: int | None) -> int:
-        draws = draws or (self.calibration.draws if self.calibration else verdict.DRAWS)
+        draws = draws or (self.calibration.draws if self.calibration else DRAWS)
         return max(1, rows_per_call(self.denoiser, shape, batch_rows) // draws)
 
     def judge(
@@ -201,9 +201,10 @@ class Guard:
         self,
         prompts: Iterable[str] | None = None,
         *,
-        draws: int = 4,
+        draws: int | None = None,
         seed: int = 0,
         alpha: float = 0.01,
+        quick: bool = False,
         height: int | None = None,
         width: int | None = None,
         progress: Progress | None = None,
@@ -215,9 +216,11 @@ class Guard:
 
         Args:
             prompts: At least 100 benign prompts like your own, by default a shipped list.
-            draws: Noise draws per prompt, and of checks from now on.
+            draws: Noise draws per prompt, and of checks from now on; by default 4, or 1 if quick.
             seed: The noise's seed.
             alpha: The false-alarm rate to promise.
+            quick: Take 100 of the prompts alone, evenly spaced: at one draw as many rows as two images of 50 steps. It
+                promises as much, and flags less of what is memorized (docs/results.md).
             height, width: The image's size in pixels, by default the model's own.
             progress: Called with the number of prompts done, and of all.
 
@@ -236,6 +239,7 @@ class Guard:
             draws=draws,
             seed=seed,
             alpha=alpha,
+            quick=quick,
             latent_shape=self.denoiser.latent_shape(height, width),
             progress=progress,
         )

@@ -9,10 +9,9 @@ from .denoiser import Condition, Denoiser
 from .errors import InputError, NotApplicable
 from .protocols import TextDenoiser
 from .report import MemorizationReport, Verdict
-from .signals.draws import FixedDraws
+from .signals.draws import DRAWS, FixedDraws
 from .signals.memorization import MemorizationResult, memorization_score, score_on
 
-DRAWS = 4  # without a calibration
 TRUNCATED = "the prompt is longer than the text encoder reads: it was checked as the pipeline truncates it"
 
 

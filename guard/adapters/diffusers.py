@@ -186,8 +186,8 @@ class PipelineDenoiser(PipelineNetwork):
         self._require_text()
         key: list[Any] = [tokenizer for tokenizer, _ in self._tokenizers()]
         for encoder in self.text_encoders:
-            key.append((encoder, self.device, encoder.dtype, peculiarities(encoder), edits(encoder)))
-        key.append(self.reference)
+            key.append((encoder, encoder.dtype, peculiarities(encoder), edits(encoder)))
+        key += [self.device, self.reference]
         if self._empty is None or self._empty[0] != key:
             self._empty = key, self._encode_empty()
         return self._empty[1]

@@ -110,9 +110,8 @@ def look(denoiser: Denoiser, step: FirstStep, numbers: list[int], private: Guida
     vectors = first.unsqueeze(1)
     if private is not None:
         firsts = [numbers.index(number) for number in sorted(set(numbers))]
-        asked = without_extras(step.positive[firsts], denoiser.empty)
-        rows += private.rows_for(asked)
-        shared = private(asked)
+        shared, asked = private.counted(without_extras(step.positive[firsts], denoiser.empty))
+        rows += asked
         vectors = torch.cat([vectors, shared[torch.tensor(numbers)]], dim=1)
     return of_vectors(vectors, rows)
 

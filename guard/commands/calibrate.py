@@ -41,7 +41,12 @@ def calibrate(
     format: options.Format = None,
     column: options.Column = "prompt",
     delimiter: options.Delimiter = None,
-    draws: options.Draws = 4,
+    draws: Annotated[
+        int | None, typer.Option(min=1, max=1024, help="Noise draws per prompt; 4 by default, 1 with --quick.")
+    ] = None,
+    quick: Annotated[
+        bool, typer.Option("--quick", help="Measure 100 of the prompts at one draw: it costs two images, flags less.")
+    ] = False,
     seed: options.Seed = 0,
     alpha: Annotated[float, typer.Option(help="The false-alarm rate to promise.")] = 0.01,
     height: options.Height = None,
@@ -60,7 +65,12 @@ def calibrate(
         _check_out(out)
     texts = _benign(PromptSource((), prompts or str(BENIGN), format, column, delimiter), alpha)
     from .. import calibration_store as store
+    from ..calibration_run import QUICK_DRAWS, some_of
+    from ..signals.draws import DRAWS
 
+    if quick:
+        texts = some_of(texts)
+    draws = draws or (QUICK_DRAWS if quick else DRAWS)
     if out is None:
         store.make_folder()  # before the long work, not after it
     denoiser = open_model(model, device, dtype, compared)

@@ -113,6 +113,7 @@ def open_guard(
     given = _load(calibration)  # first: a broken file is found before a large model is read
     denoiser = open_model(model, device, dtype, reference)
     from ..guard import Guard
+    from ..signals.draws import DRAWS
 
     shape, reason = denoiser.latent_shape(*size), None
     if given is not None:
@@ -130,7 +131,7 @@ def open_guard(
         given = _with_alpha(given, alpha)
     guard = Guard(denoiser, given, seed=seed, words=words)
     guard.why_uncalibrated = reason if calibration == AUTO else "none was asked for: leave out --calibration none"
-    return guard, draws or (given.draws if given else 4)
+    return guard, draws or (given.draws if given else DRAWS)
 
 
 def how_to_calibrate(

@@ -10,6 +10,8 @@ from ..denoiser import Denoiser
 from ..errors import InputError
 from .guidance import Guidance
 
+DRAWS = 4  # without a calibration that says how many
+
 
 def derived_seed(seed: int, *purpose: object) -> int:
     """Returns an independent seed for each purpose, the same on every machine."""

@@ -52,13 +52,6 @@ class Guidance:
         saved, self.batch_rows = self.batch_rows > 1, max(1, self.batch_rows // 2)
         return saved
 
-    def rows_for(self, condition: Condition) -> int:
-        """Returns how many rows the network would be asked about these prompts now."""
-        draws, shared = len(self.noise), self.denoiser.branches(condition).shared
-        if not shared:
-            return 2 * len(condition) * draws
-        return (len(condition) + (self._empty is None)) * draws
-
     @property
     def empty(self) -> Tensor:
         """The network's answer to the empty prompt for each draw, (draws, C, H, W)."""
@@ -72,16 +65,24 @@ class Guidance:
     def __call__(self, condition: Condition, *, grad: bool = False) -> Tensor:
         """Returns guidance vectors (P, draws, C, H, W) float32; with `grad`, differentiable in the condition's tensors.
 
+        Errors are those of `counted`.
+        """
+        return self.counted(condition, grad=grad)[0]
+
+    def counted(self, condition: Condition, *, grad: bool = False) -> tuple[Tensor, int]:
+        """Returns the guidance vectors, and how many rows the network was asked for them.
+
         Raises:
             NotApplicable: The network ignores the guidance scale that it is told.
             NonFiniteError: The model answered with NaN or infinity.
             OutOfMemory: Not even one row fits.
         """
-        asked = self.denoiser.branches(condition)
+        asked, draws = self.denoiser.branches(condition), len(self.noise)
+        rows = (len(condition) + (len(condition) if not asked.shared else self._empty is None)) * draws
         lower = self.empty if asked.shared else self._pull_of(asked.lower, grad)
         upper = self._pull_of(asked.upper, grad)
         require_effect(self.denoiser, condition, upper, lower)
-        return (upper - lower) / asked.width
+        return (upper - lower) / asked.width, rows
 
     def spectrum(self, condition: Condition, *, grad: bool = False) -> Tensor:
         """Returns the energy (P, 8) per ring of the draws' mean guidance vector; see `MemorizationResult.spectrum`."""

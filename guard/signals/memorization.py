@@ -149,8 +149,7 @@ def score_on(guidance: Guidance, condition: Condition, batch_rows: int | None = 
     Arguments and errors are those of `Guidance.__call__` and of `memorization_score`.
     """
     guidance.batch_rows = rows_per_call(guidance.denoiser, guidance.noise.shape[1:], batch_rows)
-    rows = guidance.rows_for(condition)
-    return of_vectors(guidance(condition), rows)
+    return of_vectors(*guidance.counted(condition))
 
 
 def of_vectors(vectors: Tensor, forward_rows: int) -> MemorizationResult:

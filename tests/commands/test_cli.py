@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from cryptomnesia.calibration import Calibration
-from cryptomnesia.calibration_run import CalibrationRun
+from cryptomnesia.calibration_run import MOST_PER_CALL, CalibrationRun
 from cryptomnesia.cli import run
 from cryptomnesia.questions import QUESTIONS
 
@@ -215,6 +215,19 @@ def test_calibrate_keeps_it_where_check_finds_it(command, folder):
     assert code == 5 and "other has no calibration: run `cryptomnesia calibrate --model other` once" in err
 
 
+def test_a_quick_calibration_costs_two_images(command, folder):
+    quick = ("calibrate", "-m", "model", "-p", "benign.txt", "--quick", "-o", "quick.calibration.json")
+    code, _, err = command(*quick)
+    assert code == 0 and "100 prompts are 200 rows of the network, as many as 2 images of 50 steps" in err
+    made = Calibration.load(folder / "quick.calibration.json")
+    assert (made.n, made.draws, made.alpha) == (100, 1, 0.01)
+    code, out, _ = command("check", "-m", "model", "-c", "quick.calibration.json", "a cat", "--json")
+    (report,) = json.loads(out)["results"]
+    assert code in (0, 3) and report["p_value"] is not None and report["draws"] == 1
+    code, _, err = command(*quick, "--draws", 2)
+    assert code == 0 and "100 prompts are 400 rows" in err
+
+
 def test_what_is_calibrated_is_not_calibrated_again(command, folder, monkeypatch):
     _, first, _ = command(*ONCE, "--json")
     monkeypatch.setattr(CalibrationRun, "steps", lambda run: pytest.fail("measured again"))
@@ -279,7 +292,7 @@ def test_calibrate_goes_on_where_it_was_stopped(command, folder, monkeypatch):
     with monkeypatch.context() as patch:
         patch.setattr(CalibrationRun, "steps", stopped_after_two)
         code, _, err = command(*arguments)
-    done = 2 * CalibrationRun.CHUNK
+    done = 2 * MOST_PER_CALL
     assert code == 130
     assert f"stopped after {done} of {len(BENIGN)} prompts" in err and "stop.calibration.json.partial" in err
     assert not (folder / "stop.calibration.json").exists()
