@@ -17,7 +17,7 @@ from cryptomnesia.adapters.loading import load_pipeline
 from cryptomnesia.adapters.network_calls import read_call, watched
 from cryptomnesia.adapters.pipeline_call import initial_noise, parameters
 from cryptomnesia.adapters.sampling import TextToImage
-from cryptomnesia.calibration import Calibration, calibrate
+from cryptomnesia.calibration import Calibration
 from cryptomnesia.denoiser import Condition
 from cryptomnesia.errors import InputError, MemorizationWarning
 from cryptomnesia.mitigation.objective import Measure
@@ -25,7 +25,7 @@ from cryptomnesia.signals.guidance import Guidance
 
 from ..helpers import gaussian
 from ..helpers.families import CHANNELS, SIDE, Family, Fed, families, same
-from ..helpers.guarded import BENIGN
+from ..helpers.guarded import of_a_few
 from ..helpers.recording import CLOSE
 
 FAMILIES = families()
@@ -57,8 +57,7 @@ def read(family: Family, denoiser: Any, arguments: dict[str, Any], returned: Any
 @cache
 def known_of(name: str) -> Calibration:
     """A calibration of the family's small pipeline, which is the same whenever it is made."""
-    denoiser: Any = to_denoiser(FAMILIES[name].made())
-    return calibrate(denoiser, denoiser.encode(BENIGN), draws=1, latent_shape=SHAPE)
+    return of_a_few(to_denoiser(FAMILIES[name].made()), SHAPE)
 
 
 def calibrated(name: str, score: float) -> Calibration:
