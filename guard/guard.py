@@ -150,6 +150,7 @@ class Guard:
         width: int | None = None,
         alignment: bool = False,
         batch_rows: int | None = None,
+        chunk: int | None = None,
     ) -> Iterator[MemorizationReport]:
         """Checks a stream of prompts and yields a report on each, as many at a time as share a call of the network.
 
@@ -158,11 +159,12 @@ class Guard:
             seed, draws, height, width, alignment: As in `check`, with its errors.
             batch_rows: Most rows of the network that a call has; fewer need less memory. By default as many as are
                 quickest, and no more than the pipeline's own steps have where images are large or memory is short.
+            chunk: Prompts that are read and encoded at a time; by default as many as share a call.
         """
         shape = self.denoiser.latent_shape(height, width)
         settings: dict[str, Any] = {"seed": seed, "draws": draws, "shape": shape, "alignment": alignment}
         waiting = iter(prompts)
-        while batch := list(islice(waiting, self._prompts_per_call(shape, draws, batch_rows))):
+        while batch := list(islice(waiting, chunk or self._prompts_per_call(shape, draws, batch_rows))):
             condition = encoder_of(self.denoiser).encode(batch)
             yield from self.judge(batch, condition, batch_rows=batch_rows, **settings)
 
