@@ -10,7 +10,7 @@ from .evaluation import Group, Pair
 from .methods import METHODS, Method
 from .rates import Estimate
 
-ROW, HEAD, GAP, TOP = 23, 26, 12, 26  # heights of a method, of a list's name, between two lists, of the head
+ROW, HEAD, GAP, TOP = 23, 30, 10, 24  # heights of a method, of a list's name, between two lists, of the head
 AREA, RATE, WIDTH = (150, 360), (560, 750), 960  # where both rates lie from 0 to 1
 LONGEST = 70  # letters of a list's name
 

@@ -21,7 +21,9 @@ class Method:
 
 
 METHODS = (
-    Method("default", "default", "guidance by frequency, in units of what benign prompts have; the score of `check`"),
+    Method(
+        "default", "default", "guidance by frequency, in units of what benign prompts have; the score that check gives"
+    ),
     Method("author_compat", "authors' sum", "norm of guidance and alignment (Asthana & Belagiannis 2026)"),
     Method("iso", "iso = Wen 2024", "norm of guidance at the first step alone (Wen et al. 2024)"),
     Method("aniso", "alignment", "cosine of guidance and noise at a late step, per pixel; its direction varies"),

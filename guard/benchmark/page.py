@@ -14,7 +14,6 @@ from .evaluation import ALL, REPRODUCED, Evaluation, Group, Prompt
 from .forest import Forest, forest
 from .lists import FEW, KNOWN_KINDS
 from .methods import METHODS
-from .rates import Estimate
 from .reproduction import Reproduction
 
 SHOWN = 12  # prompts with images, and prompts that were missed or flagged
@@ -135,10 +134,9 @@ class BenchmarkPage:
         ]
 
     @property
-    def headline(self) -> list[Group]:
-        """The groups that the page begins with: each kind as the list has it, and each list of negatives."""
-        plain = [group for group in self.evaluation.positives if REPRODUCED not in group.name and group.name != ALL]
-        return [*plain, *self.evaluation.negatives]
+    def kinds(self) -> list[Group]:
+        """The memorized prompts by kind, as the list has it."""
+        return [group for group in self.evaluation.positives if REPRODUCED not in group.name and group.name != ALL]
 
     @property
     def few_negatives(self) -> list[Group]:
@@ -148,7 +146,7 @@ class BenchmarkPage:
     @property
     def missed(self) -> list[Prompt]:
         """Memorized prompts that are not flagged, the likeliest memorized first."""
-        return self._of([group for group in self.evaluation.positives if REPRODUCED not in group.name], flagged=False)
+        return self._of(self.kinds, flagged=False)
 
     @property
     def false_alarms(self) -> list[Prompt]:
@@ -160,11 +158,6 @@ class BenchmarkPage:
         """What known names of kinds stand for."""
         names = [group.name for group in self.evaluation.positives]
         return [(kind, words) for kind, words in KNOWN_KINDS.items() if kind in names]
-
-    def in_percent(self, estimate: Estimate) -> str:
-        """Returns a share with its interval, in words."""
-        value, low, high = (f"{100 * number:.3g}" for number in (estimate.value, estimate.low, estimate.high))
-        return f"{value} % ({low} to {high})"
 
     def _of(self, groups: Sequence[Group], *, flagged: bool) -> list[Prompt]:
         rows = {row for group in groups for row in group.rows}

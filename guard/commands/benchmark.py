@@ -91,9 +91,9 @@ def benchmark(
 ) -> int:
     """How well are memorized prompts told from others on this model, by our score and by published ones?
 
-    Writes index.html, benchmark.json and the calibration. Verdicts are those of `check` with the same seed. Prompts that
-    are among the memorized ones, too, are left out of the negatives. Can be stopped: the same command goes on where it
-    was. Exit code: 0 measured, 2 bad input, 5 the model cannot be judged, 130 stopped.
+    Writes index.html, benchmark.json and the calibration. Prompts that are among the memorized ones, too, are left out
+    of the negatives. Can be stopped: the same command goes on where it was. Exit code: 0 measured, 2 bad input, 5 the
+    model cannot be judged, 130 stopped.
     """
     from ..benchmark.lists import Reading, read_lists
     from ..benchmark.reproduction import read_references
@@ -115,7 +115,7 @@ def benchmark(
     from ..benchmark.run import open_run
 
     with locked(out, "benchmark"):
-        run = open_run(out, {"seed": str(seed), **lists.digests}, lists.texts)
+        run = open_run(out, lists.texts, seed, lists.digests)
         denoiser = open_model(model, device, dtype, compared)
         work = Work(run, lists, denoiser, model=model, seed=seed, size=(height, width), batch_rows=batch_rows)
         try:

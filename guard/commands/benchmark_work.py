@@ -209,9 +209,7 @@ class Work:
             self.calibration = self.calibrating.finish(file)
         calibration: Calibration = self.calibration  # type: ignore[assignment]
         calibration.save(file)
-        steps = self.run.steps(
-            self.denoiser, draws=self.draws, seed=self.seed, shape=self.shape, batch_rows=self.batch_rows
-        )
+        steps = self.run.steps(self.denoiser, draws=self.draws, shape=self.shape, batch_rows=self.batch_rows)
         _watch(steps, "measuring", self.run.done, self.run.total)
         if self.generation is not None and self.sampler is not None:
             sampler = self.sampler
@@ -297,6 +295,7 @@ class Work:
 
     def _facts(self, calibration: "Calibration") -> list[tuple[str, str]]:
         from .. import __version__
+        from ..benchmark.run import CHUNK
 
         name = "built-in" if self.model == DEMO else self.model
         return [
@@ -304,7 +303,7 @@ class Work:
             ("calibration", f"{calibration.identity}: {self.calibrated_on}, made {calibration.created}"),
             (
                 "noise",
-                f"{self.draws} draws, seed {self.seed}, the same for all prompts; compared by the "
+                f"{self.draws} draws, seed {self.seed}, others for every {CHUNK} prompts; compared by the "
                 f"{self.denoiser.reference}",
             ),
             ("computed", f"in {str(self.denoiser.dtype).removeprefix('torch.')} on {self.denoiser.device}"),
