@@ -110,7 +110,8 @@ def read_lists(memorized: str, negatives: Sequence[str], reading: Reading) -> Li
     sizes += [(f"in {name}", texts) for name, texts in others.items()]
     for where, texts in sizes:
         if len(texts) < FEW:
-            notes.append(f"only {len(texts)} different prompts {where}: all that is said of them is vague")
+            different = "prompt" if len(texts) == 1 else "prompts"
+            notes.append(f"only {len(texts)} different {different} {where}: all that is said of them is vague")
     return Lists(kinds, others, notes, whole)
 
 
@@ -131,7 +132,9 @@ def _once(source: PromptFile, notes: list[str]) -> list[str]:
     notes += source.notes()
     texts = list(dict.fromkeys(rows))
     if len(texts) < len(rows):
-        notes.append(f"{source.name}: {len(rows) - len(texts)} of {len(rows)} prompts are there before, and count once")
+        again = len(rows) - len(texts)
+        counts = "was there before, and counts once" if again == 1 else "were there before, and count once"
+        notes.append(f"{source.name}: {again} of {len(rows)} prompts {counts}")
     return texts
 
 

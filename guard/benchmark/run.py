@@ -1,7 +1,7 @@
 """What was measured so far, kept in a folder as it comes, so that a stopped benchmark goes on where it was.
 
-Prompts are measured in an order drawn by lot, 16 at a time on a noise of their own: what they are compared with is asked
-once for 16 of them, and no noise falls on one kind of prompts alone, so that intervals over prompts cover the noise, too.
+Prompts are measured in an order drawn by lot, 16 at a time on a noise of their own: what they are compared with is
+asked once for 16 of them, and no noise falls on one kind of prompts alone, so that intervals cover the noise, too.
 """
 
 import json

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 CALIBRATION = "benchmark.calibration.json"
 DRAWS = 4
 ALPHA = 0.01
+PER_CALL = 4  # images of a prompt; fewer where the device has no memory for them
 
 
 class Work:
@@ -170,11 +171,14 @@ class Work:
         from ..benchmark.run import CHUNK
 
         console, left = stderr(), self.run.total - self.run.done
-        if self.run.done:
-            console.print(f"goes on after {self.run.done} of {self.run.total} prompts, kept in {self.run.folder}")
+        if self.run.done and left:
+            words = f"goes on after {self.run.done} of {self.run.total} prompts, kept in {self.run.folder}"
+            console.print(words, soft_wrap=True)
+        elif self.run.done:
+            console.print("nothing to measure: all of it was measured before", style="dim")
         each, per_call = rows_per_prompt(self.denoiser, self.draws)
         rows = each * left + per_call * math.ceil(left / CHUNK)
-        words = f"{left} prompts to measure"
+        words = f"{left} prompts to measure, for all methods"
         if self.calibration is None and self.calibrating is not None:
             rows += self.calibrating.forward_rows
             words += f", and {self.calibrating.total - self.calibrating.done} to calibrate with"
@@ -213,7 +217,7 @@ class Work:
         _watch(steps, "measuring", self.run.done, self.run.total)
         if self.generation is not None and self.sampler is not None:
             sampler = self.sampler
-            made = self.generation.steps(lambda text: sampler.before(text).images)
+            made = self.generation.steps(lambda text: sampler.images(text, per_call=PER_CALL))
             _watch(made, "making images", self.generation.done, len(self.generation.texts))
         return self._written(calibration, page, report, notes)
 
