@@ -70,7 +70,7 @@ def pairs(found: Scores, captions: list[Caption]) -> dict[str, dict[str, dict[st
                 if len(p) and len(n):
                     result.setdefault(f"{positive} / {negative}", {})[method] = {
                         "auc": stands_out(p, n),
-                        "tpr": tpr_at_fpr(p, n),
+                        "tpr": float(tpr_at_fpr(p, n)),
                     }
     return result
 

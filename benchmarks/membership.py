@@ -63,7 +63,7 @@ def accuracy(model: Model, models: dict[str, Model]) -> dict[str, Any]:
             ours, others = values[: len(members)], values[len(members) :]
             value = auc(ours, others)
             row[name] = {"auc": value, "interval": auc_interval(value, len(ours), len(others))}
-            row[name]["tpr_at_1_percent_fpr"] = tpr_at_fpr(-ours, -others)  # members score low
+            row[name]["tpr_at_1_percent_fpr"] = float(tpr_at_fpr(-ours, -others))  # members score low
         found[method] = row
     header = [f"{model.name}: {len(members)} members", "rows", "AUC, prompt", "TPR@1%", "AUC, empty", "TPR@1%", "t"]
     kinds = ("prompt", "empty")

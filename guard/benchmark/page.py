@@ -14,7 +14,7 @@ from .evaluation import ALL, REPRODUCED, Evaluation, Group, Prompt
 from .forest import Forest, forest
 from .lists import FEW, KNOWN_KINDS
 from .methods import METHODS
-from .reproduction import Reproduction
+from .reproduction import LIMIT, Reproduction
 
 SHOWN = 12  # prompts with images, and prompts that were missed or flagged
 
@@ -68,13 +68,13 @@ class Generated:
     """Whether memorized prompts are reproduced.
 
     Attributes:
-        seeds: Images per prompt.
+        seeds: The seeds of each prompt's images.
         settings: How they were made, in one line.
         kinds: What became of each kind.
         exhibits: Prompts with their images.
     """
 
-    seeds: int
+    seeds: Sequence[int]
     settings: str
     kinds: Sequence[KindMade]
     exhibits: Sequence[Exhibit]
@@ -105,8 +105,8 @@ class BenchmarkPage:
     facts: Sequence[tuple[str, str]]
     methods: ClassVar = METHODS
     shown: ClassVar = SHOWN
+    near: ClassVar = LIMIT
     few: ClassVar = FEW
-    known_kinds: ClassVar = KNOWN_KINDS
 
     @property
     def alpha(self) -> float:

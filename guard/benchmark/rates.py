@@ -4,11 +4,12 @@ import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from statistics import NormalDist
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ..two_samples import auc, auc_interval
+from ..two_samples import auc, auc_interval, auc_of_draws
 
 FALSE_POSITIVES = 0.01
 ROUNDS = 1000
@@ -31,14 +32,18 @@ def stands_out(positive: Numbers, negative: Numbers) -> float:
     return auc(negative, positive)
 
 
-def tpr_at_fpr(positive: Numbers, negative: Numbers, most: float = FALSE_POSITIVES) -> float:
+def tpr_at_fpr(positive: Numbers, negative: Numbers, most: float = FALSE_POSITIVES) -> Any:
     """Returns the largest true positive rate whose false positive rate is at most `most`; higher scores = positive.
 
     Of fewer than 1 / most negatives no single one may be flagged.
+
+    Args:
+        positive, negative: The scores, (P,) and (N,), or (R, P) and (R, N) for R rates at once.
+        most: The false positive rate.
     """
-    allowed = int(most * len(negative))
-    threshold = np.sort(negative)[::-1][allowed] if allowed < len(negative) else -np.inf
-    return float((positive > threshold).mean())
+    allowed = int(most * negative.shape[-1])
+    threshold = np.sort(negative, -1)[..., -1 - allowed] if allowed < negative.shape[-1] else np.array(-np.inf)
+    return (positive > threshold[..., None]).mean(-1)
 
 
 def told_apart(
@@ -58,21 +63,24 @@ def told_apart(
     rng = np.random.default_rng(seed)
     names = list(positive)
     p, n = len(positive[names[0]]), len(negative[names[0]])
-    draws: dict[str, list[tuple[float, float]]] = {name: [] for name in names}
-    for _ in range(rounds):
-        some, others = rng.integers(p, size=p), rng.integers(n, size=n)
-        for name in names:
-            again = positive[name][some], negative[name][others]
-            draws[name].append((stands_out(*again), tpr_at_fpr(*again)))
+    some, others = rng.integers(p, size=(rounds, p)), rng.integers(n, size=(rounds, n))
+    counts = _counts(others, n), _counts(some, p)
     found = {}
     for name in names:
-        area, rate = stands_out(positive[name], negative[name]), tpr_at_fpr(positive[name], negative[name])
-        areas, rates = np.array(draws[name]).T
+        high, low = positive[name], negative[name]
+        area, rate = stands_out(high, low), float(tpr_at_fpr(high, low))
+        areas, rates = auc_of_draws(low, high, *counts), tpr_at_fpr(high[some], low[others])
         found[name] = (
             _between(area, areas, lambda area: auc_interval(area, n, p, CONFIDENCE)),
             _between(rate, rates, lambda rate: wilson(rate, p)),
         )
     return found
+
+
+def _counts(drawn: NDArray[np.int64], of: int) -> Numbers:
+    """How often each of so many was drawn, in each row."""
+    rows = of * np.arange(len(drawn))[:, None]
+    return np.bincount((drawn + rows).ravel(), minlength=of * len(drawn)).reshape(len(drawn), of).astype(np.float64)
 
 
 def share(count: int, of: int) -> Estimate:

@@ -275,12 +275,13 @@ class Work:
             for name, texts in self.lists.memorized.items()
         ]
         flagged = {prompt.text: prompt.memorized for prompt in evaluation.prompts}
-        # first where verdict and images differ, which is what a reader wants to see
-        order = sorted(about, key=lambda text: flagged[text] == about[text].reproduced)
+        differing = [text for text in about if flagged[text] != about[text].reproduced]
+        agreeing = sorted((text for text in about if text not in differing), key=lambda text: not flagged[text])
+        texts = [*differing[: SHOWN // 2], *agreeing]
         exhibits = [
-            Exhibit(text, flagged[text], about[text], *self.generation.pictures(text)) for text in order[:SHOWN]
+            Exhibit(text, flagged[text], about[text], *self.generation.pictures(text)) for text in texts[:SHOWN]
         ]
-        return Generated(len(self.sampler.seeds), self.sampler.settings, kinds, exhibits)
+        return Generated(self.sampler.seeds, self.sampler.settings, kinds, exhibits)
 
     def _about_images(self, generated: "Generated | None") -> dict[str, Any] | None:
         if generated is None or self.generation is None:
@@ -290,7 +291,7 @@ class Work:
             for text, about in self.generation.reproductions().items()
         ]
         return {
-            "seeds": generated.seeds,
+            "seeds": [str(seed) for seed in generated.seeds],
             "settings": generated.settings,
             "seconds": self.generation.seconds,
             "kinds": [asdict(kind) for kind in generated.kinds],

@@ -6,6 +6,7 @@ from scipy.stats import bootstrap
 from sklearn.metrics import roc_auc_score
 
 from cryptomnesia.benchmark.rates import share, stands_out, told_apart, tpr_at_fpr, wilson
+from cryptomnesia.two_samples import auc_of_draws
 
 
 @pytest.fixture(scope="module")
@@ -43,6 +44,17 @@ def test_intervals_are_those_of_scipy(scores):
         ).confidence_interval
         spread = theirs.high - theirs.low
         assert abs(estimate.low - theirs.low) < spread / 4 and abs(estimate.high - theirs.high) < spread / 4
+
+
+def test_many_draws_at_once_are_as_one_after_the_other(scores):
+    rng = np.random.default_rng(1)
+    some, others = rng.integers(60, size=(7, 60)), rng.integers(150, size=(7, 150))
+    counts = [np.stack([np.bincount(row, minlength=of) for row in drawn]) for drawn, of in ((others, 150), (some, 60))]
+    positive, negative = scores
+    areas = auc_of_draws(negative, positive, *counts)
+    assert areas == pytest.approx([stands_out(positive[s], negative[o]) for s, o in zip(some, others, strict=True)])
+    rates = tpr_at_fpr(positive[some], negative[others])
+    assert rates.tolist() == [tpr_at_fpr(positive[s], negative[o]) for s, o in zip(some, others, strict=True)]
 
 
 def test_every_method_sees_the_same_draws(scores):
