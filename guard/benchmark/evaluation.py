@@ -142,14 +142,14 @@ def evaluate(
 
 
 def _kinds(lists: Lists, made: Mapping[str, Reproduction] | None) -> dict[str, list[str]]:
-    """The kinds of positives; all of them together where there are several; and of each those that are reproduced."""
+    """The kinds of positives; all together where there are several; of each those that are reproduced, if not all are."""
     kinds = dict(lists.memorized)
     if len(kinds) > 1:
         kinds[ALL] = lists.positives
     if made is not None:
         for name, texts in list(kinds.items()):
             reproduced = [text for text in texts if text in made and made[text].reproduced]
-            if reproduced:
+            if reproduced and reproduced not in kinds.values():
                 kinds[f"{name}, {REPRODUCED}"] = reproduced
     return kinds
 

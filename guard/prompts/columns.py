@@ -43,7 +43,8 @@ class Column:
             raise InputError(f"{self.file} has several columns {wanted!r}: {which}: rename all but one of them")
         if not places:
             return None
-        if not exact and names[places[0]] not in self.taken:
+        # of several names that will do, none is the user's own
+        if not exact and not self.others and names[places[0]] not in self.taken:
             self.taken.append(names[places[0]])
         return places[0]
 

@@ -98,12 +98,11 @@ def test_groups_and_pairs_are_those_of_the_lists(denoiser):
         ("TM", True, 1, 1),
         ("all kinds", True, 2, 3),
         ("VM, reproduced", True, 1, 1),
-        ("all kinds, reproduced", True, 1, 1),
         ("n", False, 1, 2),
         ("m", False, 1, 2),
     ]
     assert [prompt.memorized for prompt in found.prompts] == [True, False, True, False, True, False]
     pairs = {(pair.memorized, pair.negatives): pair.methods for pair in found.pairs}
-    assert len(pairs) == 10
+    assert len(pairs) == 8
     assert pairs["TM", "n"]["default"].auc.value == 0.75 and pairs["TM", "n"]["iso"].auc.value == 0.25
     assert pairs["VM", "m"]["default"].auc.value == 0.5 and pairs["VM", "m"]["default"].tpr.value == 0
