@@ -142,7 +142,7 @@ def evaluate(
 
 
 def _kinds(lists: Lists, made: Mapping[str, Reproduction] | None) -> dict[str, list[str]]:
-    """The kinds of positives; all together where there are several; of each those that are reproduced, if not all are."""
+    """The kinds of positives; all together where there are several; and of each those reproduced, if not all are."""
     kinds = dict(lists.memorized)
     if len(kinds) > 1:
         kinds[ALL] = lists.positives

@@ -125,7 +125,8 @@ def benchmark(
             work.tell_cost()
             document = work.finish(out / PAGE, out / REPORT, notes)
         except KeyboardInterrupt:
-            stderr().print(f"stopped {work.so_far}, kept in {out}: the same command goes on from there", style="yellow")
+            words = f"stopped {work.so_far}, kept in {out}: the same command goes on from there"
+            stderr().print(words, style="yellow", soft_wrap=True)
             return EXIT_STOPPED
     if as_json:
         write_document(document)
