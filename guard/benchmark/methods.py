@@ -68,7 +68,9 @@ def scores_of(combination: Combination, spectrum: Tensor, others: Mapping[str, T
     return {"default": combination.score(spectrum)} | {key: others[key].double() for key in OTHERS}
 
 
-def measure(denoiser: Denoiser, condition: Condition, noise: Tensor, *, batch_rows: int | None = None) -> Measured:
+def measure(
+    denoiser: Denoiser, condition: Condition | Tensor, noise: Tensor, *, batch_rows: int | None = None
+) -> Measured:
     """Measures prompts for all methods with as few rows of the network as the model allows.
 
     Args:

@@ -51,7 +51,7 @@ def test_many_draws_at_once_are_as_one_after_the_other(scores):
     some, others = rng.integers(60, size=(7, 60)), rng.integers(150, size=(7, 150))
     counts = [np.stack([np.bincount(row, minlength=of) for row in drawn]) for drawn, of in ((others, 150), (some, 60))]
     positive, negative = scores
-    areas = auc_of_draws(negative, positive, *counts)
+    areas = auc_of_draws(negative, positive, *(np.asarray(each, np.float64) for each in counts))
     assert areas == pytest.approx([stands_out(positive[s], negative[o]) for s, o in zip(some, others, strict=True)])
     rates = tpr_at_fpr(positive[some], negative[others])
     assert rates.tolist() == [tpr_at_fpr(positive[s], negative[o]) for s, o in zip(some, others, strict=True)]
