@@ -11,10 +11,10 @@ from typing import Any
 import numpy as np
 import torch
 from sklearn.covariance import LedoitWolf
-from sklearn.metrics import roc_auc_score
 from torch import Tensor
 
 from cryptomnesia.adapters import to_denoiser
+from cryptomnesia.benchmark.rates import stands_out
 from cryptomnesia.calibration import private_noise
 from cryptomnesia.demo import WEIGHTS, load_folder
 from cryptomnesia.demo.captions import select
@@ -82,8 +82,7 @@ def at_checkpoint(folder: Path, truth: dict[str, Any]) -> dict[str, Any]:
         for name, candidate in CANDIDATES.items():
             values = candidate(normal, result).double().numpy()
             for kind in NEGATIVES:
-                of = positive | (kinds == kind)
-                found[f"{name} | n={draws} | {kind}"] = float(roc_auc_score(positive[of], values[of]))
+                found[f"{name} | n={draws} | {kind}"] = stands_out(values[positive], values[kinds == kind])
     return found
 
 

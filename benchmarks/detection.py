@@ -11,28 +11,28 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from sklearn.metrics import roc_auc_score
 
 from cryptomnesia.adapters import to_denoiser
+from cryptomnesia.benchmark.methods import measure
+from cryptomnesia.benchmark.rates import stands_out, tpr_at_fpr
 from cryptomnesia.calibration import Calibration, calibrate, private_noise
 from cryptomnesia.demo import WEIGHTS, load_demo, load_folder
 from cryptomnesia.demo.captions import KINDS, Caption, select
 from cryptomnesia.signals.baselines import sharpness
-from cryptomnesia.signals.memorization import memorization_score
 
 from .common import arguments, store, stored, table
 from .demo_model import NEGATIVE, POSITIVE
 
 FED = ("verbatim", "template")
 POSITIVES, NEGATIVES = (*FED, "paraphrase"), ("general", "control", "unseen")
+NAMES = {  # of the methods in what is stored
+    "default": "default",
+    "author_compat": "author_compat",
+    "iso": "iso (= Wen)",
+    "aniso": "aniso per pixel",
+    "aniso_flat": "aniso flattened",
+}
 Scores = dict[str, NDArray[np.float64]]
-
-
-def tpr_at_fpr(positive: NDArray[Any], negative: NDArray[Any], most: float = 0.01) -> float:
-    """Returns the largest true positive rate whose false positive rate is at most `most`."""
-    allowed = int(most * len(negative))
-    threshold = np.sort(negative)[::-1][allowed] if allowed < len(negative) else -np.inf
-    return float((positive > threshold).mean())
 
 
 def scores(
@@ -42,14 +42,8 @@ def scores(
     condition = denoiser.encode([c.text for c in captions])
     shape = denoiser.latent_shape()
     noise = private_noise(denoiser, range(len(captions)), draws, seed, shape)
-    ours = memorization_score(denoiser, condition, noise=noise)
-    found = {
-        "default": calibration.score(ours),
-        "author_compat": memorization_score(denoiser, condition, noise=noise, author_compat=True).score,
-        "iso (= Wen)": ours.iso,
-        "aniso per pixel": ours.aniso,
-        "aniso flattened": ours.aniso_flat,
-    }
+    measured = measure(denoiser, condition, noise).scores(calibration.combination)
+    found = {NAMES[key]: values for key, values in measured.items()}
     if slow:
         found["Jeon sharpness"] = sharpness(denoiser, condition, noise=noise)
     return {name: values.double().numpy() for name, values in found.items()}
@@ -74,10 +68,9 @@ def pairs(found: Scores, captions: list[Caption]) -> dict[str, dict[str, dict[st
             for negative in NEGATIVES:
                 p, n = values[kinds == positive], values[kinds == negative]
                 if len(p) and len(n):
-                    auc = roc_auc_score([1] * len(p) + [0] * len(n), np.concatenate([p, n]))
                     result.setdefault(f"{positive} / {negative}", {})[method] = {
-                        "auc": float(auc),
-                        "tpr": tpr_at_fpr(p, n),
+                        "auc": stands_out(p, n),
+                        "tpr": float(tpr_at_fpr(p, n)),
                     }
     return result
 

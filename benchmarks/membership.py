@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from cryptomnesia.benchmark.rates import tpr_at_fpr
 from cryptomnesia.comparability import IMAGE_FEATURES, comparability
 from cryptomnesia.demo.captions import select
 from cryptomnesia.two_samples import auc, auc_interval, permutation_p, rank_sum_p
@@ -32,11 +33,6 @@ ALPHA = 0.05
 SPLITS, TRIALS = 200, 200
 SIZES = (20, 70, 100, 200)
 Numbers = NDArray[np.float64]
-
-
-def tpr_at(members: Numbers, others: Numbers, fpr: float = 0.01) -> float:
-    """The largest share of members found with at most that share of others."""
-    return float((members < np.sort(others)[int(fpr * len(others))]).mean())
 
 
 def chosen(model: Model, models: dict[str, Model], method: str) -> Configuration:
@@ -67,7 +63,7 @@ def accuracy(model: Model, models: dict[str, Model]) -> dict[str, Any]:
             ours, others = values[: len(members)], values[len(members) :]
             value = auc(ours, others)
             row[name] = {"auc": value, "interval": auc_interval(value, len(ours), len(others))}
-            row[name]["tpr_at_1_percent_fpr"] = tpr_at(ours, others)
+            row[name]["tpr_at_1_percent_fpr"] = float(tpr_at_fpr(-ours, -others))  # members score low
         found[method] = row
     header = [f"{model.name}: {len(members)} members", "rows", "AUC, prompt", "TPR@1%", "AUC, empty", "TPR@1%", "t"]
     kinds = ("prompt", "empty")

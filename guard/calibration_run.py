@@ -61,7 +61,7 @@ class CalibrationRun:
         self.draws, self.seed, self.alpha = draws, seed, alpha
         self.shape = latent_shape or denoiser.latent_shape()
         self.binding = binding_of(denoiser, self.shape, draws)
-        self.digest = hashlib.sha256(json.dumps(prompts).encode()).hexdigest()
+        self.digest = prompts_digest(prompts)
         self.rows: list[list[float]] = self._kept()
 
     @property
@@ -137,6 +137,11 @@ class CalibrationRun:
         calibration.save(path)
         self.partial.unlink(missing_ok=True)
         return calibration
+
+
+def prompts_digest(prompts: list[str]) -> str:
+    """Returns the SHA-256, in hex, by which a calibration knows the prompts that it was made of."""
+    return hashlib.sha256(json.dumps(prompts).encode()).hexdigest()
 
 
 def _is_spectrum(row: Any) -> bool:

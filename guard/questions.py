@@ -44,6 +44,11 @@ QUESTIONS = (
         nodes=("calibrate_model",),
     ),
     Question(
+        "benchmark",
+        "How well are memorized prompts told on your own weights? Needs lists of prompts whose answer is known.",
+        page="index.html",
+    ),
+    Question(
         "rewrite",
         "Mitigate prompts by as few words as it takes, and show the changes.",
         nodes=("rewrite_prompt", "mitigate_conditioning", "guarded_noise"),

@@ -22,11 +22,23 @@ def auc(low: Numbers, high: Numbers) -> float:
 
     Raises InputError, as all that compares here, for no numbers, NaN or infinity.
     """
+    ones = (np.ones((1, len(values))) for values in (low, high))
+    return float(auc_of_draws(low, high, *ones)[0])
+
+
+def auc_of_draws(low: Numbers, high: Numbers, low_counts: Numbers, high_counts: Numbers) -> Numbers:
+    """Returns the AUCs (R,) of R sets in which each number is there as often as is told; errors as in `auc`.
+
+    Args:
+        low, high: The numbers, (A,) and (B,).
+        low_counts, high_counts: How often each is there, (R, A) and (R, B); at least one of each set.
+    """
     _require_numbers(low, high)
-    order = np.sort(high)
-    above = len(high) - np.searchsorted(order, low, "right")
-    ties = np.searchsorted(order, low, "right") - np.searchsorted(order, low, "left")
-    return float((above + ties / 2).sum() / (len(low) * len(high)))
+    order = np.argsort(high, kind="stable")
+    up_to = np.concatenate([np.zeros((len(high_counts), 1)), high_counts[:, order].cumsum(1)], 1)
+    right, left = (np.searchsorted(high[order], low, side) for side in ("right", "left"))
+    above, ties = up_to[:, -1:] - up_to[:, right], up_to[:, right] - up_to[:, left]
+    return (low_counts * (above + ties / 2)).sum(1) / (low_counts.sum(1) * up_to[:, -1])
 
 
 def rank_sum_p(low: Numbers, high: Numbers) -> float:

@@ -22,6 +22,7 @@ FLOORS = (
     "guard",
     "pages",
     "audit demo",
+    "benchmark",
     "commands",
     "cli",
 )

@@ -12,8 +12,8 @@ FILE = ".lock"
 
 
 @contextmanager
-def locked(folder: Path) -> Iterator[None]:
-    """Returns a context that holds a folder for this process.
+def locked(folder: Path, what: str = "audit") -> Iterator[None]:
+    """Returns a context that holds a folder for this process, for work of the kind that messages call `what`.
 
     The lock ends with the process, whatever ends it; the file may stay.
 
@@ -27,7 +27,7 @@ def locked(folder: Path) -> Iterator[None]:
     try:
         if not _taken(handle):
             raise InputError(
-                f"another audit is writing to {folder}: wait for its end and give the same command, or give another "
+                f"another {what} is writing to {folder}: wait for its end and give the same command, or give another "
                 "--out"
             )
         yield

@@ -112,12 +112,12 @@ def _compared(run: Manifest) -> dict[str, Any]:
     return {"kind": run.kind, "seed": run.seed, **run.settings, **run.digests}
 
 
-def refuse(folder: Path, there: dict[str, Any], now: dict[str, Any]) -> None:
-    """Raises InputError, telling the difference, unless both are equal."""
+def refuse(folder: Path, there: dict[str, Any], now: dict[str, Any], what: str = "an audit") -> None:
+    """Raises InputError, telling the difference, unless both are equal; `what` is what messages say a folder holds."""
     names = [name for name in {**there, **now} if there.get(name) != now.get(name)]
     if names:
         raise InputError(
-            f"{folder} holds an audit with other settings ({'; '.join(_differences(names, there, now))}): "
+            f"{folder} holds {what} with other settings ({'; '.join(_differences(names, there, now))}): "
             "give the same ones to go on with it, or another --out to start anew"
         )
 

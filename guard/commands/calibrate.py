@@ -91,7 +91,7 @@ def calibrate(
             known.save(out)
     else:
         try:
-            _measure(run)
+            measure(run)
             calibration = run.finish(out or kept)
         except KeyboardInterrupt:
             words = f"stopped after {run.done} of {run.total} prompts, kept in {partial}"
@@ -168,18 +168,14 @@ def _benign(source: PromptSource, alpha: float) -> list[str]:
     return texts
 
 
-def _measure(run: "CalibrationRun") -> None:
-    """Measures; says before what it will cost, and after the first prompts how long it will take."""
+def measure(run: "CalibrationRun") -> None:
+    """Measures what is missing; says before what it will cost, and after the first prompts how long it will take."""
     console = stderr()
     if run.done:
         words = f"goes on after {run.done} of {run.total} prompts, kept in {run.partial}"
         console.print(words, soft_wrap=True)
-    images = max(1, round(run.forward_rows / ROWS_PER_IMAGE))
-    console.print(
-        f"{run.total - run.done} prompts are {run.forward_rows:,} rows of the network, as many as {images} "
-        f"{'image' if images == 1 else 'images'} of 50 steps",
-        soft_wrap=True,
-    )
+    rows = images_worth(run.forward_rows)
+    console.print(f"{run.total - run.done} prompts are {rows}", soft_wrap=True)
     before, started = run.done, time.monotonic()
     with progress("prompts") as bar:
         task = bar.add_task("calibrating", total=run.total, completed=run.done)
@@ -189,6 +185,12 @@ def _measure(run: "CalibrationRun") -> None:
                 seconds = (time.monotonic() - started) / (done - before) * (run.total - done)
                 console.print(f"at this speed, {duration(seconds)} more", soft_wrap=True)
                 before = run.total  # said once
+
+
+def images_worth(rows: int) -> str:
+    """Returns a number of rows of the network in words, with the images that would cost as much."""
+    images = max(1, round(rows / ROWS_PER_IMAGE))
+    return f"{rows:,} rows of the network, as many as {images:,} {'image' if images == 1 else 'images'} of 50 steps"
 
 
 def duration(seconds: float) -> str:

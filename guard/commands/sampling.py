@@ -100,12 +100,16 @@ class Sampler:
             images = self._made(about.rewritten or "", progress)
         return Side(images, self._seed_names())
 
+    def images(self, prompt: str, per_call: int, progress: Progress | None = None) -> "NDArray[np.uint8]":
+        """Returns images of a prompt (S, H, W, 3), so many per call of the pipeline; errors as in `before`."""
+        return self._made(prompt, progress, per_call)
+
     def _seed_names(self) -> list[str]:
         return [f"seed {seed}" for seed in self.seeds]
 
-    def _made(self, prompt: str, progress: Progress | None, **start: Any) -> "NDArray[np.uint8]":
+    def _made(self, prompt: str, progress: Progress | None, per_call: int = 1, **start: Any) -> "NDArray[np.uint8]":
         prompts = [prompt] * len(self.seeds)
-        return as_bytes(self.maker.images(prompts, self.seeds, per_call=1, progress=progress, **start))
+        return as_bytes(self.maker.images(prompts, self.seeds, per_call=per_call, progress=progress, **start))
 
     def _noises(self, chosen: "Tensor") -> "Tensor":
         """Returns the chosen noise (1, C, H, W) and others close to it, as the pipeline takes them."""

@@ -5,15 +5,15 @@ are lines of plain text that start with "# ". A list of any length costs no memo
 """
 
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from ..errors import InputError
 from ..printable import printable
-from .columns import Column
+from .columns import Column, MissingColumn
 from .parquet import from_parquet
 from .plain import from_json, from_json_lines, from_lines, is_prompt
-from .rows import Found, Reject, Row, row_of
+from .rows import Found, Odd, Reject, Row, row_of, trimmed
 from .tables import from_table
 from .text import STDIN, decoded, name_of, opened, require_file
 
@@ -92,7 +92,8 @@ class PromptFile(PromptRows):
     Args:
         file: The file's name, or "-" for standard input.
         format: One of FORMATS; by the file's name if None.
-        column: The column of a table, or the field of JSON objects, that holds the prompts.
+        column: The column of a table, or the field of JSON objects, that holds the prompts; or several names, of which
+            the first that there is will do.
         delimiter: Between the cells of a table; by its first row if None.
 
     Raises:
@@ -101,10 +102,15 @@ class PromptFile(PromptRows):
     """
 
     def __init__(
-        self, file: str | Path, format: str | None = None, column: str = "prompt", delimiter: str | None = None
+        self,
+        file: str | Path,
+        format: str | None = None,
+        column: str | Sequence[str] = "prompt",
+        delimiter: str | None = None,
     ):
         super().__init__(name_of(str(file)))
-        self.file, self.column = str(file), Column(column, self.name)
+        first, *others = [column] if isinstance(column, str) else column
+        self.file, self.column = str(file), Column(first, self.name, others=others)
         self.delimiter = None if delimiter is None else _TAB.get(delimiter, delimiter)
         if self.delimiter is not None and (len(self.delimiter) != 1 or self.delimiter in '"\r\n'):
             raise InputError(f"--delimiter is one character, e.g. ';' or tab, not {delimiter!r}")
@@ -121,6 +127,20 @@ class PromptFile(PromptRows):
     def notes(self) -> list[str]:
         """Returns the notes of any rows, and which column was taken for the one that was named."""
         return self.column.notes() + super().notes()
+
+    def beside(self, column: str) -> list[str | None] | None:
+        """Returns what another column holds in each row, rejects among them; None for a cell without text.
+
+        The file is read once more for it. None in place of the list where the file has no such column. Raises
+        InputError as reading does.
+        """
+        try:
+            cells = [found.value for found in PromptFile(self.file, self.format, column, self.delimiter)._found()]
+        except MissingColumn:
+            return None
+        if self.format == "txt" or all(isinstance(cell, Odd) for cell in cells):
+            return None
+        return [None if isinstance(cell, Odd) else trimmed(cell) or None for cell in cells]
 
     def _found(self) -> Iterator[Found]:
         with opened(self.file) as stream:

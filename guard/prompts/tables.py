@@ -4,6 +4,7 @@ import csv
 import re
 from collections import deque
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from typing import Any, TextIO
 
 from ..errors import InputError
@@ -128,7 +129,7 @@ def _sniffed(head: str, column: Column) -> str:
 
 def _names(cells: list[str], column: Column) -> bool:
     try:
-        return Column(column.name, column.file).among(cells) is not None
+        return replace(column, taken=[]).among(cells) is not None
     except InputError:
         return True
 
