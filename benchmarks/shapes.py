@@ -1,0 +1,225 @@
+"""What the library asks of networks of real models' shapes: `python -m benchmarks.shapes`.
+
+Rows are counted on pipelines of the true geometry whose networks compute nothing; the memory of such calls is traced on
+networks of the true shape on the meta device. With --real ROUNDS Stable Diffusion 1.5 also runs at full width on this
+CPU (6 GB, some minutes a round), with --cuda all of them in 16 bits on a GPU.
+"""
+
+import os
+import tempfile
+import warnings
+from collections.abc import Callable
+from itertools import islice
+from typing import Any
+
+import torch
+from diffusers.schedulers.scheduling_ddim import DDIMScheduler
+from diffusers.schedulers.scheduling_dpmsolver_multistep import DPMSolverMultistepScheduler
+from diffusers.schedulers.scheduling_euler_discrete import EulerDiscreteScheduler
+from diffusers.schedulers.scheduling_pndm import PNDMScheduler
+
+from cryptomnesia import Guard
+from cryptomnesia.attribution import attribute
+from cryptomnesia.cost import rows_per_image
+from cryptomnesia.membership.measure import measure
+from cryptomnesia.prompts import BENIGN, read_prompts
+from cryptomnesia.signals.spectral import signature
+
+from . import shapes_real
+from .common import arguments, store, stored, table
+from .hollow import SD_SCHEDULE, Asked, hollow
+from .true_shapes import SHAPES, TrueShape
+
+STEPS, DRAWS, IMAGES = (20, 30, 50), (1, 4), 16
+SAMPLERS: dict[str, Callable[[], Any]] = {
+    **{
+        f"DDIM, {spacing}": lambda spacing=spacing: DDIMScheduler(
+            **SD_SCHEDULE, clip_sample=False, set_alpha_to_one=False, timestep_spacing=spacing
+        )
+        for spacing in ("leading", "trailing")
+    },
+    **{
+        f"PNDM, {spacing}": lambda spacing=spacing: PNDMScheduler(
+            **SD_SCHEDULE, skip_prk_steps=True, set_alpha_to_one=False, timestep_spacing=spacing
+        )
+        for spacing in ("leading", "trailing")
+    },
+    **{
+        f"Euler, {spacing}": lambda spacing=spacing: EulerDiscreteScheduler(**SD_SCHEDULE, timestep_spacing=spacing)
+        for spacing in ("leading", "trailing", "linspace")
+    },
+    **{
+        f"DPM++ 2M Karras, {spacing}": lambda spacing=spacing: DPMSolverMultistepScheduler(
+            **SD_SCHEDULE, use_karras_sigmas=True, timestep_spacing=spacing
+        )
+        for spacing in ("leading", "trailing", "linspace")
+    },
+}
+
+
+def benign(count: int | None = None) -> list[str]:
+    """The first of the shipped benign prompts, each once."""
+    return list(islice(dict.fromkeys(read_prompts(BENIGN)), count))
+
+
+def costs(name: str) -> dict[str, Any]:
+    """What each kind of work asks of that model's network and autoencoder."""
+    pipe, asked = hollow(name)
+    guard = Guard(pipe)
+    denoiser: Any = guard.denoiser
+    latent = torch.randn(1, *denoiser.latent_shape(), generator=torch.Generator().manual_seed(0))
+    side = SHAPES[name].pixels
+    pictures = list(torch.rand(IMAGES, 3, side, side, generator=torch.Generator().manual_seed(1)))
+    texts = benign(64)
+    found: dict[str, Any] = {"rows of an image of 50 steps": rows_per_image(denoiser)}
+    works: dict[str, tuple[int, Callable[[], Any]]] = {
+        "check, first prompt": (1, lambda: guard.check("a cat")),
+        "check, another prompt": (1, lambda: guard.check("a dog")),
+        "check, each of 64 prompts": (64, lambda: list(guard.check_many(texts))),
+        "calibration": (1, lambda: Guard(pipe).calibrate()),
+        "signature, 5step, one image": (1, lambda: signature(denoiser, latent, plan="5step")),
+        "signature, 1step, one image": (1, lambda: signature(denoiser, latent, plan="1step")),
+        f"attribute, each of {IMAGES} images": (IMAGES, lambda: attribute(pictures, {"one": pipe})),
+        "attribute with prompts": (IMAGES, lambda: attribute(pictures, {"one": pipe}, prompts="a cat")),
+        "map, beside check and image": (1, lambda: guard.locate("a cat", steps=50)),
+        f"membership, each of {IMAGES} images": (IMAGES, lambda: measure(denoiser, pictures)),
+    }
+    for work, (count, do) in works.items():
+        with asked.watched() as seen, torch.no_grad():
+            do()
+        rows = seen.rows
+        if work.startswith("map"):
+            rows -= found["check, another prompt"]["rows"] + rows_per_image(denoiser) + _unusual(pipe, asked)
+        found[work] = _cost(SHAPES[name], rows / count, seen, found["rows of an image of 50 steps"])
+    return found
+
+
+def _unusual(pipe: Any, asked: Asked) -> int:
+    """Rows that the pipeline's own sampler asks in 50 steps beyond the usual ones: PNDM makes 51 calls."""
+    with asked.watched() as seen:
+        pipe("a cat", num_inference_steps=50, output_type="latent")
+    return seen.rows - 50 * seen.calls[0][0]
+
+
+def _cost(shape: TrueShape, rows: float, seen: Asked, image: int) -> dict[str, Any]:
+    found: dict[str, Any] = {
+        "rows": rows,
+        "images": rows / image,
+        "largest call": seen.largest[0],
+        "memory, of a guided step's": {
+            _named(dtype): shape.peak(*seen.largest, dtype) / shape.peak(shape.branches, None, dtype)
+            for dtype in (shape.half, torch.float32)
+        },
+    }
+    if seen.coded:
+        largest = {way: max((n for w, n in seen.coded if w == way), default=0) for way in ("encode", "decode")}
+        found["autoencoder"] = {
+            "images that pass": sum(n for _, n in seen.coded),
+            "largest": largest,
+            "GB": max(shape.autoencoder_peak(way, n) for way, n in largest.items() if n) / 1e9,
+        }
+    return found
+
+
+def _named(dtype: torch.dtype) -> str:
+    return str(dtype).removeprefix("torch.")
+
+
+def memory(shape: TrueShape) -> dict[str, Any]:
+    """MB above the weights, of the pipeline's own guided step and of decoding its image."""
+    return {
+        "weights": shape.parameters,
+        **{
+            _named(dtype): {
+                "guided step": shape.peak(shape.branches, dtype=dtype) / 1e6,
+                "decoding one image": shape.autoencoder_peak("decode", 1, dtype) / 1e6,
+            }
+            for dtype in (shape.half, torch.float32)
+        },
+    }
+
+
+def attached(name: str, samplers: dict[str, Callable[[], Any]]) -> dict[str, Any]:
+    """What an attached guard adds to a pipeline's own rows, for the first image and for later ones."""
+    found: dict[str, Any] = {}
+    for sampler, scheduler in samplers.items():
+        pipe, asked = hollow(name, scheduler())
+        for draws in DRAWS:
+            guard = Guard(pipe)
+            guard.calibrate(benign(100), draws=draws)
+            for steps in STEPS:
+
+                def sampled(steps: int = steps, pipe: Any = pipe, asked: Asked = asked) -> int:
+                    with asked.watched() as seen:
+                        pipe("a cat", num_inference_steps=steps, output_type="latent")
+                    return seen.rows
+
+                own = sampled()
+                fresh = Guard(pipe, guard.calibration)
+                with fresh.attached():
+                    first, later = sampled() - own, sampled() - own
+                key = f"{draws} draws, {steps} steps"
+                found.setdefault(key, {})[sampler] = {"own": own, "first": first, "later": later}
+    return found
+
+
+def _worst(found: dict[str, Any]) -> dict[str, float]:
+    """Guarded over unguarded rows, by draws and steps, of the sampler where that is most."""
+    return {key: max(1 + row["later"] / row["own"] for row in rows.values()) for key, rows in found.items()}
+
+
+def show(document: dict[str, Any]) -> None:
+    """Prints what docs/results.md tells."""
+    names = list(document["models"])
+    works = [work for work in document["models"][names[0]]["costs"] if work != "rows of an image of 50 steps"]
+    print("\nrows of the network / images' worth / memory of the largest call, of a guided step's (16 bits)")
+    cells = []
+    for work in works:
+        row = [document["models"][name]["costs"][work] for name in names]
+        memories = [next(iter(r["memory, of a guided step's"].values())) for r in row]
+        told = (f"{r['rows']:g} / {r['images']:.2g} / {m:.2f}" for r, m in zip(row, memories, strict=True))
+        cells.append([work, *told])
+    table(["", *names], cells)
+    print("\nMB of a guided step, and GB of the autoencoder's largest call in attribute (16 bits)")
+    for name in names:
+        model = document["models"][name]
+        step = next(v for v in model["memory"].values() if isinstance(v, dict))["guided step"]
+        coded = model["costs"][f"attribute, each of {IMAGES} images"]["autoencoder"]["GB"]
+        print(f"{name}: {step:.0f} MB, {coded:.1f} GB")
+    print("\nguarded / unguarded rows, at the sampler where that is most, from the second image on")
+    for name in names:
+        ratios = document["models"][name]["attached, worst"]
+        print(f"{name}: " + ", ".join(f"{key}: {ratio:.3f}" for key, ratio in ratios.items()))
+
+
+def main() -> None:
+    options = arguments(
+        __doc__,
+        real={"type": int, "default": 0, "metavar": "ROUNDS", "help": "also run SD 1.5 at full width on this CPU"},
+        cuda={"action": "store_true", "help": "also run all of them on a GPU"},
+    )
+    warnings.simplefilter("ignore")
+    models: dict[str, Any] = {}
+    with tempfile.TemporaryDirectory() as home:
+        os.environ["CRYPTOMNESIA_HOME"] = home
+        for name, shape in SHAPES.items():
+            samplers = {"its own": lambda: None} | (SAMPLERS if "SD 1.5" in name or "SDXL" in name else {})
+            found = attached(name, samplers)
+            models[name] = {
+                "memory": memory(shape),
+                "costs": costs(name),
+                "attached": found,
+                "attached, worst": _worst(found),
+            }
+            print(f"{name}: counted", flush=True)
+    document: dict[str, Any] = {"models": models}
+    if options.real:
+        document["real"] = shapes_real.on_cpu(options.real)
+    if options.cuda:
+        document["cuda"] = shapes_real.on_cuda(models)
+    show(document)
+    store("shapes", document)
+
+
+if __name__ == "__main__":
+    main()
