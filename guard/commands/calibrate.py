@@ -10,7 +10,7 @@ import typer
 from ..errors import CalibrationError, InputError
 from ..prompts import BENIGN
 from . import options
-from .console import EXIT_CLEAR, EXIT_STOPPED, progress, stderr, stdout
+from .console import EXIT_CLEAR, EXIT_STOPPED, progress, stderr, stdout, tell_cost
 from .documents import write_document
 from .models import check_alpha, open_model
 from .prompts import PromptSource
@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from ..calibration_run import CalibrationRun
 
 LEAST = 100
-ROWS_PER_IMAGE = 100  # 50 steps, two branches
 
 
 def calibrate(
@@ -160,16 +159,14 @@ def _benign(source: PromptSource, alpha: float) -> list[str]:
 
 def _measure(run: "CalibrationRun") -> None:
     """Measures; says before what it will cost, and after the first prompts how long it will take."""
+    from ..cost import rows_per_image
+
     console = stderr()
     if run.done:
         words = f"goes on after {run.done} of {run.total} prompts, kept in {run.partial}"
         console.print(words, soft_wrap=True)
-    images = max(1, round(run.forward_rows / ROWS_PER_IMAGE))
-    console.print(
-        f"{run.total - run.done} prompts are {run.forward_rows:,} rows of the network, as many as {images} "
-        f"{'image' if images == 1 else 'images'} of 50 steps",
-        soft_wrap=True,
-    )
+    rows = run.forward_rows
+    tell_cost(f"{run.total - run.done} prompts", rows, rows / rows_per_image(run.denoiser))
     before, started = run.done, time.monotonic()
     with progress("prompts") as bar:
         task = bar.add_task("calibrating", total=run.total, completed=run.done)

@@ -188,7 +188,9 @@ def test_calibrate_writes_what_check_reads(command, folder):
     )
     calibration = Calibration.load(folder / "again.calibration.json")
     assert (code, json.loads(out)["n"]) == (0, calibration.n)
-    assert f"{len(BENIGN)} prompts are {4 * len(BENIGN)} rows of the network, as many as 5 images of 50 steps" in err
+    assert (
+        f"{len(BENIGN)} prompts will cost {4 * len(BENIGN)} rows of the network, as many as 5 images of 50 steps" in err
+    )
     assert "at this speed, " in err and err.count(" more") == 1
     assert calibration.scores == Calibration.load(folder / "model.calibration.json").scores
     assert not list(folder.glob("again*.partial")) and not list(folder.glob("*.tmp"))
