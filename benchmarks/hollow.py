@@ -183,7 +183,12 @@ def _flux(shape: TrueShape, scheduler: Any) -> Any:
         "pooled_projection_dim": WIDTH,
     }
     scheduler = scheduler or FlowMatchEulerDiscreteScheduler(
-        shift=3.0, use_dynamic_shifting=True, base_shift=0.5, max_shift=1.15, base_image_seq_len=256, max_image_seq_len=4096
+        shift=3.0,
+        use_dynamic_shifting=True,
+        base_shift=0.5,
+        max_shift=1.15,
+        base_image_seq_len=256,
+        max_image_seq_len=4096,
     )
     texts = clip_encoder(), clip_tokenizer(), t5_encoder(), t5_tokenizer()
     return FluxPipeline(scheduler, _vae(shape), *texts, shape.network(**shape.config | small))

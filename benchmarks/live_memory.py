@@ -5,8 +5,8 @@ there until nothing refers to them any more. On the meta device that costs no me
 largest networks can be asked. Not seen are what operations take and give back within themselves (a convolution's
 workspace) and what an allocator keeps in reserve.
 
-Attention by `scaled_dot_product_attention` is counted as its flash form has it: the output and a number per query, and no
-matrix of scores.
+Attention by `scaled_dot_product_attention` is counted as its flash form has it: the output and a number per query, and
+no matrix of scores.
 """
 
 import weakref

@@ -9,7 +9,6 @@ import os
 import tempfile
 import warnings
 from collections.abc import Callable
-from itertools import islice
 from typing import Any
 
 import torch
@@ -22,11 +21,11 @@ from cryptomnesia import Guard
 from cryptomnesia.attribution import attribute
 from cryptomnesia.cost import rows_per_image
 from cryptomnesia.membership.measure import measure
-from cryptomnesia.prompts import BENIGN, read_prompts
+from cryptomnesia.prompts import benign
 from cryptomnesia.signals.spectral import signature
 
 from . import shapes_real
-from .common import arguments, store, stored, table
+from .common import arguments, store, table
 from .hollow import SD_SCHEDULE, Asked, hollow
 from .true_shapes import SHAPES, TrueShape
 
@@ -57,11 +56,6 @@ SAMPLERS: dict[str, Callable[[], Any]] = {
 }
 
 
-def benign(count: int | None = None) -> list[str]:
-    """The first of the shipped benign prompts, each once."""
-    return list(islice(dict.fromkeys(read_prompts(BENIGN)), count))
-
-
 def costs(name: str) -> dict[str, Any]:
     """What each kind of work asks of that model's network and autoencoder."""
     pipe, asked = hollow(name)
@@ -70,7 +64,8 @@ def costs(name: str) -> dict[str, Any]:
     latent = torch.randn(1, *denoiser.latent_shape(), generator=torch.Generator().manual_seed(0))
     side = SHAPES[name].pixels
     pictures = list(torch.rand(IMAGES, 3, side, side, generator=torch.Generator().manual_seed(1)))
-    texts = benign(64)
+    texts, report = benign()[:64], Guard(pipe).check("a cat")
+    own = _sampled(pipe, asked, 50)
     found: dict[str, Any] = {"rows of an image of 50 steps": rows_per_image(denoiser)}
     works: dict[str, tuple[int, Callable[[], Any]]] = {
         "check, first prompt": (1, lambda: guard.check("a cat")),
@@ -81,7 +76,7 @@ def costs(name: str) -> dict[str, Any]:
         "signature, 1step, one image": (1, lambda: signature(denoiser, latent, plan="1step")),
         f"attribute, each of {IMAGES} images": (IMAGES, lambda: attribute(pictures, {"one": pipe})),
         "attribute with prompts": (IMAGES, lambda: attribute(pictures, {"one": pipe}, prompts="a cat")),
-        "map, beside check and image": (1, lambda: guard.locate("a cat", steps=50)),
+        "map, beside check and image": (1, lambda: guard.locate("a cat", steps=50, report=report)),
         f"membership, each of {IMAGES} images": (IMAGES, lambda: measure(denoiser, pictures)),
     }
     for work, (count, do) in works.items():
@@ -89,16 +84,16 @@ def costs(name: str) -> dict[str, Any]:
             do()
         rows = seen.rows
         if work.startswith("map"):
-            rows -= found["check, another prompt"]["rows"] + rows_per_image(denoiser) + _unusual(pipe, asked)
+            rows -= own
         found[work] = _cost(SHAPES[name], rows / count, seen, found["rows of an image of 50 steps"])
     return found
 
 
-def _unusual(pipe: Any, asked: Asked) -> int:
-    """Rows that the pipeline's own sampler asks in 50 steps beyond the usual ones: PNDM makes 51 calls."""
+def _sampled(pipe: Any, asked: Asked, steps: int) -> int:
+    """Rows that the network is asked about while the pipeline makes an image."""
     with asked.watched() as seen:
-        pipe("a cat", num_inference_steps=50, output_type="latent")
-    return seen.rows - 50 * seen.calls[0][0]
+        pipe("a cat", num_inference_steps=steps, output_type="latent")
+    return seen.rows
 
 
 def _cost(shape: TrueShape, rows: float, seen: Asked, image: int) -> dict[str, Any]:
@@ -146,18 +141,12 @@ def attached(name: str, samplers: dict[str, Callable[[], Any]]) -> dict[str, Any
         pipe, asked = hollow(name, scheduler())
         for draws in DRAWS:
             guard = Guard(pipe)
-            guard.calibrate(benign(100), draws=draws)
+            guard.calibrate(benign()[:100], draws=draws)
             for steps in STEPS:
-
-                def sampled(steps: int = steps, pipe: Any = pipe, asked: Asked = asked) -> int:
-                    with asked.watched() as seen:
-                        pipe("a cat", num_inference_steps=steps, output_type="latent")
-                    return seen.rows
-
-                own = sampled()
+                own = _sampled(pipe, asked, steps)
                 fresh = Guard(pipe, guard.calibration)
                 with fresh.attached():
-                    first, later = sampled() - own, sampled() - own
+                    first, later = (_sampled(pipe, asked, steps) - own for _ in range(2))
                 key = f"{draws} draws, {steps} steps"
                 found.setdefault(key, {})[sampler] = {"own": own, "first": first, "later": later}
     return found
