@@ -30,6 +30,7 @@ from .hollow import SD_SCHEDULE, Asked, hollow
 from .true_shapes import SHAPES, TrueShape
 
 STEPS, DRAWS, IMAGES = (20, 30, 50), (1, 4), 16
+LESS = {"height": 256, "width": 256}  # where rows are counted that do not depend on the size
 SAMPLERS: dict[str, Callable[[], Any]] = {
     **{
         f"DDIM, {spacing}": lambda spacing=spacing: DDIMScheduler(
@@ -75,7 +76,7 @@ def costs(name: str) -> dict[str, Any]:
         "signature, 5step, one image": (1, lambda: signature(denoiser, latent, plan="5step")),
         "signature, 1step, one image": (1, lambda: signature(denoiser, latent, plan="1step")),
         f"attribute, each of {IMAGES} images": (IMAGES, lambda: attribute(pictures, {"one": pipe})),
-        "attribute with prompts": (IMAGES, lambda: attribute(pictures, {"one": pipe}, prompts="a cat")),
+        "attribute, one image with its prompt": (1, lambda: attribute(pictures[:1], {"one": pipe}, prompts="a cat")),
         "map, beside check and image": (1, lambda: guard.locate("a cat", steps=50, report=report)),
         f"membership, each of {IMAGES} images": (IMAGES, lambda: measure(denoiser, pictures)),
     }
@@ -89,10 +90,10 @@ def costs(name: str) -> dict[str, Any]:
     return found
 
 
-def _sampled(pipe: Any, asked: Asked, steps: int) -> int:
+def _sampled(pipe: Any, asked: Asked, steps: int, **size: int) -> int:
     """Rows that the network is asked about while the pipeline makes an image."""
     with asked.watched() as seen:
-        pipe("a cat", num_inference_steps=steps, output_type="latent")
+        pipe("a cat", num_inference_steps=steps, output_type="latent", **size)
     return seen.rows
 
 
@@ -139,16 +140,14 @@ def attached(name: str, samplers: dict[str, Callable[[], Any]]) -> dict[str, Any
     found: dict[str, Any] = {}
     for sampler, scheduler in samplers.items():
         pipe, asked = hollow(name, scheduler())
+        own = {steps: _sampled(pipe, asked, steps, **LESS) for steps in STEPS}
         for draws in DRAWS:
-            guard = Guard(pipe)
-            guard.calibrate(benign()[:100], draws=draws)
+            calibration = Guard(pipe).calibrate(benign()[:100], draws=draws, **LESS)
             for steps in STEPS:
-                own = _sampled(pipe, asked, steps)
-                fresh = Guard(pipe, guard.calibration)
-                with fresh.attached():
-                    first, later = (_sampled(pipe, asked, steps) - own for _ in range(2))
-                key = f"{draws} draws, {steps} steps"
-                found.setdefault(key, {})[sampler] = {"own": own, "first": first, "later": later}
+                with Guard(pipe, calibration).attached():
+                    first, later = (_sampled(pipe, asked, steps, **LESS) - own[steps] for _ in range(2))
+                row = {"own": own[steps], "first": first, "later": later}
+                found.setdefault(f"{draws} draws, {steps} steps", {})[sampler] = row
     return found
 
 

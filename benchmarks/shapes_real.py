@@ -24,7 +24,7 @@ from .true_shapes import SHAPES, TrueShape
 
 NAME, CPU = "SD 1.5, 512 px", torch.device("cpu")
 WORKS = ("guided step", "check", "check, another prompt")
-CLIP_L = {  # openai/clip-vit-large-patch14, but for the tokens, which are the tests' tokenizer's
+CLIP_L: dict[str, Any] = {  # openai/clip-vit-large-patch14, but for the tokens, which are the tests' tokenizer's
     "vocab_size": 49408,
     "hidden_size": 768,
     "intermediate_size": 3072,
@@ -78,7 +78,7 @@ def on_cpu(rounds: int) -> dict[str, Any]:
     ratios: dict[str, list[float]] = {name: [] for name in (*WORKS[1:], "outside the network")}
     for _ in range(rounds):
         step = seconds(_work(pipe, first, "guided step"))
-        fresh = Guard(first.denoiser)
+        fresh, took = Guard(first.denoiser), 0.0
         for name in WORKS[1:]:
             inside.seconds = 0.0
             took = seconds(_work(pipe, fresh, name))
