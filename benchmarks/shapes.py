@@ -25,12 +25,13 @@ from cryptomnesia.prompts import benign
 from cryptomnesia.signals.spectral import signature
 
 from . import shapes_real
-from .common import arguments, store, table
+from .common import arguments, store, stored_models
 from .hollow import SD_SCHEDULE, Asked, hollow
 from .true_shapes import SHAPES, TrueShape
 
+MEMORY = "memory, of a guided step's"
 STEPS, DRAWS, IMAGES = (20, 30, 50), (1, 4), 16
-LESS = {"height": 256, "width": 256}  # where rows are counted that do not depend on the size
+LESS: dict[str, Any] = {"height": 256, "width": 256}  # where rows are counted that do not depend on the size
 SAMPLERS: dict[str, Callable[[], Any]] = {
     **{
         f"DDIM, {spacing}": lambda spacing=spacing: DDIMScheduler(
@@ -102,10 +103,7 @@ def _cost(shape: TrueShape, rows: float, seen: Asked, image: int) -> dict[str, A
         "rows": rows,
         "images": rows / image,
         "largest call": seen.largest[0],
-        "memory, of a guided step's": {
-            _named(dtype): shape.peak(*seen.largest, dtype) / shape.peak(shape.branches, None, dtype)
-            for dtype in (shape.half, torch.float32)
-        },
+        MEMORY: shape.peak(*seen.largest) / shape.peak(shape.branches),
     }
     if seen.coded:
         largest = {way: max((n for w, n in seen.coded if w == way), default=0) for way in ("encode", "decode")}
@@ -157,40 +155,51 @@ def _worst(found: dict[str, Any]) -> dict[str, float]:
 
 
 def show(document: dict[str, Any]) -> None:
-    """Prints what docs/results.md tells."""
-    names = list(document["models"])
-    works = [work for work in document["models"][names[0]]["costs"] if work != "rows of an image of 50 steps"]
-    print("\nrows of the network / images' worth / memory of the largest call, of a guided step's (16 bits)")
-    cells = []
-    for work in works:
-        row = [document["models"][name]["costs"][work] for name in names]
-        memories = [next(iter(r["memory, of a guided step's"].values())) for r in row]
-        told = (f"{r['rows']:g} / {r['images']:.2g} / {m:.2f}" for r, m in zip(row, memories, strict=True))
-        cells.append([work, *told])
-    table(["", *names], cells)
-    print("\nMB of a guided step, and GB of the autoencoder's largest call in attribute (16 bits)")
-    for name in names:
-        model = document["models"][name]
-        step = next(v for v in model["memory"].values() if isinstance(v, dict))["guided step"]
-        coded = model["costs"][f"attribute, each of {IMAGES} images"]["autoencoder"]["GB"]
-        print(f"{name}: {step:.0f} MB, {coded:.1f} GB")
-    print("\nguarded / unguarded rows, at the sampler where that is most, from the second image on")
-    for name in names:
-        ratios = document["models"][name]["attached, worst"]
-        print(f"{name}: " + ", ".join(f"{key}: {ratio:.3f}" for key, ratio in ratios.items()))
+    """Prints the tables of docs/results.md."""
+    models = document["models"]
+
+    def rows(cells: dict[str, Callable[[dict[str, Any]], str]]) -> None:
+        print("\n| |" + "".join(f" {name} |" for name in models) + "\n|" + "---|" * (len(models) + 1))
+        for what, cell in cells.items():
+            print(f"| {what} |" + "".join(f" {cell(model)} |" for model in models.values()))
+
+    def work(name: str, model: dict[str, Any]) -> str:
+        found = model["costs"][name]
+        rounded = f"{found['rows']:,.0f}" if found["rows"] >= 10 else f"{found['rows']:.2g}"
+        return f"{rounded} / {found['images']:.2f} / {found[MEMORY]:.1f}"
+
+    def half(model: dict[str, Any], what: str) -> float:
+        return next(part for part in model["memory"].values() if isinstance(part, dict))[what]
+
+    works = [name for name, found in next(iter(models.values()))["costs"].items() if isinstance(found, dict)]
+    print("\nrows of the network / as many images of 50 steps / memory of the largest call, of a guided step's")
+    rows({name: lambda model, name=name: work(name, model) for name in works})
+    coded = f"attribute, each of {IMAGES} images"
+    rows(
+        {
+            "a guided step, MB": lambda model: f"{half(model, 'guided step'):,.0f}",
+            "decoding an image, GB": lambda model: f"{half(model, 'decoding one image') / 1000:.1f}",
+            "the autoencoder in `attribute`, GB": lambda model: f"{model['costs'][coded]['autoencoder']['GB']:.1f}",
+        }
+    )
+    print("\nguarded / unguarded rows, with the sampler where that is most, from the second image on")
+    ratios = next(iter(models.values()))["attached, worst"]
+    rows({key: lambda model, key=key: f"{model['attached, worst'][key]:.3f}" for key in ratios})
 
 
 def main() -> None:
     options = arguments(
         __doc__,
         real={"type": int, "default": 0, "metavar": "ROUNDS", "help": "also run SD 1.5 at full width on this CPU"},
+        only={"nargs": "*", "default": list(SHAPES), "metavar": "MODEL", "help": "count these; the others as stored"},
         cuda={"action": "store_true", "help": "also run all of them on a GPU"},
     )
     warnings.simplefilter("ignore")
-    models: dict[str, Any] = {}
+    models = stored_models("shapes")
     with tempfile.TemporaryDirectory() as home:
         os.environ["CRYPTOMNESIA_HOME"] = home
-        for name, shape in SHAPES.items():
+        for name in options.only:
+            shape = SHAPES[name]
             samplers = {"its own": lambda: None} | (SAMPLERS if "SD 1.5" in name or "SDXL" in name else {})
             found = attached(name, samplers)
             models[name] = {
@@ -200,7 +209,7 @@ def main() -> None:
                 "attached, worst": _worst(found),
             }
             print(f"{name}: counted", flush=True)
-    document: dict[str, Any] = {"models": models}
+    document: dict[str, Any] = {"models": {name: models[name] for name in SHAPES if name in models}}
     if options.real:
         document["real"] = shapes_real.on_cpu(options.real)
     if options.cuda:

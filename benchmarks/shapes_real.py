@@ -116,8 +116,8 @@ def print_memory(name: str) -> None:
 def on_cuda(models: dict[str, Any]) -> dict[str, Any]:
     """Time and memory of the largest call of a check beside a guided step, in 16 bits; and what the trace said."""
     found: dict[str, Any] = {"device": torch.cuda.get_device_name()}
-    for name, shape in SHAPES.items():
-        rows = models[name]["costs"]["check, first prompt"]["largest call"]
+    for name, model in models.items():
+        shape, rows = SHAPES[name], model["costs"]["check, first prompt"]["largest call"]
         try:
             found[name] = _calls(shape, {"guided step": shape.branches, "largest call of a check": rows})
         except torch.OutOfMemoryError as error:
