@@ -42,7 +42,7 @@ UP = (49, 47, 44, 42, 39, 37)  # the way up and down
 DRAWS = 2
 GUIDANCE = 7.5
 SEED = 321
-PER_CALL, PIXELS = 16, 2**20  # most images whose latents are refined together, and most pixels of theirs
+PER_CALL, PIXELS = 16, 2**18  # most images whose latents are refined together, and pixels; pipelines decode one by one
 TINY = 1e-12
 
 
