@@ -25,7 +25,6 @@ from torch import Tensor
 from ..denoiser import Condition, Denoiser, NoiseLevel
 from ..errors import InputError
 from ..finite import require_finite
-from ..pixels import fitted
 from ..progress import Progress
 from ..signals.batching import default_rows, in_batches
 from ..signals.spectral import cosine_distance, signature
@@ -42,7 +41,6 @@ UP = (49, 47, 44, 42, 39, 37)  # the way up and down
 DRAWS = 2
 GUIDANCE = 7.5
 SEED = 321
-PER_CALL, PIXELS = 16, 2**18  # most images whose latents are refined together, and pixels; pipelines decode one by one
 TINY = 1e-12
 
 
@@ -249,16 +247,8 @@ def _checked(
 
 
 def _inverted(images: Sequence[Tensor], candidate: Candidate) -> Inversion:
-    """Inverts all images under one autoencoder, a few at a time: to decode one of 1024x1024 takes gigabytes."""
-    parts: list[Inversion] = []
-    height, width = candidate.pixels
-
-    def ask(rows: slice) -> Tensor:
-        parts.append(invert(candidate.coder, torch.cat([fitted(image, (height, width)) for image in images[rows]])))
-        return parts[-1].latents
-
-    for _ in in_batches(ask, len(images), max(1, min(PER_CALL, PIXELS // (height * width)))):
-        pass
+    """Inverts all images under one autoencoder, a few at a time."""
+    parts = candidate.in_batches(images, lambda batch: invert(candidate.coder, batch))
     fields = ("encoded", "latents", "first_gap", "last_gap", "second_gap")
     return Inversion(*(torch.cat([getattr(part, name) for part in parts]) for name in fields))
 

@@ -8,13 +8,13 @@ import pytest
 import torch
 from PIL import Image
 
+from cryptomnesia import image_model
 from cryptomnesia.attribution import (
     NONE,
     Candidate,
     Signatures,
     attribute,
     calibrate_attribution,
-    evidence,
     load_calibration,
     save_calibration,
 )
@@ -305,7 +305,7 @@ def test_an_autoencoder_is_given_as_many_pixels_as_fit(makers, monkeypatch):
     images = [image[None] for image in maker.images(6)]
     all_at_once, expected = _batches(maker, images, monkeypatch)
     assert set(all_at_once) == {6}
-    monkeypatch.setattr(evidence, "PIXELS", 4 * SIZE * SIZE + 1)
+    monkeypatch.setattr(image_model, "PIXELS", 4 * SIZE * SIZE + 1)
     bounded, found = _batches(maker, images, monkeypatch)
     assert set(bounded) == {3} and len(bounded) == 2 * len(all_at_once)
     torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4)
