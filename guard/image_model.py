@@ -1,12 +1,20 @@
 """A model that can be shown images: a denoiser, what encodes and decodes its images, and their size."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol, runtime_checkable
+from typing import Protocol, TypeVar, runtime_checkable
+
+import torch
+from torch import Tensor
 
 from .denoiser import Condition, Denoiser
 from .errors import InputError, NotApplicable
+from .pixels import fitted
 from .protocols import ImageDenoiser, PromptEncoder
+from .signals.batching import in_batches
+
+PER_CALL, PIXELS = 16, 2**18  # most images that an autoencoder is given at once, and pixels; pipelines give it one
+Answer = TypeVar("Answer")
 
 
 @runtime_checkable
@@ -65,6 +73,31 @@ class ImageModel:
         """What the host says that the autoencoder is, or a digest of a pipeline's; None where neither is known."""
         coder = self.autoencoder or self.denoiser
         return coder.autoencoder_identity if isinstance(coder, _Identified) else None
+
+    def in_batches(self, images: Sequence[Tensor], ask: Callable[[Tensor], Answer]) -> list[Answer]:
+        """Asks about images, brought to the model's size, as many at a time as its autoencoder has memory for.
+
+        Args:
+            images: Each (1, 3, H, W) in [0, 1].
+            ask: ask(images (B, 3, height, width)) -> what is answered about them.
+
+        Returns:
+            The answers, one for each time it was asked.
+
+        Raises:
+            OutOfMemory: The device has no memory for a single image.
+        """
+        answers: list[Answer] = []
+        height, width = self.pixels
+
+        def some(rows: slice) -> Tensor:
+            batch = torch.cat([fitted(image, (height, width)) for image in images[rows]])
+            answers.append(ask(batch))
+            return batch
+
+        for _ in in_batches(some, len(images), max(1, min(PER_CALL, PIXELS // (height * width)))):
+            pass
+        return answers
 
     def encode(self, prompts: Sequence[str]) -> Condition:
         """Returns the condition of prompts. Raises NotApplicable for a model that reads no text."""

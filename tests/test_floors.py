@@ -13,10 +13,10 @@ GUARD = ROOT / "guard"
 FLOORS = (
     "errors printable prompt_text finite files tensors strict_json images pixels drawing containers version memory "
     "own_calls progress questions false_discovery two_samples comparability",
-    "levels condition branches reference identity denoiser protocols image_model",
+    "levels condition branches reference identity denoiser protocols cost",
     "adapters signals prompts",
     "calibration calibration_file calibration_misfit calibration_run calibration_source calibration_store report "
-    "verdict",
+    "verdict image_model",
     "mitigation sidecar",
     "attached localization attribution membership lineage",
     "guard",

@@ -8,11 +8,15 @@ import torch
 from torch import Tensor
 
 from ..identity import fingerprint, weights_of
+from ..memory import memory_needed
 
 
 def decode(vae: Any, latent: Tensor, device: torch.device) -> Tensor:
-    """Returns images in [0, 1], (B, 3, H, W) float32, of clean latents (B, C, h, w)."""
-    with torch.no_grad(), _full_precision(vae):
+    """Returns images in [0, 1], (B, 3, H, W) float32, of clean latents (B, C, h, w).
+
+    Raises OutOfMemory where the device has no memory for so many.
+    """
+    with torch.no_grad(), _full_precision(vae), memory_needed(_too_many("decode", latent)):
         scale, shift = _latent_scale(vae, latent, device)
         z = latent.to(device).float() / scale + shift
         z = z.unsqueeze(2) if _takes_frames(vae) else z
@@ -22,8 +26,11 @@ def decode(vae: Any, latent: Tensor, device: torch.device) -> Tensor:
 
 
 def encode(vae: Any, image: Tensor, device: torch.device) -> Tensor:
-    """Returns latents (B, C, h, w) float32, the posterior mean scaled, of images in [0, 1], (B, 3, H, W)."""
-    with torch.no_grad(), _full_precision(vae):
+    """Returns latents (B, C, h, w) float32, the posterior mean scaled, of images in [0, 1], (B, 3, H, W).
+
+    Raises OutOfMemory where the device has no memory for so many.
+    """
+    with torch.no_grad(), _full_precision(vae), memory_needed(_too_many("encode", image)):
         image = image.to(device).float() * 2 - 1
         image = image.unsqueeze(2) if _takes_frames(vae) else image
         coded = vae.encode(image.to(vae.dtype))
@@ -33,6 +40,11 @@ def encode(vae: Any, image: Tensor, device: torch.device) -> Tensor:
         z = z[:, :, 0] if _takes_frames(vae) else z
         scale, shift = _latent_scale(vae, z, device)
     return (z.float() - shift) * scale
+
+
+def _too_many(way: str, given: Tensor) -> str:
+    remedy = "give fewer at a time" if len(given) > 1 else "use float16 or bfloat16, offloading, or a smaller image"
+    return f"the autoencoder has no memory to {way} {tuple(given.shape)} at once: {remedy}"
 
 
 def identity(vae: Any) -> str:

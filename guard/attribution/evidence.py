@@ -25,12 +25,12 @@ from torch import Tensor
 from ..denoiser import Condition, Denoiser, NoiseLevel
 from ..errors import InputError
 from ..finite import require_finite
-from ..pixels import fitted
 from ..progress import Progress
 from ..signals.batching import in_batches, rows_per_call
 from ..signals.spectral import cosine_distance, signature
+from ..signals.spectral import rows_per_image as signature_rows
 from .candidates import Candidate
-from .inversion import Inversion, invert, mean_square
+from .inversion import PASSES, Inversion, invert, mean_square
 from .library import check_settings
 
 GROUPS = ("empty", "prompt", "clean", "inversion", "autoencoder", "signature")
@@ -41,7 +41,6 @@ UP = (49, 47, 44, 42, 39, 37)  # the way up and down
 DRAWS = 2
 GUIDANCE = 7.5
 SEED = 321
-PER_CALL = 16  # images whose latents are refined together
 TINY = 1e-12
 
 
@@ -194,6 +193,28 @@ def inversion_gap(denoiser: Denoiser, latents: Tensor) -> Tensor:
     return _log(gaps)
 
 
+def default_groups(prompted: bool) -> tuple[str, ...]:
+    """Returns the groups of evidence that are measured by default, with prompts or without."""
+    return ("prompt", *DEFAULT) if prompted else DEFAULT
+
+
+def costs(groups: Sequence[str], plan: str = "5step") -> tuple[int, int]:
+    """Returns what one image costs under one candidate: rows of its network, and passes through its autoencoder.
+
+    Args:
+        groups: The groups of evidence that are measured.
+        plan: The plan of the signatures, where these are among them.
+    """
+    rows = 0
+    if {"empty", "prompt", "clean"} & set(groups):
+        rows += (len(NOISY) * DRAWS + len(LOW)) * (2 if "prompt" in groups else 1)
+    if "inversion" in groups:
+        rows += 2 * (len(UP) - 1)
+    if "signature" in groups:
+        rows += signature_rows(plan)  # type: ignore[arg-type]
+    return rows, PASSES
+
+
 def autoencoder_gaps(inversion: Inversion) -> Tensor:
     """Returns (B, 3) float64: log gaps at once and after refining the latent, and the first relative to a second round.
 
@@ -207,7 +228,7 @@ def _checked(
     groups: Sequence[str] | None, candidates: Sequence[Candidate], prompts: Sequence[str] | None, count: int
 ) -> tuple[str, ...]:
     if groups is None:
-        groups = DEFAULT if prompts is None else ("prompt", *DEFAULT)
+        groups = default_groups(prompts is not None)
     odd = sorted(set(groups) - set(GROUPS))
     if odd or not groups:
         raise InputError(f"unknown evidence {', '.join(odd) or '(none)'}: use some of {', '.join(GROUPS)}")
@@ -227,10 +248,7 @@ def _checked(
 
 def _inverted(images: Sequence[Tensor], candidate: Candidate) -> Inversion:
     """Inverts all images under one autoencoder, a few at a time."""
-    parts = []
-    for start in range(0, len(images), PER_CALL):
-        batch = torch.cat([fitted(image, candidate.pixels) for image in images[start : start + PER_CALL]])
-        parts.append(invert(candidate.coder, batch))
+    parts = candidate.in_batches(images, lambda batch: invert(candidate.coder, batch))
     fields = ("encoded", "latents", "first_gap", "last_gap", "second_gap")
     return Inversion(*(torch.cat([getattr(part, name) for part in parts]) for name in fields))
 

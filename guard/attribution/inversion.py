@@ -18,6 +18,7 @@ from ..protocols import ImageDenoiser as Autoencoder
 ITERATIONS = 12
 MEMORY = 5
 TINY = 1e-12
+PASSES = 2 * ITERATIONS + 3  # of an image through its autoencoder, one way or the other
 
 
 @dataclass(frozen=True)

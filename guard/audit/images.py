@@ -19,7 +19,7 @@ from ..errors import InputError, NonFiniteError, NotApplicable, require
 from ..files import write_atomically
 from ..image_model import ImageModel
 from ..images import read_image
-from ..pixels import fitted, read_picture
+from ..pixels import read_picture
 from ..prompts.captions import caption_of
 from ..sidecar import Verification, verify
 from ..sidecar.digests import file_sha256, pixels_of
@@ -182,8 +182,8 @@ class ImageWork:
 
     def _compare(self, shown: list[tuple[Picture, dict[str, Any]]], prober: ImageModel) -> None:
         plan, seed, compat = self.library[0].settings
-        images = torch.cat([fitted(item.pixels, prober.pixels) for item, _ in shown if item.pixels is not None])
-        latents = prober.coder.encode_image(images)
+        pixels = [item.pixels for item, _ in shown if item.pixels is not None]
+        latents = torch.cat(prober.in_batches(pixels, prober.coder.encode_image))
         signatures = signature(prober.denoiser, latents, plan=plan, seed=seed, author_compat=compat)  # type: ignore[arg-type]
         distances = cosine_distance(signatures, torch.stack([entry.prototype for entry in self.library]))
         for row, (_, record) in zip(distances, shown, strict=True):

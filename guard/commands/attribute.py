@@ -11,9 +11,9 @@ from ..errors import InputError
 from ..progress import Progress
 from ..prompts.captions import caption_of
 from . import options
-from .console import EXIT_CLEAR, EXIT_NO_VERDICT, following, progress, stderr, stdout
+from .console import EXIT_CLEAR, EXIT_NO_VERDICT, following, progress, stderr, stdout, tell_cost
 from .documents import Results
-from .images import image_files
+from .images import image_files, require_pictures
 from .models import open_model
 
 if TYPE_CHECKING:
@@ -69,9 +69,11 @@ def attribute(
         from .files import make_folder
 
         make_folder(plot)
+    require_pictures([*files, *(file for folder in folders.values() for file in folder)])
     from ..attribution import Candidate
 
     pool = [Candidate(name, open_model(model, device, dtype)) for name, model in named.items()]
+    _tell_cost(pool, len(files) + sum(map(len, folders.values())), learned, prompt is not None)
     with progress("candidates") as bar:
         if folders:
             task = bar.add_task("learning", total=len(pool))
@@ -136,6 +138,23 @@ def _check(
         check_out(calibration, SUFFIX)
     if not 0 < alpha < 1:
         raise InputError(f"--alpha is a share between 0 and 1, not {alpha}")
+
+
+def _tell_cost(
+    pool: "list[Candidate]", count: int, calibration: "AttributionCalibration | None", prompted: bool
+) -> None:
+    """Says what so many images will cost; copies among them, which count once, are not known yet."""
+    from ..attribution.evidence import costs, default_groups
+    from ..cost import rows_per_image
+
+    rows, passes = costs(default_groups(prompted) if calibration is None else calibration.groups)
+    images = sum(count * rows / rows_per_image(candidate.denoiser) for candidate in pool)
+    work = f"{_counted(count, 'image')} under {_counted(len(pool), 'candidate')}"
+    tell_cost(work, len(pool) * count * rows, images, f", and {passes} times each image's way through an autoencoder")
+
+
+def _counted(count: int, noun: str) -> str:
+    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
 
 
 def _learned(

@@ -12,9 +12,9 @@ from rich.table import Table
 from rich.text import Text
 
 from ..errors import InputError
-from .calibrate import ROWS_PER_IMAGE, duration, images_worth
+from .calibrate import duration
 from .calibrate import measure as calibrate_all
-from .console import progress, stderr, stdout, waiting
+from .console import progress, stderr, stdout, tell_cost, waiting
 from .files import write_text
 from .models import DEMO
 
@@ -169,6 +169,7 @@ class Work:
         """Says on stderr what is still to be done, and what that costs."""
         from ..benchmark.methods import rows_per_prompt
         from ..benchmark.run import CHUNK
+        from ..cost import rows_per_image
 
         console, left = stderr(), self.run.total - self.run.done
         if self.run.done and left:
@@ -178,12 +179,12 @@ class Work:
             console.print("nothing to measure: all of it was measured before", style="dim")
         each, per_call = rows_per_prompt(self.denoiser, self.draws)
         rows = each * left + per_call * math.ceil(left / CHUNK)
-        words = f"{left} prompts to measure, for all methods"
+        words = f"measuring {left} prompts for all methods"
         if self.calibration is None and self.calibrating is not None:
             rows += self.calibrating.forward_rows
-            words += f", and {self.calibrating.total - self.calibrating.done} to calibrate with"
+            words += f", and calibrating with {self.calibrating.total - self.calibrating.done},"
         if rows:
-            console.print(f"{words}: {images_worth(rows)}", soft_wrap=True)
+            tell_cost(words, rows, rows / rows_per_image(self.denoiser))
         if self.generation is not None and self.sampler is not None:
             missing = len(self.generation.texts) - self.generation.done
             if missing:
@@ -225,14 +226,14 @@ class Work:
         from ..benchmark.evaluation import evaluate
         from ..benchmark.methods import METHODS
         from ..benchmark.page import BenchmarkPage, Cost, render
+        from ..cost import rows_per_image
 
         made = None if self.generation is None else self.generation.reproductions()
         with waiting("comparing"):
             scores = self.run.scores(calibration.combination)
             evaluation = evaluate(self.lists, scores, calibration, made, seed=self.seed)
-        cost = Cost(
-            self.run.forward_rows, self.run.forward_rows / ROWS_PER_IMAGE, self.run.seconds, len(evaluation.prompts)
-        )
+        rows = self.run.forward_rows
+        cost = Cost(rows, rows / rows_per_image(self.denoiser), self.run.seconds, len(evaluation.prompts))
         generated = self._generated(evaluation)
         facts = self._facts(calibration)
         name = "the built-in model" if self.model == DEMO else Path(self.model).name

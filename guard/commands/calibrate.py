@@ -10,7 +10,7 @@ import typer
 from ..errors import CalibrationError, InputError
 from ..prompts import BENIGN
 from . import options
-from .console import EXIT_CLEAR, EXIT_STOPPED, progress, stderr, stdout
+from .console import EXIT_CLEAR, EXIT_STOPPED, progress, stderr, stdout, tell_cost
 from .documents import write_document
 from .models import check_alpha, open_model
 from .prompts import PromptSource
@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from ..calibration_run import CalibrationRun
 
 LEAST = 100
-ROWS_PER_IMAGE = 100  # 50 steps, two branches
 
 
 def calibrate(
@@ -170,12 +169,14 @@ def _benign(source: PromptSource, alpha: float) -> list[str]:
 
 def measure(run: "CalibrationRun") -> None:
     """Measures what is missing; says before what it will cost, and after the first prompts how long it will take."""
+    from ..cost import rows_per_image
+
     console = stderr()
     if run.done:
         words = f"goes on after {run.done} of {run.total} prompts, kept in {run.partial}"
         console.print(words, soft_wrap=True)
-    rows = images_worth(run.forward_rows)
-    console.print(f"{run.total - run.done} prompts are {rows}", soft_wrap=True)
+    rows = run.forward_rows
+    tell_cost(f"{run.total - run.done} prompts", rows, rows / rows_per_image(run.denoiser))
     before, started = run.done, time.monotonic()
     with progress("prompts") as bar:
         task = bar.add_task("calibrating", total=run.total, completed=run.done)
@@ -185,12 +186,6 @@ def measure(run: "CalibrationRun") -> None:
                 seconds = (time.monotonic() - started) / (done - before) * (run.total - done)
                 console.print(f"at this speed, {duration(seconds)} more", soft_wrap=True)
                 before = run.total  # said once
-
-
-def images_worth(rows: int) -> str:
-    """Returns a number of rows of the network in words, with the images that would cost as much."""
-    images = max(1, round(rows / ROWS_PER_IMAGE))
-    return f"{rows:,} rows of the network, as many as {images:,} {'image' if images == 1 else 'images'} of 50 steps"
 
 
 def duration(seconds: float) -> str:

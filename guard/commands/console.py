@@ -128,6 +128,20 @@ def following(bar: Progress, task: TaskID) -> Callback:
     return lambda done, total: bar.update(task, completed=done, total=total)
 
 
+def tell_cost(work: str, rows: int, images: float, beside: str = "") -> None:
+    """Says what work will cost before it begins, in a line on stderr.
+
+    Args:
+        work: What is done, as the line's subject, e.g. "20 images".
+        rows: Rows of the network.
+        images: As many images of 50 steps as that; see `cost`.
+        beside: What it takes besides, as the line's end.
+    """
+    from ..cost import in_words
+
+    stderr().print(f"{work} will cost {in_words(rows, images)}{beside}", soft_wrap=True)
+
+
 def waiting(message: str) -> AbstractContextManager[object]:
     """Returns a context in which a terminal says what is being waited for."""
     console = stderr()

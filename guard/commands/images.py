@@ -25,3 +25,15 @@ def image_files(places: Sequence[Path]) -> list[Path]:
         else:
             raise InputError(f"there is no image or folder {place}: check the name")
     return files
+
+
+def require_pictures(files: Sequence[Path]) -> None:
+    """Reads all files once, so that one that says nothing is found before the long work.
+
+    Raises:
+        InputError: As in `read_picture`.
+    """
+    from ..pixels import read_picture
+
+    for file in files:
+        read_picture(file)

@@ -10,7 +10,7 @@ from rich.text import Text
 from ..errors import InputError
 from ..files import write_atomically
 from . import options
-from .console import EXIT_MEMORIZED, exit_code, following, p_text, progress, stdout, verdict_text
+from .console import EXIT_MEMORIZED, exit_code, following, p_text, progress, stdout, tell_cost, verdict_text
 from .documents import write_document
 from .files import make_folder
 from .models import open_guard
@@ -58,6 +58,7 @@ def locate(
     guard, _ = open_guard(
         model, calibration, alpha, None, (height, width), device=device, dtype=dtype, reference=compared
     )
+    _tell_cost(guard, probes, guidance)
     with progress("steps") if not as_json else nullcontext() as bar:
         location = guard.locate(
             prompt,
@@ -75,6 +76,16 @@ def locate(
     else:
         _show(location, files)
     return EXIT_MEMORIZED if location.share else exit_code([location.report.verdict])
+
+
+def _tell_cost(guard: "Guard", probes: int, guidance: float | None) -> None:
+    from ..cost import rows_per_image
+    from ..localization import rows_of_map
+
+    denoiser = guard.denoiser
+    branches = denoiser.reference == "empty branch" and (guidance is None or guidance > 1)
+    rows = rows_of_map(probes, known=branches)
+    tell_cost(f"{probes} probes of the map", rows, rows / rows_per_image(denoiser), ", beside the image and its check")
 
 
 def write(out: Path, location: "Location", guard: "Guard") -> dict[str, str]:

@@ -11,13 +11,14 @@ from ..errors import InputError
 from ..files import write_atomically
 from ..images import png
 from . import options
-from .console import EXIT_CLEAR, EXIT_MEMORIZED, EXIT_NO_VERDICT, progress, stderr, stdout
+from .console import EXIT_CLEAR, EXIT_MEMORIZED, EXIT_NO_VERDICT, progress, stderr, stdout, tell_cost
 from .documents import write_document
 from .files import make_folder, write_text
 from .models import check_alpha, open_model
 
 if TYPE_CHECKING:
-    from ..membership import ImageEvidence, MembershipTest
+    from ..denoiser import Denoiser
+    from ..membership import ImageEvidence, MembershipTest, Settings
 
 STORE, REPORT, PLOT = "statistics.json", "membership.json", "membership.png"
 
@@ -76,6 +77,8 @@ def membership(
     make_folder(out)
     store = Store(out / STORE)  # first: a broken file is answer before a large model is read
     denoiser = open_model(model, device, dtype)
+    sets = [1 if single else suspects, references, *([] if members is None else [members])]
+    _tell_cost(denoiser, settings.complete(denoiser, prompts), sets, bool(store.numbers))
     with progress("images") as bar:
         watch: dict[str, Any] = {"settings": settings, "store": store, "progress": _Bars(bar, single)}
         if single:
@@ -102,6 +105,17 @@ def membership(
     if single:
         return EXIT_NO_VERDICT
     return {LIKELY: EXIT_MEMORIZED, CONFOUNDED: EXIT_NO_VERDICT}.get(answer.verdict, EXIT_CLEAR)
+
+
+def _tell_cost(denoiser: "Denoiser", settings: "Settings", sets: "list[Path | int]", kept: bool) -> None:
+    """Says what all images of folders, or so many, will cost; which of them are kept shows when they are read."""
+    from ..cost import rows_per_image
+    from ..membership import METHODS
+    from ..membership.measure import METHOD, gather_images
+
+    count = sum(place if isinstance(place, int) else len(gather_images(place, None)[0]) for place in sets)
+    rows = count * METHODS[settings.method or METHOD].rows(denoiser, settings.timesteps or (), settings.draws)
+    tell_cost(f"{count} images", rows, rows / rows_per_image(denoiser), ", less what is kept" if kept else "")
 
 
 class _Bars:

@@ -7,9 +7,9 @@ import typer
 
 from ..errors import InputError
 from . import options
-from .console import EXIT_CLEAR, progress, stdout
+from .console import EXIT_CLEAR, progress, stdout, tell_cost
 from .documents import write_document
-from .images import image_files
+from .images import image_files, require_pictures
 from .models import open_model
 from .prompts import PromptSource
 
@@ -63,11 +63,17 @@ def signature(
         raise InputError("--images and --prompts exclude each other: give images, or prompts to make images from")
     files = image_files([images])[:count] if images is not None else []
     texts = [] if files else _texts(prompts)[:count]
+    require_pictures(files)
     denoiser = open_model(model, device, dtype)
+    from ..cost import rows_per_image as rows_of_an_image
+
+    rows, count = rows_per_image(plan), len(files or texts)  # type: ignore[arg-type]
+    made = "" if files else "; they are made first"
+    noun = f"signatures by the plan {plan}" if count > 1 else f"signature by the plan {plan}"
+    tell_cost(f"{count} {noun}", rows * count, rows * count / rows_of_an_image(denoiser), made)
     with progress("images") as bar:
         task = bar.add_task("reading images" if files else "making images", total=len(files or texts))
         latents = read_latents(denoiser, files, bar, task) if files else make_latents(denoiser, texts, seed, bar, task)
-        rows = rows_per_image(plan)  # type: ignore[arg-type]
         task = bar.add_task("measuring", total=len(latents))
         title = name or out.name.removesuffix(SUFFIX)
         signatures = Signatures.measure(

@@ -119,7 +119,7 @@ def locate_late(
         sigma=late.level.sigma[0].item(),
         probes=probes,
         smoothing=SMOOTHING,
-        forward_rows=2 * (probes if known is not None else probes + 1),
+        forward_rows=rows_of_map(probes, known is not None),
     )
     return location_of(
         maps[0],
@@ -132,6 +132,16 @@ def locate_late(
         guidance=guidance,
         note=_note(denoiser, late),
     )
+
+
+def rows_of_map(probes: int = PROBES, known: bool = True) -> int:
+    """Returns the rows of the network that a map costs beside its image.
+
+    Args:
+        probes: Random probes of the map.
+        known: Whether the sampler itself asked about prompt and empty prompt at the map's level.
+    """
+    return 2 * (probes if known else probes + 1)
 
 
 def _note(denoiser: Denoiser, late: Late) -> str | None:

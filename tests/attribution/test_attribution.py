@@ -8,6 +8,7 @@ import pytest
 import torch
 from PIL import Image
 
+from cryptomnesia import image_model
 from cryptomnesia.attribution import (
     NONE,
     Candidate,
@@ -21,7 +22,7 @@ from cryptomnesia.attribution.candidates import check_candidates
 from cryptomnesia.attribution.evidence import Evidence, error_levels, gather
 from cryptomnesia.attribution.gaussian import Gaussian, shrunk_covariance
 from cryptomnesia.attribution.inversion import invert
-from cryptomnesia.errors import CalibrationError, InputError, NotApplicable
+from cryptomnesia.errors import CalibrationError, InputError, NotApplicable, OutOfMemory
 
 from ..helpers.makers import SIZE, Maker, candidate
 from ..helpers.toy import linear
@@ -282,3 +283,34 @@ def test_bars_show_the_likeliest_first(makers, pool, calibration):
     assert isinstance(picture, Image.Image) and picture.width == 620
     pixels = np.asarray(picture).reshape(-1, 3)
     assert (pixels == (33, 104, 109)).all(1).sum() > 1000  # the bar of the one that is named
+
+
+def _batches(maker, images, monkeypatch, most=None):
+    """How many images the autoencoder is given at once, where it has memory for `most`."""
+    seen, whole = [], type(maker).decode
+
+    def decode(latent):
+        seen.append(len(latent))
+        if most is not None and len(latent) > most:
+            raise OutOfMemory("no memory")
+        return whole(maker, latent)
+
+    monkeypatch.setattr(maker, "decode", decode)
+    found = gather(images, [candidate("ada", maker)], groups=("autoencoder",)).groups["autoencoder"]
+    return seen, found
+
+
+def test_an_autoencoder_is_given_as_many_pixels_as_fit(makers, monkeypatch):
+    maker = makers["ada"]
+    images = [image[None] for image in maker.images(6)]
+    all_at_once, expected = _batches(maker, images, monkeypatch)
+    assert set(all_at_once) == {6}
+    monkeypatch.setattr(image_model, "PIXELS", 4 * SIZE * SIZE + 1)
+    bounded, found = _batches(maker, images, monkeypatch)
+    assert set(bounded) == {3} and len(bounded) == 2 * len(all_at_once)
+    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4)
+    halved, found = _batches(maker, images, monkeypatch, most=2)
+    assert halved[:2] == [3, 1] and len(halved) == 1 + 6 * len(all_at_once)
+    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4)
+    with pytest.raises(OutOfMemory):
+        _batches(maker, images, monkeypatch, most=0)

@@ -188,7 +188,9 @@ def test_calibrate_writes_what_check_reads(command, folder):
     )
     calibration = Calibration.load(folder / "again.calibration.json")
     assert (code, json.loads(out)["n"]) == (0, calibration.n)
-    assert f"{len(BENIGN)} prompts are {4 * len(BENIGN)} rows of the network, as many as 5 images of 50 steps" in err
+    assert (
+        f"{len(BENIGN)} prompts will cost {4 * len(BENIGN)} rows of the network, as many as 5 images of 50 steps" in err
+    )
     assert "at this speed, " in err and err.count(" more") == 1
     assert calibration.scores == Calibration.load(folder / "model.calibration.json").scores
     assert not list(folder.glob("again*.partial")) and not list(folder.glob("*.tmp"))
@@ -218,14 +220,14 @@ def test_calibrate_keeps_it_where_check_finds_it(command, folder):
 def test_a_quick_calibration_costs_two_images(command, folder):
     quick = ("calibrate", "-m", "model", "-p", "benign.txt", "--quick", "-o", "quick.calibration.json")
     code, _, err = command(*quick)
-    assert code == 0 and "100 prompts are 200 rows of the network, as many as 2 images of 50 steps" in err
+    assert code == 0 and "100 prompts will cost 200 rows of the network, as many as 2 images of 50 steps" in err
     made = Calibration.load(folder / "quick.calibration.json")
     assert (made.n, made.draws, made.alpha) == (100, 1, 0.01)
     code, out, _ = command("check", "-m", "model", "-c", "quick.calibration.json", "a cat", "--json")
     (report,) = json.loads(out)["results"]
     assert code in (0, 3) and report["p_value"] is not None and report["draws"] == 1
     code, _, err = command(*quick, "--draws", 2)
-    assert code == 0 and "100 prompts are 400 rows" in err
+    assert code == 0 and "100 prompts will cost 400 rows" in err
 
 
 def test_what_is_calibrated_is_not_calibrated_again(command, folder, monkeypatch):

@@ -48,7 +48,10 @@ def run(*arguments):
 def test_signature_then_identify(pictures, tmp_path, capsys):
     out, plot = tmp_path / "demo.signature.safetensors", tmp_path / "demo.png"
     assert run("signature", "--images", pictures, "--plan", "1step", "--out", out, "--plot", plot, "--json") == 0
-    about = json.loads(capsys.readouterr().out)
+    captured = capsys.readouterr()
+    rows = "48 rows of the network, as many as 0.5 images of 50 steps"
+    assert captured.err == f"2 signatures by the plan 1step will cost {rows}\n"
+    about = json.loads(captured.out)
     assert about["n"] == 2 and about["plan"] == "1step" and about["name"] == "demo"
     assert Image.open(plot).width >= 560
     assert run("identify", "--library", tmp_path, "--json") == 0
@@ -73,6 +76,11 @@ def test_attribute_without_calibration_gives_no_verdict(pictures, early, capsys)
     (found,) = json.loads(captured.out)["results"]
     assert found["decision"] == "uncalibrated" and set(found["distances"]) == {"a", "b"}
     assert "--learn" in captured.err
+    rows = "46 rows of the network, as many as 0.5 images of 50 steps"
+    assert (
+        f"1 image under 2 candidates will cost {rows}, and 27 times each image's way through an autoencoder"
+        in captured.err
+    )
 
 
 def learning(place, count=8):
