@@ -91,7 +91,7 @@ def test_page_json_and_calibration(command, copied):
 def test_costs_are_said_first_and_figures_are_shown(command, tmp_path):
     code, out, err = command(*ON, "--out", tmp_path)
     assert code == 0
-    costs = "measuring 26 prompts for all methods, and calibrating with 125, will cost 306 rows of the network, as many as 3"
+    costs = "measuring 26 prompts for all methods, and calibrating with 125, will cost 306 rows of the network"
     assert err.index("only 2 different prompts of the kind VM") < err.index(costs) < err.index("more")
     assert "VM: " in out and "of 2 flagged" in out and "of 20 false alarms" in out and "iso = Wen 2024" in out
     assert str(tmp_path / "index.html") in out
