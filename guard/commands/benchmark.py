@@ -7,6 +7,7 @@ import typer
 
 from ..errors import InputError
 from . import options
+from .benchmark_terminal import show
 from .benchmark_work import Work
 from .console import EXIT_CLEAR, EXIT_STOPPED, stderr
 from .documents import write_document
@@ -131,7 +132,7 @@ def benchmark(
     if as_json:
         write_document(document)
     else:
-        work.show(document, out / PAGE)
+        show(document, out / PAGE)
     return EXIT_CLEAR
 
 

@@ -1,20 +1,15 @@
-"""The work of `cryptomnesia benchmark`: calibrating, measuring, making images, and what is written and shown."""
+"""The work of `cryptomnesia benchmark`: calibrating, measuring, making images, and what is written."""
 
 import json
 import math
-import time
-from collections.abc import Iterator
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rich.table import Table
-from rich.text import Text
-
 from ..errors import InputError
-from .calibrate import duration
+from .benchmark_terminal import watch
 from .calibrate import measure as calibrate_all
-from .console import progress, stderr, stdout, tell_cost, waiting
+from .console import stderr, tell_cost, waiting
 from .files import write_text
 from .models import DEMO
 
@@ -215,11 +210,11 @@ class Work:
         calibration: Calibration = self.calibration  # type: ignore[assignment]
         calibration.save(file)
         steps = self.run.steps(self.denoiser, draws=self.draws, shape=self.shape, batch_rows=self.batch_rows)
-        _watch(steps, "measuring", self.run.done, self.run.total)
+        watch(steps, "measuring", self.run.done, self.run.total)
         if self.generation is not None and self.sampler is not None:
             sampler = self.sampler
             made = self.generation.steps(lambda text: sampler.images(text, per_call=PER_CALL))
-            _watch(made, "making images", self.generation.done, len(self.generation.texts))
+            watch(made, "making images", self.generation.done, len(self.generation.texts))
         return self._written(calibration, page, report, notes)
 
     def _written(self, calibration: "Calibration", page: Path, report: Path, notes: list[str]) -> dict[str, Any]:
@@ -315,40 +310,3 @@ class Work:
             ("computed", f"in {str(self.denoiser.dtype).removeprefix('torch.')} on {self.denoiser.device}"),
             ("made with", f"cryptomnesia {__version__}: cryptomnesia benchmark"),
         ]
-
-    # --- showing it ---
-
-    def show(self, document: dict[str, Any], page: Path) -> None:
-        """Prints what the report says, in a few lines, and where the page is."""
-        console = stdout()
-        console.print(f"at a promised false-alarm rate of {document['alpha']:g}:")
-        for group in document["groups"]:
-            share = group["share"]
-            what = "flagged" if group["memorized"] else "false alarms"
-            console.print(
-                f"  {group['name']}: {group['flagged']} of {group['prompts']} {what}, {100 * share['value']:.3g} % "
-                f"({100 * share['low']:.3g} to {100 * share['high']:.3g})"
-            )
-        table = Table("memorized", "next to", *(method["name"] for method in document["methods"]), box=None)
-        for pair in document["pairs"]:
-            cells = [f"{rates['auc']['value']:.3f} / {rates['tpr']['value']:.2f}" for rates in pair["methods"].values()]
-            table.add_row(Text(pair["memorized"]), Text(pair["negatives"]), *cells)
-        console.print("AUC / true positives at 1 % false positives:")
-        console.print(table)
-        if document["generated"] is not None:
-            for kind in document["generated"]["kinds"]:
-                console.print(f"really reproduced: {kind['reproduced']} of {kind['prompts']} prompts of {kind['name']}")
-        console.print(f"the page: {page}", soft_wrap=True)
-
-
-def _watch(steps: Iterator[int], what: str, before: int, total: int) -> None:
-    """Runs through the steps with a bar; says after the first of them how long the rest will take."""
-    started, told = time.monotonic(), False
-    with progress("prompts") as bar:
-        task = bar.add_task(what, total=total, completed=before)
-        for done in steps:
-            bar.update(task, completed=done)
-            if not told and done < total:
-                seconds = (time.monotonic() - started) / (done - before) * (total - done)
-                stderr().print(f"{what}: at this speed, {duration(seconds)} more", soft_wrap=True)
-                told = True
