@@ -7,7 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..identity import fingerprint, weights_of
+from ..identity import fingerprint
+from .modules import weights
 
 
 def decode(vae: Any, latent: Tensor, device: torch.device) -> Tensor:
@@ -37,7 +38,7 @@ def encode(vae: Any, image: Tensor, device: torch.device) -> Tensor:
 
 def identity(vae: Any) -> str:
     """Returns the digest of its weights and configuration."""
-    return fingerprint(weights_of([vae]), str(vae.config))
+    return fingerprint(weights(vae), str(vae.config))
 
 
 def _takes_frames(vae: Any) -> bool:
