@@ -2,7 +2,8 @@
 
 A network is compared with one that is freshly made of its own configuration: classes, attributes, attention
 processors, hooks. What differs is named, so that whatever nobody thought of makes another model; what is known to leave
-answers as they are (offloading, slices, fused projections, idle LoRAs) is passed over.
+answers as they are (offloading, slices, fused projections, idle LoRAs), or those to a first step (caches), is passed
+over.
 """
 
 import json
