@@ -1,8 +1,9 @@
 """Does everything work on a GPU as on the CPU, and what does it cost there? `python -m benchmarks.cuda`, needs CUDA.
 
-Two parts: every path of the built-in model on the device, in float32, float16 and bfloat16, offloaded, compiled and
-short of memory, against the CPU's answers; and networks with the true shapes of Stable Diffusion 1.5 and XL, whose
-weights are random, since time and memory do not depend on them.
+Three parts: every path of the built-in model on the device, in float32, float16 and bfloat16, offloaded, compiled and
+short of memory, against the CPU's answers; small pipelines of several families in every way to run them; and networks
+with the true shapes of Stable Diffusion 1.5 and XL, whose weights are random, since time and memory do not depend on
+them.
 """
 
 import gc
@@ -27,6 +28,8 @@ from cryptomnesia.signals.draws import draw_noise
 from cryptomnesia.signals.membership import sima
 from cryptomnesia.signals.memorization import memorization_score
 from cryptomnesia.signals.spectral import signature
+from tests.helpers.ways import WAYS
+from tests.helpers.ways import tried as tried_on
 
 from .common import RESULTS, arguments, store, stored
 from .detection import benign
@@ -148,6 +151,15 @@ def compiled() -> Outcome:
     found: Outcome = {"same_fingerprint": before == guard.denoiser.fingerprint, "flagged": verdicts(guard)}
     with guard.attached():
         found["attached_verdict"] = pipe(texts("verbatim")[0], num_inference_steps=20).memorization[0].verdict
+    return found
+
+
+def ways_to_run() -> Outcome:
+    """The ways of docs/ways-to-run.md on small pipelines, as its test tries them on the CPU."""
+    found: Outcome = {}
+    for name, ways in WAYS.items():
+        for way in ways:
+            found[f"{name} ({way.family})"] = tried(name, lambda way=way: tried_on(way, torch.device("cuda")))
     return found
 
 
@@ -298,6 +310,7 @@ def main() -> None:
         **{
             how: lambda how=how: offloaded(how) for how in ("enable_model_cpu_offload", "enable_sequential_cpu_offload")
         },
+        "ways to run": ways_to_run,
         "short of memory": short_of_memory,
         "compiled": compiled,
     }

@@ -7,8 +7,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..identity import fingerprint, weights_of
+from ..identity import fingerprint
 from ..memory import memory_needed
+from .modules import weights
 
 
 def decode(vae: Any, latent: Tensor, device: torch.device) -> Tensor:
@@ -49,7 +50,7 @@ def _too_many(way: str, given: Tensor) -> str:
 
 def identity(vae: Any) -> str:
     """Returns the digest of its weights and configuration."""
-    return fingerprint(weights_of([vae]), str(vae.config))
+    return fingerprint(weights(vae), str(vae.config))
 
 
 def _takes_frames(vae: Any) -> bool:

@@ -22,6 +22,7 @@ from ..prompt_text import LONGEST
 from . import autoencoder
 from .modules import active_adapters, edits, glance, peculiarities, weights
 from .network import FEW_STEPS, PipelineNetwork
+from .plain_calls import plainly
 from .quiet import quietly
 from .settings import level_settings, text_settings
 from .tokens import token_saliency
@@ -214,7 +215,8 @@ class PipelineDenoiser(PipelineNetwork):
         """
         if not self.differentiable:
             return occlusion_saliency(self.encode, prompt, spans, score)
-        with self.text_lock, quietly(), suppress(NotApplicable):
+        plain = plainly(self.network, *self.text_encoders, grad=True)
+        with self.text_lock, quietly(), suppress(NotApplicable), plain:
             tokenizers = self._tokenizers()
             return token_saliency(
                 self.text_encoders[: len(tokenizers)],  # others read but a part of some prompts
@@ -265,8 +267,8 @@ class PipelineDenoiser(PipelineNetwork):
     def fingerprint(self) -> str:  # type: ignore[override]
         """The digest of network, text encoders and tokenizers as they answer now, with LoRAs, hooks and the like.
 
-        It is computed anew at every access, since any of these may come or go at any time. Raises InputError under
-        sequential offload.
+        It is computed anew at every access, since any of these may come or go at any time. Raises InputError where
+        weights are out of reach.
         """
         # torch.compile wraps a network without making it another model
         modules = [getattr(module, "_orig_mod", module) for module in (self.network, *self.text_encoders)]
@@ -276,6 +278,6 @@ class PipelineDenoiser(PipelineNetwork):
         settings = (self.family, self.dtype, self.prediction_type, strange)
         key = (modules, [glance(module) for module in modules], settings)
         if self._fingerprint is None or self._fingerprint[0] != key:
-            found = [weight for module in modules for weight in weights(module)]
+            found = (weight for module in modules for weight in weights(module))
             self._fingerprint = key, fingerprint(found, *settings)
         return self._fingerprint[1]

@@ -2,7 +2,8 @@
 
 A network is compared with one that is freshly made of its own configuration: classes, attributes, attention
 processors, hooks. What differs is named, so that whatever nobody thought of makes another model; what is known to leave
-answers as they are (offloading, slices, fused projections, idle LoRAs) is passed over.
+answers as they are (offloading, slices, fused projections, idle LoRAs), or those to a first step (caches), is passed
+over.
 """
 
 import json
@@ -14,8 +15,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..errors import InputError
 from ..identity import describe, fingerprint, inner_tensors, origin
+from .offloaded import Reader, hooks_of, state_of
+from .plain_calls import is_cache
 
 _TRUSTED = {"torch", "diffusers", "transformers", "accelerate", "peft", "cryptomnesia"}
 _ROUTINES = FunctionType | BuiltinFunctionType | MethodType
@@ -42,12 +44,16 @@ _MOVERS = {
 }
 
 
-def weights(module: torch.nn.Module) -> list[Tensor]:
-    """Returns all of a module's state that answers, but for LoRAs, which `peculiarities` tells of, and copies."""
-    left_out = {name for path, layer in module.named_modules() for name in _not_its_own(path, layer)}
-    return [
-        part for name, tensor in module.state_dict().items() if name not in left_out for part in inner_tensors(tensor)
-    ]
+def weights(module: torch.nn.Module) -> Iterator[Tensor]:
+    """Yields all of a module's state that answers, but for LoRAs, which `peculiarities` tells of, and copies.
+
+    Raises InputError where the weights are out of reach.
+    """
+    state = state_of(module)
+    left_out = {name for path, layer in module.named_modules() for name in _not_its_own(path, layer, state)}
+    for name, read in state.items():
+        if name not in left_out:
+            yield from inner_tensors(read())
 
 
 def peculiarities(module: torch.nn.Module) -> list[str]:
@@ -67,6 +73,12 @@ def peculiarities(module: torch.nn.Module) -> list[str]:
             peculiar.append(f"{path} is {describe(layer)}")
     peculiar += [f"{path} is missing" for path in fresh or () if path not in layers]
     return sorted(peculiar)
+
+
+def replaced_by(module: torch.nn.Module) -> str | None:
+    """Returns where code comes from, of none of the known libraries, that stands in for a layer's forward, if any."""
+    replaced = (_original(layer, vars(layer).get("forward")) for layer in module.modules())
+    return next((origin(forward) for forward in replaced if forward is not None and _is_strange(forward)), None)
 
 
 def active_adapters(module: torch.nn.Module) -> set[str]:
@@ -95,15 +107,12 @@ def glance(module: torch.nn.Module, samples: int = 8) -> list[bytes]:
     Raises InputError where the weights are out of reach.
     """
     groups: dict[Any, list[Tensor]] = {}
-    for tensor in module.state_dict().values():
-        for weight in inner_tensors(tensor):
-            if weight.is_meta:
-                raise InputError(
-                    "the weights cannot be digested while they are offloaded layer by layer: "
-                    "use pipe.enable_model_cpu_offload() instead of enable_sequential_cpu_offload()"
-                )
+    for read in state_of(module).values():
+        for weight in inner_tensors(read()):
             values = weight.detach().flatten()
             values = values[:: max(1, values.numel() // samples)][:samples]
+            # what was read from a file is let go of again; on a device, where nothing is, a copy would take a call
+            values = values.clone() if values.device.type == "cpu" else values
             groups.setdefault((weight.device, weight.dtype), []).append(values)
     return [torch.cat(parts).cpu().view(torch.uint8).numpy().tobytes() for parts in groups.values()]
 
@@ -120,31 +129,27 @@ def _adapters(layer: Any) -> Iterator[str]:
     """The LoRAs that answer: those that are on, not at strength 0, and not merged into the weights already."""
     if not _is_tuned(layer) or getattr(layer, "disable_adapters", False):
         return
-    state = layer.state_dict()
+    state = state_of(layer)
     for name in sorted(set(layer.active_adapters) - set(getattr(layer, "merged_adapters", ()))):
         scale = float(layer.scaling.get(name, 1.0))
         if scale:
-            own = [tensor for key, tensor in state.items() if key.split(".")[1:2] == [name]]
+            own = [read() for key, read in state.items() if key.split(".")[1:2] == [name]]
             yield f"adapter {scale:.9g} {fingerprint(own)}"
 
 
-def _not_its_own(path: str, layer: Any) -> Iterator[str]:
+def _not_its_own(path: str, layer: Any, state: dict[str, Reader]) -> Iterator[str]:
     """Names in the state of what is an adapter's, or a copy of other weights."""
     prefix = f"{path}." if path else ""
     if _is_tuned(layer):
         names = {*layer.scaling, *layer.active_adapters}
         yield from (prefix + key for key in layer.state_dict() if names & set(key.split(".")[1:2]))
     for fused, parts in _FUSED.items():
-        whole = layer._modules.get(fused)
-        if whole is None:
-            continue
         for kind in ("weight", "bias"):
-            own = [getattr(getattr(layer, part, None), kind, None) for part in parts]
-            copied = getattr(whole, kind, None)
-            if copied is not None and all(isinstance(part, Tensor) for part in own):
-                joined = torch.cat(own)  # type: ignore[arg-type]
+            whole, own = f"{prefix}{fused}.{kind}", [f"{prefix}{part}.{kind}" for part in parts]
+            if whole in state and all(name in state for name in own):
+                copied, joined = state[whole](), torch.cat([state[name]() for name in own])
                 if joined.shape == copied.shape and torch.equal(joined.to(copied), copied):
-                    yield f"{prefix}{fused}.{kind}"
+                    yield whole
 
 
 def _layers(module: torch.nn.Module, path: str = "") -> Iterator[tuple[str, torch.nn.Module]]:
@@ -216,6 +221,10 @@ def _is_foreign(cls: type) -> bool:
     return _package(cls) not in _TRUSTED
 
 
+def _is_strange(function: Any) -> bool:
+    return _package(function) not in _TRUSTED
+
+
 def _package(value: Any) -> str:
     return origin(value).split(".")[0]
 
@@ -229,14 +238,10 @@ def _hooks(layer: torch.nn.Module) -> Iterator[str]:
             yield f"hook {describe(hook)}"
     if isinstance(layer, torch.nn.Dropout) and layer.training and layer.p:
         yield "drops out at random"
-    moved = getattr(layer, "_hf_hook", None)
-    for hook in getattr(moved, "hooks", [moved]) if moved is not None else ():
-        if type(hook).__name__ not in _MOVERS:
-            yield f"hook {describe(hook)}"
-    registry = getattr(layer, "_diffusers_hook", None)
-    for hook in registry.hooks.values() if registry is not None else ():
-        if type(hook).__name__ not in _MOVERS:
-            yield f"hook {describe(hook, 2)}"
+    for hook in hooks_of(layer):
+        if type(hook).__name__ not in _MOVERS and not is_cache(hook):
+            # diffusers' refer to the forwards that they stand before
+            yield f"hook {describe(hook, 2 if hasattr(hook, 'fn_ref') else 4)}"
     if "_orig_mod" in layer._modules:
         return  # a compiler's, whose forward is the call of what it wraps
     forward = _original(layer, vars(layer).get("forward"))

@@ -9,10 +9,14 @@ import torch
 from torch import Tensor
 
 from ..branches import SCALE
-from ..denoiser import Condition, Denoiser
-from ..errors import InputError
+from ..denoiser import Condition, Denoiser, Prediction
+from ..errors import CryptomnesiaError, InputError, NotApplicable
 from ..identity import origin
+from ..levels import NoiseLevel
+from ..printable import first_line
 from ..reference import Reference, checked
+from .modules import replaced_by
+from .plain_calls import plainly
 
 FEW_STEPS = ("LCMScheduler", "TCDScheduler")  # which start at the last timestep, and nowhere near 981
 
@@ -76,6 +80,23 @@ class PipelineNetwork(Denoiser):
     def differentiable(self) -> bool:  # type: ignore[override]
         """False for networks in ONNX files."""
         return getattr(self.network, "differentiable", True)
+
+    def predict(self, x: Tensor, level: NoiseLevel, condition: Condition | Tensor, *, grad: bool = False) -> Prediction:
+        """Splits noisy latents, as `Denoiser.predict`, by the network without its compiler and caches.
+
+        Raises also NotApplicable where somebody's code stands in for a part of the network and cannot be asked.
+        """
+        try:
+            with plainly(self.network, grad=grad):
+                return super().predict(x, level, condition, grad=grad)
+        except (RuntimeError, ValueError, TypeError, LookupError, AttributeError) as error:
+            stranger = None if isinstance(error, CryptomnesiaError) else replaced_by(self.network)
+            if stranger is None:
+                raise
+            raise NotApplicable(
+                f"{stranger} stands in for a part of the network, and fails where it is asked beside the sampler "
+                f"({first_line(error)}): take that off to ask about prompts"
+            ) from error
 
     # --- guidance ---
 

@@ -62,7 +62,8 @@ class StableDiffusionDenoiser(PipelineDenoiser):
         return {}
 
     def _require_text_only(self) -> None:
-        if self.network.config.get("encoder_hid_dim_type") == "ip_image_proj":
+        # loading one sets the configuration's attribute, and not its entry
+        if getattr(self.network.config, "encoder_hid_dim_type", None) == "ip_image_proj":
             raise NotApplicable(
                 "an IP-Adapter conditions this model on an image: call pipe.unload_ip_adapter() to ask about prompts"
             )

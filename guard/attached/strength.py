@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ..adapters.offloaded import state_of
 from ..denoiser import Condition, Denoiser
 from ..protocols import PipelineDenoiser
 
@@ -47,13 +48,12 @@ class Sphere:
         empty = host.encode("")
         text = empty.tensors["text"].float()
         for encoder in host.text_encoders:
-            for name, norm in encoder.named_modules():
-                weight = getattr(norm, "weight", None) if name.endswith(_NORM) else None
-                if weight is None or weight.shape != text.shape[-1:]:
+            state = state_of(encoder)
+            for name in [name for name in state if name.endswith(f"{_NORM}.weight")]:
+                weight, bias = state[name]().to(text), state.get(f"{name.removesuffix('weight')}bias")
+                if weight.shape != text.shape[-1:]:
                     continue
-                weight = weight.detach().to(text)
-                bias = getattr(norm, "bias", None)
-                bias = torch.zeros_like(weight) if bias is None else bias.detach().to(text)
+                bias = torch.zeros_like(weight) if bias is None else bias().to(text)
                 lengths = ((text[0] - bias) / weight).square().mean(-1)
                 tokens = (lengths - 1).abs() < _ROUNDING
                 if tokens.any():
