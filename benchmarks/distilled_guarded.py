@@ -143,14 +143,15 @@ def main() -> None:
         kept = true_kinds(options.split, rates)[0]
         captions = [c for kind in FED for c in [c for c in kept if c.kind == kind][: options.captions]]
         print(f"\n{name}: {len(captions)} captions", flush=True)
-        models[name] = {"captions": len(captions), **how, "overhead": overhead(pipe, calibrations, how, options.pairs)}
+        models[name] = {"captions": len(captions), **how, "seeds": options.seeds, "pairs": options.pairs}
+        models[name]["overhead"] = overhead(pipe, calibrations, how, options.pairs)
         print(models[name]["overhead"], flush=True)
         models[name]["mitigation"] = mitigated(pipe, calibrations[DRAWS], captions, how, options.seeds, limits)
         templates = [c for c in captions if c.kind == "template"]
         models[name]["localization"] = located(pipe, calibrations[DRAWS], templates, how, 2, limits)
         print(models[name]["localization"], flush=True)
         if options.split == "eval":
-            store("distilled_guarded", {"seeds": options.seeds, "pairs": options.pairs, "models": models})
+            store("distilled_guarded", {"models": models})
     table(
         ["model", "n=1 rows", "ratio", *("none", *POLICIES), "IoU"],
         [
