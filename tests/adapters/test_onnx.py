@@ -323,7 +323,7 @@ def test_too_little_memory(folder):
 def test_a_size_that_it_was_not_exported_for(folder):
     shapes = {"sample": ["b", 4, 8, 8], "timestep": ["b"], "encoder_hidden_states": ["b", "s", "c"]}
     answer_nan(folder / "unet" / "model.onnx", **shapes)
-    with pytest.raises(InputError, match=r"cannot take sample \(16, 4, 16, 16\)"):
+    with pytest.raises(InputError, match=r"cannot take sample \(4, 4, 16, 16\)"):
         Guard(load_pipeline(str(folder))).check("a cat", height=32, width=32)
 
 
