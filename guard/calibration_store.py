@@ -85,7 +85,7 @@ def make(
     draws: int | None,
     seed: int,
     alpha: float,
-    quick: bool,
+    quick: bool = False,
     latent_shape: tuple[int, int, int],
     progress: Progress | None = None,
 ) -> Calibration:

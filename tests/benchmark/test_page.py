@@ -19,13 +19,13 @@ from ..helpers.markup import parsed, words
 BAD = '<script>alert("x")</script> & co'
 
 
-def evaluated(count=30):
+def evaluated(count=30, bad=BAD, negatives="others"):
     rng = np.random.default_rng(0)
     benign = rng.normal(0, 1, 200).tolist()
     calibration = Calibration(
         "f", "sd", "torch.float32", (4, 8, 8), 4, 0.01, 0, "2026-01-01", Combination([1.0] * 8), benign
     )
-    lists = Lists({"VM": [BAD, *(f"v{i}" for i in range(count - 1))]}, {"others": [f"o{i}" for i in range(count)]})
+    lists = Lists({"VM": [bad, *(f"v{i}" for i in range(count - 1))]}, {negatives: [f"o{i}" for i in range(count)]})
     scores = torch.from_numpy(np.concatenate([rng.normal(5, 1, count), rng.normal(0, 1, count)]))
     scores[0] = 0  # so that it is missed
     return evaluate(lists, {method.key: scores for method in METHODS}, calibration, rounds=20), calibration

@@ -11,6 +11,8 @@ import pytest
 from cryptomnesia.audit.images import ImageJob
 from cryptomnesia.audit.report import write_report
 from cryptomnesia.audit.rows import Reject
+from cryptomnesia.benchmark import page as benchmark
+from cryptomnesia.benchmark.reproduction import Reproduction
 from cryptomnesia.commands import lineage_page as lineage
 from cryptomnesia.commands import rewrite_page as rewrite
 from cryptomnesia.commands.rewrite_cases import Case, Pictures
@@ -20,6 +22,7 @@ from cryptomnesia.pages.frame import LIBRARY, templates
 from cryptomnesia.signals.lineage import Lineage
 
 from ..audit.test_report import image_record
+from ..benchmark.test_page import evaluated
 from ..helpers.audited import KNOWN, prompts_run, write_run
 from ..helpers.markup import parsed
 from ..helpers.mended import mitigation as mended
@@ -32,7 +35,7 @@ HOSTILE = [
     "<!-- ]]> &lt;b&gt; &#60; <style>*{display:none}</style><meta http-equiv=refresh content=0>",
     "x" * 10_000,
 ]
-PAGES = ("demo", "rewrite", "lineage", "audit", "audit of images")
+PAGES = ("demo", "rewrite", "lineage", "benchmark", "audit", "audit of images")
 CLOSEST = np.full((64, 64, 4), 9, np.uint8)
 PICTURE = np.full((64, 64, 3), 128, np.uint8)
 
@@ -68,6 +71,15 @@ def parentage_page(text):
     return lineage.render(lineage.LineagePage(found, {text: dict.fromkeys(names, [PICTURE] * 8)}, [(text, text)]))
 
 
+def benchmark_page(text):
+    found, calibration = evaluated(bad=text, negatives=text)
+    exhibit = benchmark.Exhibit(text, True, Reproduction(1.0, 0.01, [0.1, 0.2]), PICTURE[None], PICTURE)
+    made = benchmark.Generated([5, 6], text, [benchmark.KindMade(text, 30, 29, 1)], [exhibit])
+    cost = benchmark.Cost(1234, 12.34, 6.0, 60)
+    page = benchmark.BenchmarkPage(text, found, calibration, text, cost, [text], made, [(text, text)])
+    return benchmark.render(page)
+
+
 def audit_page(text, folder, kind):
     known = text.replace("\ud800", "")  # rows are Unicode, since the reader rejects what is not
     if kind == "audit":
@@ -85,7 +97,8 @@ def audit_page(text, folder, kind):
 def made(kind, text, folder):
     if kind.startswith("audit"):
         return audit_page(text, folder, kind)
-    return {"demo": demo_page, "rewrite": rewrite_page, "lineage": parentage_page}[kind](text)
+    pages = {"demo": demo_page, "rewrite": rewrite_page, "lineage": parentage_page, "benchmark": benchmark_page}
+    return pages[kind](text)
 
 
 class Attributes(HTMLParser):
@@ -140,7 +153,8 @@ def named(path):
 def test_there_is_no_other_page():
     """Whoever adds one adds it here: every template of a page is among those above."""
     pages = {name for name in TEMPLATES if '{% extends "pages/frame.html" %}' in (LIBRARY / name).read_text("utf-8")}
-    assert pages == {"audit/page.html", "demo/page.html", "commands/lineage_page.html", "commands/rewrite_page.html"}
+    others = {"audit/page.html", "benchmark/page.html", "demo/page.html"}
+    assert pages == others | {"commands/lineage_page.html", "commands/rewrite_page.html"}
     for name in TEMPLATES:
         assert ("<html" in (LIBRARY / name).read_text("utf-8")) == (name == "pages/frame.html")
 
