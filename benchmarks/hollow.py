@@ -92,6 +92,8 @@ def hollow(name: str, scheduler: Any = None) -> tuple[Any, Asked]:
 class _Answer:
     """A network's forward: a tenth of what it is shown, and patterns by how strongly the prompt asks for them."""
 
+    __slots__ = ("_patterns", "asked")  # without attributes: what is counted is no part of the model's fingerprint
+
     def __init__(self, asked: Asked):
         self.asked, self._patterns = asked, {}
 

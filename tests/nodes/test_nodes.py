@@ -46,7 +46,7 @@ def test_numbers_are_those_of_the_library(comfy: Comfy, guard: Guard, text: str,
 
 def test_the_alignment_is_measured_if_asked_for(comfy: Comfy, guard: Guard):
     prompt = with_check(comfy, demo(), alignment=True)
-    assert report_of(comfy, prompt)["aniso"] == pytest.approx(guard.check(MEMORIZED).aniso, abs=1e-3)
+    assert report_of(comfy, prompt)["aniso"] == pytest.approx(guard.check(MEMORIZED, alignment=True).aniso, abs=1e-3)
     assert report_of(comfy, with_check(comfy, demo()))["aniso"] is None
 
 
