@@ -6,6 +6,7 @@ each mitigation, and how well the place of a template's figure is found. Only ca
 
 import time
 import warnings
+from collections.abc import Sequence
 from statistics import median
 from typing import Any
 
@@ -72,11 +73,17 @@ def reproduced(
 
 
 def mitigated(
-    pipe: Any, calibration: Calibration, captions: list[Caption], how: dict[str, Any], seeds: int, limits: Any
+    pipe: Any,
+    calibration: Calibration,
+    captions: list[Caption],
+    how: dict[str, Any],
+    seeds: int,
+    limits: Any,
+    policies: Sequence[str] = POLICIES,
 ) -> dict[str, Any]:
     """Returns, by policy, the share of images that reproduce, of prompts flagged, and of mitigations that held."""
     found: dict[str, Any] = {}
-    for policy in ("none", *POLICIES):
+    for policy in ("none", *policies):
         guard = Guard(pipe, calibration, "warn" if policy == "none" else policy)
         hits, flagged, held, rows = [], [], [], []
         for caption in captions:
@@ -127,6 +134,7 @@ def main() -> None:
         pairs={"type": int, "default": 15},
         captions={"type": int, "default": None, "help": "only so many of each kind"},
         split={"default": "eval"},
+        policies={"nargs": "*", "default": POLICIES},
         only={"nargs": "*", "default": NAMES},
     )
     warnings.simplefilter("ignore")
@@ -146,9 +154,12 @@ def main() -> None:
         models[name] = {"captions": len(captions), **how, "seeds": options.seeds, "pairs": options.pairs}
         models[name]["overhead"] = overhead(pipe, calibrations, how, options.pairs)
         print(models[name]["overhead"], flush=True)
-        models[name]["mitigation"] = mitigated(pipe, calibrations[DRAWS], captions, how, options.seeds, limits)
+        with_calibration = pipe, calibrations[DRAWS]
+        models[name]["mitigation"] = mitigated(
+            *with_calibration, captions, how, options.seeds, limits, options.policies
+        )
         templates = [c for c in captions if c.kind == "template"]
-        models[name]["localization"] = located(pipe, calibrations[DRAWS], templates, how, 2, limits)
+        models[name]["localization"] = located(*with_calibration, templates, how, 2, limits)
         print(models[name]["localization"], flush=True)
         if options.split == "eval":
             store("distilled_guarded", {"models": models})
@@ -159,7 +170,7 @@ def main() -> None:
                 name,
                 about["overhead"]["n=1"]["extra_rows"],
                 about["overhead"]["n=1"]["ratio"],
-                *(row["reproduces"] for row in about["mitigation"].values()),
+                *(about["mitigation"].get(policy, {}).get("reproduces", "-") for policy in ("none", *POLICIES)),
                 about["localization"]["iou"],
             ]
             for name, about in models.items()
