@@ -17,6 +17,7 @@ from .denoiser import Denoiser
 from .errors import CalibrationError
 from .protocols import encoder_of
 from .signals.batching import rows_per_call
+from .signals.draws import DRAWS
 from .signals.rings import RINGS
 from .strict_json import read_json
 
@@ -24,10 +25,16 @@ QUICK_PROMPTS, QUICK_DRAWS = 100, 1  # as many rows as two images of 50 steps
 MOST_PER_CALL = 16  # so that progress is seen, and little is lost
 
 
-def some_of(prompts: list[str]) -> list[str]:
-    """Returns the prompts of a quick calibration: so many, evenly spaced; all where there are no more."""
+def extent(prompts: list[str], draws: int | None, quick: bool) -> tuple[list[str], int]:
+    """Returns the prompts that are measured and the draws of each: as given, or by default.
+
+    A quick calibration takes so many of the prompts, evenly spaced; all where there are no more.
+    """
+    if not quick:
+        return prompts, DRAWS if draws is None else draws
     step = max(1.0, len(prompts) / QUICK_PROMPTS)
-    return [prompts[int(i * step)] for i in range(min(QUICK_PROMPTS, len(prompts)))]
+    some = [prompts[int(i * step)] for i in range(min(QUICK_PROMPTS, len(prompts)))]
+    return some, QUICK_DRAWS if draws is None else draws
 
 
 class CalibrationRun:

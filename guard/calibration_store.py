@@ -12,14 +12,13 @@ from pathlib import Path
 
 from .calibration import Calibration
 from .calibration_misfit import Binding, binding_of, differences, misfit
-from .calibration_run import QUICK_DRAWS, CalibrationRun, some_of
+from .calibration_run import CalibrationRun, extent
 from .denoiser import Denoiser
 from .errors import CalibrationError, InputError
 from .printable import printable
 from .progress import Progress
 from .prompts import benign
 from .protocols import encoder_of
-from .signals.draws import DRAWS
 
 HOME = "CRYPTOMNESIA_HOME"
 ENDING = ".calibration.json"
@@ -90,10 +89,7 @@ def make(
     progress: Progress | None = None,
 ) -> Calibration:
     """Calibrates a model and keeps the result; arguments and errors as in `Guard.calibrate`."""
-    texts = benign() if prompts is None else _different(prompts)
-    if quick:
-        texts, draws = some_of(texts), QUICK_DRAWS if draws is None else draws
-    draws = DRAWS if draws is None else draws
+    texts, draws = extent(benign() if prompts is None else _different(prompts), draws, quick)
     encoder_of(denoiser)
     make_folder()
     binding = binding_of(denoiser, latent_shape, draws)

@@ -64,12 +64,9 @@ def calibrate(
         _check_out(out)
     texts = _benign(PromptSource((), prompts or str(BENIGN), format, column, delimiter), alpha)
     from .. import calibration_store as store
-    from ..calibration_run import QUICK_DRAWS, some_of
-    from ..signals.draws import DRAWS
+    from ..calibration_run import extent
 
-    if quick:
-        texts = some_of(texts)
-    draws = draws or (QUICK_DRAWS if quick else DRAWS)
+    texts, draws = extent(texts, draws, quick)
     if out is None:
         store.make_folder()  # before the long work, not after it
     denoiser = open_model(model, device, dtype, compared)
