@@ -12,17 +12,31 @@ import torch
 
 from cryptomnesia import Guard, load_demo
 from cryptomnesia.adapters import to_denoiser
+from cryptomnesia.adapters.pipeline_call import first_timestep
 from cryptomnesia.calibration import Calibration, calibrate
 from cryptomnesia.demo.captions import select
 
 from .common import arguments, store, table
 
+# images, steps, and whether the calibration is made at the first of these steps
+CASES = (
+    (1, 50, False),
+    (4, 50, False),
+    (1, 20, False),
+    (1, 20, True),
+    (1, 30, False),
+    (1, 30, True),
+    (1, 100, False),
+    (1, 100, True),
+)
 
-def calibration(pipe: Any, draws: int) -> Calibration:
-    """Of the built-in model, at that number of draws."""
+
+def calibration(pipe: Any, draws: int, steps: int | None) -> Calibration:
+    """Of the built-in model, at that number of draws, and at the first timestep of so many steps."""
     captions = [c.text for kind in ("general", "control", "unseen") for c in select(kind, "calibration")]
     denoiser: Any = to_denoiser(pipe)
-    return calibrate(denoiser, denoiser.encode(captions), draws=draws)
+    time = None if steps is None else first_timestep(denoiser, steps)
+    return calibrate(denoiser, denoiser.encode(captions), draws=draws, time=time)
 
 
 def seconds(pipe: Any, prompts: list[str], steps: int, seed: int) -> tuple[float, Any]:
@@ -65,9 +79,9 @@ def main() -> None:
     pipe = load_demo()
     found, lines = {}, []
     for draws in (1, 4):
-        guard = Guard(pipe, calibration(pipe, draws))
-        for images, steps in ((1, 50), (4, 50), (1, 20), (1, 100)):
-            name = f"{draws} draws, {images} images, {steps} steps"
+        for images, steps, own in CASES:
+            guard = Guard(pipe, calibration(pipe, draws, steps if own else None))
+            name = f"{draws} draws, {images} images, {steps} steps{', calibrated at their start' if own else ''}"
             found[name] = paired(pipe, guard, images, steps, options.pairs)
             lines.append([name, *found[name].values()])
     table(["", *next(iter(found.values()))], lines)

@@ -140,12 +140,14 @@ def attached(name: str, samplers: dict[str, Callable[[], Any]]) -> dict[str, Any
         pipe, asked = hollow(name, scheduler())
         own = {steps: _sampled(pipe, asked, steps, **LESS) for steps in STEPS}
         for draws in DRAWS:
-            calibration = Guard(pipe).calibrate(benign()[:100], draws=draws, **LESS)
+            usual = Guard(pipe).calibrate(benign()[:100], draws=draws, **LESS)
             for steps in STEPS:
-                with Guard(pipe, calibration).attached():
-                    first, later = (_sampled(pipe, asked, steps, **LESS) - own[steps] for _ in range(2))
-                row = {"own": own[steps], "first": first, "later": later}
-                found.setdefault(f"{draws} draws, {steps} steps", {})[sampler] = row
+                at_start = Guard(pipe).calibrate(benign()[:100], draws=draws, steps=steps, **LESS)
+                for words, calibration in (("", usual), (", calibrated for them", at_start)):
+                    with Guard(pipe, calibration).attached():
+                        first, later = (_sampled(pipe, asked, steps, **LESS) - own[steps] for _ in range(2))
+                    row = {"own": own[steps], "first": first, "later": later}
+                    found.setdefault(f"{draws} draws, {steps} steps{words}", {})[sampler] = row
     return found
 
 

@@ -13,6 +13,7 @@ import json
 import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -22,49 +23,15 @@ from torch import Tensor
 
 from .calibration_file import LEAST, MOST_DRAWS, SCHEMA, read_values
 from .calibration_misfit import Binding, binding_of, misfit
-from .denoiser import Condition, Denoiser
-from .errors import CalibrationError, InputError, NonFiniteError
+from .combination import Combination, require_finite
+from .denoiser import Condition, Denoiser, NoiseLevel
+from .errors import CalibrationError, InputError
 from .false_discovery import adjusted, rejected
 from .files import write_atomically
 from .reference import Reference
 from .signals.draws import derived_seed, draw_noise
 from .signals.memorization import MemorizationResult, memorization_score
-
-TINY = 1e-12  # energy of no guidance at all, e.g. of the empty prompt
-
-
-@dataclass(frozen=True)
-class Combination:
-    """The score learned from benign prompts: guidance energy in units of what benign prompts have, ring by ring.
-
-    score = log sum_k spectrum_k / reference_k; higher = more likely memorized. The norm alone is ruled by the lowest
-    frequencies, where any prompt that names a colour is strong; a memorized image also brings its edges, which benign
-    guidance, a blur of many images, lacks. More energy never lowers the score, so it cannot be read upside down.
-
-    Attributes:
-        reference: Mean energy of benign prompts per frequency ring.
-    """
-
-    reference: list[float]
-
-    @staticmethod
-    def learn(spectrum: Tensor) -> "Combination":
-        """Learns the score from benign prompts' spectra (n, 8). Raises NonFiniteError for NaN or infinity."""
-        _require_finite(spectrum, "the energies of benign prompts")
-        return Combination(spectrum.cpu().double().mean(0).clamp_min(TINY).tolist())
-
-    def score(self, spectrum: Tensor) -> Tensor:
-        """Returns scores (P,) float64 of spectra (P, 8); higher = more likely memorized. Raises NonFiniteError."""
-        _require_finite(spectrum, "the energies")
-        reference = torch.tensor(self.reference, dtype=torch.float64)
-        scores = (spectrum.cpu().double() / reference).sum(1).clamp_min(TINY).log()
-        _require_finite(scores, "the scores")
-        return scores
-
-
-def _require_finite(values: Tensor, what: str) -> None:
-    if not torch.isfinite(values).all():
-        raise NonFiniteError(f"{what} hold NaN or infinity: nothing can be told from them")
+from .signals.rings import RINGS
 
 
 def conformal(benign: Tensor, scores: Tensor) -> Tensor:
@@ -73,7 +40,7 @@ def conformal(benign: Tensor, scores: Tensor) -> Tensor:
     Raises NonFiniteError for NaN or infinity, which would sort as the highest score.
     """
     for values in (benign, scores):
-        _require_finite(values, "the scores")
+        require_finite(values, "the scores")
     benign = benign.double().sort().values
     at_least = len(benign) - torch.searchsorted(benign, scores.double().contiguous())
     return (1 + at_least).double() / (len(benign) + 1)
@@ -87,7 +54,7 @@ def benjamini_hochberg(p_values: Sequence[float], alpha: float = 0.01) -> list[b
     Reference: Benjamini & Hochberg 1995.
     """
     values = np.asarray(p_values, dtype=np.float64)
-    _require_finite(torch.from_numpy(values), "the p-values")
+    require_finite(torch.from_numpy(values), "the p-values")
     return rejected(adjusted(values), alpha).tolist()
 
 
@@ -103,6 +70,8 @@ class Calibration:
         scores: Leave-one-out scores of the benign prompts.
         prompts: SHA-256 of the benign prompts, where their texts are known.
         reference: What prompts were compared with; see `reference`.
+        time: The timestep that guidance is taken at, where it is not the model's own at pure noise: the first of a
+            sampler's, so that an attached guard reads its call.
     """
 
     fingerprint: str
@@ -117,6 +86,7 @@ class Calibration:
     scores: list[float]
     prompts: str | None = None
     reference: Reference = "empty branch"
+    time: int | None = None
 
     @property
     def n(self) -> int:
@@ -129,21 +99,26 @@ class Calibration:
         allowed = math.floor(self.alpha * (self.n + 1)) - 1
         return math.inf if allowed < 0 else sorted(self.scores, reverse=True)[allowed]
 
-    @property
+    @cached_property
     def identity(self) -> str:
         """A short digest of the whole calibration."""
         return hashlib.sha256(json.dumps(self._document(), sort_keys=True).encode()).hexdigest()[:16]
 
+    def level(self, denoiser: Denoiser) -> NoiseLevel:
+        """Returns the level that its scores are taken at on a model that it fits."""
+        return level_at(denoiser, self.time)
+
     def score(self, result: MemorizationResult) -> Tensor:
         """Returns the score (P,) float64 that was learned from benign prompts; higher = more likely memorized.
 
-        Raises CalibrationError if the result was measured with another number of draws.
+        Raises CalibrationError if the result was measured with another number of draws, or lacks the alignment that
+        the score weighs.
         """
         if result.draws != self.draws:
             raise CalibrationError(
                 f"calibrated at {self.draws} draws, measured with {result.draws}: use the same number"
             )
-        return self.combination.score(result.spectrum)
+        return self.combination.score(result.spectrum, result.alignments)
 
     def p_value(self, result: MemorizationResult) -> Tensor:
         """Returns (P,) float64 conformal p-values in (0, 1]; small = unlike benign prompts. Errors as in `score`."""
@@ -167,7 +142,9 @@ class Calibration:
     @property
     def binding(self) -> Binding:
         """The model and settings that it holds for."""
-        return Binding(self.family, self.dtype, self.fingerprint, tuple(self.latent_shape), self.draws, self.reference)
+        return Binding(
+            self.family, self.dtype, self.fingerprint, tuple(self.latent_shape), self.draws, self.reference, self.time
+        )
 
     def save(self, path: str | Path) -> None:
         """Writes a *.calibration.json atomically."""
@@ -179,13 +156,17 @@ class Calibration:
             del document["prompts"]
         if self.reference == "empty branch":  # likewise
             del document["reference"]
+        if self.time is None:
+            del document["time"]
+        if self.combination.weights is None:
+            del document["combination"]["weights"]
         return document | {"seed": str(self.seed), "latent_shape": list(self.latent_shape)}
 
     @staticmethod
     def load(path: str | Path) -> "Calibration":
         """Loads a file that `save` wrote. Raises CalibrationError if anything in it is missing, extra or odd."""
         values = read_values(Path(path))
-        return Calibration(combination=Combination(values.pop("energies")), **values)
+        return Calibration(combination=Combination(values.pop("energies"), values.pop("weights")), **values)
 
 
 def write_json(path: Path, document: Any) -> None:
@@ -198,12 +179,36 @@ def private_noise(denoiser: Denoiser, prompts: range, draws: int, seed: int, sha
     return torch.stack([draw_noise(denoiser, draws, derived_seed(seed, i), shape) for i in prompts])
 
 
+def level_at(denoiser: Denoiser, time: int | None) -> NoiseLevel:
+    """Returns the level at a timestep; None is the model's own at pure noise.
+
+    Raises InputError for a timestep that the model has not, and for any where there are none, as in flow matching.
+    """
+    if time is None:
+        return denoiser.levels.pure_noise
+    if denoiser.prediction_type == "flow":
+        raise InputError("a model of flow matching is sampled from time 1 on, whatever the steps: leave out time")
+    return denoiser.level(time)
+
+
 def measure_benign(
-    denoiser: Denoiser, condition: Condition, prompts: range, draws: int, seed: int, shape: tuple[int, int, int]
+    denoiser: Denoiser,
+    condition: Condition,
+    prompts: range,
+    draws: int,
+    seed: int,
+    shape: tuple[int, int, int],
+    time: int | None = None,
+    alignment: bool = False,
 ) -> Tensor:
-    """Returns spectra (P, 8) of the benign prompts with those numbers; `condition` has their rows."""
+    """Returns spectra (P, 8) of the benign prompts with those numbers, with alignment also both of these (P, 10).
+
+    `condition` has their rows.
+    """
     noise = private_noise(denoiser, prompts, draws, seed, shape)
-    return memorization_score(denoiser, condition, noise=noise, alignment=False).spectrum
+    level = level_at(denoiser, time)
+    measured = memorization_score(denoiser, condition, noise=noise, level=level, alignment=alignment)
+    return measured.spectrum if measured.alignments is None else torch.cat([measured.spectrum, measured.alignments], 1)
 
 
 def check_promise(prompts: int, alpha: float, draws: int = 1) -> None:
@@ -230,15 +235,22 @@ def from_spectra(
     alpha: float,
     shape: tuple[int, int, int],
     prompts: str | None = None,
+    time: int | None = None,
+    weights: list[float] | None = None,
 ) -> Calibration:
-    """Returns a calibration from benign spectra (n, 8). Raises InputError for under 100 prompts or an odd alpha."""
+    """Returns a calibration from what `measure_benign` gave, (n, 8), or (n, 10) for a score of those weights.
+
+    Raises InputError for under 100 prompts or an odd alpha.
+    """
     check_promise(len(benign), alpha, draws)
+    spectrum, alignments = benign[:, :RINGS], benign[:, RINGS:] if weights is not None else None
     others = torch.ones(len(benign), dtype=torch.bool)
     scores = []
     for i in range(len(benign)):
         # a benign prompt must not help to define what it is compared with
         others[i] = False
-        scores.append(Combination.learn(benign[others]).score(benign[i : i + 1]).item())
+        own = None if alignments is None else alignments[i : i + 1]
+        scores.append(Combination.learn(spectrum[others], weights).score(spectrum[i : i + 1], own).item())
         others[i] = True
     return Calibration(
         fingerprint=denoiser.fingerprint,
@@ -249,10 +261,11 @@ def from_spectra(
         alpha=alpha,
         seed=seed,
         created=datetime.date.today().isoformat(),
-        combination=Combination.learn(benign),
+        combination=Combination.learn(spectrum, weights),
         scores=scores,
         prompts=prompts,
         reference=denoiser.reference,
+        time=time,
     )
 
 
@@ -264,6 +277,7 @@ def calibrate(
     seed: int = 0,
     alpha: float = 0.01,
     latent_shape: tuple[int, int, int] | None = None,
+    time: int | None = None,
 ) -> Calibration:
     """Learns from benign prompts what is normal on this model.
 
@@ -274,14 +288,16 @@ def calibrate(
         seed: The seed of the private noise, which differs from prompt to prompt.
         alpha: The false-alarm rate to promise.
         latent_shape: The latent's shape (C, H, W), by default the model's own.
+        time: The timestep that guidance is taken at, by default the model's own at pure noise; the first of your
+            sampler's makes an attached guard cheaper.
 
     Returns:
         The calibration, bound to the model as it is now, the shape and the number of draws.
 
     Raises:
-        InputError: Too few prompts, zero draws, odd alpha.
+        InputError: Too few prompts, zero draws, odd alpha, or a timestep that the model has not.
         NotApplicable, NonFiniteError: As in `memorization_score`.
     """
     condition, shape = Condition.of(condition), latent_shape or denoiser.latent_shape()
-    benign = measure_benign(denoiser, condition, range(len(condition)), draws, seed, shape)
-    return from_spectra(denoiser, benign, draws=draws, seed=seed, alpha=alpha, shape=shape)
+    benign = measure_benign(denoiser, condition, range(len(condition)), draws, seed, shape, time)
+    return from_spectra(denoiser, benign, draws=draws, seed=seed, alpha=alpha, shape=shape, time=time)

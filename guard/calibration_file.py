@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 
+from .combination import FEATURES
 from .errors import CalibrationError
 from .printable import printable
 from .reference import REFERENCES
@@ -17,6 +18,7 @@ SCHEMA = "cryptomnesia/calibration/1"
 LEAST = 100  # benign prompts
 LIMIT = 64 * 2**20  # bytes; a million scores
 MOST_DRAWS = 1024
+MOST_TIME = 1_000_000
 LARGEST_SIDE = 65_536
 LARGEST = 1e300  # of a number: sums and quotients stay finite
 _NEEDED = {
@@ -33,14 +35,14 @@ _NEEDED = {
     "combination",
     "scores",
 }
-_OPTIONAL = {"prompts", "reference"}
+_OPTIONAL = {"prompts", "reference", "time"}
 _DIGEST = re.compile("[0-9a-f]{64}")
 
 
 def read_values(path: Path) -> dict[str, Any]:
     """Returns the fields of a calibration file, checked and in Python's types, without its schema.
 
-    The energies of benign prompts, its "combination", are called `energies`.
+    Of its "combination" the energies of benign prompts are called `energies`, and the weights `weights`.
 
     Raises:
         CalibrationError: It cannot be read, is too large, or anything in it is missing, extra, odd or impossible.
@@ -56,11 +58,14 @@ def read_values(path: Path) -> dict[str, Any]:
     if wrong:
         raise CalibrationError(f"the calibration {path} holds impossible values ({', '.join(wrong)}): calibrate again")
     values = {name: value for name, value in document.items() if name not in ("schema", "n", "combination")}
+    weights = document["combination"].get("weights")
     return values | {
         "seed": int(document["seed"]),
         "latent_shape": tuple(document["latent_shape"]),
         "reference": document.get("reference", REFERENCES[0]),
+        "time": document.get("time"),
         "energies": [float(value) for value in document["combination"]["reference"]],
+        "weights": None if weights is None else [float(value) for value in weights],
         "scores": [float(value) for value in document["scores"]],
     }
 
@@ -86,9 +91,11 @@ def _fine(document: dict[str, Any]) -> dict[str, bool]:
         "seed": _is_seed(document["seed"]),
         "created": _is_date(document["created"]),
         "combination": isinstance(combination, dict)
-        and set(combination) == {"reference"}
-        and _are_energies(combination["reference"]),
+        and {"reference"} <= set(combination) <= {"reference", "weights"}
+        and _are_energies(combination["reference"])
+        and ("weights" not in combination or _are_weights(combination["weights"])),
         "reference": document.get("reference", REFERENCES[0]) in REFERENCES,
+        "time": "time" not in document or _is_whole(document["time"], 0, MOST_TIME),
         "prompts": document.get("prompts") is None or _is_match(_DIGEST, document["prompts"]),
     }
 
@@ -130,3 +137,7 @@ def _is_date(value: Any) -> bool:
 
 def _are_energies(value: Any) -> bool:
     return isinstance(value, list) and len(value) == RINGS and all(_is_number(v) and v > 0 for v in value)
+
+
+def _are_weights(value: Any) -> bool:
+    return isinstance(value, list) and len(value) == FEATURES and all(map(_is_number, value))

@@ -16,10 +16,16 @@ class Binding(NamedTuple):
     latent_shape: tuple[int, ...]
     draws: int
     reference: str
+    time: int | None = None
 
 
-def binding_of(denoiser: Denoiser, shape: Sequence[int], draws: int, fingerprint: str | None = None) -> Binding:
-    """Returns what a model asks for now; its fingerprint may be given where it is known already."""
+def binding_of(
+    denoiser: Denoiser, shape: Sequence[int], draws: int, fingerprint: str | None = None, time: int | None = None
+) -> Binding:
+    """Returns what a model asks for now; its fingerprint may be given where it is known already.
+
+    The timestep is that of the sampler's first step, where it matters: a calibration at another serves all the same.
+    """
     return Binding(
         denoiser.family,
         str(denoiser.dtype),
@@ -27,6 +33,7 @@ def binding_of(denoiser: Denoiser, shape: Sequence[int], draws: int, fingerprint
         tuple(shape),
         draws,
         denoiser.reference,
+        time,
     )
 
 

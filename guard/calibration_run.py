@@ -1,4 +1,4 @@
-"""A calibration over many prompts that can be stopped and resumed."""
+"""Measuring many prompts on a model, and a calibration over them, that can be stopped and resumed."""
 
 import hashlib
 import json
@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from .calibration import Calibration, check_promise, from_spectra, measure_benign, write_json
+from .calibration import Calibration, check_promise, from_spectra, level_at, measure_benign, write_json
 from .calibration_file import LIMIT
 from .calibration_misfit import binding_of
 from .denoiser import Denoiser
@@ -37,18 +37,22 @@ def extent(prompts: list[str], draws: int | None, quick: bool) -> tuple[list[str
     return some, QUICK_DRAWS if draws is None else draws
 
 
-class CalibrationRun:
-    """A calibration over many prompts that can be stopped and resumed.
+class MeasuringRun:
+    """Measurements of many prompts, kept call by call.
 
     Args:
         denoiser: A model that can encode prompts.
-        prompts: Benign prompts.
-        draws, seed, alpha: As in `calibrate`.
-        partial: Where measurements are kept until the end; resumed from if it fits these settings.
+        prompts: The prompts.
+        draws, seed, time: As in `calibrate`.
+        alignment: Whether both alignments are measured beside the spectrum, which doubles the rows.
+        partial: Where measurements are kept; resumed from if it fits these settings.
         latent_shape: (C, H, W), by default the model's own size.
 
+    Attributes:
+        rows: What is measured so far, a list of 8 or 10 numbers per prompt; see `measure_benign`.
+
     Raises:
-        InputError: Too few prompts, zero draws, odd alpha, or a model that cannot encode prompts.
+        InputError: A timestep that the model has not, or a model that cannot encode prompts.
     """
 
     def __init__(
@@ -58,22 +62,24 @@ class CalibrationRun:
         *,
         draws: int,
         seed: int,
-        alpha: float,
         partial: Path,
         latent_shape: tuple[int, int, int] | None = None,
+        time: int | None = None,
+        alignment: bool = False,
     ):
-        check_promise(len(prompts), alpha, draws)  # before the long work
         self.denoiser, self.encoder = denoiser, encoder_of(denoiser)
         self.prompts, self.partial = prompts, partial
-        self.draws, self.seed, self.alpha = draws, seed, alpha
+        self.draws, self.seed, self.time, self.alignment = draws, seed, time, alignment
+        level_at(denoiser, time)
         self.shape = latent_shape or denoiser.latent_shape()
-        self.binding = binding_of(denoiser, self.shape, draws)
+        self.binding = binding_of(denoiser, self.shape, draws, time=time)
         self.digest = prompts_digest(prompts)
         self.rows: list[list[float]] = self._kept()
 
     @property
     def _key(self) -> dict[str, Any]:
-        return {**self.binding._asdict(), "latent_shape": list(self.shape), "seed": self.seed, "prompts": self.digest}
+        binding = {**self.binding._asdict(), "latent_shape": list(self.shape)}
+        return {**binding, "seed": self.seed, "prompts": self.digest, "alignment": self.alignment}
 
     def _kept(self) -> list[list[float]]:
         """The measurements of an earlier run; none where the file is another run's, or not what this class wrote."""
@@ -84,13 +90,17 @@ class CalibrationRun:
         if not isinstance(document, dict) or document.get("key") != self._key:
             return []
         rows = document.get("rows")
-        known = isinstance(rows, list) and len(rows) <= len(self.prompts) and all(map(_is_spectrum, rows))
+        known = isinstance(rows, list) and len(rows) <= len(self.prompts) and all(map(self._is_row, rows))
         return rows if known else []  # type: ignore[return-value]
 
     @property
     def per_call(self) -> int:
         """The number of prompts that share a call of the network, and are kept together."""
-        return min(MOST_PER_CALL, max(1, rows_per_call(self.denoiser, self.shape) // (2 * self.draws)))
+        return min(MOST_PER_CALL, max(1, rows_per_call(self.denoiser, self.shape) // self._rows_each))
+
+    @property
+    def _rows_each(self) -> int:
+        return (4 if self.alignment else 2) * self.draws
 
     @property
     def done(self) -> int:
@@ -105,7 +115,62 @@ class CalibrationRun:
     @property
     def forward_rows(self) -> int:
         """The rows of the network that the prompts not yet measured cost; an image of 50 steps costs 100."""
-        return 2 * self.draws * (self.total - self.done)
+        return self._rows_each * (self.total - self.done)
+
+    def steps(self) -> Iterator[int]:
+        """Measures call after call, keeping each; yields the number of prompts done."""
+        while self.done < self.total:
+            numbers = range(self.done, min(self.done + self.per_call, self.total))
+            condition = self.encoder.encode([self.prompts[i] for i in numbers])
+            measured = measure_benign(
+                self.denoiser, condition, numbers, self.draws, self.seed, self.shape, self.time, self.alignment
+            )
+            self.rows += measured.tolist()
+            write_json(self.partial, {"key": self._key, "rows": self.rows})
+            yield self.done
+
+    @property
+    def measured(self) -> torch.Tensor:
+        """What is measured so far, (P, 8) or (P, 10) float64."""
+        return torch.tensor(self.rows, dtype=torch.float64)
+
+    def _is_row(self, row: Any) -> bool:
+        numbers = RINGS + (2 if self.alignment else 0)
+        known = isinstance(row, list) and len(row) == numbers and all(type(v) is float for v in row)
+        return known and all(0 <= v < math.inf for v in row[:RINGS]) and all(abs(v) <= 1.01 for v in row[RINGS:])
+
+
+class CalibrationRun(MeasuringRun):
+    """A calibration over many prompts that can be stopped and resumed.
+
+    Args:
+        denoiser, draws, seed, partial, latent_shape, time: As in `MeasuringRun`.
+        prompts: Benign prompts.
+        alpha: As in `calibrate`.
+        weights: Those of a score that was learned from known prompts; see `known`.
+
+    Raises:
+        InputError: Too few prompts, zero draws, odd alpha, a timestep that the model has not, or a model that cannot
+            encode prompts.
+    """
+
+    def __init__(
+        self,
+        denoiser: Denoiser,
+        prompts: list[str],
+        *,
+        draws: int,
+        seed: int,
+        alpha: float,
+        partial: Path,
+        latent_shape: tuple[int, int, int] | None = None,
+        time: int | None = None,
+        weights: list[float] | None = None,
+    ):
+        check_promise(len(prompts), alpha, draws)  # before the long work
+        self.alpha, self.weights = alpha, weights
+        settings: dict[str, Any] = {"latent_shape": latent_shape, "time": time, "alignment": weights is not None}
+        super().__init__(denoiser, prompts, draws=draws, seed=seed, partial=partial, **settings)
 
     def finished(self, path: Path) -> Calibration | None:
         """Returns the calibration that is there already, if this run would make the same; else None.
@@ -117,29 +182,20 @@ class CalibrationRun:
         except CalibrationError:
             return None
         same = (found.binding, found.seed, found.prompts) == (self.binding, self.seed, self.digest)
-        return replace(found, alpha=self.alpha) if same else None
-
-    def steps(self) -> Iterator[int]:
-        """Measures call after call, keeping each; yields the number of prompts done."""
-        while self.done < self.total:
-            numbers = range(self.done, min(self.done + self.per_call, self.total))
-            condition = self.encoder.encode([self.prompts[i] for i in numbers])
-            measured = measure_benign(self.denoiser, condition, numbers, self.draws, self.seed, self.shape)
-            self.rows += measured.tolist()
-            write_json(self.partial, {"key": self._key, "rows": self.rows})
-            yield self.done
+        return replace(found, alpha=self.alpha) if same and found.combination.weights == self.weights else None
 
     def finish(self, path: Path) -> Calibration:
         """Returns the calibration of all prompts, after saving it to path and removing the partial file."""
-        benign = torch.tensor(self.rows, dtype=torch.float64)
         calibration = from_spectra(
             self.denoiser,
-            benign,
+            self.measured,
             draws=self.draws,
             seed=self.seed,
             alpha=self.alpha,
             shape=self.shape,
             prompts=self.digest,
+            time=self.time,
+            weights=self.weights,
         )
         calibration.save(path)
         self.partial.unlink(missing_ok=True)
@@ -149,7 +205,3 @@ class CalibrationRun:
 def prompts_digest(prompts: list[str]) -> str:
     """Returns the SHA-256, in hex, by which a calibration knows the prompts that it was made of."""
     return hashlib.sha256(json.dumps(prompts).encode()).hexdigest()
-
-
-def _is_spectrum(row: Any) -> bool:
-    return isinstance(row, list) and len(row) == RINGS and all(type(v) is float and 0 <= v < math.inf for v in row)

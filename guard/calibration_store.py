@@ -9,12 +9,14 @@ import sys
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 from .calibration import Calibration
 from .calibration_misfit import Binding, binding_of, differences, misfit
 from .calibration_run import CalibrationRun, extent
 from .denoiser import Denoiser
 from .errors import CalibrationError, InputError
+from .known_run import KnownRun
 from .printable import printable
 from .progress import Progress
 from .prompts import benign
@@ -44,13 +46,20 @@ def path_for(binding: Binding) -> Path:
     """Returns the file of a calibration with that binding; another one with the same binding takes its place."""
     model = hashlib.sha256(binding.fingerprint.encode()).hexdigest()[:16]
     size = "x".join(map(str, binding.latent_shape))
-    return folder() / f"{model}-{binding.dtype.removeprefix('torch.')}-{size}-{binding.draws}{ENDING}"
+    first = "" if binding.time is None else f"-t{binding.time}"
+    return folder() / f"{model}-{binding.dtype.removeprefix('torch.')}-{size}-{binding.draws}{first}{ENDING}"
 
 
 def partial_for(binding: Binding) -> Path:
     """Returns where the measurements of a calibration lie until it is finished."""
     path = path_for(binding)
     return path.with_name(path.name + ".partial")
+
+
+def known_for(binding: Binding) -> Path:
+    """Returns where measurements of known prompts are kept, so that the same ones are not measured again."""
+    path = path_for(binding)
+    return path.with_name(path.name + ".known")
 
 
 def make_folder() -> Path:
@@ -86,24 +95,40 @@ def make(
     alpha: float,
     quick: bool = False,
     latent_shape: tuple[int, int, int],
+    time: int | None = None,
+    known: Iterable[str] | None = None,
     progress: Progress | None = None,
 ) -> Calibration:
-    """Calibrates a model and keeps the result; arguments and errors as in `Guard.calibrate`."""
+    """Calibrates a model and keeps the result; arguments and errors as in `Guard.calibrate` and `calibrate`."""
     texts, draws = extent(benign() if prompts is None else _different(prompts), draws, quick)
     encoder_of(denoiser)
     make_folder()
-    binding = binding_of(denoiser, latent_shape, draws)
+    binding = binding_of(denoiser, latent_shape, draws, time=time)
     path, partial = path_for(binding), partial_for(binding)
-    run = CalibrationRun(
-        denoiser, texts, draws=draws, seed=seed, alpha=alpha, partial=partial, latent_shape=latent_shape
-    )
+    settings: dict[str, Any] = {
+        "draws": draws,
+        "seed": seed,
+        "alpha": alpha,
+        "latent_shape": latent_shape,
+        "time": time,
+    }
+    weights, before = None, 0
+    if known is not None:
+        measuring = KnownRun(denoiser, _different(known), texts, partial=known_for(binding), **settings)
+        before = measuring.total
+        for done in measuring.steps():
+            if progress:
+                progress(done, before + len(measuring.rest))
+        weights = measuring.learned().weights
+        texts = texts if weights is None else measuring.rest
+    run = CalibrationRun(denoiser, texts, partial=partial, weights=weights, **settings)
     found = run.finished(path)
     if found is not None:
         keep(found)
         return found
     for done in run.steps():
         if progress:
-            progress(done, run.total)
+            progress(before + done, before + run.total)
     return run.finish(path)
 
 
@@ -118,9 +143,16 @@ def _different(prompts: Iterable[str]) -> list[str]:
 
 
 def find(
-    denoiser: Denoiser, shape: Sequence[int], draws: int | None = None, fingerprint: str | None = None
+    denoiser: Denoiser,
+    shape: Sequence[int],
+    draws: int | None = None,
+    fingerprint: str | None = None,
+    time: int | None = None,
 ) -> tuple[Calibration | None, str | None]:
-    """Returns the calibration for a model as it is now, the newest if several fit; or why the nearest one does not fit.
+    """Returns the calibration for a model as it is now; or why the nearest one does not fit.
+
+    Of several that fit, one at the timestep; else one at the model's own; else any, since it tells where to measure. Of
+    equals, the newest.
 
     Both are None where none is near: that of another model says nothing.
 
@@ -129,17 +161,23 @@ def find(
         shape: (C, H, W) of its latents.
         draws: That must fit, or None for any number.
         fingerprint: The model's, where it is known already.
+        time: The sampler's first timestep; None for the model's own at pure noise.
     """
-    now = binding_of(denoiser, shape, draws or 0, fingerprint)
+    now = binding_of(denoiser, shape, draws or 0, fingerprint, time)
     nearest: tuple[int, Binding] | None = None
+    fitting: dict[int | None, Calibration] = {}
     for calibration in kept():
         made, wanted = calibration.binding, now if draws else now._replace(draws=calibration.draws)
         differing = differences(made, wanted)
         if not differing:
-            return calibration, None
+            if made.time == time:
+                return calibration, None
+            fitting.setdefault(made.time, calibration)
         # of another model there may be any number; only those that may be this model's own are worth a word
-        if not {"family", "weights"} & set(differing) and (nearest is None or len(differing) < nearest[0]):
+        elif not {"family", "weights"} & set(differing) and (nearest is None or len(differing) < nearest[0]):
             nearest = len(differing), made
+    if fitting:
+        return fitting.get(None) or next(iter(fitting.values())), None
     if nearest is None:
         return None, None
     wanted = now if draws else now._replace(draws=nearest[1].draws)

@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 from . import calibration_store, verdict
 from .adapters import to_denoiser
+from .adapters.pipeline_call import first_timestep
 from .attached.attachment import Attachment
 from .attached.policy import Policy
 from .calibration import Calibration
@@ -207,6 +208,8 @@ class Guard:
         seed: int = 0,
         alpha: float = 0.01,
         quick: bool = False,
+        steps: int | None = None,
+        known: Iterable[str] | None = None,
         height: int | None = None,
         width: int | None = None,
         progress: Progress | None = None,
@@ -223,6 +226,12 @@ class Guard:
             alpha: The false-alarm rate to promise.
             quick: Take 100 of the prompts alone, evenly spaced: at one draw as many rows as two images of 50 steps. It
                 promises as much, and flags less of what is memorized (docs/results.md).
+            steps: Sampling steps of your calls: guidance is measured where the pipeline's scheduler starts with these,
+                so that an attached guard asks for no rows of its own at one draw. By default where 50 steps of DDIM
+                start; a model of flow matching starts at the same time whatever the steps.
+            known: At least 20 prompts that this model is known to have memorized. What they teach of ring energies and
+                alignment is used where it tells held-out ones better than the default score does, and doubles a
+                check's rows then; one benign prompt in three is learned from, and the others calibrate.
             height, width: The image's size in pixels, by default the model's own.
             progress: Called with the number of prompts done, and of all.
 
@@ -242,6 +251,8 @@ class Guard:
             seed=seed,
             alpha=alpha,
             quick=quick,
+            time=None if steps is None else first_timestep(self.denoiser, steps),
+            known=known,
             latent_shape=self.denoiser.latent_shape(height, width),
             progress=progress,
         )

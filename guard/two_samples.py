@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable
 from statistics import NormalDist
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,6 +13,7 @@ from .finite import require_finite
 
 PERMUTATIONS = 9999
 POWER = 0.8
+FALSE_POSITIVES = 0.01
 _AT_ONCE = 1 << 20  # numbers permuted at a time
 _NORMAL = NormalDist()
 Numbers = NDArray[np.float64]
@@ -24,6 +26,20 @@ def auc(low: Numbers, high: Numbers) -> float:
     """
     ones = (np.ones((1, len(values))) for values in (low, high))
     return float(auc_of_draws(low, high, *ones)[0])
+
+
+def tpr_at_fpr(positive: Numbers, negative: Numbers, most: float = FALSE_POSITIVES) -> Any:
+    """Returns the largest true positive rate whose false positive rate is at most `most`; higher scores = positive.
+
+    Of fewer than 1 / most negatives no single one may be flagged.
+
+    Args:
+        positive, negative: The scores, (P,) and (N,), or (R, P) and (R, N) for R rates at once.
+        most: The false positive rate.
+    """
+    allowed = int(most * negative.shape[-1])
+    threshold = np.sort(negative, -1)[..., -1 - allowed] if allowed < negative.shape[-1] else np.array(-np.inf)
+    return (positive > threshold[..., None]).mean(-1)
 
 
 def auc_of_draws(low: Numbers, high: Numbers, low_counts: Numbers, high_counts: Numbers) -> Numbers:

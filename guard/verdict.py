@@ -13,6 +13,7 @@ from .signals.draws import DRAWS, FixedDraws
 from .signals.memorization import MemorizationResult, memorization_score, score_on
 
 TRUNCATED = "the prompt is longer than the text encoder reads: it was checked as the pipeline truncates it"
+WEIGHED = "the score weighs alignment, too, as prompts taught that this model is known to have memorized"
 
 
 class Judgement(NamedTuple):
@@ -79,7 +80,7 @@ def reports_on(
             p_value=judged.p_value,
             alpha=None if calibration is None else calibration.alpha,
             reason=reason if calibration is None else None,
-            note=_note(denoiser, prompt),
+            note=_note(denoiser, prompt, calibration),
             seed=seed,
             draws=measured.draws,
             forward_rows=rows_each,
@@ -153,14 +154,20 @@ def check(
     fingerprint = denoiser.fingerprint
     calibration, reason = calibrations.find(denoiser, shape, draws, fingerprint)
     draws = draws if draws is not None else DRAWS if calibration is None else calibration.draws
-    guidance = (kept or FixedDraws()).guidance(denoiser, draws, seed, shape, fingerprint)
+    level = None
     if calibration is not None:
         calibration.require(denoiser, draws, shape, fingerprint)
+        level = calibration.level(denoiser)
+    draws_kept = kept or FixedDraws()
+    guidance = draws_kept.guidance(denoiser, draws, seed, shape, fingerprint, level)
     try:
         if alignment:
-            measured = memorization_score(denoiser, condition, noise=guidance.noise, batch_rows=batch_rows)
+            noise, level = guidance.noise, guidance.level
+            measured = memorization_score(denoiser, condition, noise=noise, level=level, batch_rows=batch_rows)
         else:
-            measured = score_on(guidance, condition, batch_rows)
+            weighed = calibration is not None and calibration.combination.takes_alignment
+            low = draws_kept.alignment(guidance) if weighed else None
+            measured = score_on(guidance, condition, batch_rows, low)
     except NotApplicable as why:
         return [not_applicable(denoiser, prompt, str(why), seed=seed, draws=draws) for prompt in prompts]
     return reports_on(denoiser, prompts, measured, calibration, seed=seed, fingerprint=fingerprint, reason=reason)
@@ -173,6 +180,8 @@ def _fingerprint(denoiser: Denoiser) -> str | None:
         return None
 
 
-def _note(denoiser: Denoiser, prompt: str | None) -> str | None:
-    reads = isinstance(denoiser, TextDenoiser)
-    return TRUNCATED if reads and prompt is not None and denoiser.truncated(prompt) else None
+def _note(denoiser: Denoiser, prompt: str | None, calibration: Calibration | None) -> str | None:
+    notes = [WEIGHED] if calibration is not None and calibration.combination.takes_alignment else []
+    if isinstance(denoiser, TextDenoiser) and prompt is not None and denoiser.truncated(prompt):
+        notes.append(TRUNCATED)
+    return "; ".join(notes) or None

@@ -6,7 +6,7 @@ import torch
 from comfy_api.latest import io
 
 from ..guard.adapters.comfyui import ComfyDenoiser
-from ..guard.calibration import Combination
+from ..guard.combination import Combination
 from ..guard.errors import NotApplicable
 from ..guard.mitigation.initial_noise import select_noise
 from ..guard.signals.rings import RINGS
@@ -89,8 +89,10 @@ class GuardedNoise(CalibratedNode):
         seeds = [(noise_seed + i) % MOST for i in range(candidates)]
         batch = len(latent["samples"])
         noises = torch.cat([_noise(shape, batch, latent.get("batch_index"), seed) for seed in seeds])
-        form = NORM if calibrated is None else calibrated.combination
-        scores = select_noise(denoiser, form, denoiser.read(positive)[[0]], noises=noises).scores
+        form, level = NORM, None
+        if calibrated is not None:
+            form, level = calibrated.combination, calibrated.level(denoiser)
+        scores = select_noise(denoiser, form, denoiser.read(positive)[[0]], noises=noises, level=level).scores
         # a seed is as bad as the worst image of its batch
         worst = scores.view(candidates, batch).amax(1)
         best = int(worst.argmin())

@@ -20,7 +20,8 @@ from ..identity import fingerprint
 from ..levels import Levels
 from ..prompt_text import LONGEST
 from . import autoencoder
-from .modules import active_adapters, edits, glance, peculiarities, weights
+from .last_look import LastLook
+from .modules import active_adapters, edits, glance, weights
 from .network import FEW_STEPS, PipelineNetwork
 from .plain_calls import plainly
 from .quiet import quietly
@@ -52,6 +53,7 @@ class PipelineDenoiser(PipelineNetwork):
         self._levels: tuple[Any, Levels] | None = None
         self._empty: tuple[Any, Condition] | None = None
         self._fingerprint: tuple[Any, str] | None = None
+        self._last_look = LastLook()
 
     def read_call(self, arguments: dict[str, Any], output: Any) -> tuple[Tensor, Tensor, Condition, Tensor]:
         """Returns a call that the pipeline made of its network, in the terms of `output`: (x, time, condition, raw).
@@ -187,7 +189,7 @@ class PipelineDenoiser(PipelineNetwork):
         self._require_text()
         key: list[Any] = [tokenizer for tokenizer, _ in self._tokenizers()]
         for encoder in self.text_encoders:
-            key.append((encoder, encoder.dtype, peculiarities(encoder), edits(encoder)))
+            key.append((encoder, encoder.dtype, self._last_look.peculiarities(encoder), edits(encoder)))
         key += [self.device, self.reference]
         if self._empty is None or self._empty[0] != key:
             self._empty = key, self._encode_empty()
@@ -272,7 +274,7 @@ class PipelineDenoiser(PipelineNetwork):
         """
         # torch.compile wraps a network without making it another model
         modules = [getattr(module, "_orig_mod", module) for module in (self.network, *self.text_encoders)]
-        strange = [words for module in modules for words in peculiarities(module)]
+        strange = [words for module in modules for words in self._last_look.peculiarities(module)]
         strange += [*text_settings(self), *level_settings(self)]
         strange += reference_settings(self)
         settings = (self.family, self.dtype, self.prediction_type, strange)

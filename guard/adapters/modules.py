@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from ..identity import describe, fingerprint, inner_tensors, origin
-from .offloaded import Reader, hooks_of, state_of
+from .offloaded import Reader, here, hooks_of, state_of
 from .plain_calls import is_cache
 
 _TRUSTED = {"torch", "diffusers", "transformers", "accelerate", "peft", "cryptomnesia"}
@@ -35,6 +35,8 @@ _FUSED = {
     "to_kv": ("to_k", "to_v"),
     "to_added_qkv": ("add_q_proj", "add_k_proj", "add_v_proj"),
 }
+# attributes by which others stand before a layer's own forward
+_STAND_BEFORE = {"forward", "_hf_hook", "_diffusers_hook", "_compiled_call_impl"}
 # hooks that look and touch nothing
 _ONLOOKERS = ("cryptomnesia.", "transformers.utils.output_capturing")
 # hooks that move weights and inputs around, of accelerate and of diffusers
@@ -58,7 +60,7 @@ def weights(module: torch.nn.Module) -> Iterator[Tensor]:
 
 def peculiarities(module: torch.nn.Module) -> list[str]:
     """Returns what makes a module answer other than its weights and configuration say, sorted; nothing if plain."""
-    peculiar = _globals()
+    peculiar = what_is_global()
     for path, layer in module.named_modules():
         peculiar += [f"{path} {words}" for words in (*_adapters(layer), *_hooks(layer))]
     layers, fresh = dict(_layers(module)), _fresh(module)
@@ -68,7 +70,7 @@ def peculiarities(module: torch.nn.Module) -> list[str]:
         if fresh is None:
             peculiar += [f"{path} is {describe(layer)}"] if _is_foreign(type(layer)) else []
         elif path in fresh and fresh[path][0] is type(layer):
-            peculiar += [f"{path} {words}" for words in _differences(_attributes(layer), fresh[path][1])]
+            peculiar += [f"{path} {words}" for words in _differences(settings_of(layer), fresh[path][1])]
         else:
             peculiar.append(f"{path} is {describe(layer)}")
     peculiar += [f"{path} is missing" for path in fresh or () if path not in layers]
@@ -107,14 +109,54 @@ def glance(module: torch.nn.Module, samples: int = 8) -> list[bytes]:
     Raises InputError where the weights are out of reach.
     """
     groups: dict[Any, list[Tensor]] = {}
-    for read in state_of(module).values():
-        for weight in inner_tensors(read()):
-            values = weight.detach().flatten()
-            values = values[:: max(1, values.numel() // samples)][:samples]
+    with torch.no_grad():
+        for weight, lasts in _weights_at_hand(module):
+            size = weight.numel()
+            step = max(1, size // samples)
+            if weight.is_contiguous():
+                values = weight.as_strided((min(samples, size),), (step,))
+            else:
+                values = weight.detach().flatten()[::step][:samples]
             # what was read from a file is let go of again; on a device, where nothing is, a copy would take a call
-            values = values.clone() if values.device.type == "cpu" else values
+            values = values if lasts or values.device.type != "cpu" else values.clone()
             groups.setdefault((weight.device, weight.dtype), []).append(values)
     return [torch.cat(parts).cpu().view(torch.uint8).numpy().tobytes() for parts in groups.values()]
+
+
+def is_plain(layer: torch.nn.Module) -> bool:
+    """Returns whether a layer's answers hang on its class, weights and attributes alone, and on no hook or adapter."""
+    own = vars(layer)
+    bare = not own.keys() & _STAND_BEFORE and "_orig_mod" not in layer._modules
+    return bare and only_looked_at(layer) and not _is_tuned(layer)
+
+
+def only_looked_at(layer: torch.nn.Module) -> bool:
+    """Returns whether no hook of torch on a layer does more than look."""
+    if not (layer._forward_hooks or layer._forward_pre_hooks):
+        return True
+    return all(origin(hook).startswith(_ONLOOKERS) for hook in _torch_hooks(layer))
+
+
+def _torch_hooks(layer: torch.nn.Module) -> Iterator[Any]:
+    yield from (*layer._forward_pre_hooks.values(), *layer._forward_hooks.values())
+
+
+def _weights_at_hand(module: torch.nn.Module) -> Iterator[tuple[Tensor, bool]]:
+    """Every plain tensor of a module's state, and whether it lies in the module, and was not read for this."""
+    layers = list(module.modules())
+    if any(vars(layer).keys() & _STAND_BEFORE or _says_more(layer) for layer in layers):
+        yield from ((part, False) for read in state_of(module).values() for part in inner_tensors(read()))
+        return
+    for layer in layers:
+        buffers = (b for name, b in layer._buffers.items() if name not in layer._non_persistent_buffers_set)
+        for weight in (*layer._parameters.values(), *buffers):
+            if weight is not None:
+                yield from ((part, True) for part in inner_tensors(here(weight) if weight.is_meta else weight))
+
+
+def _says_more(layer: torch.nn.Module) -> bool:
+    """Whether a layer's state is more than its parameters and buffers, as of some that are quantised."""
+    return bool(layer._state_dict_hooks) or type(layer)._save_to_state_dict is not torch.nn.Module._save_to_state_dict
 
 
 # --- adapters and copies ---
@@ -169,11 +211,17 @@ def _layers(module: torch.nn.Module, path: str = "") -> Iterator[tuple[str, torc
 
 def _fresh(module: torch.nn.Module) -> dict[str, tuple[type, dict[str, Any]]] | None:
     """Classes and attributes of a module of the same class and configuration; None where none can be made."""
+    config = configuration(module)
+    return None if config is None or _is_foreign(type(module)) else _made(type(module), config)
+
+
+def configuration(module: torch.nn.Module) -> str | None:
+    """Returns what a module is made of anew, as JSON; None where it does not tell."""
     config = getattr(module, "config", None)
-    if config is None or _is_foreign(type(module)):
+    if config is None:
         return None
     values = config.to_dict() if hasattr(config, "to_dict") else dict(config)
-    return _made(type(module), json.dumps(values, default=str, sort_keys=True))
+    return json.dumps(values, default=str, sort_keys=True)
 
 
 @lru_cache(maxsize=32)
@@ -186,11 +234,11 @@ def _made(cls: Any, config: str) -> dict[str, tuple[type, dict[str, Any]]] | Non
                 made = cls(cls.config_class.from_dict(json.loads(config)))
     except (ValueError, TypeError, LookupError, AttributeError, RuntimeError):
         return None  # e.g. of networks in ONNX files, or with a configuration that was changed since
-    return {path: (type(layer), _attributes(layer)) for path, layer in _layers(made)}
+    return {path: (type(layer), settings_of(layer)) for path, layer in _layers(made)}
 
 
-def _attributes(layer: torch.nn.Module) -> dict[str, Any]:
-    """What a layer was told: numbers, names, functions and its attention processor."""
+def settings_of(layer: torch.nn.Module) -> dict[str, Any]:
+    """Returns what a layer was told: numbers, names, functions and its attention processor."""
     found: dict[str, Any] = {}
     for name, value in vars(layer).items():
         if name[0] == "_" or name in _HARMLESS or name == "forward":
@@ -233,7 +281,7 @@ def _package(value: Any) -> str:
 
 
 def _hooks(layer: torch.nn.Module) -> Iterator[str]:
-    for hook in (*layer._forward_pre_hooks.values(), *layer._forward_hooks.values()):
+    for hook in _torch_hooks(layer):
         if not origin(hook).startswith(_ONLOOKERS):
             yield f"hook {describe(hook)}"
     if isinstance(layer, torch.nn.Dropout) and layer.training and layer.p:
@@ -270,7 +318,8 @@ def _patches(cls: type) -> Iterator[str]:
                 yield f"{cls.__qualname__} has {describe(method)}"
 
 
-def _globals() -> list[str]:
+def what_is_global() -> list[str]:
+    """Returns what stands before every module of torch, in words."""
     hooks = torch.nn.modules.module
     found = [*hooks._global_forward_pre_hooks.values(), *hooks._global_forward_hooks.values()]
     attention = torch.nn.functional.scaled_dot_product_attention

@@ -16,6 +16,7 @@ from ..levels import NoiseLevel
 from ..printable import first_line
 from ..reference import Reference, checked
 from .modules import replaced_by
+from .offloaded import first_weight
 from .plain_calls import plainly
 
 FEW_STEPS = ("LCMScheduler", "TCDScheduler")  # which start at the last timestep, and nowhere near 981
@@ -70,11 +71,15 @@ class PipelineNetwork(Denoiser):
         network = self.network
         # an offloaded network rests elsewhere than where it computes; finding out is slow
         offloaded = hasattr(network, "_hf_hook") or hasattr(network, "_diffusers_hook")
-        return torch.device(self.pipe._execution_device if offloaded else network.device)
+        if offloaded:
+            return torch.device(self.pipe._execution_device)
+        first = first_weight(network)
+        return torch.device(network.device) if first is None else first.device
 
     @property
     def dtype(self) -> torch.dtype:  # type: ignore[override]
-        return self.network.dtype
+        first = first_weight(self.network)
+        return self.network.dtype if first is None else first.dtype
 
     @property
     def differentiable(self) -> bool:  # type: ignore[override]

@@ -28,8 +28,24 @@ def state_of(module: torch.nn.Module) -> dict[str, Reader]:
     found: dict[str, Reader] = {}
     for name, tensor in module.state_dict(keep_vars=True).items():
         if isinstance(tensor, Tensor):
-            found[name] = elsewhere.get(name) or files.get(id(tensor)) or partial(_here, tensor)
+            found[name] = elsewhere.get(name) or files.get(id(tensor)) or partial(here, tensor)
     return found
+
+
+def first_weight(module: Any) -> Tensor | None:
+    """Returns a weight that lies where its module computes, in the type that it computes in.
+
+    None where that takes a closer look: where hooks of diffusers move or cast weights, or some are kept in float32.
+    """
+    if not isinstance(module, torch.nn.Module) or getattr(module, "_keep_in_fp32_modules", None):
+        return None
+    layers = [module]
+    for layer in layers:  # grows as it goes
+        if "_diffusers_hook" in vars(layer):
+            return None
+        layers.extend(child for child in layer._modules.values() if child is not None)
+    first = next(module.parameters(), None)
+    return first if first is not None and first.is_floating_point() else None
 
 
 def hooks_of(layer: torch.nn.Module) -> Iterator[Any]:
@@ -40,7 +56,8 @@ def hooks_of(layer: torch.nn.Module) -> Iterator[Any]:
     yield from registry.hooks.values() if registry is not None else ()
 
 
-def _here(tensor: Tensor) -> Tensor:
+def here(tensor: Tensor) -> Tensor:
+    """Returns a tensor that lies in its module, detached. Raises InputError where it has no values."""
     if any(part.is_meta for part in inner_tensors(tensor)):
         raise InputError(
             "the weights cannot be digested: a part has no values, neither in the model nor in what offloads it: load "

@@ -9,6 +9,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ..denoiser import Denoiser
+from ..errors import InputError
+from ..printable import printable
+from ..protocols import pipeline_of
+
 ORIGINAL = "_cryptomnesia_original"  # where the class of a guarded pipeline keeps the one that it was made from
 
 
@@ -63,3 +68,26 @@ def initial_noise(pipe: Any, first: Tensor) -> Tensor:
     if hasattr(scheduler, "scale_model_input"):
         scale = scheduler.scale_model_input(scale, scheduler.timesteps[0])
     return first / scale.to(first)
+
+
+def first_timestep(denoiser: Denoiser, steps: int) -> int | None:
+    """Returns the timestep at which a model's pipeline starts to sample, where it is not the model's own at pure noise.
+
+    Args:
+        denoiser: A model of a pipeline, whose scheduler tells.
+        steps: The steps of the call.
+
+    Raises:
+        InputError: The model has no scheduler, or its scheduler cannot take so many steps.
+    """
+    pipe = pipeline_of(denoiser, "tell where sampling starts", "leave out steps").pipe
+    if denoiser.prediction_type == "flow":
+        return None  # at time 1, whatever the steps
+    scheduler = copy.deepcopy(pipe.scheduler)
+    try:
+        scheduler.set_timesteps(steps)
+    except (TypeError, ValueError, ArithmeticError) as error:
+        reason = f"{type(scheduler).__name__} cannot take {steps} steps ({printable(error, 200)})"
+        raise InputError(f"{reason}: give the number that you sample with") from error
+    first = round(float(scheduler.timesteps[0]))
+    return None if first == int(denoiser.levels.pure_noise.time.item()) else first

@@ -13,9 +13,10 @@ from torch import Tensor
 from ..adapters.network_calls import read_call
 from ..branches import SCALE, Branches
 from ..condition import UNTIL, is_empty, own_copy, with_extras, without_extras, without_step
-from ..denoiser import Condition, Denoiser, Prediction
+from ..denoiser import Condition, Denoiser, NoiseLevel, Prediction
 from ..errors import NonFiniteError, NotApplicable
 from ..protocols import PipelineDenoiser
+from ..signals.alignment import Alignment, cosines, low_noise
 from ..signals.guidance import Guidance
 from ..signals.memorization import MemorizationResult, of_vectors
 
@@ -31,8 +32,8 @@ class FirstStep:
         time: The model's own time of the call.
         positive: The prompts' conditions.
         negative: Those of the other branch; None where the prompts alone are asked about in this call.
-        upper, lower: What the network answered about the prompts, and about what they are compared with, at the score's
-            level and by the model's reference, each (B, C, H, W); None where the call does not tell.
+        upper, lower: What the network answered about the prompts, and about what they are compared with, by the
+            model's reference, each (B, C, H, W); None where the call does not tell.
     """
 
     noise: Tensor
@@ -47,6 +48,15 @@ class FirstStep:
         """The latent's shape (C, H, W)."""
         channels, height, width = self.noise.shape[1:]
         return channels, height, width
+
+    def timestep(self, denoiser: Denoiser) -> int | None:
+        """The timestep of the call, where a score can be taken at it and it is not the model's own at pure noise."""
+        whole = denoiser.prediction_type != "flow" and self.time.is_integer()
+        return int(self.time) if whole and not self.is_at(denoiser.levels.pure_noise) else None
+
+    def is_at(self, level: NoiseLevel) -> bool:
+        """Whether the call was made at that level."""
+        return abs(self.time - level.time.item()) <= 1e-6
 
     @staticmethod
     def read(
@@ -76,9 +86,12 @@ class FirstStep:
         return step._with_answers(denoiser, x, raw) if answers else step
 
     def _with_answers(self, denoiser: Denoiser, x: Tensor, raw: Tensor) -> "FirstStep":
-        """Adds what the call tells, where it was made at the score's level and guidance scale."""
+        """Adds what the call tells, where it was made at a level and guidance scale that a score can be taken at."""
         level, told = denoiser.levels.pure_noise, self.positive.tensors.get(SCALE)
-        if abs(self.time - level.time.item()) > 1e-6:
+        time = self.timestep(denoiser)
+        if time is not None:
+            level = denoiser.level(time)
+        elif not self.is_at(level):
             return self
         if told is not None and not torch.allclose(told.float().cpu(), torch.tensor(float(denoiser.scales[1]))):
             return self
@@ -91,50 +104,83 @@ class FirstStep:
         return replace(self, upper=pull[-images:], lower=pull[:images] if given and shared else None)
 
 
-def look(denoiser: Denoiser, step: FirstStep, numbers: list[int], private: Guidance | None) -> MemorizationResult:
+def look(
+    denoiser: Denoiser,
+    step: FirstStep,
+    numbers: list[int],
+    private: Guidance | None,
+    level: NoiseLevel,
+    *,
+    weighed: bool = False,
+    low: Alignment | None = None,
+) -> MemorizationResult:
     """Measures each image's guidance on its own x_T and on the private draws, which images of a prompt share.
 
     Args:
         denoiser: The model.
         step: The sampler's first call.
         numbers: Which prompt each image belongs to.
-        private: Guidance on further draws, or None for x_T alone.
+        private: Guidance on further draws at that level, or None for x_T alone.
+        level: The score's level.
+        weighed: Whether alignment is measured, too, as the score of a calibration with known prompts needs it.
+        low: Alignment on the private draws, where that is so.
 
     Returns:
-        One row per image, without alignment; `forward_rows` are those that the look cost beside the sampler's own.
+        One row per image; `forward_rows` are those that the look cost beside the sampler's own.
 
     Raises:
         NonFiniteError, OutOfMemory: As in `Guidance`.
     """
-    first, rows = _on_own_noise(denoiser, step)
-    vectors = first.unsqueeze(1)
+    first, rows = _on_own_noise(denoiser, step if step.is_at(level) else replace(step, upper=None, lower=None), level)
+    vectors, alignments = first.unsqueeze(1), None
+    if weighed:
+        on_own, asked = _aligned_on_own_noise(denoiser, step)
+        alignments, rows = on_own.unsqueeze(1), rows + asked
     if private is not None:
         firsts = [numbers.index(number) for number in sorted(set(numbers))]
-        shared, asked = private.counted(without_extras(step.positive[firsts], denoiser.empty))
-        rows += asked
-        vectors = torch.cat([vectors, shared[torch.tensor(numbers)]], dim=1)
-    return of_vectors(vectors, rows)
+        texts, each = without_extras(step.positive[firsts], denoiser.empty), torch.tensor(numbers)
+        shared, asked = private.counted(texts)
+        vectors, rows = torch.cat([vectors, shared[each]], dim=1), rows + asked
+        if low is not None and alignments is not None:
+            shared, asked = low.counted(texts)
+            alignments, rows = torch.cat([alignments, shared[each]], dim=1), rows + asked
+    return of_vectors(vectors, rows, alignments)
 
 
-def _on_own_noise(denoiser: Denoiser, step: FirstStep) -> tuple[Tensor, int]:
-    """Guidance vectors (B, C, H, W) on x_T at the score's own level, and the rows they cost."""
-    asked, images = denoiser.branches(step.positive), len(step.noise)
-    lower = with_extras(asked.lower, asked.upper) if asked.shared else asked.lower
-    wanted = [] if step.upper is not None else [asked.upper]
-    wanted += [] if step.lower is not None else [Branches(asked.upper, lower, asked.width).lower_rows(images)]
-    answers = _pulls(denoiser, step.noise, wanted)
-    upper = answers.pop(0) if step.upper is None else step.upper
+def _on_own_noise(denoiser: Denoiser, step: FirstStep, level: NoiseLevel) -> tuple[Tensor, int]:
+    """Guidance vectors (B, C, H, W) on x_T at the score's level, and the rows that the step does not tell."""
+    upper, lower, width = _both(denoiser, step)
+    wanted = [] if step.upper is not None else [upper]
+    wanted += [] if step.lower is not None else [lower]
+    answers = _answers(denoiser, step.noise, level, wanted, "pull")
+    above = answers.pop(0) if step.upper is None else step.upper
     compared = answers.pop(0) if step.lower is None else step.lower
-    return (upper - compared) / asked.width, len(wanted) * images
+    return (above - compared) / width, len(wanted) * len(step.noise)
 
 
-def _pulls(denoiser: Denoiser, noise: Tensor, conditions: list[Condition]) -> list[Tensor]:
+def _aligned_on_own_noise(denoiser: Denoiser, step: FirstStep) -> tuple[Tensor, int]:
+    """Both alignments (B, 2) on x_T, and the rows they cost."""
+    upper, lower, width = _both(denoiser, step)
+    above, compared = _answers(denoiser, step.noise, low_noise(denoiser), [upper, lower], "noise")
+    return cosines(compared, (above - compared) / width), 2 * len(step.noise)
+
+
+def _both(denoiser: Denoiser, step: FirstStep) -> tuple[Condition, Condition, float]:
+    """What is asked about each image, what it is compared with, one row each, and the width of the comparison."""
+    asked = denoiser.branches(step.positive)
+    lower = with_extras(asked.lower, asked.upper) if asked.shared else asked.lower
+    return asked.upper, Branches(asked.upper, lower, asked.width).lower_rows(len(step.noise)), asked.width
+
+
+def _answers(
+    denoiser: Denoiser, noise: Tensor, level: NoiseLevel, conditions: list[Condition], answer: str
+) -> list[Tensor]:
     """What the network answers about each condition on the same noise, in one call where they can share one."""
-    level = denoiser.levels.pure_noise
     shapes = {tuple(condition.tensors["text"].shape[1:]) for condition in conditions}
     if len(shapes) > 1:  # a prompt longer than the encoder reads at once
-        return [denoiser.predict(noise, level, condition).pull for condition in conditions]
+        return [getattr(denoiser.predict(noise, level, condition), answer) for condition in conditions]
     if not conditions:
         return []
     x = noise.repeat(len(conditions), 1, 1, 1)
-    return list(denoiser.predict(x, level, Condition.cat(conditions)).pull.chunk(len(conditions)))
+    both = denoiser.predict(x, level, Condition.cat(conditions))
+    return list(getattr(both, answer).chunk(len(conditions)))

@@ -5,7 +5,7 @@ from dataclasses import replace
 from ..adapters.request import Request
 from ..calibration import Calibration
 from ..calibration_source import CalibrationSource
-from ..denoiser import Denoiser
+from ..denoiser import Denoiser, NoiseLevel
 from ..errors import CalibrationError
 from ..protocols import PipelineDenoiser
 from ..report import MemorizationReport
@@ -61,7 +61,9 @@ class Judging:
             NotApplicable, NonFiniteError, OutOfMemory: As in `Guidance`.
         """
         shape, fingerprint = step.shape, self.denoiser.fingerprint
-        calibration, reason = self.calibrations.find(self.denoiser, shape, fingerprint=fingerprint)
+        calibration, reason = self.calibrations.find(
+            self.denoiser, shape, fingerprint=fingerprint, time=step.timestep(self.denoiser)
+        )
         draws = 1 if calibration is None else calibration.draws
         if calibration is not None:
             try:
@@ -69,13 +71,17 @@ class Judging:
             except CalibrationError as error:
                 calibration, reason = None, str(error)
         self.calibration = calibration
-        private = self._private(draws - 1, shape, fingerprint, again)
+        level = self.denoiser.levels.pure_noise if calibration is None else calibration.level(self.denoiser)
+        weighed = calibration is not None and calibration.combination.takes_alignment
+        private = self._private(draws - 1, shape, fingerprint, again, level)
+
+        low = self.memory.private.alignment(private) if weighed and private is not None else None
 
         def on(step: FirstStep) -> list[MemorizationReport]:
             return reports_on(
                 self.denoiser,
                 self.request.prompts,
-                look(self.denoiser, step, self.request.numbers, private),
+                look(self.denoiser, step, self.request.numbers, private, level, weighed=weighed, low=low),
                 calibration,
                 seed=self.seed,
                 fingerprint=fingerprint,
@@ -95,11 +101,13 @@ class Judging:
             for pair in pairs
         ]
 
-    def _private(self, draws: int, shape: tuple[int, int, int], fingerprint: str, again: bool) -> Guidance | None:
+    def _private(
+        self, draws: int, shape: tuple[int, int, int], fingerprint: str, again: bool, level: NoiseLevel
+    ) -> Guidance | None:
         if draws < 1:
             return None
         seed = derived_seed(self.seed, "attached", again)
-        return self.memory.private.guidance(self.denoiser, draws, seed, shape, fingerprint)
+        return self.memory.private.guidance(self.denoiser, draws, seed, shape, fingerprint, level)
 
 
 def _score(report: MemorizationReport) -> float:

@@ -78,6 +78,8 @@ class PromptWork:
         self.denoiser, self.encoder = guard.denoiser, encoder_of(guard.denoiser)
         self.shape = self.denoiser.latent_shape(*job.size)
         known = guard.calibration
+        self.level = None if known is None else known.level(self.denoiser)
+        self.alignment = job.alignment or (known is not None and known.combination.takes_alignment)
         identity, alpha = (None, None) if known is None else (known.identity, known.alpha)
         reference = None if self.denoiser.reference == "empty branch" else self.denoiser.reference
         self.about = About(self.denoiser.fingerprint, identity, alpha, draws, reference)
@@ -90,12 +92,13 @@ class PromptWork:
         """Returns one record per prompt, in order, from one call of the network."""
         texts = [item.row.value for item in items]
         noise = torch.stack([prompt_noise(self.denoiser, t, self.draws, self.job.seed, self.shape) for t in texts])
-        rows_each = (4 if self.job.alignment else 2) * self.draws
+        rows_each = (4 if self.alignment else 2) * self.draws
         result = memorization_score(
             self.denoiser,
             self.encoder.encode(texts),
             noise=noise,
-            alignment=self.job.alignment,
+            level=self.level,
+            alignment=self.alignment,
             batch_rows=rows_each * len(texts),
         )
         count = len(texts)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ..calibration import Combination
+from ..combination import Combination
 from ..denoiser import Condition, Denoiser
 from ..signals.memorization import AUTHOR_WEIGHTS, MemorizationResult, memorization_score
 
@@ -65,7 +65,8 @@ def scores_of(combination: Combination, spectrum: Tensor, others: Mapping[str, T
         spectrum: The energies (P, 8).
         others: The other methods' scores (P,) by key.
     """
-    return {"default": combination.score(spectrum)} | {key: others[key].double() for key in OTHERS}
+    alignments = torch.stack([others["aniso"], others["aniso_flat"]], 1)
+    return {"default": combination.score(spectrum, alignments)} | {key: others[key].double() for key in OTHERS}
 
 
 def measure(

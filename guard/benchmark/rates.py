@@ -4,14 +4,12 @@ import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from statistics import NormalDist
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ..two_samples import auc, auc_interval, auc_of_draws
+from ..two_samples import auc, auc_interval, auc_of_draws, tpr_at_fpr
 
-FALSE_POSITIVES = 0.01
 ROUNDS = 1000
 CONFIDENCE = 0.95
 
@@ -30,20 +28,6 @@ class Estimate:
 def stands_out(positive: Numbers, negative: Numbers) -> float:
     """Returns the AUC of positives above negatives, in [0, 1]: .5 = no difference, 1 = every one above every other."""
     return auc(negative, positive)
-
-
-def tpr_at_fpr(positive: Numbers, negative: Numbers, most: float = FALSE_POSITIVES) -> Any:
-    """Returns the largest true positive rate whose false positive rate is at most `most`; higher scores = positive.
-
-    Of fewer than 1 / most negatives no single one may be flagged.
-
-    Args:
-        positive, negative: The scores, (P,) and (N,), or (R, P) and (R, N) for R rates at once.
-        most: The false positive rate.
-    """
-    allowed = int(most * negative.shape[-1])
-    threshold = np.sort(negative, -1)[..., -1 - allowed] if allowed < negative.shape[-1] else np.array(-np.inf)
-    return (positive > threshold[..., None]).mean(-1)
 
 
 def told_apart(

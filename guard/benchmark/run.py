@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from ..audit.manifest import refuse
-from ..calibration import Combination
+from ..combination import Combination
 from ..denoiser import Denoiser
 from ..errors import InputError
 from ..files import write_file

@@ -91,11 +91,16 @@ class Work:
         found, words = given, "the calibration that was given"
         if given is not None:
             given.require(self.denoiser, draws or given.draws, self.shape)
+            if given.time is not None:
+                raise InputError(
+                    f"the calibration is for the timestep {given.time} of a sampler, and methods are compared where "
+                    "the model's own sampling starts: give one that was made without --steps"
+                )
         elif benign is None:
             found, _ = find(self.denoiser, self.shape, draws)
             words = "the calibration that is kept for the model"
-            if found is not None and found.prompts in self.lists.whole.values():
-                found = None  # it would be tried on its own prompts
+            if found is not None and (found.prompts in self.lists.whole.values() or found.time is not None):
+                found = None  # it would be tried on its own prompts, or is of another level than the other methods
         self.draws = draws or (DRAWS if found is None else found.draws)
         if found is None:
             texts, words = self._benign(benign)

@@ -1,13 +1,14 @@
 """`cryptomnesia calibrate`: what benign prompts score on a model, so that checks can give verdicts."""
 
 import math
-import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from time import monotonic
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from ..errors import CalibrationError, InputError
+from ..printable import printable
 from ..prompts import BENIGN
 from . import options
 from .console import EXIT_CLEAR, EXIT_STOPPED, progress, stderr, stdout, tell_cost
@@ -17,7 +18,7 @@ from .prompts import PromptSource
 
 if TYPE_CHECKING:
     from ..calibration import Calibration
-    from ..calibration_run import CalibrationRun
+    from ..calibration_run import MeasuringRun
 
 LEAST = 100
 
@@ -46,6 +47,18 @@ def calibrate(
     quick: Annotated[
         bool, typer.Option("--quick", help="Measure 100 of the prompts at one draw: it costs two images, flags less.")
     ] = False,
+    steps: Annotated[
+        int | None,
+        typer.Option(
+            min=1, help="Sampling steps of your images: a guard then costs least. By default where 50 of DDIM start."
+        ),
+    ] = None,
+    known: Annotated[
+        str | None,
+        typer.Option(
+            "--known", metavar="FILE", help="Memorized prompts of this model: learn from them, if that helps."
+        ),
+    ] = None,
     seed: options.Seed = 0,
     alpha: Annotated[float, typer.Option(help="The false-alarm rate to promise.")] = 0.01,
     height: options.Height = None,
@@ -67,33 +80,62 @@ def calibrate(
     from ..calibration_run import extent
 
     texts, draws = extent(texts, draws, quick)
-    if out is None:
+    memorized = None if known is None else _known(known, format, delimiter)
+    if out is None or memorized is not None:
         store.make_folder()  # before the long work, not after it
     denoiser = open_model(model, device, dtype, compared)
     denoiser.require_guidance()
+    from ..adapters.pipeline_call import first_timestep
     from ..calibration_misfit import binding_of
     from ..calibration_run import CalibrationRun
+    from ..known_run import KnownRun
 
     shape = denoiser.latent_shape(height, width)
-    binding = binding_of(denoiser, shape, draws)
+    time = None if steps is None else first_timestep(denoiser, steps)
+    binding = binding_of(denoiser, shape, draws, time=time)
     kept = store.path_for(binding)
     partial = store.partial_for(binding) if out is None else out.with_name(out.name + ".partial")
-    run = CalibrationRun(denoiser, texts, draws=draws, seed=seed, alpha=alpha, partial=partial, latent_shape=shape)
-    known = run.finished(out or kept) or run.finished(kept)
-    if known is not None:
+    settings: dict[str, Any] = {"draws": draws, "seed": seed, "alpha": alpha, "latent_shape": shape, "time": time}
+    weights = None
+    if memorized is not None:
+        learning = KnownRun(denoiser, memorized, texts, partial=store.known_for(binding), **settings)
+        try:
+            measure(learning)
+        except KeyboardInterrupt:
+            return _stopped(learning)
+        taught = learning.learned()
+        stderr().print(taught.words, soft_wrap=True)
+        weights, texts = taught.weights, texts if taught.weights is None else learning.rest
+    run = CalibrationRun(denoiser, texts, partial=partial, weights=weights, **settings)
+    made = run.finished(out or kept) or run.finished(kept)
+    if made is not None:
         stderr().print("nothing to measure: the same model, prompts and settings were calibrated before", style="dim")
-        calibration = known
+        calibration = made
         if out is not None:
-            known.save(out)
+            made.save(out)
     else:
         try:
             measure(run)
             calibration = run.finish(out or kept)
         except KeyboardInterrupt:
-            words = f"stopped after {run.done} of {run.total} prompts, kept in {partial}"
-            stderr().print(f"{words}: the same command goes on from there", style="yellow", soft_wrap=True)
-            return EXIT_STOPPED
+            return _stopped(run)
     return _report(calibration, out, _keep(calibration, required=out is None), as_json)
+
+
+def _stopped(run: "MeasuringRun") -> int:
+    words = f"stopped after {run.done} of {run.total} prompts, kept in {run.partial}"
+    stderr().print(f"{words}: the same command goes on from there", style="yellow", soft_wrap=True)
+    return EXIT_STOPPED
+
+
+def _known(file: str, format: str | None, delimiter: str | None) -> list[str]:
+    """Returns the memorized prompts of a list, each once; errors as for benign ones."""
+    from ..benchmark.lists import Reading, read_benign
+
+    texts, notes = read_benign(file, Reading(format, None, delimiter))
+    for note in notes:
+        stderr().print(printable(note, 400), style="yellow", soft_wrap=True)
+    return texts
 
 
 def _keep(calibration: "Calibration", *, required: bool) -> Path | None:
@@ -164,7 +206,7 @@ def _benign(source: PromptSource, alpha: float) -> list[str]:
     return texts
 
 
-def measure(run: "CalibrationRun") -> None:
+def measure(run: "MeasuringRun") -> None:
     """Measures what is missing; says before what it will cost, and after the first prompts how long it will take."""
     from ..cost import rows_per_image
 
@@ -174,13 +216,13 @@ def measure(run: "CalibrationRun") -> None:
         console.print(words, soft_wrap=True)
     rows = run.forward_rows
     tell_cost(f"{run.total - run.done} prompts", rows, rows / rows_per_image(run.denoiser))
-    before, started = run.done, time.monotonic()
+    before, started = run.done, monotonic()
     with progress("prompts") as bar:
         task = bar.add_task("calibrating", total=run.total, completed=run.done)
         for done in run.steps():
             bar.update(task, completed=done)
             if before < done < run.total:
-                seconds = (time.monotonic() - started) / (done - before) * (run.total - done)
+                seconds = (monotonic() - started) / (done - before) * (run.total - done)
                 console.print(f"at this speed, {duration(seconds)} more", soft_wrap=True)
                 before = run.total  # said once
 

@@ -87,9 +87,8 @@ def optimise_embedding(
                 continue
             text.grad[:, 0] = 0  # the first token carries no prompt
             optimiser.step()
-    guidance = objective.guidance
     condition = Condition(text=text.detach().to(start.dtype), **fixed)
-    return Optimised(condition, step, guidance.forward_rows, guidance.backward_rows)
+    return Optimised(condition, step, objective.forward_rows, objective.backward_rows)
 
 
 def comfortable(calibration: Calibration) -> float:
@@ -104,7 +103,7 @@ def _gradient(loss: Tensor, text: Tensor, objective: Objective) -> Tensor | None
         with memory_needed("the device has no memory for the gradient of a single row"):
             return torch.autograd.grad(loss.sum(), text)[0]
     except OutOfMemory:
-        if not objective.guidance.save_memory():
+        if not objective.save_memory():
             raise
         return None
 

@@ -8,10 +8,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ..calibration import Combination
-from ..denoiser import Condition, Denoiser
+from ..combination import Combination
+from ..denoiser import Condition, Denoiser, NoiseLevel
 from ..errors import InputError
 from ..memory import memory_needed
+from ..signals.alignment import Alignment
 from ..signals.draws import derived_seed
 from ..signals.guidance import Guidance
 from ..signals.rings import ring_energy
@@ -31,7 +32,9 @@ class Selected:
     forward_rows: int
 
 
-def select_noise(denoiser: Denoiser, form: Combination, condition: Condition, noises: Tensor) -> Selected:
+def select_noise(
+    denoiser: Denoiser, form: Combination, condition: Condition, noises: Tensor, level: NoiseLevel | None = None
+) -> Selected:
     """Selects the best of several noises for one prompt, by the score at each noise alone.
 
     Args:
@@ -39,6 +42,7 @@ def select_noise(denoiser: Denoiser, form: Combination, condition: Condition, no
         form: How guidance becomes a score; a calibration's, or another.
         condition: One prompt.
         noises: The candidates, (K, C, H, W).
+        level: Where the score is taken, a calibration's or by default pure noise.
 
     Returns:
         The noise with the lowest score, all scores, and what they cost.
@@ -47,10 +51,13 @@ def select_noise(denoiser: Denoiser, form: Combination, condition: Condition, no
         InputError: No noise.
         NotApplicable, NonFiniteError, OutOfMemory: As in `Guidance`.
     """
-    guidance = Guidance(denoiser, noises)
-    scores = form.score(ring_energy(guidance(condition)[0]))
+    guidance = Guidance(denoiser, noises, level=level)
+    alignment = Alignment(denoiser, noises) if form.takes_alignment else None
+    low = None if alignment is None else alignment(condition)[0]
+    scores = form.score(ring_energy(guidance(condition)[0]), low)
     best = int(scores.argmin())
-    return Selected(noises[best : best + 1], scores, guidance.forward_rows)
+    rows = guidance.forward_rows + (0 if alignment is None else alignment.guidance.forward_rows)
+    return Selected(noises[best : best + 1], scores, rows)
 
 
 def neighbours(noise: Tensor, draws: int, seed: int) -> Tensor:

@@ -112,13 +112,13 @@ def _reseed(
 ) -> Mended:
     seed = derived_seed(seed, "reseed")
     noises = draw_noise(denoiser, CANDIDATES, seed, shape or calibration.latent_shape)
-    selected = select_noise(denoiser, calibration.combination, condition, noises)
+    selected = select_noise(denoiser, calibration.combination, condition, noises, calibration.level(denoiser))
     near = neighbours(selected.noise, calibration.draws, seed)
     test = Objective(denoiser, calibration, condition, noise=near)
     after = test.before  # the prompt stays what it was
     anywhere = Objective(denoiser, calibration, condition, seed=derived_seed(seed, "anywhere"), shape=shape)
     report = _report("reseed", prompt, anywhere, after, 1.0, bool(after.p_value > calibration.alpha))
-    rows = selected.forward_rows + test.guidance.forward_rows
+    rows = selected.forward_rows + test.forward_rows
     return Mended(replace(report, forward_rows=report.forward_rows + rows), noise=selected.noise)
 
 
@@ -139,8 +139,8 @@ def _report(
         p_after=after.p_value.item(),
         recall=after.guidance_similarity.item(),
         similarity=alike,
-        forward_rows=test.guidance.forward_rows,
-        backward_rows=test.guidance.backward_rows,
+        forward_rows=test.forward_rows,
+        backward_rows=test.backward_rows,
     )
 
 

@@ -6,6 +6,7 @@ from torch import Tensor
 
 from ..calibration import Calibration
 from ..denoiser import Condition, Denoiser
+from ..signals.alignment import Alignment
 from ..signals.draws import draw_noise
 from ..signals.guidance import Guidance
 from ..signals.guidance_similarity import guidance_similarity
@@ -64,20 +65,44 @@ class Objective:
         if noise is None:
             noise = draw_noise(denoiser, draws or calibration.draws, seed, shape or calibration.latent_shape)
         self.calibration = calibration
-        self.guidance = Guidance(denoiser, noise)
+        self.guidance = Guidance(denoiser, noise, level=calibration.level(denoiser))
+        weighed = calibration.combination.takes_alignment
+        self.alignment = Alignment(denoiser, noise) if weighed else None
         self._original = self.guidance(original).mean(1)
+        self._original_alignments = self._alignments(original)
 
     @property
     def before(self) -> Measure:
         """The measure of the original itself, whose guidance similarity is 1."""
-        return self._measure(self._original)
+        return self._measure(self._original, self._original_alignments)
 
     def __call__(self, condition: Condition, *, grad: bool = False) -> Measure:
         """Measures P conditions; with `grad`, score and guidance similarity are differentiable in their tensors."""
-        return self._measure(self.guidance(condition, grad=grad).mean(1))
+        return self._measure(self.guidance(condition, grad=grad).mean(1), self._alignments(condition, grad))
 
-    def _measure(self, guidance: Tensor) -> Measure:
+    def save_memory(self) -> bool:
+        """Takes one row at a time from now on; returns False if that is so already. See `Guidance.save_memory`."""
+        return any([part.save_memory() for part in self._parts])
+
+    @property
+    def forward_rows(self) -> int:
+        """Rows that went through the network so far."""
+        return sum(part.forward_rows for part in self._parts)
+
+    @property
+    def backward_rows(self) -> int:
+        """Rows that were differentiated so far."""
+        return sum(part.backward_rows for part in self._parts)
+
+    @property
+    def _parts(self) -> list[Guidance]:
+        return [self.guidance] if self.alignment is None else [self.guidance, self.alignment.guidance]
+
+    def _alignments(self, condition: Condition, grad: bool = False) -> Tensor | None:
+        return None if self.alignment is None else self.alignment(condition, grad=grad).mean(1)
+
+    def _measure(self, guidance: Tensor, alignments: Tensor | None) -> Measure:
         combination = self.calibration.combination
-        score = combination.score(ring_energy(guidance))
+        score = combination.score(ring_energy(guidance), alignments)
         similarity = guidance_similarity(guidance, self._original, combination.reference).double().cpu()
         return Measure(score, similarity, self.calibration.p_of(score.detach()))

@@ -173,7 +173,7 @@ class _Search:
         alike: float,
     ) -> Mitigation:
         before = self.test.before
-        parts = (self.screen.guidance, self.test.guidance)
+        parts = (self.screen, self.test)
         return Mitigation(
             method="rewrite",
             held=held,

@@ -6,8 +6,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..denoiser import Denoiser
+from ..denoiser import Denoiser, NoiseLevel
 from ..errors import InputError
+from .alignment import Alignment
 from .guidance import Guidance
 
 DRAWS = 4  # without a calibration that says how many
@@ -32,21 +33,36 @@ class FixedDraws:
 
     def __init__(self) -> None:
         self._kept: tuple[Any, Guidance] | None = None
+        self._low: tuple[Guidance, Alignment] | None = None
 
     def guidance(
-        self, denoiser: Denoiser, draws: int, seed: int, shape: tuple[int, int, int], fingerprint: str
+        self,
+        denoiser: Denoiser,
+        draws: int,
+        seed: int,
+        shape: tuple[int, int, int],
+        fingerprint: str,
+        level: NoiseLevel | None = None,
     ) -> Guidance:
         """Returns the guidance on that noise, the same object as long as nothing differs.
 
         Args:
             denoiser, draws, seed, shape: As for `draw_noise`.
             fingerprint: The model's, as it is now.
+            level: As for `Guidance`.
 
         Raises:
             InputError: Zero draws.
             NotApplicable: See `Denoiser.require_guidance`.
         """
-        key = (fingerprint, str(denoiser.device), draws, seed, shape)
+        level = level or denoiser.levels.pure_noise
+        key = (fingerprint, str(denoiser.device), draws, seed, shape, level.time.item())
         if self._kept is None or self._kept[0] != key:
-            self._kept = key, Guidance(denoiser, draw_noise(denoiser, draws, seed, shape))
+            self._kept = key, Guidance(denoiser, draw_noise(denoiser, draws, seed, shape), level=level)
         return self._kept[1]
+
+    def alignment(self, guidance: Guidance) -> Alignment:
+        """Returns the alignment on the draws of a guidance that was given out, the same object as long as that is."""
+        if self._low is None or self._low[0] is not guidance:
+            self._low = guidance, Alignment(guidance.denoiser, guidance.noise)
+        return self._low[1]

@@ -1,5 +1,7 @@
 """Guidance vectors at pure noise, of any conditions on fixed noise: what the score and every mitigation stand on."""
 
+from typing import Literal
+
 import torch
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
@@ -20,9 +22,12 @@ class Guidance:
     Args:
         denoiser: The model.
         noise: The draws, (draws, C, H, W), standard normal.
+        level: Where the vectors are taken, one level; by default pure noise, `denoiser.levels.pure_noise`.
+        answer: What of the network's answer is compared: `pull`, or `noise`; see `Prediction`.
         batch_rows: Most rows a call has; see `batching.rows_per_call`.
 
     Attributes:
+        noise, level: As given.
         forward_rows: Rows that went through the network so far.
         backward_rows: Rows that were differentiated so far.
 
@@ -31,14 +36,22 @@ class Guidance:
         NotApplicable: See `Denoiser.require_guidance`.
     """
 
-    def __init__(self, denoiser: Denoiser, noise: Tensor, *, batch_rows: int | None = None):
+    def __init__(
+        self,
+        denoiser: Denoiser,
+        noise: Tensor,
+        *,
+        level: NoiseLevel | None = None,
+        answer: Literal["pull", "noise"] = "pull",
+        batch_rows: int | None = None,
+    ):
         denoiser.require_guidance()
         if noise.ndim != 4 or not len(noise):
             raise InputError(f"noise has shape {tuple(noise.shape)}: give (draws, C, H, W)")
-        self.denoiser = denoiser
+        self.denoiser, self._answer = denoiser, answer
         with torch.inference_mode(False):
             self.noise = noise.to(denoiser.device).clone()
-            self._level = denoiser.levels.pure_noise
+            self.level = (level or denoiser.levels.pure_noise)[[0]]
         self.batch_rows = rows_per_call(denoiser, noise.shape[1:], batch_rows)
         self.forward_rows = self.backward_rows = 0
         self._empty: Tensor | None = None
@@ -59,7 +72,7 @@ class Guidance:
             try:
                 self._empty = self._pull_of(self.denoiser.empty, grad=False)[0]
             except NonFiniteError as error:
-                raise empty_to_blame(self.denoiser, self.noise[:1], self._level) or error from error
+                raise empty_to_blame(self.denoiser, self.noise[:1], self.level) or error from error
         return self._empty
 
     def __call__(self, condition: Condition, *, grad: bool = False) -> Tensor:
@@ -77,12 +90,20 @@ class Guidance:
             NonFiniteError: The model answered with NaN or infinity.
             OutOfMemory: Not even one row fits.
         """
+        vectors, _, rows = self.compared(condition, grad=grad)
+        return vectors, rows
+
+    def compared(self, condition: Condition, *, grad: bool = False) -> tuple[Tensor, Tensor, int]:
+        """Returns the guidance vectors, what they start from, (P or 1, draws, C, H, W), and the rows they cost.
+
+        Errors are those of `counted`.
+        """
         asked, draws = self.denoiser.branches(condition), len(self.noise)
         rows = (len(condition) + (len(condition) if not asked.shared else self._empty is None)) * draws
         lower = self.empty if asked.shared else self._pull_of(asked.lower, grad)
         upper = self._pull_of(asked.upper, grad)
         require_effect(self.denoiser, condition, upper, lower)
-        return (upper - lower) / asked.width, rows
+        return (upper - lower) / asked.width, lower if lower.ndim == 5 else lower[None], rows
 
     def spectrum(self, condition: Condition, *, grad: bool = False) -> Tensor:
         """Returns the energy (P, 8) per ring of the draws' mean guidance vector; see `MemorizationResult.spectrum`."""
@@ -111,7 +132,7 @@ class Guidance:
     def _ask(self, x: Tensor, condition: Condition, grad: bool) -> Tensor:
         def ask(x: Tensor, *values: Tensor) -> Tensor:
             row_condition = Condition(**dict(zip(condition.tensors, values, strict=True)))
-            return self.denoiser.predict(x, self._level, row_condition, grad=grad).pull
+            return getattr(self.denoiser.predict(x, self.level, row_condition, grad=grad), self._answer)
 
         values = condition.tensors.values()
         if grad and self.batch_rows == 1:

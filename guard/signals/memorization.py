@@ -21,6 +21,7 @@ from torch import Tensor
 from ..denoiser import Condition, Denoiser, NoiseLevel
 from ..errors import InputError, NonFiniteError
 from ..progress import Progress
+from .alignment import Alignment, cosines, low_noise
 from .batching import in_batches, rows_per_call
 from .draws import draw_noise
 from .guidance import Guidance, empty_to_blame, require_effect
@@ -54,6 +55,11 @@ class MemorizationResult:
     draws: int
     forward_rows: int
 
+    @property
+    def alignments(self) -> Any:
+        """Both alignments, (P, 2); None where they were not asked for."""
+        return None if self.aniso is None else torch.stack([self.aniso, self.aniso_flat], 1)
+
     def __len__(self) -> int:
         return len(self.score)
 
@@ -82,6 +88,7 @@ def memorization_score(
     draws: int = 4,
     seed: int = 0,
     noise: Tensor | None = None,
+    level: NoiseLevel | None = None,
     author_compat: bool = False,
     alignment: bool = True,
     batch_rows: int | None = None,
@@ -98,6 +105,8 @@ def memorization_score(
         draws: Noise draws per prompt.
         seed: The seed of the private generator; all prompts share its draws.
         noise: Takes the place of draws and seed: (draws, C, H, W) for all prompts, or (P, draws, C, H, W).
+        level: Where guidance is taken for all but aniso, one level; by default pure noise, where 50-step sampling
+            starts. Another one gives other scores: a calibration tells its own, `Calibration.level`.
         author_compat: `score` is the authors' sum of iso and aniso, both taken of the raw network output as their
             code does, and aniso per pixel. Higher = more likely memorized, on the models they tuned it for.
         alignment: Also measure aniso, which takes part in no calibrated score and doubles the rows.
@@ -109,7 +118,7 @@ def memorization_score(
         The measurements, one per prompt, on the CPU; a higher score = more likely memorized.
 
     Raises:
-        InputError: Zero draws, shapes that do not fit, or author_compat without alignment.
+        InputError: Zero draws, shapes that do not fit, or author_compat without alignment or at a level of your own.
         NotApplicable: See `Denoiser.require_guidance`; or the network ignores the guidance scale it is told.
         NonFiniteError: The model answered with NaN or infinity.
         OutOfMemory: Not even one row fits.
@@ -132,39 +141,50 @@ def memorization_score(
     if not len(condition):
         raise InputError("no prompt was given: the condition has no rows")
     denoiser.require_guidance()
+    if author_compat and level is not None:
+        raise InputError("the authors' score has its own level: leave out level, or author_compat")
     if author_compat and not alignment:
         raise InputError("the authors' score is a sum with aniso in it: leave alignment on")
     noise = draw_noise(denoiser, draws, seed) if noise is None else _checked(noise, len(condition))
     batch_rows = rows_per_call(denoiser, noise.shape[-3:], batch_rows)
-    steps = denoiser.levels.sampling(50)
-    first = steps[0] if author_compat else denoiser.levels.pure_noise
-    levels = NoiseLevel.cat([first, steps[-3]] if alignment else [first])
+    first = denoiser.levels.sampling(50)[0] if author_compat else level or denoiser.levels.pure_noise
+    levels = NoiseLevel.cat([first, low_noise(denoiser)] if alignment else [first])
     parts = list(_measure(denoiser, condition, noise, levels, author_compat, batch_rows, progress))
     return MemorizationResult.cat(parts)
 
 
-def score_on(guidance: Guidance, condition: Condition, batch_rows: int | None = None) -> MemorizationResult:
-    """Returns what `memorization_score` measures on the same noise, without alignment; `forward_rows` is what it cost.
+def score_on(
+    guidance: Guidance, condition: Condition, batch_rows: int | None = None, alignment: Alignment | None = None
+) -> MemorizationResult:
+    """Returns what `memorization_score` measures on the same noise; `forward_rows` is what it cost.
 
-    Arguments and errors are those of `Guidance.__call__` and of `memorization_score`.
+    Alignment is measured where it is given. Arguments and errors are those of `Guidance.__call__` and of
+    `memorization_score`.
     """
     guidance.batch_rows = rows_per_call(guidance.denoiser, guidance.noise.shape[1:], batch_rows)
-    return of_vectors(*guidance.counted(condition))
+    vectors, rows = guidance.counted(condition)
+    if alignment is None:
+        return of_vectors(vectors, rows)
+    alignment.guidance.batch_rows = guidance.batch_rows
+    low, more = alignment.counted(condition)
+    return of_vectors(vectors, rows + more, low)
 
 
-def of_vectors(vectors: Tensor, forward_rows: int) -> MemorizationResult:
-    """Returns what guidance vectors at pure noise amount to, without alignment.
+def of_vectors(vectors: Tensor, forward_rows: int, alignments: Tensor | None = None) -> MemorizationResult:
+    """Returns what guidance vectors at pure noise amount to.
 
     Args:
         vectors: (P, draws, C, H, W).
         forward_rows: Rows that went through the network for them.
+        alignments: Both cosines of each draw, (P, draws, 2), where they were measured; see `alignment.cosines`.
     """
+    both = None if alignments is None else alignments.mean(1).cpu()
     iso = vectors.flatten(2).norm(dim=-1).mean(1).cpu()
     return MemorizationResult(
         score=iso,
         iso=iso,
-        aniso=None,
-        aniso_flat=None,
+        aniso=None if both is None else both[:, 0],
+        aniso_flat=None if both is None else both[:, 1],
         spectrum=ring_energy(vectors.mean(1)).cpu(),
         draws=vectors.shape[1],
         forward_rows=forward_rows,
@@ -248,12 +268,10 @@ def _statistics(
 ) -> MemorizationResult:
     """From (P, levels, draws, C, H, W) and what it is compared with (P or 1, ...) to one number each per prompt."""
     guidance = (upper - lower) / width
-    result = of_vectors(guidance[:, 0], rows)
     if guidance.shape[1] == 1:
+        return of_vectors(guidance[:, 0], rows)
+    result = of_vectors(guidance[:, 0], rows, cosines(lower[:, 1], guidance[:, 1]))
+    if not author_compat:
         return result
-    low, reference = guidance[:, 1], lower[:, 1]
-    aniso = torch.cosine_similarity(reference, low, dim=2).mean((1, 2, 3)).cpu()
-    aniso_flat = torch.cosine_similarity(reference.flatten(2), low.flatten(2), dim=-1).mean(-1).cpu()
     first, second = AUTHOR_WEIGHTS[prediction_type]
-    score = first * result.iso + second * aniso if author_compat else result.iso
-    return replace(result, score=score, aniso=aniso, aniso_flat=aniso_flat)
+    return replace(result, score=first * result.iso + second * result.aniso)
