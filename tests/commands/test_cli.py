@@ -230,6 +230,30 @@ def test_a_quick_calibration_costs_two_images(command, folder):
     assert code == 0 and "100 prompts will cost 400 rows" in err
 
 
+def test_a_calibration_where_the_sampler_starts(command, folder):
+    start = ("calibrate", "-m", "model", "-p", "benign.txt", "--draws", 1, "-o", "start.calibration.json", "--steps")
+    assert command(*start, 20)[0] == 0
+    assert Calibration.load(folder / "start.calibration.json").time == 951
+    code, out, _ = command("check", "-m", "model", "-c", "start.calibration.json", "a cat", "--json")
+    assert code in (0, 3) and json.loads(out)["results"][0]["p_value"] is not None
+    assert "cannot take 5000 steps" in one_line(command(*start, 5000))
+
+
+def test_known_prompts_teach_or_are_told_not_to(command, folder):
+    more = [f"{a}{b} {b}{c}" for a in "abcdef" for b in "fghij" for c in "klmno"]
+    (folder / "more.txt").write_text("\n".join(more))
+    (folder / "known.csv").write_text("prompt,type\n" + "\n".join(f"known {i},VM" for i in range(24)))
+    known = ("calibrate", "-m", "model", "-p", "more.txt", "--draws", 1, "-o", "taught.calibration.json", "--known")
+    code, _, err = command(*known, "known.csv")
+    made = Calibration.load(folder / "taught.calibration.json")
+    assert code == 0 and "74 prompts will cost 296 rows" in err and "24 known prompts taught" in err
+    assert made.n == (len(more) if made.combination.weights is None else 100)
+    small = (*known[:4], "benign.txt", *known[5:])
+    assert "83 benign prompts are too few" in one_line(command(*small, "known.csv"))
+    (folder / "few.txt").write_text("one\ntwo")
+    assert "2 different memorized prompts are too few" in one_line(command(*known, "few.txt"))
+
+
 def test_what_is_calibrated_is_not_calibrated_again(command, folder, monkeypatch):
     _, first, _ = command(*ONCE, "--json")
     monkeypatch.setattr(CalibrationRun, "steps", lambda run: pytest.fail("measured again"))
