@@ -21,7 +21,7 @@ _WEIGHTLESS = (
 )
 _UNUSED = ("safety_checker", "feature_extractor")
 _VOCABULARIES = ("tokenizer.json", "vocab.json", "spiece.model", "tokenizer.model")
-_PLAIN = ""  # the variant of files without a tag
+PLAIN = ""  # the variant of files without a tag
 _PREFERRED = ("fp16", "bf16", "fp32", "non_ema")
 
 
@@ -54,10 +54,10 @@ def check_weights(path: Path, names: Iterable[str]) -> str | None:
         # without these transformers makes one that knows no words
         if not any((path / name / file).is_file() for file in _VOCABULARIES):
             raise InputError(f"{path / name} lacks its vocabulary ({' or '.join(_VOCABULARIES)}): get the folder again")
-    weighty = {name: _by_variant(path / name) for name in parts if not name.startswith(_WEIGHTLESS)}
+    weighty = {name: by_variant(path / name) for name in parts if not name.startswith(_WEIGHTLESS)}
     variant = _shared(path, weighty)
     for name, files in weighty.items():
-        used = _PLAIN if variant is None or variant not in files else variant
+        used = PLAIN if variant is None or variant not in files else variant
         for file in files[used]:
             check_safetensors(file)
         _check_shards(path / name, used)
@@ -85,11 +85,11 @@ def checked(pipe: Any, path: Path) -> Any:
     return pipe
 
 
-def _by_variant(folder: Path) -> dict[str, list[Path]]:
+def by_variant(folder: Path) -> dict[str, list[Path]]:
     """The weights of a part by what their names carry: model.safetensors, model.fp16-00001-of-00002.safetensors."""
     found: dict[str, list[Path]] = {}
     for file in sorted(folder.glob("*.safetensors")):
-        tag = file.name.split(".")[1].split("-")[0] if file.name.count(".") > 1 else _PLAIN
+        tag = file.name.split(".")[1].split("-")[0] if file.name.count(".") > 1 else PLAIN
         found.setdefault(tag, []).append(file)
     if not found:
         require_no_pickles(folder)
@@ -99,7 +99,7 @@ def _by_variant(folder: Path) -> dict[str, list[Path]]:
 
 def _shared(path: Path, parts: dict[str, dict[str, list[Path]]]) -> str | None:
     """The variant in which all parts are there that are not there without one; None if all are."""
-    tagged = {name: set(files) for name, files in parts.items() if _PLAIN not in files}
+    tagged = {name: set(files) for name, files in parts.items() if PLAIN not in files}
     if not tagged:
         return None
     common = set.intersection(*tagged.values())

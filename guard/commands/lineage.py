@@ -1,4 +1,4 @@
-"""`cryptomnesia lineage`: which model of a pool does this one come from, by its images alone?"""
+"""`cryptomnesia lineage`: which model of a pool does this one come from, by its images alone, or by weights?"""
 
 import json
 from collections.abc import Mapping
@@ -18,6 +18,7 @@ from .attribute import pairs
 from .console import EXIT_CLEAR, EXIT_NO_VERDICT, following, progress, stderr, stdout
 from .documents import write_document
 from .files import make_folder, write_text
+from .lineage_weights import by_weights
 from .models import DEMO, open_model
 
 if TYPE_CHECKING:
@@ -41,11 +42,14 @@ def lineage(
     target: Annotated[
         str, typer.Option("--target", "-t", metavar="FOLDER|MODEL", help="The model in question, or images it made.")
     ],
-    out: Annotated[Path, typer.Option("--out", "-o", metavar="FOLDER", help="Where results and images are kept.")],
     pool: Annotated[
         list[str] | None,
         typer.Option("--pool", metavar="NAME=FOLDER|MODEL", help="A model that may be its parent; repeat for each."),
     ] = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", "-o", metavar="FOLDER", help="Where results and images are kept.")
+    ] = None,
+    weights: Annotated[bool, typer.Option("--weights", help="Compare the models' weights, and no images.")] = False,
     prompt: Annotated[
         list[str] | None,
         typer.Option("--prompt", "-p", help="What models are asked for, detailed and unusual; repeat, best eight."),
@@ -65,12 +69,14 @@ def lineage(
     seed: options.Seed = 0,
     as_json: options.Json = False,
 ) -> int:
-    """Which model of a pool does this one come from, or none of them? Looks at nothing but images.
+    """Which model of a pool does this one come from, or none of them? Looks at nothing but images, or at --weights.
 
-    All must be of the same prompts: what images say of theirs is compared. Folders hold images of one prompt, or a
-    folder for each prompt. Models are asked for --images images of each --prompt, which are kept: a second run goes on
-    where the first one stopped. Exit code: 0, whichever it is, also none of these; 2 bad input, such as other prompts,
-    the same images or equal weights; 5 no verdict: a pool too small to test, or no majority among the prompts.
+    With --weights all are models, as folders or .safetensors files in any format: says who is a fine-tune, has a LoRA
+    merged in, or is a merge of two, with their shares. Without, all must be of the same prompts: what images say of
+    theirs is compared. Folders hold images of one prompt, or a folder for each prompt. Models are asked for --images
+    images of each --prompt, which are kept: a second run goes on where the first one stopped. Exit code: 0, whichever
+    it is, also none of these; 2 bad input, such as other prompts, the same images or equal weights; 5 no verdict: a
+    pool too small to test, or no majority among the prompts.
     """
     from ..lineage import MultiScale, find_parent, open_encoder
 
@@ -78,6 +84,10 @@ def lineage(
     named = pairs(pool or [], "--pool", "FOLDER|MODEL")
     if not named:
         raise InputError("the pool is empty: name models that may be the parent as --pool NAME=FOLDER|MODEL")
+    if weights:
+        return by_weights(target, named, out, as_json)
+    if out is None:
+        raise InputError("results and images need a place: give --out FOLDER")
     prompts = list(dict.fromkeys(prompt or []))
     sources = {"": target, **named}
     _check(sources, prompts)

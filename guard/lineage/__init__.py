@@ -1,5 +1,6 @@
-"""Whose child is this model? From nothing but images that it made."""
+"""Whose child is this model? From nothing but images that it made, or from its weights."""
 
+from .by_weights import Descent, Kinship, descent
 from .encoders import ClipEncoder, Encoder, OnnxEncoder, open_encoder
 from .folders import images_in
 from .generation import Recipe, generate
@@ -8,11 +9,14 @@ from .parentage import Parentage, find_parent
 
 __all__ = [
     "ClipEncoder",
+    "Descent",
     "Encoder",
+    "Kinship",
     "MultiScale",
     "OnnxEncoder",
     "Parentage",
     "Recipe",
+    "descent",
     "find_parent",
     "generate",
     "images_in",
