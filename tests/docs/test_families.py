@@ -11,6 +11,7 @@ from cryptomnesia import CallableDenoiser, Guard
 from cryptomnesia.adapters import to_denoiser
 from cryptomnesia.adapters.onnx_loading import load_onnx
 from cryptomnesia.errors import CryptomnesiaError, InputError, NotApplicable
+from cryptomnesia.mitigation.objective import Measure
 
 from ..helpers.families import families
 from ..helpers.families import stable_diffusion as unets
@@ -102,7 +103,10 @@ def can(name: str, column: str) -> bool:
         known = above(of_a_few(denoiser, shape), -1e9)
         guard = Guard(denoiser, known, unverified="allow")
         if column == "rewrite":
-            return guard.mitigate("a cat", "rewrite", **size).mitigation.score_before is not None
+            with pytest.MonkeyPatch.context() as patch:
+                # random weights keep no promise that a rewriting holds, and the third attempt tells no more
+                patch.setattr(Measure, "holds", lambda self, alpha: torch.ones_like(self.p_value, dtype=torch.bool))
+                return guard.mitigate("a cat", "rewrite", **size).mitigation.score_before is not None
         return guard.locate("a cat", steps=3, **size).map is not None
     except (NotApplicable, InputError):
         return False
