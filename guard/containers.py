@@ -71,6 +71,8 @@ def holds_more(data: bytes) -> bool:
 def _png(data: bytes) -> bytes:
     kept, before, left_out, seen = [], b"", False, set()
     for kind, start, end in _png_chunks(data):
+        if not seen and kind != b"IHDR":
+            raise ValueError("it is damaged: it does not begin with its header")
         if kind in _ANIMATION:
             raise ValueError("it holds more than one picture (an animated PNG)")
         if kind == b"IDAT" and kind in seen and before != kind:

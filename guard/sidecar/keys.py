@@ -141,7 +141,7 @@ def load_signer(certificate: str | Path | None = None, key: str | Path | None = 
     for source, paths in (
         ("the arguments name", (certificate, key)),
         ("the environment names", (os.environ.get(CERTIFICATE) or None, os.environ.get(KEY) or None)),
-        ("settings.json names", _settings()),
+        ("settings.json names", _named_files()),
     ):
         if any("-----" in str(path) for path in paths):
             raise InputError(f"{source} a key or certificate itself: name the files that hold them")
@@ -152,21 +152,34 @@ def load_signer(certificate: str | Path | None = None, key: str | Path | None = 
     return None
 
 
-def _settings() -> tuple[str | None, str | None]:
+def setting(name: str) -> str | None:
+    """Returns a setting of this user: the environment variable of that name, else that of settings.json, else None.
+
+    Raises SidecarError where settings.json cannot be used.
+    """
+    return os.environ.get(name) or _settings(name)[0]
+
+
+def _settings(*names: str) -> tuple[str | None, ...]:
     path = config_folder() / "settings.json"
     try:
         settings = read_json(path, _MOST)
     except FileNotFoundError:
-        return None, None
+        return (None,) * len(names)
     except OSError as error:
         raise SidecarError(f"the settings {path} cannot be read: {error.strerror}") from error
     except ValueError as error:
         raise SidecarError(f"the settings {path} cannot be used ({error}): correct or remove the file") from error
-    values = [settings.get(name) for name in (CERTIFICATE, KEY)] if isinstance(settings, dict) else [settings]
-    if not all(value is None or isinstance(value, str) for value in values):
-        raise SidecarError(f"the settings {path} do not map {CERTIFICATE} and {KEY} to file names: correct the file")
-    certificate, key = (None if value is None else str(path.parent / os.path.expanduser(value)) for value in values)
-    return certificate, key
+    values = [settings.get(name) for name in names] if isinstance(settings, dict) else [settings]
+    if not isinstance(settings, dict) or not all(value is None or isinstance(value, str) for value in values):
+        raise SidecarError(f"the settings {path} do not map {' and '.join(names)} to file names or texts: correct it")
+    return tuple(values)
+
+
+def _named_files() -> tuple[str | None, ...]:
+    """The files that the settings name, from their own folder on."""
+    folder, names = config_folder(), _settings(CERTIFICATE, KEY)
+    return tuple(None if name is None else str(folder / os.path.expanduser(name)) for name in names)
 
 
 def _signer(certificate: Path, key: Path) -> Signer:

@@ -20,7 +20,9 @@ MOST_SIDECARS = 200  # a folder with more of them is not looked through
 MOST_BYTES = 2 << 20  # of all sidecars together that are read
 
 
-def verify_evidence(path: str | Path, *, trust: Iterable[str | Path] = ()) -> Verification | None:
+def verify_evidence(
+    path: str | Path, *, trust: Iterable[str | Path] = (), revoked: Iterable[str | Path] = ()
+) -> Verification | None:
     """Verifies a file that is named as evidence by the sidecar of an image in its folder; see `verify`.
 
     The file's bytes are compared with the digest there. The signature is that over the image and its sidecar.
@@ -28,6 +30,7 @@ def verify_evidence(path: str | Path, *, trust: Iterable[str | Path] = ()) -> Ve
     Args:
         path: The file.
         trust: PEM files with certificates of signers or their authorities that you trust.
+        revoked: Files with lists of revoked certificates.
 
     Returns:
         What was found; None where no sidecar in the folder names the file.
@@ -44,7 +47,7 @@ def verify_evidence(path: str | Path, *, trust: Iterable[str | Path] = ()) -> Ve
     digest = bytes_sha256(read_image(path))
     image, wanted = next((owner for owner in owners if digest in owner[1]), owners[0])
     try:
-        verification = verify(image, trust=trust)
+        verification = verify(image, trust=trust, revoked=revoked)
     except InputError:  # the image is gone, and with it what a signature could be checked against
         return None
     same = wanted == {digest}
@@ -81,7 +84,9 @@ def _read(sidecar: Path, left: int, name: str) -> tuple[dict[str, Any] | None, i
     try:
         data = read_if_there(sidecar, min(left, LIMIT), "sidecar") or b""
         # parsing takes longest: not for sidecars that cannot name it
-        mentions = any(json.dumps(name, ensure_ascii=kind).encode("utf-8", "replace") in data for kind in (True, False))
+        mentions = b'"payload"' in data or any(  # an envelope hides what it mentions
+            json.dumps(name, ensure_ascii=kind).encode("utf-8", "replace") in data for kind in (True, False)
+        )
         return parse(data) if mentions else None, len(data)
     except SidecarError:
         return None, 0

@@ -1,24 +1,32 @@
-"""Writes a sidecar beside an image, or both."""
+"""Writes a sidecar beside an image, marks the image's own file, or both."""
 
 import os
+import warnings
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from ..containers import media_type
-from ..errors import CryptomnesiaError, InputError, MissingPackage, SidecarError
+from ..errors import CryptomnesiaError, InputError, MissingPackage, SidecarError, UnsignedWarning
 from ..files import remove, size_text
-from ..images import MOST_BYTES, c2pa_path, sidecar_path
-from . import neighbours
-from .c2pa import sign
+from ..images import MOST_BYTES, c2pa_path, decode_image, sidecar_path
+from . import dsse, neighbours
+from .c2pa import embed as embed_manifest
+from .c2pa import read, sign
 from .digests import bytes_sha256, file_sha256, pixels_of
 from .files import read_file, write_file
-from .keys import load_signer
+from .image_code import image_code, says_nothing
+from .keys import Signer, load_signer
+from .manifest import Parent
+from .marking import Marking, mark, marking_of, parameters_text, properties
+from .packets import read_packet, with_packet, with_text
 from .pictures import encode
 from .privacy import Prompts, require_mode
 from .reading import misfit
 from .statement import Generation, encoded, statement
+from .store import Store
+from .xmp import packet
 
 Evidence = Iterable[tuple[str, str | Path]]
 
@@ -33,8 +41,10 @@ def write_sidecar(
     findings: Iterable[Any] = (),
     calibration: Any = None,
     c2pa: Any = None,
+    embed: Marking | bool | None = None,
+    store: str | Path | None = None,
 ) -> Path:
-    """Writes `<image file name>.cryptomnesia.json`, and `.c2pa` if asked to. Write it last, after all metadata.
+    """Writes `<image file name>.cryptomnesia.json`, and what else is asked for. Write it last, after all metadata.
 
     Args:
         image_path: A PNG, JPEG or WebP file.
@@ -44,7 +54,12 @@ def write_sidecar(
         evidence: (kind, path) of files in the image's folder that belong to it, e.g. ("heatmap", "a.map.png").
         findings: Further findings about the image: an Attribution, Signatures, or the dicts that their to_dict gave.
         calibration: The calibration of the check, for the score threshold in the sidecar.
-        c2pa: A Signer; or True for the one that `load_signer()` finds.
+        c2pa: A Signer; or True for the one that `load_signer()` finds. The JSON sidecar is signed with it, too.
+        embed: True, or a Marking, to put the provenance into the image's own file as well: XMP, and, with a key, a
+            signed C2PA manifest. Then `c2pa` is the signer, by default the one that `load_signer()` finds; without a
+            key there are XMP and the JSON sidecar only, which an UnsignedWarning says. Without `embed` the file stays
+            as it is, and a signature goes into `<image file name>.c2pa`.
+        store: A folder whose store remembers the image, so that `verify` finds it again; made if need be.
 
     Returns:
         The path of the JSON sidecar, an older one of which is replaced.
@@ -52,30 +67,144 @@ def write_sidecar(
     Raises:
         InputError: The image cannot be decoded, or an argument cannot be used.
         SidecarError: Something cannot be read, written or signed. Where signing fails, e.g. for want of c2pa-python,
-            the JSON sidecar is there, and the message says so.
-        MissingPackage: Pillow is not installed.
+            the JSON sidecar is there, and the message says so; likewise where no time-stamp or no store can be had.
+        MissingPackage: Pillow is not installed; or iscc-lib, where the image is marked or stored.
     """
+    marking = marking_of(embed)
     image = Path(image_path)
     data = read_file(image, MOST_BYTES, "image")
     evidence = [(kind, Path(path)) for kind, path in evidence]
     _require_checkable(path for _, path in evidence)
+    pixels = pixels_of(data)
+    parent = None if marking is None else _parent(marking, image, data)
+    picture = decode_image(data) if marking is not None or store is not None else None
+    code = None if picture is None else image_code(picture)
+    marked = None if marking is None else mark(marking, generation, picture, code=code)
     document = statement(
         image.name,
         bytes_sha256(data),
-        pixels_of(data),
+        pixels,
         report,
         generation,
         prompts=prompts,
         evidence=[_evidence(image, kind, path) for kind, path in evidence],
         findings=findings,
         calibration=calibration,
+        marking=marked if marked is None or parent is None else marked | {"parent": parent.name},
     )
     _require_readable(document)
+    signer, problems = _signer(c2pa, marking, image.name)
+    if marking is not None:
+        data = _marked(image, data, document, marking, signer, parent, problems)
     path = sidecar_path(image)
-    write_file(path, encoded(document), "sidecar")
-    if c2pa:
-        _sign(document, image, data, c2pa)
+    text = encoded(document)
+    if signer is not None:
+        with _told(problems, f"the JSON sidecar of {image.name} was written, its signature was not"):
+            text = dsse.sealed(text, signer)
+    write_file(path, text, "sidecar")
+    if signer is not None and marking is None:
+        with _told(problems, f"the JSON sidecar of {image.name} was written, its signature was not"):
+            manifest = sign(document, data, media_type(data) or "", signer)
+            write_file(c2pa_path(image), manifest, "signature")
+    if store is not None and code is not None:
+        with _told(problems, f"{image.name} was not put into the store"), Store.open(store, make=True) as kept:
+            kept.add(document, code, usable=not says_nothing(picture))
+    if problems:
+        raise SidecarError("; ".join(problems))
+    if marking is not None and signer is None:  # last, for those who turn warnings into errors
+        warnings.warn(
+            f"{image.name} was marked without a signature, in XMP and a JSON file only, which anyone can change: make "
+            "a key with `cryptomnesia keys new`, and name it as it says",
+            UnsignedWarning,
+            stacklevel=3,
+        )
     return path
+
+
+class _told:
+    """Keeps what goes wrong in a block for the end, so that the rest is done all the same."""
+
+    def __init__(self, problems: list[str], what: str):
+        self.problems, self.what = problems, what
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> bool:
+        if isinstance(error, CryptomnesiaError):
+            self.problems.append(f"{self.what}: {error}")
+        return isinstance(error, CryptomnesiaError)
+
+
+def _signer(c2pa: Any, marking: Marking | None, name: str) -> tuple[Signer | None, list[str]]:
+    """Who signs, if anybody; and why nobody does who should."""
+    problems: list[str] = []
+    if not c2pa and (marking is None or c2pa is False):
+        return None, problems
+    wanted = bool(c2pa)
+    signer = None
+    with _told(problems, f"the JSON sidecar of {name} was written, its signature was not"):
+        signer = load_signer() if c2pa is True or c2pa is None else c2pa
+        if signer is None and wanted:
+            raise SidecarError("there is no key: make one with `cryptomnesia keys new`, and name it as it says")
+    return signer, problems
+
+
+def _parent(marking: Marking, image: Path, data: bytes) -> Parent | None:
+    """The file that an image was made from; the image itself, where it has a manifest already."""
+    if marking.parent is not None:
+        path = Path(marking.parent)
+        original = read_file(path, MOST_BYTES, "parent image")
+        kind = media_type(original)
+        if kind is None:
+            raise InputError(f"the parent {path.name} is no PNG, JPEG or WebP image: leave it out, or save it as PNG")
+        return Parent(path.name, original, kind)
+    try:
+        found = read(None, data, media_type(data))
+    except MissingPackage:  # then nothing is signed either
+        return None
+    return None if found is None else Parent(image.name, data, media_type(data) or "")
+
+
+def _marked(
+    image: Path,
+    data: bytes,
+    document: dict[str, Any],
+    marking: Marking,
+    signer: Signer | None,
+    parent: Parent | None,
+    problems: list[str],
+) -> bytes:
+    """Writes the image's file anew with its provenance in it, and returns its bytes; the statement tells its digest.
+
+    Whatever fails, the file is there, with as much of it as could be written.
+    """
+    predicate = document["predicate"]
+    size = (predicate["pixels"]["width"], predicate["pixels"]["height"])
+    result = data
+    itself = parent is not None and parent.data is data
+    if signer is None and itself:
+        problems.append(f"{image.name} has a manifest, which stays as it is: without a key nothing can be added to it")
+        return data
+    with _told(problems, f"{image.name} was not marked"):
+        if marking.parameters:
+            text = parameters_text(predicate)
+            result = result if text is None else with_text(result, "parameters", text, size)
+        result = with_packet(result, packet(properties(predicate), read_packet(result)), size)
+    if signer is not None:
+        with _told(problems, f"{image.name} was marked without a signature"):
+            kind = media_type(result) or ""
+            result, unstamped = embed_manifest(
+                document, result, kind, signer, parent=parent, time_authority=marking.time_authority
+            )
+            if unstamped is not None:
+                problems.append(f"{image.name} was signed without a time-stamp: {unstamped}")
+    if result is not data:
+        with _told(problems, f"{image.name} was not marked"):
+            write_file(image, result, "image")
+            document["subject"][0]["digest"]["sha256"] = bytes_sha256(result)
+            return result
+    return data
 
 
 def _require_readable(document: dict[str, Any]) -> None:
@@ -105,17 +234,6 @@ def _evidence(image: Path, kind: str, path: Path) -> dict[str, str]:
     return {"kind": kind, "name": path.name, "sha256": file_sha256(path)}
 
 
-def _sign(document: dict[str, Any], image: Path, data: bytes, c2pa: Any) -> None:
-    try:
-        signer = load_signer() if c2pa is True else c2pa
-        if signer is None:
-            raise SidecarError("there is no key: make one with `cryptomnesia keys new`, and name it as it says")
-        manifest = sign(document, data, media_type(data) or "", signer)
-        write_file(c2pa_path(image), manifest, "signature")
-    except CryptomnesiaError as error:
-        raise SidecarError(f"the JSON sidecar of {image.name} was written, its signature was not: {error}") from error
-
-
 def save(
     image: Any,
     path: str | Path,
@@ -127,6 +245,8 @@ def save(
     findings: Iterable[Any] = (),
     calibration: Any = None,
     c2pa: Any = None,
+    embed: Marking | bool | None = None,
+    store: str | Path | None = None,
     options: Mapping[str, Any] | None = None,
 ) -> Path:
     """Saves an image and its sidecar, both atomically; the other arguments are those of `write_sidecar`.
@@ -146,6 +266,7 @@ def save(
         MissingPackage: Pillow is not installed.
     """
     require_mode(prompts)
+    marking = marking_of(embed)
     path = Path(path)
     write_file(path, encode(image, path, options or {}), "image")
     for stale in (sidecar_path(path), c2pa_path(path)):  # they tell of the image that was replaced
@@ -160,6 +281,8 @@ def save(
             findings=findings,
             calibration=calibration,
             c2pa=c2pa,
+            embed=marking,
+            store=store,
         )
     except CryptomnesiaError as error:
         raise SidecarError(f"the image {path} was saved, its provenance was not all written: {error}") from error

@@ -1,0 +1,270 @@
+"""A local store of what was saved: finds the record of an image whose metadata are gone, by what it looks like.
+
+One SQLite file in a folder. Codes lie in blocks of rows, 32 bytes each, which are compared all at once: a look-up
+reads all of them and no index has to be kept. The records hold the statements, and so the prompts as privacy allowed.
+"""
+
+import json
+import os
+import sqlite3
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..errors import CryptomnesiaError, InputError, SidecarError
+from ..printable import printable
+from .image_code import bits, count
+from .reading import parse
+
+FILE = "provenance.sqlite"
+VERSION = 1
+# of 256 bits; see docs/results.md for how many images are found within it, and how many strangers
+MOST_DISTANCE = 24
+_APPLICATION = 0x63727970  # "cryp", so that no other database is taken for a store
+_ROWS = 1024  # of a block
+_SECONDS = 5.0  # that a locked store is waited for
+_WORDS = 4
+_TABLES = """
+CREATE TABLE records (
+  id INTEGER PRIMARY KEY, sha256 TEXT NOT NULL UNIQUE, pixels TEXT NOT NULL, code TEXT NOT NULL, statement TEXT NOT NULL
+);
+CREATE INDEX pixels ON records (pixels);
+CREATE TABLE blocks (number INTEGER PRIMARY KEY, ids BLOB NOT NULL, codes BLOB NOT NULL);
+"""
+
+
+@dataclass(frozen=True)
+class Match:
+    """A record that an image matches.
+
+    Attributes:
+        distance: In how many of 256 bits the image codes differ; 0 also where the pixels are the very same.
+        same_pixels: Whether the decoded pixels are those of the record.
+        statement: What the image's sidecar said when it was saved.
+    """
+
+    distance: int
+    same_pixels: bool
+    statement: dict[str, Any]
+
+    @property
+    def name(self) -> str:
+        """The file name that the image was saved under."""
+        return str(self.statement["subject"][0]["name"])
+
+    @property
+    def content_id(self) -> str | None:
+        """The id of the image's manifest, or None where it was saved without a marking."""
+        return (self.statement["predicate"].get("marking") or {}).get("content_id")
+
+    def to_dict(self) -> dict[str, Any]:
+        """Returns plain data for JSON."""
+        created = self.statement["predicate"]["created"]
+        about = {"name": self.name, "content_id": self.content_id, "created": created}
+        return {"distance": self.distance, "bits": 64 * _WORDS, "same_pixels": self.same_pixels, **about}
+
+
+class Store:
+    """A store that is open; a context manager that closes it.
+
+    Made by `Store.open`. What goes wrong in between is a SidecarError of one line: nothing of an addition that could
+    not be finished stays.
+    """
+
+    def __init__(self, connection: sqlite3.Connection, path: Path):
+        self._connection, self.path = connection, path
+
+    @staticmethod
+    def open(folder: str | Path, *, make: bool = False) -> "Store":
+        """Opens the store in a folder.
+
+        Args:
+            folder: The folder.
+            make: Make folder and store where there are none, for their owner only.
+
+        Returns:
+            The store.
+
+        Raises:
+            InputError: There is no store, and none is to be made.
+            SidecarError: It cannot be read, is no store, is locked, or was made by a newer version.
+        """
+        path = Path(os.path.expanduser(folder)) / FILE
+        new = not path.exists()
+        if new and not make:
+            raise InputError(
+                f"there is no store in {printable(folder)}: give the folder that images were saved with, wherever it is now"
+            )
+        try:
+            if new:
+                path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+                os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))  # prompts may be in it
+            connection = sqlite3.connect(path, timeout=_SECONDS, isolation_level=None)
+        except (OSError, sqlite3.Error, ValueError) as error:
+            raise SidecarError(f"the store {printable(path)} cannot be opened: {printable(error)}") from error
+        store = Store(connection, path)
+        try:
+            with store._told():
+                store._prepare()
+        except CryptomnesiaError:
+            connection.close()
+            raise
+        return store
+
+    def __enter__(self) -> "Store":
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Closes the file."""
+        self._connection.close()
+
+    def __len__(self) -> int:
+        """The number of records."""
+        with self._told():
+            return self._connection.execute("SELECT count(*) FROM records").fetchone()[0]
+
+    def add(self, statement: Mapping[str, Any], code: str, *, usable: bool = True) -> None:
+        """Adds an image, in the place of one with the same bytes.
+
+        Args:
+            statement: What its sidecar says.
+            code: Its image code.
+            usable: Whether the code says something; an even picture is found by its pixels alone.
+        """
+        self.add_all([(statement, code, usable)])
+
+    def add_all(self, images: "list[tuple[Mapping[str, Any], str, bool]]") -> None:
+        """Adds images, all or none; see `add`."""
+        rows = [
+            (
+                statement["subject"][0]["digest"]["sha256"],
+                statement["predicate"]["pixels"]["sha256"],
+                code,
+                json.dumps(statement, separators=(",", ":"), ensure_ascii=False),
+                usable,
+            )
+            for statement, code, usable in images
+        ]
+        with self._told(), self._transaction():
+            for sha256, pixels, code, text, usable in rows:
+                self._connection.execute(
+                    "DELETE FROM records WHERE sha256 = ?", (sha256,)
+                )  # its old code leads nowhere
+                identity = self._connection.execute(
+                    "INSERT INTO records (sha256, pixels, code, statement) VALUES (?, ?, ?, ?)",
+                    (sha256, pixels, code, text),
+                ).lastrowid
+                if usable:
+                    self._append(int(identity or 0), code)
+
+    def find(
+        self, code: str | None, pixels: str | None = None, *, most: int = 5, within: int = MOST_DISTANCE
+    ) -> list[Match]:
+        """Returns the records that an image may be a copy of, the nearest first.
+
+        Args:
+            code: The image's code; None for a picture whose code says nothing.
+            pixels: The digest of its pixels, if it could be taken.
+            most: How many are returned.
+            within: The largest distance.
+        """
+        with self._told():
+            found: dict[int, tuple[int, bool]] = {}
+            if pixels is not None:
+                for (identity,) in self._connection.execute("SELECT id FROM records WHERE pixels = ?", (pixels,)):
+                    found[identity] = (0, True)
+            for identity, far in self._near(code, within) if code is not None else ():
+                found.setdefault(identity, (far, False))
+            matches = []
+            for identity, (far, same) in sorted(found.items(), key=lambda one: (one[1][0], not one[1][1], -one[0])):
+                row = self._connection.execute("SELECT statement FROM records WHERE id = ?", (identity,)).fetchone()
+                if row is not None:
+                    matches.append(Match(far, same, _statement(row[0], self.path)))
+                if len(matches) == most:
+                    break
+            return matches
+
+    def _near(self, code: str, within: int) -> Iterator[tuple[int, int]]:
+        """Records within a distance, with theirs."""
+        wanted = bits(code)
+        blocks = self._connection.execute("SELECT ids, codes FROM blocks").fetchall()
+        codes = np.frombuffer(b"".join(codes for _, codes in blocks), dtype="<u8").reshape(-1, _WORDS)
+        # most records are out after the first word: only the rest is compared whole
+        near = np.flatnonzero(count(codes[:, 0] ^ wanted[0]) <= within)
+        far = count(codes[near] ^ wanted).sum(axis=1)
+        near, far = near[far <= within], far[far <= within]
+        if len(near):
+            ids = np.frombuffer(b"".join(ids for ids, _ in blocks), dtype="<i8")
+            for place in np.argsort(far, kind="stable"):
+                yield int(ids[near[place]]), int(far[place])
+
+    def _append(self, identity: int, code: str) -> None:
+        last = self._connection.execute("SELECT number, ids, codes FROM blocks ORDER BY number DESC LIMIT 1").fetchone()
+        number, ids, codes = last if last is not None else (0, b"", b"")
+        if len(ids) // 8 >= _ROWS:
+            number, ids, codes = number + 1, b"", b""
+        values = (ids + np.array([identity], "<i8").tobytes(), codes + bits(code).astype("<u8").tobytes())
+        self._connection.execute("REPLACE INTO blocks (number, ids, codes) VALUES (?, ?, ?)", (number, *values))
+
+    def _prepare(self) -> None:
+        if self._pragma("user_version") == 0 and not self._connection.execute("SELECT 1 FROM sqlite_master").fetchone():
+            with self._transaction():
+                # another program may have been faster
+                if not self._connection.execute("SELECT 1 FROM sqlite_master").fetchone():
+                    for command in _TABLES.split(";"):
+                        self._connection.execute(command)
+                    self._connection.execute(f"PRAGMA application_id = {_APPLICATION}")
+                    self._connection.execute(f"PRAGMA user_version = {VERSION}")
+        if self._pragma("application_id") != _APPLICATION:
+            raise SidecarError(f"{printable(self.path)} is no store of provenance: give another folder")
+        version = self._pragma("user_version")
+        if version > VERSION:
+            raise SidecarError(
+                f"the store {printable(self.path)} is of version {version}, which this program does not know: update it"
+            )
+
+    def _pragma(self, name: str) -> int:
+        return int(self._connection.execute(f"PRAGMA {name}").fetchone()[0])
+
+    @contextmanager
+    def _transaction(self) -> Iterator[None]:
+        self._connection.execute("BEGIN IMMEDIATE")
+        try:
+            yield
+            self._connection.execute("COMMIT")
+        except BaseException:
+            with suppress(sqlite3.Error):
+                self._connection.execute("ROLLBACK")
+            raise
+
+    @contextmanager
+    def _told(self) -> Iterator[None]:
+        """Turns SQLite's errors into one line with a mend."""
+        try:
+            yield
+        except sqlite3.Error as error:
+            text = str(error)
+            if "locked" in text or "busy" in text:
+                what = f"is locked by another program for over {_SECONDS:g} seconds: try again when that is done"
+            elif "readonly" in text or "unable to open" in text:
+                what = "cannot be written: check its permissions"
+            elif "full" in text:
+                what = "cannot be written, since the disk is full: free some space"
+            else:
+                what = f"is damaged, or no store ({printable(text, 80)}): give another folder, or take a copy of it"
+            raise SidecarError(f"the store {printable(self.path)} {what}") from error
+
+
+def _statement(text: str, path: Path) -> dict[str, Any]:
+    """The statement of a record; as strict as a sidecar, since a store may come from anyone."""
+    try:
+        return parse(text.encode())
+    except SidecarError as error:
+        raise SidecarError(f"a record of the store {printable(path)} cannot be used: {error}") from error
