@@ -383,9 +383,11 @@ class Guard:
         evidence: Iterable[tuple[str, str | Path]] = (),
         findings: Iterable[Any] = (),
         c2pa: Any = None,
+        embed: Any = None,
+        store: str | Path | None = None,
         options: Mapping[str, Any] | None = None,
     ) -> Path:
-        """Saves an image of the pipeline with a sidecar that tells how it was made and what the report says.
+        """Saves an image of the pipeline with provenance that tells how it was made and what the report says.
 
         What a guarded call made needs no more than the report: seed, negative prompt and settings are those that the
         guard saw. What is given here comes before that; what nobody knows is null, with the reason.
@@ -398,6 +400,9 @@ class Guard:
             prompt: The prompt, by default that of the report.
             negative: The negative prompt.
             sampling: Settings of the call, e.g. {"steps": 50, "guidance_scale": 7.5}.
+            embed: True, or a `sidecar.Marking`, to put the provenance into the image's own file, too: a signed C2PA
+                manifest where there is a key (`cryptomnesia keys new`), else XMP alone.
+            store: A folder whose store remembers the image, so that `verify` finds it again.
             prompts, evidence, findings, c2pa, options: As in `sidecar.save`.
 
         Returns:
@@ -422,5 +427,7 @@ class Guard:
             findings=findings,
             calibration=self.calibration,
             c2pa=c2pa,
+            embed=embed,
+            store=store,
             options=options,
         )

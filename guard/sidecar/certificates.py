@@ -133,6 +133,19 @@ def name_of(certificate: Any) -> str | None:
     return str(found[0].value) if found else None
 
 
+def described(certificate: Any) -> dict[str, Any]:
+    """Returns what people ask of a certificate, as plain data: name, issuer, the days it is valid, serial number."""
+    x509 = require("cryptography.x509", "provenance")
+    issuer = certificate.issuer.get_attributes_for_oid(x509.NameOID.COMMON_NAME)
+    return {
+        "name": name_of(certificate) or certificate.subject.rfc4514_string(),
+        "issuer": str(issuer[0].value) if issuer else certificate.issuer.rfc4514_string(),
+        "since": certificate.not_valid_before_utc.date().isoformat(),
+        "until": certificate.not_valid_after_utc.date().isoformat(),
+        "serial": str(certificate.serial_number),
+    }
+
+
 def why_refused(chain: Sequence[Any], revoked: Collection[int] = ()) -> str | None:
     """Returns why nothing may be signed with a chain of certificates, leaf first, now; None if it may.
 

@@ -10,13 +10,15 @@ from pathlib import Path
 
 from ..errors import InputError, SidecarError
 from ..files import create, remove
+from ..printable import printable
 from ..strict_json import read_json
-from .certificates import algorithm_of, local_chain
+from .certificates import algorithm_of, in_force, local_chain
 from .files import read_file
 
 CERTIFICATE, KEY = "CRYPTOMNESIA_C2PA_CERT", "CRYPTOMNESIA_C2PA_KEY"  # environment variables and settings alike
 SHARED = ("input", "output", "temp")  # folders that ComfyUI serves over HTTP
 _MOST = 1 << 20
+_MOST_TRUST = 10 << 20
 
 
 @dataclass(frozen=True)
@@ -120,6 +122,40 @@ def _require_private(folder: Path) -> None:
         # above it, as in /tmp, the sticky bit keeps others from renaming what is not theirs
         if mode & stat.S_IWOTH and (part == real or not mode & stat.S_ISVTX):
             raise SidecarError(f"everybody may write to {part}: choose another folder for keys, or `chmod o-w` it")
+
+
+def trust_folder() -> Path:
+    """Returns the folder of the certificates that this user trusts, *.pem, which need not exist."""
+    return config_folder() / "trust"
+
+
+def trusted() -> list[Path]:
+    """Returns the files in `trust_folder`, in order of their names."""
+    try:
+        return sorted(path for path in trust_folder().glob("*.pem") if path.is_file())
+    except OSError as error:
+        raise SidecarError(f"the folder {trust_folder()} cannot be read: {error.strerror}") from error
+
+
+def keep_trust(certificate: str | Path) -> Path:
+    """Copies a certificate, or a list of them, into `trust_folder`, and returns its path there.
+
+    Raises SidecarError where it holds no certificate that is valid today, or another one of that name is there.
+    """
+    path = Path(certificate)
+    data = in_force(read_file(path, _MOST_TRUST, "certificate"), printable(path))
+    kept = trust_folder() / f"{path.stem}.pem"
+    try:
+        kept.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        _require_private(kept.parent)
+        create(kept, data, 0o644)
+    except FileExistsError as error:
+        raise SidecarError(
+            f"{kept} exists and is not overwritten: rename the certificate, or remove that file"
+        ) from error
+    except OSError as error:
+        raise SidecarError(f"the certificate cannot be kept in {kept.parent}: {error.strerror}") from error
+    return kept
 
 
 def load_signer(certificate: str | Path | None = None, key: str | Path | None = None) -> Signer | None:

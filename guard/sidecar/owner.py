@@ -14,14 +14,14 @@ from .digests import bytes_sha256
 from .files import read_if_there
 from .reading import parse
 from .statement import LIMIT
-from .verification import Verification, verify
+from .verification import Checker, Verification, verify
 
 MOST_SIDECARS = 200  # a folder with more of them is not looked through
 MOST_BYTES = 2 << 20  # of all sidecars together that are read
 
 
 def verify_evidence(
-    path: str | Path, *, trust: Iterable[str | Path] = (), revoked: Iterable[str | Path] = ()
+    path: str | Path, *, trust: Iterable[str | Path] = (), checker: Checker | None = None
 ) -> Verification | None:
     """Verifies a file that is named as evidence by the sidecar of an image in its folder; see `verify`.
 
@@ -30,7 +30,7 @@ def verify_evidence(
     Args:
         path: The file.
         trust: PEM files with certificates of signers or their authorities that you trust.
-        revoked: Files with lists of revoked certificates.
+        checker: What images are verified with, in place of `trust`, where there are many.
 
     Returns:
         What was found; None where no sidecar in the folder names the file.
@@ -47,7 +47,7 @@ def verify_evidence(
     digest = bytes_sha256(read_image(path))
     image, wanted = next((owner for owner in owners if digest in owner[1]), owners[0])
     try:
-        verification = verify(image, trust=trust, revoked=revoked)
+        verification = verify(image, trust=trust) if checker is None else checker.verify(image)
     except InputError:  # the image is gone, and with it what a signature could be checked against
         return None
     same = wanted == {digest}

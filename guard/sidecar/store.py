@@ -96,9 +96,7 @@ class Store:
         path = Path(os.path.expanduser(folder)) / FILE
         new = not path.exists()
         if new and not make:
-            raise InputError(
-                f"there is no store in {printable(folder)}: give the folder that images were saved with, wherever it is now"
-            )
+            raise InputError(f"there is no store in {printable(folder)}: give the folder that images were saved with")
         try:
             if new:
                 path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)

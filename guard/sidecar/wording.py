@@ -42,7 +42,7 @@ class Aside(NamedTuple):
     unread: str | None = None
     more: bool = False
     sealed: Sealed | None = None
-    said: Mapping[str, str] = {}  # noqa: RUF012
+    said: Mapping[str, str] = {}
     found: Sequence[Match] = ()
     inside: bool = False
 

@@ -10,7 +10,7 @@ import pytest
 from cryptomnesia.sidecar import c2pa_path, load_signer, new_chain, sidecar_path, verify
 
 from ..helpers.commands import caller, one_line
-from ..helpers.provenance import saved
+from ..helpers.provenance import edit, saved
 
 
 @pytest.fixture
@@ -24,14 +24,17 @@ def command(tmp_path, monkeypatch, capsys):
 
 def results(out):
     document = json.loads(out)
-    assert document["schema"] == "cryptomnesia/verification/1"
+    assert document["schema"] == "cryptomnesia/verification/2"
     return document["results"]
 
 
 def test_nobody_vouches_for_what_is_not_signed(command, tmp_path):
     code, out, err = command("verify", saved(tmp_path))
     assert (code, err) == (5, "")
-    assert out.startswith("– matches its provenance file, which nobody signed") and "anyone could have written" in out
+    assert (
+        out.startswith("– nobody vouches: matches its provenance, which nobody signed")
+        and "anyone could have written" in out
+    )
     assert "intact" not in out
 
 
@@ -40,17 +43,17 @@ def test_changed(command, tmp_path):
     other = saved(tmp_path, "other.png", seed=1)
     image.write_bytes(other.read_bytes())
     code, out, _ = command("verify", image)
-    assert code == 4 and out.startswith("▲ does not match")
+    assert code == 4 and out.startswith("▲ changed: does not match")
 
 
 def test_missing_and_malformed_sidecars_cannot_be_judged(command, tmp_path):
     image = saved(tmp_path)
     sidecar_path(image).write_text("{}")
     code, out, _ = command("verify", image)
-    assert code == 2 and out.startswith("? cannot be judged")
+    assert code == 2 and out.startswith("? cannot tell")
     sidecar_path(image).unlink()
     code, out, _ = command("verify", image)
-    assert code == 2 and "There is no sidecar" in out
+    assert code == 2 and "There is no provenance" in out
 
 
 def test_several_images(command, tmp_path):
@@ -84,7 +87,9 @@ def test_trust(command, tmp_path):
     image = saved(tmp_path, c2pa=load_signer(chain.certificate, chain.key))
     code, out, _ = command("verify", image, "--trust", chain.root, "--json")
     assert code == 0 and results(out)[0]["signature"] == "trusted"
-    assert command("verify", image, "--trust", chain.root)[1].startswith("✓ intact, and signed by someone you trust")
+    assert command("verify", image, "--trust", chain.root)[1].startswith(
+        "✓ vouched for: unchanged, and signed by someone you trust"
+    )
     assert "there is no certificate" in one_line(command("verify", image, "--trust", "absent.pem"))
     sidecar_path(image).unlink()
     image.write_bytes(image.read_bytes() + b"x")
@@ -96,14 +101,16 @@ def test_with_trust_a_signature_is_needed(command, tmp_path, monkeypatch):
     chain, other = new_chain(tmp_path / "keys"), new_chain(tmp_path / "other")
     image = saved(tmp_path, c2pa=load_signer(chain.certificate, chain.key))
     code, out, _ = command("verify", image, "--trust", other.root)
-    assert code == 5 and out.startswith("– matches its provenance file, which nobody you trust signed")
+    assert code == 5 and out.startswith("– nobody vouches: matches its provenance, which nobody you trust signed")
     with monkeypatch.context() as patch:
         patch.setitem(sys.modules, "c2pa", None)
         code, out, _ = command("verify", image, "--trust", chain.root)
-        assert code == 2 and out.startswith("? cannot be judged")
+        assert code == 2 and out.startswith("? cannot tell")
         assert command("verify", image)[0] == 2
     c2pa_path(image).unlink()
     assert command("verify", image)[0] == 5
+    assert command("verify", image, "--trust", chain.root)[0] == 0  # the sidecar has a signature of its own
+    edit(image, lambda said: None)
     code, out, _ = command("verify", image, "--trust", chain.root, "--json")
     assert code == 5 and results(out)[0]["vouched"] is False
 
@@ -125,7 +132,7 @@ def test_the_worst_result_decides(command, tmp_path):
     assert code == 5 and "but a file that belongs to it is missing" in out.splitlines()[0]
     (tmp_path / "map.npy").write_text("another map")
     code, out, _ = command("verify", good, *trust)
-    assert code == 4 and out.startswith("▲ does not match: evidence changed")
+    assert code == 4 and out.startswith("▲ changed: evidence does not match")
 
 
 @pytest.mark.parametrize("signed", [False, True])
@@ -142,7 +149,7 @@ def test_maps_beside_an_image_are_its_evidence(command, tmp_path, signed):
     code, out, err = command("verify", *images, *trust)
     assert (code, err) == (0 if signed else 5, "") and out.count("Evidence of image.png: unchanged") == 2
     if signed:
-        assert out.count("✓ intact") == 3 and command("verify", *images)[0] == 5
+        assert out.count("✓ vouched for") == 3 and command("verify", *images)[0] == 5
     (tmp_path / "map.png").write_bytes(b"another")
     code, out, _ = command("verify", "map.png", *trust)
     assert code == 4 and "Evidence of image.png: not the one" in out
