@@ -7,7 +7,7 @@ reads all of them and no index has to be kept. The records hold the statements, 
 import json
 import os
 import sqlite3
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,7 +30,7 @@ _SECONDS = 5.0  # that a locked store is waited for
 _WORDS = 4
 _TABLES = """
 CREATE TABLE records (
-  id INTEGER PRIMARY KEY, sha256 TEXT NOT NULL UNIQUE, pixels TEXT NOT NULL, code TEXT NOT NULL, statement TEXT NOT NULL
+  id INTEGER PRIMARY KEY AUTOINCREMENT, sha256 TEXT NOT NULL UNIQUE, pixels TEXT NOT NULL, code TEXT NOT NULL, statement TEXT NOT NULL
 );
 CREATE INDEX pixels ON records (pixels);
 CREATE TABLE blocks (number INTEGER PRIMARY KEY, ids BLOB NOT NULL, codes BLOB NOT NULL);
@@ -138,7 +138,7 @@ class Store:
         """
         self.add_all([(statement, code, usable)])
 
-    def add_all(self, images: "list[tuple[Mapping[str, Any], str, bool]]") -> None:
+    def add_all(self, images: Iterable[tuple[Mapping[str, Any], str, bool]]) -> None:
         """Adds images, all or none; see `add`."""
         rows = [
             (
@@ -151,6 +151,7 @@ class Store:
             for statement, code, usable in images
         ]
         with self._told(), self._transaction():
+            added = []
             for sha256, pixels, code, text, usable in rows:
                 self._connection.execute(
                     "DELETE FROM records WHERE sha256 = ?", (sha256,)
@@ -160,7 +161,8 @@ class Store:
                     (sha256, pixels, code, text),
                 ).lastrowid
                 if usable:
-                    self._append(int(identity or 0), code)
+                    added.append((int(identity or 0), code))
+            self._append(added)
 
     def find(
         self, code: str | None, pixels: str | None = None, *, most: int = 5, within: int = MOST_DISTANCE
@@ -203,13 +205,16 @@ class Store:
             for place in np.argsort(far, kind="stable"):
                 yield int(ids[near[place]]), int(far[place])
 
-    def _append(self, identity: int, code: str) -> None:
+    def _append(self, added: Sequence[tuple[int, str]]) -> None:
+        """Puts codes with their records' numbers behind those of the last block, and into new ones."""
         last = self._connection.execute("SELECT number, ids, codes FROM blocks ORDER BY number DESC LIMIT 1").fetchone()
         number, ids, codes = last if last is not None else (0, b"", b"")
-        if len(ids) // 8 >= _ROWS:
-            number, ids, codes = number + 1, b"", b""
-        values = (ids + np.array([identity], "<i8").tobytes(), codes + bits(code).astype("<u8").tobytes())
-        self._connection.execute("REPLACE INTO blocks (number, ids, codes) VALUES (?, ?, ?)", (number, *values))
+        ids += np.array([identity for identity, _ in added], "<i8").tobytes()
+        codes += b"".join(bits(code).astype("<u8").tobytes() for _, code in added)
+        for start in range(0, len(ids) // 8, _ROWS):
+            here = (ids[8 * start : 8 * (start + _ROWS)], codes[32 * start : 32 * (start + _ROWS)])
+            self._connection.execute("REPLACE INTO blocks (number, ids, codes) VALUES (?, ?, ?)", (number, *here))
+            number += 1
 
     def _prepare(self) -> None:
         if self._pragma("user_version") == 0 and not self._connection.execute("SELECT 1 FROM sqlite_master").fetchone():
