@@ -137,53 +137,90 @@ def coded(image: Image.Image) -> NDArray[np.uint64]:
     return bits(image_code(image))
 
 
+def distances(codes: NDArray[np.uint64], records: NDArray[np.uint64]) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+    """Of each code to each record, (N, R): in the first 64 bits, the coarse ones, and in all 256."""
+    pairs = [count(records ^ code) for code in codes]
+    return (
+        np.stack([pair[:, 0] for pair in pairs]).astype(np.uint8),
+        np.stack([np.minimum(pair.sum(1), 255) for pair in pairs]).astype(np.uint8),
+    )
+
+
 def measured(pictures: Sequence[Image.Image]) -> dict[str, Any]:
-    """Distances: of changed copies to their own record and to the nearest other, and of strangers to the nearest."""
+    """Distances of changed copies to their own record, whether another is nearer, and of strangers to all records."""
     half = len(pictures) // 2
     records = np.stack([coded(one) for one in pictures[:half]])
-    strangers = np.stack([coded(one) for one in pictures[half:]])
-    own: dict[str, NDArray[np.int64]] = {}
-    first: dict[str, NDArray[np.bool_]] = {}
+    own: dict[str, Any] = {}
     for name, change in CHANGES.items():
         began = time.perf_counter()
         codes = np.stack([coded(encoded("PNG")(change(one))) for one in pictures[:half]])
-        far = np.stack([count(records ^ code).sum(1) for code in codes])
-        own[name] = np.diagonal(far).copy()
-        first[name] = own[name] <= far.min(1)
+        coarse, fine = distances(codes, records)
+        order = coarse.astype(int) * 256 + fine
+        mine = np.diagonal(order)
+        own[name] = (np.diagonal(coarse).copy(), np.diagonal(fine).copy(), mine <= order.min(1))
         print(f"{name}: {time.perf_counter() - began:.0f} s", flush=True)
-    nearest = np.array([count(records ^ code).sum(1).min() for code in strangers])
-    return {"own": own, "first": first, "nearest": nearest, "records": half, "strangers": len(pictures) - half}
+    strangers = np.stack([coded(one) for one in pictures[half:]])
+    return {"own": own, "strangers": distances(strangers, records), "records": half}
 
 
-def chosen_distance(nearest: NDArray[np.int64]) -> int:
-    """The largest distance at which at most RATE of these strangers match any record."""
-    return max((limit for limit in range(128) if (nearest <= limit).mean() <= RATE), default=0)
+def matches(coarse: NDArray[np.uint8], fine: NDArray[np.uint8], limits: tuple[int, int]) -> NDArray[np.bool_]:
+    """Where both distances are within their limits."""
+    return (coarse <= limits[0]) & (fine <= limits[1])
 
 
-def told(of: dict[str, Any], limit: int) -> dict[str, Any]:
+def halves(length: int) -> tuple[slice, slice]:
+    """For choosing, and for the report."""
+    return slice(0, length // 2), slice(length // 2, None)
+
+
+def strangers_that_match(of: dict[str, Any], limits: tuple[int, int], part: int) -> float:
+    """Share of the strangers of a half that match any record."""
+    coarse, fine = (one[halves(len(one))[part]] for one in of["strangers"])
+    return float(matches(coarse, fine, limits).any(1).mean())
+
+
+def recall(of: dict[str, Any], limits: tuple[int, int], part: int) -> dict[str, float]:
+    """Share of the copies of a half that match their own record, by change."""
+    where = halves(of["records"])[part]
+    return {name: float(matches(c[where], f[where], limits).mean()) for name, (c, f, _) in of["own"].items()}
+
+
+def chosen_limits(groups: Sequence[dict[str, Any]]) -> tuple[int, int]:
+    """The limits that find most copies where at most RATE of the strangers match, in each group's first half."""
+    best = (-1.0, (0, 0))
+    for coarse in range(2, 21):
+        for fine in range(16, 121, 4):
+            limits = (coarse, fine)
+            if all(strangers_that_match(of, limits, 0) <= RATE for of in groups):
+                found = float(np.mean([rate for of in groups for rate in recall(of, limits, 0).values()]))
+                best = max(best, (found, limits), key=lambda one: one[0])
+    return best[1]
+
+
+def told(of: dict[str, Any], limits: tuple[int, int]) -> dict[str, Any]:
     """Recall by change and the false matches, on the half that nothing was chosen on."""
-    report = slice(of["records"] // 2, None)
-    stranger = slice(of["strangers"] // 2, None)
+    where = halves(of["records"])[1]
+    found = recall(of, limits, 1)
     return {
         "records": of["records"],
-        "strangers": len(of["nearest"][stranger]),
-        "limit": limit,
-        "strangers_that_match": float((of["nearest"][stranger] <= limit).mean()),
+        "copies_of_each_change": of["records"] - of["records"] // 2,
+        "strangers": len(of["strangers"][0]) - len(of["strangers"][0]) // 2,
+        "strangers_that_match": strangers_that_match(of, limits, 1),
         "changes": {
             name: {
-                "found": float((far[report] <= limit).mean()),
-                "found_and_nearest": float(((far[report] <= limit) & of["first"][name][report]).mean()),
-                "median_distance": float(np.median(far[report])),
-                "largest_of_95_percent": float(np.quantile(far[report], 0.95)),
+                "found": found[name],
+                "found_and_nearest": float((matches(c[where], f[where], limits) & first[where]).mean()),
+                "median_of_64": float(np.median(c[where])),
+                "median_of_256": float(np.median(f[where])),
             }
-            for name, far in of["own"].items()
+            for name, (c, f, first) in of["own"].items()
         },
-        "by_limit": {
-            str(one): {
-                "strangers_that_match": float((of["nearest"][stranger] <= one).mean()),
-                "found": {name: float((far[report] <= one).mean()) for name, far in of["own"].items()},
+        "other_limits": {
+            f"{coarse} of 64, {fine} of 256": {
+                "strangers_that_match": strangers_that_match(of, (coarse, fine), 1),
+                "found": recall(of, (coarse, fine), 1),
             }
-            for one in (0, 8, 16, 24, 32, 40, 48, 56, 64)
+            for coarse, fine in ((64, 24), (64, 48), (8, 255), (4, 64), (8, 96), (12, 96))
         },
     }
 
@@ -229,15 +266,15 @@ def main() -> None:
     if asked.pictures is not None:
         groups["tiles of pictures"] = list(tiles(asked.pictures))[: 2 * COUNT]
     found = {name: measured(pictures) for name, pictures in groups.items()}
-    dev = np.concatenate([of["nearest"][: of["strangers"] // 2] for of in found.values()])
-    limit = chosen_distance(dev)
+    limits = chosen_limits(list(found.values()))
+    document["limits"] = {"of_64": limits[0], "of_256": limits[1]}
     for name, of in found.items():
-        document["groups"][name] = told(of, limit)
+        document["groups"][name] = told(of, limits)
         changes = document["groups"][name]["changes"]
-        print(f"\n{name}: limit {limit}, strangers that match {document['groups'][name]['strangers_that_match']:.4f}")
+        print(f"\n{name}: {limits}, strangers that match {document['groups'][name]['strangers_that_match']:.4f}")
         table(
-            ["change", "found", "nearest", "median"],
-            [[c, v["found"], v["found_and_nearest"], v["median_distance"]] for c, v in changes.items()],
+            ["change", "found", "nearest", "of 64", "of 256"],
+            [[change, *values.values()] for change, values in changes.items()],
         )
     if asked.rows:
         document["look_up"] = lookups(asked.rows)

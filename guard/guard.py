@@ -384,7 +384,7 @@ class Guard:
         findings: Iterable[Any] = (),
         c2pa: Any = None,
         embed: Any = None,
-        store: str | Path | None = None,
+        store: str | Path | bool | None = None,
         options: Mapping[str, Any] | None = None,
     ) -> Path:
         """Saves an image of the pipeline with provenance that tells how it was made and what the report says.
@@ -402,7 +402,8 @@ class Guard:
             sampling: Settings of the call, e.g. {"steps": 50, "guidance_scale": 7.5}.
             embed: True, or a `sidecar.Marking`, to put the provenance into the image's own file, too: a signed C2PA
                 manifest where there is a key (`cryptomnesia keys new`), else XMP alone.
-            store: A folder whose store remembers the image, so that `verify` finds it again.
+            store: A folder whose store remembers the image, so that `verify` finds it again; by default the one of the
+                settings, if any.
             prompts, evidence, findings, c2pa, options: As in `sidecar.save`.
 
         Returns:

@@ -63,7 +63,10 @@ def verify(
     ] = None,
     store: Annotated[
         Path | None,
-        typer.Option(metavar="FOLDER", help="Look for the images in the store there, by what they look like."),
+        typer.Option(
+            metavar="FOLDER",
+            help="Look for the images in the store there, by their looks; by default in that of the settings.",
+        ),
     ] = None,
     html: Annotated[Path | None, typer.Option("--html", metavar="FILE", help="Also write a page of all of it.")] = None,
     as_json: options.Json = False,
@@ -80,7 +83,7 @@ def verify(
     only found in the store, 0 all are vouched for.
     """
     from ..sidecar import Checker
-    from ..sidecar.keys import trusted
+    from ..sidecar.keys import STORE, setting, trusted
 
     if sidecar is not None and (len(images) > 1 or images[0].is_dir()):
         raise InputError(f"--sidecar goes with one image, not {len(images)} names: verify them one by one")
@@ -89,7 +92,7 @@ def verify(
     counts: Counter[str] = Counter()
     shown: list[Verification] = []
     with (
-        Checker(trust=[*trusted(), *(trust or ())], revoked=revoked or (), store=store) as checker,
+        Checker(trust=[*trusted(), *(trust or ())], revoked=revoked or (), store=store or setting(STORE)) as checker,
         Results(SCHEMA) as results,
         progress("images") as bar,
     ):

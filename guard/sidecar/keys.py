@@ -16,6 +16,7 @@ from .certificates import algorithm_of, in_force, local_chain
 from .files import read_file
 
 CERTIFICATE, KEY = "CRYPTOMNESIA_C2PA_CERT", "CRYPTOMNESIA_C2PA_KEY"  # environment variables and settings alike
+STORE = "CRYPTOMNESIA_STORE"
 SHARED = ("input", "output", "temp")  # folders that ComfyUI serves over HTTP
 _MOST = 1 << 20
 _MOST_TRUST = 10 << 20

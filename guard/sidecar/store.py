@@ -22,15 +22,18 @@ from .reading import parse
 
 FILE = "provenance.sqlite"
 VERSION = 1
-# of 256 bits; see docs/results.md for how many images are found within it, and how many strangers
-MOST_DISTANCE = 24
+# in the first 64 bits of two codes, which tell the coarse of a picture, and in all 256; docs/results.md tells how many
+# copies are found within both, and how many strangers
+MOST_COARSE, MOST_FINE = 8, 96
 _APPLICATION = 0x63727970  # "cryp", so that no other database is taken for a store
 _ROWS = 1024  # of a block
 _SECONDS = 5.0  # that a locked store is waited for
 _WORDS = 4
+_MOST_NEAR = 1000  # records that are looked at for one image
 _TABLES = """
 CREATE TABLE records (
-  id INTEGER PRIMARY KEY AUTOINCREMENT, sha256 TEXT NOT NULL UNIQUE, pixels TEXT NOT NULL, code TEXT NOT NULL, statement TEXT NOT NULL
+  id INTEGER PRIMARY KEY AUTOINCREMENT, sha256 TEXT NOT NULL UNIQUE, pixels TEXT NOT NULL, code TEXT NOT NULL,
+  statement TEXT NOT NULL
 );
 CREATE INDEX pixels ON records (pixels);
 CREATE TABLE blocks (number INTEGER PRIMARY KEY, ids BLOB NOT NULL, codes BLOB NOT NULL);
@@ -42,12 +45,14 @@ class Match:
     """A record that an image matches.
 
     Attributes:
-        distance: In how many of 256 bits the image codes differ; 0 also where the pixels are the very same.
+        distance: In how many of their first 64 bits the image codes differ; 0 also where the pixels are the very same.
+        fine: In how many of all 256 bits.
         same_pixels: Whether the decoded pixels are those of the record.
         statement: What the image's sidecar said when it was saved.
     """
 
     distance: int
+    fine: int
     same_pixels: bool
     statement: dict[str, Any]
 
@@ -65,7 +70,7 @@ class Match:
         """Returns plain data for JSON."""
         created = self.statement["predicate"]["created"]
         about = {"name": self.name, "content_id": self.content_id, "created": created}
-        return {"distance": self.distance, "bits": 64 * _WORDS, "same_pixels": self.same_pixels, **about}
+        return {"distance": self.distance, "fine": self.fine, "same_pixels": self.same_pixels, **about}
 
 
 class Store:
@@ -153,9 +158,8 @@ class Store:
         with self._told(), self._transaction():
             added = []
             for sha256, pixels, code, text, usable in rows:
-                self._connection.execute(
-                    "DELETE FROM records WHERE sha256 = ?", (sha256,)
-                )  # its old code leads nowhere
+                # the old code stays, and leads nowhere
+                self._connection.execute("DELETE FROM records WHERE sha256 = ?", (sha256,))
                 identity = self._connection.execute(
                     "INSERT INTO records (sha256, pixels, code, statement) VALUES (?, ?, ?, ?)",
                     (sha256, pixels, code, text),
@@ -165,7 +169,13 @@ class Store:
             self._append(added)
 
     def find(
-        self, code: str | None, pixels: str | None = None, *, most: int = 5, within: int = MOST_DISTANCE
+        self,
+        code: str | None,
+        pixels: str | None = None,
+        *,
+        most: int = 5,
+        coarse: int = MOST_COARSE,
+        fine: int = MOST_FINE,
     ) -> list[Match]:
         """Returns the records that an image may be a copy of, the nearest first.
 
@@ -173,37 +183,38 @@ class Store:
             code: The image's code; None for a picture whose code says nothing.
             pixels: The digest of its pixels, if it could be taken.
             most: How many are returned.
-            within: The largest distance.
+            coarse: The largest distance in the first 64 bits.
+            fine: The largest distance in all 256 bits.
         """
         with self._told():
-            found: dict[int, tuple[int, bool]] = {}
+            found: dict[int, tuple[bool, int, int]] = {}
             if pixels is not None:
                 for (identity,) in self._connection.execute("SELECT id FROM records WHERE pixels = ?", (pixels,)):
-                    found[identity] = (0, True)
-            for identity, far in self._near(code, within) if code is not None else ():
-                found.setdefault(identity, (far, False))
+                    found[identity] = (False, 0, 0)
+            for identity, *far in self._near(code, coarse, fine) if code is not None else ():
+                found.setdefault(identity, (True, far[0], far[1]))
             matches = []
-            for identity, (far, same) in sorted(found.items(), key=lambda one: (one[1][0], not one[1][1], -one[0])):
+            for identity, (other, *far) in sorted(found.items(), key=lambda one: (one[1], -one[0])):
                 row = self._connection.execute("SELECT statement FROM records WHERE id = ?", (identity,)).fetchone()
                 if row is not None:
-                    matches.append(Match(far, same, _statement(row[0], self.path)))
+                    matches.append(Match(*far, not other, _statement(row[0], self.path)))
                 if len(matches) == most:
                     break
             return matches
 
-    def _near(self, code: str, within: int) -> Iterator[tuple[int, int]]:
-        """Records within a distance, with theirs."""
+    def _near(self, code: str, coarse: int, fine: int) -> Iterator[tuple[int, int, int]]:
+        """Records within both distances, with theirs."""
         wanted = bits(code)
         blocks = self._connection.execute("SELECT ids, codes FROM blocks").fetchall()
         codes = np.frombuffer(b"".join(codes for _, codes in blocks), dtype="<u8").reshape(-1, _WORDS)
-        # most records are out after the first word: only the rest is compared whole
-        near = np.flatnonzero(count(codes[:, 0] ^ wanted[0]) <= within)
+        first = count(codes[:, 0] ^ wanted[0])
+        near = np.flatnonzero(first <= coarse)  # only these are compared whole
         far = count(codes[near] ^ wanted).sum(axis=1)
-        near, far = near[far <= within], far[far <= within]
+        near, far = near[far <= fine], far[far <= fine]
         if len(near):
             ids = np.frombuffer(b"".join(ids for ids, _ in blocks), dtype="<i8")
-            for place in np.argsort(far, kind="stable"):
-                yield int(ids[near[place]]), int(far[place])
+            for place in np.lexsort((far, first[near]))[:_MOST_NEAR]:
+                yield int(ids[near[place]]), int(first[near[place]]), int(far[place])
 
     def _append(self, added: Sequence[tuple[int, str]]) -> None:
         """Puts codes with their records' numbers behind those of the last block, and into new ones."""

@@ -17,7 +17,7 @@ from .c2pa import read, sign
 from .digests import bytes_sha256, file_sha256, pixels_of
 from .files import read_file, write_file
 from .image_code import image_code, says_nothing
-from .keys import Signer, load_signer
+from .keys import STORE, Signer, load_signer, setting
 from .manifest import Parent
 from .marking import Marking, mark, marking_of, parameters_text, properties
 from .packets import read_packet, with_packet, with_text
@@ -42,7 +42,7 @@ def write_sidecar(
     calibration: Any = None,
     c2pa: Any = None,
     embed: Marking | bool | None = None,
-    store: str | Path | None = None,
+    store: str | Path | bool | None = None,
 ) -> Path:
     """Writes `<image file name>.cryptomnesia.json`, and what else is asked for. Write it last, after all metadata.
 
@@ -59,7 +59,8 @@ def write_sidecar(
             signed C2PA manifest. Then `c2pa` is the signer, by default the one that `load_signer()` finds; without a
             key there are XMP and the JSON sidecar only, which an UnsignedWarning says. Without `embed` the file stays
             as it is, and a signature goes into `<image file name>.c2pa`.
-        store: A folder whose store remembers the image, so that `verify` finds it again; made if need be.
+        store: A folder whose store remembers the image, so that `verify` finds it again; made if need be. By default
+            CRYPTOMNESIA_STORE of the environment or of settings.json, if that is set; False for none.
 
     Returns:
         The path of the JSON sidecar, an older one of which is replaced.
@@ -71,13 +72,14 @@ def write_sidecar(
         MissingPackage: Pillow is not installed; or iscc-lib, where the image is marked or stored.
     """
     marking = marking_of(embed)
+    folder = setting(STORE) if store is None or store is True else store or None
     image = Path(image_path)
     data = read_file(image, MOST_BYTES, "image")
     evidence = [(kind, Path(path)) for kind, path in evidence]
     _require_checkable(path for _, path in evidence)
     pixels = pixels_of(data)
     parent = None if marking is None else _parent(marking, image, data)
-    picture = decode_image(data) if marking is not None or store is not None else None
+    picture = decode_image(data) if marking is not None or folder is not None else None
     code = None if picture is None else image_code(picture)
     marked = None if marking is None else mark(marking, generation, picture, code=code)
     document = statement(
@@ -106,8 +108,8 @@ def write_sidecar(
         with _told(problems, f"the JSON sidecar of {image.name} was written, its signature was not"):
             manifest = sign(document, data, media_type(data) or "", signer)
             write_file(c2pa_path(image), manifest, "signature")
-    if store is not None and code is not None:
-        with _told(problems, f"{image.name} was not put into the store"), Store.open(store, make=True) as kept:
+    if folder is not None and code is not None:
+        with _told(problems, f"{image.name} was not put into the store"), Store.open(folder, make=True) as kept:
             kept.add(document, code, usable=not says_nothing(picture))
     if problems:
         raise SidecarError("; ".join(problems))
@@ -246,7 +248,7 @@ def save(
     calibration: Any = None,
     c2pa: Any = None,
     embed: Marking | bool | None = None,
-    store: str | Path | None = None,
+    store: str | Path | bool | None = None,
     options: Mapping[str, Any] | None = None,
 ) -> Path:
     """Saves an image and its sidecar, both atomically; the other arguments are those of `write_sidecar`.
