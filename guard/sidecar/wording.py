@@ -79,7 +79,8 @@ def lines(verification: Verification, document: dict[str, Any] | None, aside: As
         yield from sentences((verification.claims or {})["findings"])
     elif aside.signed is not None and aside.signed.embedded and aside.signed.state != "invalid":
         yield from _foreign(aside.signed)
-    yield from _records(verification, aside.found)
+    if document is None or verification.result == "changed":  # else it is no news that there are images like it
+        yield from _records(aside.found)
 
 
 def _image(verification: Verification, document: dict[str, Any], aside: Aside) -> str:
@@ -224,7 +225,7 @@ def _foreign(signed: Signature) -> Iterator[str]:
     yield f"Its manifest says: {', '.join(part for part in about if part) or 'nothing that is shown here'}."
 
 
-def _records(verification: Verification, found: Sequence[Match]) -> Iterator[str]:
+def _records(found: Sequence[Match]) -> Iterator[str]:
     for match in found[:MOST]:
         identity = "" if match.content_id is None else f", id {match.content_id}"
         how = "the very same pixels" if match.same_pixels else f"distance {match.distance} of 64 bits"
