@@ -21,7 +21,7 @@ from benchmarks.common import arguments, store, table
 from cryptomnesia.demo.captions import captions
 from cryptomnesia.images import SUFFIXES
 from cryptomnesia.sidecar import Generation, Pixels, Store, image_code, statement
-from cryptomnesia.sidecar.image_code import bits, count, says_nothing
+from cryptomnesia.sidecar.image_codes import bits, count, says_nothing
 from training.demo.records import Record, render
 
 COUNT = 2000  # records, and as many strangers

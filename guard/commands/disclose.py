@@ -66,12 +66,14 @@ def disclose(
                     failed += 1
                 moved(number + 1, len(paths))
     lacking = {duty.name: sorted({name for one in found for name in one.missing(duty)}) for duty in DUTIES}
+    if failed and not found:
+        return EXIT_BAD_INPUT
     if as_json:
         results = [one.to_dict() for one in found]
         write_document({"schema": SCHEMA, "results": results, "notes": notes, "missing": lacking})
     else:
         _show(check, found, notes)
-    if failed or not (found or notes):
+    if failed:
         return EXIT_BAD_INPUT
     return EXIT_CHANGED if notes or any(lacking.values()) else EXIT_CLEAR
 

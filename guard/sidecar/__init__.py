@@ -2,7 +2,7 @@
 
 from ..images import c2pa_path, sidecar_path
 from .digests import Pixels, file_sha256, pixels_of, text_sha256
-from .image_code import image_code
+from .image_codes import image_code
 from .keys import Chain, Signer, config_folder, load_signer, new_chain
 from .marking import Marking
 from .owner import verify_evidence

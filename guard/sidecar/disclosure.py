@@ -16,7 +16,7 @@ from ..errors import MissingPackage, SidecarError
 from ..images import read_image
 from . import xmp
 from .c2pa import Signature, read
-from .image_code import ALGORITHM
+from .image_codes import ALGORITHM
 from .marking import SOURCE_TYPES
 from .packets import read_packet
 from .verification import Checker, Verification

@@ -17,7 +17,7 @@ import numpy as np
 
 from ..errors import CryptomnesiaError, InputError, SidecarError
 from ..printable import printable
-from .image_code import bits, count
+from .image_codes import bits, count
 from .reading import parse
 
 FILE = "provenance.sqlite"

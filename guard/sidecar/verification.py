@@ -15,7 +15,7 @@ from .c2pa import MOST, Signature, read
 from .certificates import in_force, revoked_serials
 from .digests import bytes_sha256, pixels_of
 from .files import read_file, read_if_there
-from .image_code import image_code, says_nothing
+from .image_codes import image_code, says_nothing
 from .neighbours import compared
 from .packets import read_packet
 from .reading import created, misfit, opened
@@ -61,6 +61,7 @@ class Checker:
             )
         )
         self.store = None if store is None else Store.open(store)
+        self.beside: dict[Path, list[tuple[Path, bytes, bytes]]] = {}  # sidecars by folder, for `owner`
 
     def __enter__(self) -> "Checker":
         return self

@@ -16,7 +16,7 @@ from .c2pa import embed as embed_manifest
 from .c2pa import read, sign
 from .digests import bytes_sha256, file_sha256, pixels_of
 from .files import read_file, write_file
-from .image_code import image_code, says_nothing
+from .image_codes import image_code, says_nothing
 from .keys import STORE, Signer, load_signer, setting
 from .manifest import Parent
 from .marking import Marking, mark, marking_of, parameters_text, properties

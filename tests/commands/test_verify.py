@@ -6,6 +6,7 @@ import stat
 import sys
 
 import pytest
+from cryptography import x509
 
 from cryptomnesia.sidecar import c2pa_path, load_signer, new_chain, sidecar_path, verify
 
@@ -196,3 +197,101 @@ def test_new_keys_elsewhere(command, tmp_path):
     code, out, _ = command("keys", "new", "--out", "mine", "--name", "someone", "--json")
     assert code == 0
     assert json.loads(out)["key"] == str(tmp_path / "mine" / "key.pem")
+
+
+@pytest.fixture
+def signed(tmp_path):
+    """signed(name, **options): an image with its provenance in it; and the root of who signed."""
+    pytest.importorskip("c2pa")
+    chain = new_chain(tmp_path / "keys", name="Ada")
+    signer = load_signer(chain.certificate, chain.key)
+    return (lambda name, **options: saved(tmp_path, name, c2pa=signer, embed=True, **options)), chain
+
+
+def test_folders_are_looked_through(command, tmp_path, signed):
+    make, chain = signed
+    (tmp_path / "sub" / ".hidden").mkdir(parents=True)
+    for number in range(3):
+        make(f"sub/{number}.png", seed=number)
+    saved(tmp_path, "sub/plain.jpg")
+    (tmp_path / "sub" / "notes.txt").write_text("no image")
+    (tmp_path / "sub" / ".hidden" / "x.png").write_text("hidden")
+    code, out, err = command("verify", "sub", "--trust", chain.root)
+    assert (code, err) == (5, "") and out.count("✓ vouched for") == 3 and out.count("– nobody vouches") == 1
+    assert out.splitlines()[-1] == "4 images: 1 nobody vouches, 3 vouched for" and len(out.splitlines()) == 5
+    (tmp_path / "sub" / "broken.png").write_bytes(b"x")
+    code, out, _ = command("verify", "sub", "--json")
+    found = json.loads(out)
+    assert code == 2 and found["summary"] == {"cannot tell": 1, "nobody vouches": 4, "complete": True}
+    assert os.path.basename(found["results"][0]["image"]) == "0.png"
+    (tmp_path / "none").mkdir()
+    assert "holds no images" in one_line(command("verify", "none"))
+    assert "one image" in one_line(command("verify", "sub", "--sidecar", "x"))
+
+
+def test_a_thousand_images_of_a_folder(command, tmp_path):
+    """All of them, each once; copies of few files, so that it is quick."""
+    (tmp_path / "many").mkdir()
+    first = saved(tmp_path)
+    for number in range(1000):
+        os.link(first, tmp_path / "many" / f"{number:04}.png")
+    code, out, _ = command("verify", "many")
+    assert code == 2 and out.splitlines()[-1] == "1000 images: 1000 cannot tell"
+
+
+def test_the_store_of_the_command_and_of_the_settings(command, tmp_path, monkeypatch, signed):
+    make, _ = signed
+    make("a.png", store=tmp_path / "store")
+    (tmp_path / "copy.png").write_bytes(saved(tmp_path, "b.png").read_bytes())
+    code, out, _ = command("verify", "copy.png", "--store", "store")
+    assert code == 3 and out.startswith("≈ found again by its content: it matches the record of a.png  copy.png")
+    assert "by content, not by signature" in out
+    monkeypatch.setenv("CRYPTOMNESIA_STORE", str(tmp_path / "store"))
+    assert command("verify", "copy.png")[0] == 3
+    assert "there is no store in gone" in one_line(command("verify", "copy.png", "--store", "gone"))
+
+
+def test_a_page_for_people(command, tmp_path, signed):
+    make, chain = signed
+    image = make("<b>a&b.png")
+    code, _, err = command("verify", image, "--trust", chain.root, "--html", "page.html")
+    page = (tmp_path / "page.html").read_text("utf-8")
+    assert code == 0 and "the page is in page.html" in err
+    assert "&lt;b&gt;a&amp;b.png" in page and "<b>a&b" not in page and "data:image/png;base64," in page
+    assert "vouched for: unchanged, and signed by someone you trust" in page and "trainedAlgorithmicMedia" in page
+    (tmp_path / "broken.png").write_bytes(b"x")
+    assert command("verify", "broken.png", "--html", "broken.html")[0] == 2
+    assert "cannot tell" in (tmp_path / "broken.html").read_text("utf-8")
+
+
+def test_revoked(command, tmp_path, signed):
+    make, chain = signed
+    image = make("a.png")
+    code, out, _ = command("keys", "show", "--json")
+    assert code == 5 and json.loads(out)["signing"] == []
+    certificate = x509.load_pem_x509_certificates(chain.certificate.read_bytes())[0]
+    (tmp_path / "revoked").write_text(f"{certificate.serial_number}\n")
+    code, out, _ = command("verify", image, "--trust", chain.root, "--revoked", "revoked")
+    assert code == 5 and "signed with a certificate that is not accepted" in out and "was revoked" in out
+
+
+def test_keys_tell_who_signs_who_is_trusted_and_until_when(command, tmp_path, monkeypatch, signed):
+    make, chain = signed
+    image = make("a.png")
+    assert command("verify", image)[0] == 5
+    code, out, _ = command("keys", "trust", chain.root)
+    assert code == 0 and "trusted from now on" in out
+    assert command("verify", image)[0] == 0
+    assert "is not overwritten" in one_line(command("keys", "trust", chain.root))
+    assert "no PEM certificate" in one_line(command("keys", "trust", image))
+    monkeypatch.setenv("CRYPTOMNESIA_C2PA_CERT", str(chain.certificate))
+    monkeypatch.setenv("CRYPTOMNESIA_C2PA_KEY", str(chain.key))
+    code, out, _ = command("keys", "show")
+    assert code == 0 and "Ada, by Ada issuer: valid until" in out and "days from now" in out and "Ada root" in out
+    found = json.loads(command("keys", "show", "--json")[1])
+    assert [one["name"] for one in found["signing"]] == ["Ada", "Ada issuer"]
+    certificate = x509.load_pem_x509_certificates(chain.certificate.read_bytes())[0]
+    assert found["signing"][0]["until"] == certificate.not_valid_after_utc.date().isoformat()
+    chain.key.chmod(0o644)
+    code, out, err = command("keys", "show")
+    assert code == 2 and "others may read the private key" in err and "Ada root" in out
