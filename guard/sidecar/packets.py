@@ -6,7 +6,7 @@ References: PNG 1.2 section 4.2.3; JPEG, XMP Specification Part 3 section 1.1.3;
 
 import struct
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from ..containers import JPEG, MOST_PARTS, PNG, media_type
 from ..errors import SidecarError
@@ -152,9 +152,9 @@ def _text(part: bytes) -> bytes | None:
     return zlib.decompressobj().decompress(pieces[2], MOST + 1)  # one byte more is told as too large
 
 
-def _png(data: bytes, new: bytes, replaced: object) -> bytes:
+def _png(data: bytes, new: bytes, replaced: Callable[[bytes], bool]) -> bytes:
     kept = [data[start:end] for _, start, end in _chunks(data)]
-    kept = [part for part in kept if not replaced(part)]  # type: ignore[operator]
+    kept = [part for part in kept if not replaced(part)]
     return b"".join([PNG, kept[0], new, *kept[1:]])
 
 

@@ -191,13 +191,13 @@ class Store:
             if pixels is not None:
                 for (identity,) in self._connection.execute("SELECT id FROM records WHERE pixels = ?", (pixels,)):
                     found[identity] = (False, 0, 0)
-            for identity, *far in self._near(code, coarse, fine) if code is not None else ():
-                found.setdefault(identity, (True, far[0], far[1]))
+            for identity, first, whole in self._near(code, coarse, fine) if code is not None else ():
+                found.setdefault(identity, (True, first, whole))
             matches = []
-            for identity, (other, *far) in sorted(found.items(), key=lambda one: (one[1], -one[0])):
+            for identity, (other, first, whole) in sorted(found.items(), key=lambda one: (one[1], -one[0])):
                 row = self._connection.execute("SELECT statement FROM records WHERE id = ?", (identity,)).fetchone()
                 if row is not None:
-                    matches.append(Match(*far, not other, _statement(row[0], self.path)))
+                    matches.append(Match(first, whole, not other, _statement(row[0], self.path)))
                 if len(matches) == most:
                     break
             return matches

@@ -107,7 +107,7 @@ def relayed(authority: str, *, seconds: float = SECONDS) -> Iterator[Relay]:
             self.end_headers()
             self.wfile.write(answer or b"")
 
-        def log_message(self, *arguments: Any) -> None:
+        def log_message(self, format: str, *arguments: object) -> None:
             pass
 
     try:

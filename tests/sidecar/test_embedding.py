@@ -1,5 +1,6 @@
 """Provenance in the image's own file: what is in it, that it validates, and that no pixel and no image is lost."""
 
+import base64
 import io
 import json
 import shutil
@@ -98,14 +99,23 @@ def test_every_assertion_that_is_asked_for(tmp_path, signer):
     predicate = document(image)["predicate"]
     assert found["org.cryptomnesia.predicate"]["predicate"] == predicate
     (block,) = found["c2pa.soft-binding"]["blocks"]
-    binding = (found["c2pa.soft-binding"]["alg"], Image.open(image))
-    import base64
-
-    assert binding[0] == "io.iscc.v0" and base64.b64decode(block["value"]) == unit(image_code(binding[1]))
+    assert found["c2pa.soft-binding"]["alg"] == "io.iscc.v0"
+    assert base64.b64decode(block["value"]) == unit(image_code(Image.fromarray(pixels())))
     models = [one for one in manifests(image)[1]["ingredients"] if one["relationship"] == "inputTo"]
     assert [one["title"] for one in models] == ["some-model.safetensors", "some-lora"]
     assert "sha256:" + "a" * 64 in models[0]["description"] and "strength 0.8" in models[1]["description"]
     assert not [label for label in found if "thumbnail" in label]
+
+
+def test_a_models_identifier_of_a_registry_is_told(tmp_path, signer):
+    from dataclasses import replace
+
+    uri = "urn:air:sdxl:checkpoint:civitai:101055@128078"
+    generation = replace(GENERATION, models=[{"role": "model", "name": "m", "uri": uri}])
+    image = saved(tmp_path, c2pa=signer, embed=True, generation=generation)
+    assert assertions(image)["c2pa.ai-disclosure"]["modelIdentifier"] == uri
+    assert document(image)["predicate"]["models"][0]["uri"] == uri
+    assert uri in json.dumps(manifests(image)[1]["ingredients"])
 
 
 @pytest.mark.parametrize("name", FORMATS)
