@@ -19,13 +19,15 @@ _END, _APP2 = 0xD9, 0xE2
 
 
 def media_type(data: bytes) -> str | None:
-    """Returns the media type by the first bytes, or None unless it is a PNG, JPEG or WebP image."""
+    """Returns the media type by the first bytes, or None unless it is a PNG, JPEG, WebP or AVIF image."""
     if data.startswith(PNG):
         return "image/png"
     if data.startswith(JPEG):
         return "image/jpeg"
     if data[:4] == b"RIFF" and data[8:12] == b"WEBP":
         return "image/webp"
+    if data[4:8] == b"ftyp" and b"avif" in data[8:64]:
+        return "image/avif"
     return None
 
 

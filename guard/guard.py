@@ -394,7 +394,7 @@ class Guard:
 
         Args:
             image: A Pillow image, or an array or tensor (H, W, 3), uint8 or float in [0, 1].
-            path: Ends in .png, .jpg, .jpeg or .webp.
+            path: Ends in .png, .jpg, .jpeg, .webp or .avif.
             report: The image's report, as in the output's `memorization`; None if nothing was checked.
             seed: The seed of the image's generator.
             prompt: The prompt, by default that of the report.

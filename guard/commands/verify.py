@@ -138,7 +138,7 @@ def images_in(folder: Path) -> list[Path]:
 
 
 def _is_image(name: str) -> bool:
-    return Path(name).suffix.lower() in SUFFIXES and not name.startswith(".")
+    return Path(name).suffix.lower() in (*SUFFIXES, ".avif") and not name.startswith(".")
 
 
 def _looked(checker: "Checker", path: Path, sidecar: Path | None) -> "Verification":

@@ -19,7 +19,7 @@ ALGORITHM = "io.iscc.v0"  # its name in C2PA's list of soft bindings
 _PREFIX = "ISCC:"
 _HEADER = b"\x21\x07"  # content code of an image, version 0, 256 bits
 _SIDE = 32
-_FLAT = 4  # grey levels between the darkest and the brightest; a code of less says nothing
+_FEWEST = 8  # bits that are set in each 64 of a code that says something
 _TOLERANCE = 16  # levels that a border's pixels may differ from its corner, as after JPEG
 _PASSES = 16
 _LARGE = 16 << 20  # pixels
@@ -38,10 +38,13 @@ def image_code(image: Any) -> str:
     return iscc.gen_image_code_v0(_grey(image).tobytes(), BITS)["iscc"]
 
 
-def says_nothing(image: Any) -> bool:
-    """Returns whether a picture is so even that its code is that of many others."""
-    lowest, highest = _grey(image).getextrema()
-    return highest - lowest < _FLAT
+def says_nothing(code: str) -> bool:
+    """Returns whether a code is that of many pictures: of one colour, of a plain gradient, of stripes.
+
+    Each 64 bits are set where one of 64 frequencies is above their median, so half of them are, unless most frequencies
+    are equal, since they are absent. Raises InputError as `unit` does.
+    """
+    return bool(count(bits(code)).min() < _FEWEST)
 
 
 def unit(code: str) -> bytes:

@@ -147,7 +147,8 @@ class Checker:
             pixels = pixels_of(data).sha256 if media_type(data) else None
         except InputError:
             return []
-        return self.store.find(None if says_nothing(picture) else image_code(picture), pixels)
+        code = image_code(picture)
+        return self.store.find(None if says_nothing(code) else code, pixels)
 
 
 def verify(

@@ -2,8 +2,8 @@
 
 import os
 import warnings
-from collections.abc import Iterable, Mapping
-from contextlib import suppress
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -47,7 +47,7 @@ def write_sidecar(
     """Writes `<image file name>.cryptomnesia.json`, and what else is asked for. Write it last, after all metadata.
 
     Args:
-        image_path: A PNG, JPEG or WebP file.
+        image_path: A PNG, JPEG, WebP or AVIF file.
         report: A MemorizationReport, the dict that its to_dict gave, or None if nothing was checked.
         generation: How the image was made.
         prompts: "plain", "hash" (SHA-256 of the texts; short ones can be guessed) or "none".
@@ -110,7 +110,7 @@ def write_sidecar(
             write_file(c2pa_path(image), manifest, "signature")
     if folder is not None and code is not None:
         with _told(problems, f"{image.name} was not put into the store"), Store.open(folder, make=True) as kept:
-            kept.add(document, code, usable=not says_nothing(picture))
+            kept.add(document, code, usable=not says_nothing(code))
     if problems:
         raise SidecarError("; ".join(problems))
     if marking is not None and signer is None:  # last, for those who turn warnings into errors
@@ -123,19 +123,13 @@ def write_sidecar(
     return path
 
 
-class _told:
+@contextmanager
+def _told(problems: list[str], what: str) -> Iterator[None]:
     """Keeps what goes wrong in a block for the end, so that the rest is done all the same."""
-
-    def __init__(self, problems: list[str], what: str):
-        self.problems, self.what = problems, what
-
-    def __enter__(self) -> None:
-        pass
-
-    def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> bool:
-        if isinstance(error, CryptomnesiaError):
-            self.problems.append(f"{self.what}: {error}")
-        return isinstance(error, CryptomnesiaError)
+    try:
+        yield
+    except CryptomnesiaError as error:
+        problems.append(f"{what}: {error}")
 
 
 def _signer(c2pa: Any, marking: Marking | None, name: str) -> tuple[Signer | None, list[str]]:
@@ -189,10 +183,14 @@ def _marked(
         problems.append(f"{image.name} has a manifest, which stays as it is: without a key nothing can be added to it")
         return data
     with _told(problems, f"{image.name} was not marked"):
-        if marking.parameters:
-            text = parameters_text(predicate)
-            result = result if text is None else with_text(result, "parameters", text, size)
-        result = with_packet(result, packet(properties(predicate), read_packet(result)), size)
+        if media_type(data) == "image/avif":
+            if signer is None:
+                raise SidecarError("an AVIF takes a signed manifest only: make a key, or save it as PNG")
+        else:
+            if marking.parameters:
+                text = parameters_text(predicate)
+                result = result if text is None else with_text(result, "parameters", text, size)
+            result = with_packet(result, packet(properties(predicate), read_packet(result)), size)
     if signer is not None:
         with _told(problems, f"{image.name} was marked without a signature"):
             kind = media_type(result) or ""
@@ -255,7 +253,7 @@ def save(
 
     Args:
         image: A Pillow image, or an array or tensor (H, W, 3), uint8 or float in [0, 1].
-        path: Ends in .png, .jpg, .jpeg or .webp; a file of that name is replaced, its sidecars with it.
+        path: Ends in .png, .jpg, .jpeg, .webp or .avif; a file of that name is replaced, its sidecars with it.
         options: Options of Pillow's encoder, e.g. {"pnginfo": ...}.
 
     Returns:

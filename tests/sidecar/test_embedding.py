@@ -425,3 +425,23 @@ def test_what_embed_may_be(tmp_path):
     with pytest.raises(SidecarError, match=r"was saved, .*no parent image"):
         saved(tmp_path, embed=parent)
     assert (tmp_path / "image.png").exists()
+
+
+def test_avif_takes_a_manifest(tmp_path, signer, chain):
+    from PIL import features
+
+    if not features.check("avif"):
+        pytest.skip("this Pillow has no AVIF")
+    image = saved(tmp_path, "a.avif", c2pa=signer, embed=STUDIO, store=tmp_path / "store")
+    assert manifests(image)[0] == "Valid" and "c2pa.ai-disclosure" in assertions(image)
+    assert verify(image, trust=[chain.root]).result == "vouched for"
+    sidecar_path(image).unlink()
+    found = verify(image, trust=[chain.root], store=tmp_path / "store")
+    assert found.result == "vouched for" and found.found[0]["same_pixels"]
+    data = bytearray(image.read_bytes())
+    data[-5] ^= 1
+    image.write_bytes(bytes(data))
+    assert verify(image, trust=[chain.root]).result == "changed"
+    with pytest.raises(SidecarError, match=r"was saved, .*an AVIF takes a signed manifest only"):
+        saved(tmp_path, "b.avif", embed=True)
+    assert verify(tmp_path / "b.avif").matches

@@ -113,7 +113,10 @@ def test_even_pictures_are_found_by_their_pixels_alone(tmp_path):
         even = Image.new("RGB", (64, 64), (colour,) * 3)
         save(even, tmp_path / f"{colour}.png", None, GENERATION, store=tmp_path / "store")
         sidecar_path(tmp_path / f"{colour}.png").unlink()
-    assert says_nothing(Image.new("L", (9, 9)))
+    stripes = np.tile(np.repeat([[0, 200]], 16, axis=1), (64, 2)).astype(np.uint8)
+    for even in (Image.new("L", (9, 9)), Image.linear_gradient("L"), Image.fromarray(stripes)):
+        assert says_nothing(image_code(even))
+    assert not any(says_nothing(image_code(scene(seed))) for seed in range(20))
     assert [one["name"] for one in verify(tmp_path / "200.png", store=tmp_path / "store").found] == ["200.png"]
     Image.new("RGB", (64, 64), (90, 90, 90)).save(tmp_path / "other.png")
     assert verify(tmp_path / "other.png", store=tmp_path / "store").result == "cannot tell"
