@@ -12,8 +12,7 @@ from ..errors import CryptomnesiaError, InputError, MissingPackage, SidecarError
 from ..files import remove, size_text
 from ..images import MOST_BYTES, c2pa_path, decode_image, sidecar_path
 from . import dsse, neighbours
-from .c2pa import embed as embed_manifest
-from .c2pa import read, sign
+from .c2pa import read
 from .digests import bytes_sha256, file_sha256, pixels_of
 from .files import read_file, write_file
 from .image_codes import image_code, says_nothing
@@ -24,6 +23,8 @@ from .packets import read_packet, with_packet, with_text
 from .pictures import encode
 from .privacy import Prompts, require_mode
 from .reading import misfit
+from .signing import embed as embed_manifest
+from .signing import sign
 from .statement import Generation, encoded, statement
 from .store import Store
 from .xmp import packet

@@ -14,8 +14,9 @@ from PIL import Image
 
 from cryptomnesia.errors import SidecarError
 from cryptomnesia.sidecar import c2pa_path, certificates, load_signer, new_chain, sidecar_path, verify, write_sidecar
-from cryptomnesia.sidecar.c2pa import LABEL, read, safe, sign
+from cryptomnesia.sidecar.c2pa import LABEL, read
 from cryptomnesia.sidecar.keys import CERTIFICATE, KEY, Signer
+from cryptomnesia.sidecar.signing import safe, sign
 
 from ..helpers.provenance import GENERATION, REPORT, REWRITTEN, document, edit, pixels, saved
 

@@ -224,7 +224,7 @@ def test_marking_again_keeps_the_former_manifest_as_parent(tmp_path, signer):
 
 
 def test_a_foreign_manifest_is_told(tmp_path, signer, chain):
-    from cryptomnesia.sidecar.c2pa import _signed_by
+    from cryptomnesia.sidecar.signing import _signed_by
 
     Image.fromarray(pixels()).save(tmp_path / "a.png")
     actions = {"actions": [{"action": "c2pa.created", "digitalSourceType": GENERATED}]}

@@ -50,9 +50,9 @@ def test_a_stamped_signature(tmp_path, authority, chain):
 )
 def test_without_a_stamp_the_image_is_saved_and_signed(tmp_path, authority, chain, monkeypatch, manner, reason):
     real = time_stamp.relayed
-    monkeypatch.setattr("cryptomnesia.sidecar.c2pa.relayed", lambda address: real(address, seconds=0.2))
+    monkeypatch.setattr("cryptomnesia.sidecar.signing.relayed", lambda address: real(address, seconds=0.2))
     if manner != "hangs":
-        monkeypatch.setattr("cryptomnesia.sidecar.c2pa.relayed", real)
+        monkeypatch.setattr("cryptomnesia.sidecar.signing.relayed", real)
     authority.manner, before = manner, len(authority.asked)
     with pytest.raises(SidecarError, match=f"was saved, .*signed without a time-stamp: .*{reason}"):
         saved(tmp_path, c2pa=chain.signer, embed=Marking(time_authority=authority.address))
