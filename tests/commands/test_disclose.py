@@ -175,12 +175,13 @@ def test_what_is_no_workflow(command, tmp_path, text):
     one_line(command("disclose", "--check", "w.json"))
 
 
-def test_the_packs_own_workflow_is_told_what_to_switch_on(command, tmp_path):
-    code, out, _ = command("disclose", "--check", WORKFLOWS / "save_with_provenance.json")
-    assert code == 4 and "switch `embed` on" in out
-    document = json.loads((WORKFLOWS / "save_with_provenance.json").read_text("utf-8"))
-    (node,) = [one for one in document["nodes"] if one["type"] == "CryptomnesiaSaveImage"]
-    node["widgets_values"].append(True)
-    (tmp_path / "w.json").write_text(json.dumps(document))
-    code, found = told(command, tmp_path / "w.json")
+def test_the_packs_own_workflow_embeds(command, tmp_path):
+    path = WORKFLOWS / "save_with_provenance.json"
+    _, found = told(command, path)
     assert found["notes"] == [] and found["missing"][EU] == []
+    document = json.loads(path.read_text("utf-8"))
+    (node,) = [one for one in document["nodes"] if one["type"] == "CryptomnesiaSaveImage"]
+    node["widgets_values"][-1] = False
+    (tmp_path / "w.json").write_text(json.dumps(document))
+    code, out, _ = command("disclose", "--check", tmp_path / "w.json")
+    assert code == 4 and "switch `embed` on" in out
