@@ -50,14 +50,19 @@ def coarse(start: bytes, differing: int) -> int:
     return sum(bin(a ^ b).count("1") for a, b in zip(start[:8], other, strict=True))
 
 
-@pytest.fixture
-def kept(tmp_path):
-    """A folder with a store of ten scenes, the files of which are gone."""
-    (tmp_path / "images").mkdir()
+@pytest.fixture(scope="module")
+def filled(tmp_path_factory):
+    """A store of ten scenes."""
+    folder = tmp_path_factory.mktemp("filled")
     for seed in range(10):
-        save(scene(seed), tmp_path / "images" / f"{seed}.png", REPORT, GENERATION, store=tmp_path / "store")
-    shutil.rmtree(tmp_path / "images")
-    return tmp_path / "store"
+        save(scene(seed), folder / f"{seed}.png", REPORT, GENERATION, store=folder / "store")
+    return folder / "store"
+
+
+@pytest.fixture
+def kept(tmp_path, filled):
+    """A copy of it, the images of which are elsewhere."""
+    return shutil.copytree(filled, tmp_path / "store")
 
 
 def encoded(image: Image.Image, kind: str, **options) -> bytes:
