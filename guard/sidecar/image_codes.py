@@ -26,7 +26,7 @@ _LARGE = 16 << 20  # pixels
 
 
 def image_code(image: Any) -> str:
-    """Returns the code of a picture, "ISCC:..." of 256 bits.
+    """Returns the code of a picture, "ISCC:..." of 256 bits, with its even border cut off.
 
     Args:
         image: A Pillow image.
@@ -34,8 +34,25 @@ def image_code(image: Any) -> str:
     Raises:
         MissingPackage: iscc-lib is not installed.
     """
-    iscc = require("iscc_lib", "provenance")
-    return iscc.gen_image_code_v0(_grey(image).tobytes(), BITS)["iscc"]
+    return _code(_trimmed(_plain(image)))
+
+
+def codes_to_find(image: Any) -> tuple[str, ...]:
+    """Returns the codes by which a picture is found again: its code, and that with its border, where that is another.
+
+    Where a border ends is not sure in a copy, e.g. in a smooth picture after JPEG; and of a screenshot only what lies
+    in the page counts. Codes that say nothing are left out. Raises as `image_code` does.
+    """
+    picture = _plain(image)
+    codes = dict.fromkeys((_code(_trimmed(picture)), _code(picture)))
+    return tuple(code for code in codes if not says_nothing(code))
+
+
+def _code(picture: Any) -> str:
+    """The code of an RGB picture as it is, in grey, 32x32."""
+    resampling = require("PIL.Image", "provenance").Resampling.BICUBIC
+    pixels = picture.convert("L").resize((_SIDE, _SIDE), resampling).tobytes()
+    return require("iscc_lib", "provenance").gen_image_code_v0(pixels, BITS)["iscc"]
 
 
 def says_nothing(code: str) -> bool:
@@ -78,14 +95,12 @@ def count(words: NDArray[np.uint64]) -> NDArray[np.int64]:
     return np.unpackbits(packed, axis=-1).sum(axis=-1, dtype=np.int64)
 
 
-def _grey(image: Any) -> Any:
-    """The picture as the code takes it: Pillow's L, 32x32."""
-    pillow = require("PIL.Image", "provenance")
-    picture = _on_white(_transposed(_eight_bits(image)), pillow)
+def _plain(image: Any) -> Any:
+    """The picture as RGB as people see it; a very large one made smaller."""
+    picture = _on_white(_transposed(_eight_bits(image)), require("PIL.Image", "provenance"))
     if picture.width * picture.height > _LARGE:  # or looking for a border takes gigabytes
         picture = picture.reduce(int((picture.width * picture.height / _LARGE) ** 0.5) + 1)
-    picture = _trimmed(picture)
-    return picture.convert("L").resize((_SIDE, _SIDE), pillow.Resampling.BICUBIC)
+    return picture
 
 
 def _eight_bits(image: Any) -> Any:
@@ -118,28 +133,19 @@ def _on_white(image: Any, pillow: Any) -> Any:
 
 def _trimmed(image: Any) -> Any:
     """The picture without a border of one colour, such as a site or a screenshot adds."""
-    pixels = np.asarray(image, dtype=np.int16)
     for _ in range(_PASSES):
-        odd = np.abs(pixels - pixels[0, 0]).max(axis=2) > _TOLERANCE
-        rows, columns = np.flatnonzero(odd.any(axis=1)), np.flatnonzero(odd.any(axis=0))
-        if not len(rows):
+        box = _box(image, _TOLERANCE)
+        if box is None or box == (0, 0, *image.size):
             break
-        cut = pixels[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
-        sides = sum(
-            (
-                rows[0] > 0,
-                columns[0] > 0,
-                rows[-1] + 1 < pixels.shape[0],
-                columns[-1] + 1 < pixels.shape[1],
-            )
-        )
-        if sides == 0:
+        cut = sum((box[0] > 0, box[1] > 0, box[2] < image.width, box[3] < image.height))
+        if cut == 1 and _box(image, _TOLERANCE // 2) != box:  # a sky is no border: only a quite even one is
             break
-        if sides == 1:  # the sky of a picture is no border: only a quite even one is
-            close = np.abs(pixels - pixels[0, 0]).max(axis=2) > _TOLERANCE // 2
-            near = (np.flatnonzero(close.any(axis=1)), np.flatnonzero(close.any(axis=0)))
-            same = all(a[0] == b[0] and a[-1] == b[-1] for a, b in zip(near, (rows, columns), strict=True))
-            if not same:
-                break
-        pixels = cut
-    return require("PIL.Image", "provenance").fromarray(np.ascontiguousarray(pixels.astype(np.uint8)))
+        image = image.crop(box)
+    return image
+
+
+def _box(image: Any, tolerance: int) -> tuple[int, int, int, int] | None:
+    """What differs from the upper left corner by more levels than that; None where nothing does."""
+    pillow, chops = require("PIL.Image", "provenance"), require("PIL.ImageChops", "provenance")
+    corner = pillow.new("RGB", image.size, image.getpixel((0, 0)))
+    return chops.difference(image, corner).point([255 * (level > tolerance) for level in range(256)] * 3).getbbox()

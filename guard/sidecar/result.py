@@ -33,8 +33,8 @@ class Verification:
         embedded: What of it lies in the image's file: "manifest", "xmp" alone, or "none".
         signer: The name in the certificate, or None; anyone can choose any, unless the result is "vouched for".
         stamped: When a time authority saw the signature, as it says, or None.
-        found: Records of a store that the image may be a copy of, the nearest first: distance, fine, same_pixels, name,
-            content_id, created.
+        found: Records of a store that the image may be a copy of, the nearest first: distance, coarse, same_pixels,
+            name, content_id, created.
         fields: What the image says of itself: provider, system, system_version, content_id, source_type, training; or
             None.
     """

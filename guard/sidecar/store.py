@@ -1,7 +1,8 @@
 """A local store of what was saved: finds the record of an image whose metadata are gone, by what it looks like.
 
-One SQLite file in a folder. Codes lie in blocks of rows, 32 bytes each, which are compared all at once: a look-up
-reads all of them and no index has to be kept. The records hold the statements, and so the prompts as privacy allowed.
+One SQLite file in a folder. Codes lie in blocks of rows, their first 8 bytes apart from the other 24: a look-up
+compares the first of all of them at once, and the others only where those are near. No index has to be kept. The
+records hold the statements, and so the prompts as privacy allowed.
 """
 
 import json
@@ -24,7 +25,7 @@ FILE = "provenance.sqlite"
 VERSION = 1
 # in the first 64 bits of two codes, which tell the coarse of a picture, and in all 256; docs/results.md tells how many
 # copies are found within both, and how many strangers
-MOST_COARSE, MOST_FINE = 8, 96
+MOST_COARSE, MOST_FINE = 16, 48
 _APPLICATION = 0x63727970  # "cryp", so that no other database is taken for a store
 _ROWS = 1024  # of a block
 _SECONDS = 5.0  # that a locked store is waited for
@@ -32,11 +33,10 @@ _WORDS = 4
 _MOST_NEAR = 1000  # records that are looked at for one image
 _TABLES = """
 CREATE TABLE records (
-  id INTEGER PRIMARY KEY AUTOINCREMENT, sha256 TEXT NOT NULL UNIQUE, pixels TEXT NOT NULL, code TEXT NOT NULL,
-  statement TEXT NOT NULL
+  id INTEGER PRIMARY KEY AUTOINCREMENT, sha256 TEXT NOT NULL UNIQUE, pixels TEXT NOT NULL, statement TEXT NOT NULL
 );
 CREATE INDEX pixels ON records (pixels);
-CREATE TABLE blocks (number INTEGER PRIMARY KEY, ids BLOB NOT NULL, codes BLOB NOT NULL);
+CREATE TABLE blocks (number INTEGER PRIMARY KEY, ids BLOB NOT NULL, coarse BLOB NOT NULL, fine BLOB NOT NULL);
 """
 
 
@@ -45,14 +45,14 @@ class Match:
     """A record that an image matches.
 
     Attributes:
-        distance: In how many of their first 64 bits the image codes differ; 0 also where the pixels are the very same.
-        fine: In how many of all 256 bits.
+        distance: In how many of 256 bits the image codes differ; 0 also where the pixels are the very same.
+        coarse: In how many of the first 64, which tell the coarse of a picture.
         same_pixels: Whether the decoded pixels are those of the record.
         statement: What the image's sidecar said when it was saved.
     """
 
     distance: int
-    fine: int
+    coarse: int
     same_pixels: bool
     statement: dict[str, Any]
 
@@ -70,7 +70,7 @@ class Match:
         """Returns plain data for JSON."""
         created = self.statement["predicate"]["created"]
         about = {"name": self.name, "content_id": self.content_id, "created": created}
-        return {"distance": self.distance, "fine": self.fine, "same_pixels": self.same_pixels, **about}
+        return {"distance": self.distance, "coarse": self.coarse, "same_pixels": self.same_pixels, **about}
 
 
 class Store:
@@ -133,44 +133,40 @@ class Store:
         with self._told():
             return self._connection.execute("SELECT count(*) FROM records").fetchone()[0]
 
-    def add(self, statement: Mapping[str, Any], code: str, *, usable: bool = True) -> None:
+    def add(self, statement: Mapping[str, Any], codes: Sequence[str]) -> None:
         """Adds an image, in the place of one with the same bytes.
 
         Args:
             statement: What its sidecar says.
-            code: Its image code.
-            usable: Whether the code says something; an even picture is found by its pixels alone.
+            codes: Its codes, as `image_codes.codes_to_find` gives them; without any it is found by its pixels alone.
         """
-        self.add_all([(statement, code, usable)])
+        self.add_all([(statement, codes)])
 
-    def add_all(self, images: Iterable[tuple[Mapping[str, Any], str, bool]]) -> None:
+    def add_all(self, images: Iterable[tuple[Mapping[str, Any], Sequence[str]]]) -> None:
         """Adds images, all or none; see `add`."""
         rows = [
             (
                 statement["subject"][0]["digest"]["sha256"],
                 statement["predicate"]["pixels"]["sha256"],
-                code,
                 json.dumps(statement, separators=(",", ":"), ensure_ascii=False),
-                usable,
+                codes,
             )
-            for statement, code, usable in images
+            for statement, codes in images
         ]
         with self._told(), self._transaction():
-            added = []
-            for sha256, pixels, code, text, usable in rows:
-                # the old code stays, and leads nowhere
+            added: list[tuple[int, str]] = []
+            for sha256, pixels, text, codes in rows:
+                # the old codes stay, and lead nowhere
                 self._connection.execute("DELETE FROM records WHERE sha256 = ?", (sha256,))
                 identity = self._connection.execute(
-                    "INSERT INTO records (sha256, pixels, code, statement) VALUES (?, ?, ?, ?)",
-                    (sha256, pixels, code, text),
+                    "INSERT INTO records (sha256, pixels, statement) VALUES (?, ?, ?)", (sha256, pixels, text)
                 ).lastrowid
-                if usable:
-                    added.append((int(identity or 0), code))
+                added += [(int(identity or 0), code) for code in codes]
             self._append(added)
 
     def find(
         self,
-        code: str | None,
+        codes: Sequence[str],
         pixels: str | None = None,
         *,
         most: int = 5,
@@ -180,7 +176,7 @@ class Store:
         """Returns the records that an image may be a copy of, the nearest first.
 
         Args:
-            code: The image's code; None for a picture whose code says nothing.
+            codes: The image's codes, as `image_codes.codes_to_find` gives them.
             pixels: The digest of its pixels, if it could be taken.
             most: How many are returned.
             coarse: The largest distance in the first 64 bits.
@@ -191,40 +187,52 @@ class Store:
             if pixels is not None:
                 for (identity,) in self._connection.execute("SELECT id FROM records WHERE pixels = ?", (pixels,)):
                     found[identity] = (False, 0, 0)
-            for identity, first, whole in self._near(code, coarse, fine) if code is not None else ():
-                found.setdefault(identity, (True, first, whole))
+            for identity, whole, first in self._near(codes, coarse, fine):
+                found[identity] = min(found.get(identity, (True, whole, first)), (True, whole, first))
             matches = []
-            for identity, (other, first, whole) in sorted(found.items(), key=lambda one: (one[1], -one[0])):
+            for identity, (other, whole, first) in sorted(found.items(), key=lambda one: (one[1], -one[0])):
                 row = self._connection.execute("SELECT statement FROM records WHERE id = ?", (identity,)).fetchone()
                 if row is not None:
-                    matches.append(Match(first, whole, not other, _statement(row[0], self.path)))
+                    matches.append(Match(whole, first, not other, _statement(row[0], self.path)))
                 if len(matches) == most:
                     break
             return matches
 
-    def _near(self, code: str, coarse: int, fine: int) -> Iterator[tuple[int, int, int]]:
-        """Records within both distances, with theirs."""
-        wanted = bits(code)
-        blocks = self._connection.execute("SELECT ids, codes FROM blocks").fetchall()
-        codes = np.frombuffer(b"".join(codes for _, codes in blocks), dtype="<u8").reshape(-1, _WORDS)
-        first = count(codes[:, 0] ^ wanted[0])
-        near = np.flatnonzero(first <= coarse)  # only these are compared whole
-        far = count(codes[near] ^ wanted).sum(axis=1)
-        near, far = near[far <= fine], far[far <= fine]
-        if len(near):
-            ids = np.frombuffer(b"".join(ids for ids, _ in blocks), dtype="<i8")
-            for place in np.lexsort((far, first[near]))[:_MOST_NEAR]:
-                yield int(ids[near[place]]), int(first[near[place]]), int(far[place])
+    def _near(self, codes: Sequence[str], coarse: int, fine: int) -> Iterator[tuple[int, int, int]]:
+        """Records within both distances of any of the codes, with theirs: in all bits, and in the first 64."""
+        wanted = [bits(code) for code in codes]
+        if not wanted:
+            return
+        blocks = self._connection.execute("SELECT number, coarse FROM blocks").fetchall()
+        words = np.frombuffer(b"".join(block for _, block in blocks), dtype="<u8")
+        starts = np.cumsum([0, *(len(block) // 8 for _, block in blocks)])
+        for code in wanted:
+            first = count(words ^ code[0])
+            near = np.flatnonzero(first <= coarse)
+            near = near[np.argsort(first[near], kind="stable")][:_MOST_NEAR]
+            where = np.searchsorted(starts, near, side="right") - 1
+            for block in np.unique(where):
+                ids, rest = self._connection.execute(
+                    "SELECT ids, fine FROM blocks WHERE number = ?", (blocks[block][0],)
+                ).fetchone()
+                inside = near[where == block]
+                rows = inside - starts[block]
+                others = np.frombuffer(rest, dtype="<u8").reshape(-1, _WORDS - 1)[rows]
+                whole = first[inside] + count(others ^ code[1:]).sum(axis=1)
+                for identity, far, start in zip(np.frombuffer(ids, "<i8")[rows], whole, first[inside], strict=True):
+                    if far <= fine:
+                        yield int(identity), int(far), int(start)
 
     def _append(self, added: Sequence[tuple[int, str]]) -> None:
         """Puts codes with their records' numbers behind those of the last block, and into new ones."""
-        last = self._connection.execute("SELECT number, ids, codes FROM blocks ORDER BY number DESC LIMIT 1").fetchone()
-        number, ids, codes = last if last is not None else (0, b"", b"")
+        query = "SELECT number, ids, coarse, fine FROM blocks ORDER BY number DESC LIMIT 1"
+        number, ids, coarse, fine = self._connection.execute(query).fetchone() or (0, b"", b"", b"")
+        words = np.array([bits(code) for _, code in added], "<u8").reshape(-1, _WORDS)
         ids += np.array([identity for identity, _ in added], "<i8").tobytes()
-        codes += b"".join(bits(code).astype("<u8").tobytes() for _, code in added)
+        coarse, fine = coarse + words[:, 0].tobytes(), fine + words[:, 1:].tobytes()
         for start in range(0, len(ids) // 8, _ROWS):
-            here = (ids[8 * start : 8 * (start + _ROWS)], codes[32 * start : 32 * (start + _ROWS)])
-            self._connection.execute("REPLACE INTO blocks (number, ids, codes) VALUES (?, ?, ?)", (number, *here))
+            here = [part[size * start : size * (start + _ROWS)] for part, size in ((ids, 8), (coarse, 8), (fine, 24))]
+            self._connection.execute("REPLACE INTO blocks VALUES (?, ?, ?, ?)", (number, *here))
             number += 1
 
     def _prepare(self) -> None:

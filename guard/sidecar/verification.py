@@ -15,7 +15,7 @@ from .c2pa import MOST, Signature, read
 from .certificates import in_force, revoked_serials
 from .digests import bytes_sha256, pixels_of
 from .files import read_file, read_if_there
-from .image_codes import image_code, says_nothing
+from .image_codes import codes_to_find
 from .neighbours import compared
 from .packets import read_packet
 from .reading import created, misfit, opened
@@ -147,8 +147,7 @@ class Checker:
             pixels = pixels_of(data).sha256 if media_type(data) else None
         except InputError:
             return []
-        code = image_code(picture)
-        return self.store.find(None if says_nothing(code) else code, pixels)
+        return self.store.find(codes_to_find(picture), pixels)
 
 
 def verify(

@@ -228,7 +228,7 @@ def _foreign(signed: Signature) -> Iterator[str]:
 def _records(found: Sequence[Match]) -> Iterator[str]:
     for match in found[:MOST]:
         identity = "" if match.content_id is None else f", id {match.content_id}"
-        how = "the very same pixels" if match.same_pixels else f"distance {match.distance} of 64 bits"
+        how = "the very same pixels" if match.same_pixels else f"distance {match.distance} of 256 bits"
         made = match.statement["predicate"]["created"]
         yield (
             f"It matches the record of {printable(match.name, 80)}, saved at {made}{identity} ({how}, by content, not "

@@ -15,7 +15,7 @@ from . import dsse, neighbours
 from .c2pa import read
 from .digests import bytes_sha256, file_sha256, pixels_of
 from .files import read_file, write_file
-from .image_codes import image_code, says_nothing
+from .image_codes import codes_to_find, image_code
 from .keys import STORE, Signer, load_signer, setting
 from .manifest import Parent
 from .marking import Marking, mark, marking_of, parameters_text, properties
@@ -81,7 +81,7 @@ def write_sidecar(
     pixels = pixels_of(data)
     parent = None if marking is None else _parent(marking, image, data)
     picture = decode_image(data) if marking is not None or folder is not None else None
-    code = None if picture is None else image_code(picture)
+    code = None if marking is None else image_code(picture)
     marked = None if marking is None else mark(marking, generation, picture, code=code)
     document = statement(
         image.name,
@@ -109,9 +109,9 @@ def write_sidecar(
         with _told(problems, f"the JSON sidecar of {image.name} was written, its signature was not"):
             manifest = sign(document, data, media_type(data) or "", signer)
             write_file(c2pa_path(image), manifest, "signature")
-    if folder is not None and code is not None:
+    if folder is not None:
         with _told(problems, f"{image.name} was not put into the store"), Store.open(folder, make=True) as kept:
-            kept.add(document, code, usable=not says_nothing(code))
+            kept.add(document, codes_to_find(picture))
     if problems:
         raise SidecarError("; ".join(problems))
     if marking is not None and signer is None:  # last, for those who turn warnings into errors
