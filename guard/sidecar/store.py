@@ -25,7 +25,7 @@ FILE = "provenance.sqlite"
 VERSION = 1
 # in the first 64 bits of two codes, which tell the coarse of a picture, and in all 256; docs/results.md tells how many
 # copies are found within both, and how many strangers
-MOST_COARSE, MOST_FINE = 16, 48
+MOST_COARSE, MOST_FINE = 10, 48
 _APPLICATION = 0x63727970  # "cryp", so that no other database is taken for a store
 _ROWS = 1024  # of a block
 _SECONDS = 5.0  # that a locked store is waited for
