@@ -107,8 +107,11 @@ class SaveImageWithProvenance(io.ComfyNode):
         folder, name, counter, subfolder, _ = _numbered(filename_prefix, output, width, height)
         made = generation(cls.hidden.prompt or {}, str(cls.hidden.unique_id), report)
         made = made if image_seed is None else replace(made, seed=image_seed)
-        marking = marking_of(cls.hidden.prompt or {}, str(cls.hidden.unique_id)) if embed else None
-        results, paths, failures = [], [], []
+        results, paths, failures, marking = [], [], [], None
+        try:
+            marking = marking_of(cls.hidden.prompt or {}, str(cls.hidden.unique_id)) if embed else None
+        except CryptomnesiaError as error:  # settings that cannot be used must not cost the images
+            failures.append(error)
         for number, image in enumerate(images):
             file = f"{name.replace('%batch_num%', str(number))}_{counter + number:05}_.png"
             try:

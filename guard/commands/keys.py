@@ -51,6 +51,7 @@ def new(
         f"  {settings}",
         f"or set the environment variables {CERTIFICATE} and {KEY} to these two files.",
         "Who has your root certificate checks your images with: cryptomnesia verify IMAGE --trust root.pem",
+        "or keeps it for good: cryptomnesia keys trust root.pem",
         "To everybody else the signer is unknown, also on sites that show Content Credentials: for those, sign with a",
         "certificate of an authority on C2PA's trust list, by the same two settings.",
         "Certificates are valid for ten years. Lose the key, and you make a new one with a new root.",

@@ -73,8 +73,9 @@ def write_sidecar(
         MissingPackage: Pillow is not installed; or iscc-lib, where the image is marked or stored.
     """
     marking = marking_of(embed)
-    folder = setting(STORE) if store is None or store is True else store or None
-    image = Path(image_path)
+    image, problems, folder = Path(image_path), [], None
+    with _told(problems, f"{image.name} was not put into the store"):
+        folder = setting(STORE) if store is None or store is True else store or None
     data = read_file(image, MOST_BYTES, "image")
     evidence = [(kind, Path(path)) for kind, path in evidence]
     _require_checkable(path for _, path in evidence)
@@ -96,7 +97,7 @@ def write_sidecar(
         marking=marked if marked is None or parent is None else marked | {"parent": parent.name},
     )
     _require_readable(document)
-    signer, problems = _signer(c2pa, marking, image.name)
+    signer = _signer(c2pa, marking, image.name, problems)
     if marking is not None:
         data = _marked(image, data, document, marking, signer, parent, problems)
     path = sidecar_path(image)
@@ -125,26 +126,24 @@ def write_sidecar(
 
 
 @contextmanager
-def _told(problems: list[str], what: str) -> Iterator[None]:
+def _told(problems: list[str], what: str, only: type[CryptomnesiaError] = CryptomnesiaError) -> Iterator[None]:
     """Keeps what goes wrong in a block for the end, so that the rest is done all the same."""
     try:
         yield
-    except CryptomnesiaError as error:
+    except only as error:
         problems.append(f"{what}: {error}")
 
 
-def _signer(c2pa: Any, marking: Marking | None, name: str) -> tuple[Signer | None, list[str]]:
-    """Who signs, if anybody; and why nobody does who should."""
-    problems: list[str] = []
+def _signer(c2pa: Any, marking: Marking | None, name: str, problems: list[str]) -> Signer | None:
+    """Who signs, if anybody; why nobody does who should is added to the problems."""
     if not c2pa and (marking is None or c2pa is False):
-        return None, problems
-    wanted = bool(c2pa)
+        return None
     signer = None
     with _told(problems, f"the JSON sidecar of {name} was written, its signature was not"):
         signer = load_signer() if c2pa is True or c2pa is None else c2pa
-        if signer is None and wanted:
+        if signer is None and c2pa:
             raise SidecarError("there is no key: make one with `cryptomnesia keys new`, and name it as it says")
-    return signer, problems
+    return signer
 
 
 def _parent(marking: Marking, image: Path, data: bytes) -> Parent | None:
@@ -203,6 +202,7 @@ def _marked(
     if result is not data:
         with _told(problems, f"{image.name} was not marked"):
             write_file(image, result, "image")
+            remove(c2pa_path(image))  # it tells of the file as it was
             document["subject"][0]["digest"]["sha256"] = bytes_sha256(result)
             return result
     return data
@@ -267,13 +267,15 @@ def save(
         MissingPackage: Pillow is not installed.
     """
     require_mode(prompts)
-    marking = marking_of(embed)
-    path = Path(path)
+    path, problems, marking = Path(path), [], None
+    with _told(problems, "it was not marked", only=SidecarError):  # for settings that cannot be used
+        marking = marking_of(embed)
     write_file(path, encode(image, path, options or {}), "image")
     for stale in (sidecar_path(path), c2pa_path(path)):  # they tell of the image that was replaced
         remove(stale)
-    try:
-        return write_sidecar(
+    sidecar = sidecar_path(path)
+    with _told(problems, "its provenance was not all written"):
+        sidecar = write_sidecar(
             path,
             report,
             generation,
@@ -285,5 +287,6 @@ def save(
             embed=marking,
             store=store,
         )
-    except CryptomnesiaError as error:
-        raise SidecarError(f"the image {path} was saved, its provenance was not all written: {error}") from error
+    if problems:
+        raise SidecarError(f"the image {path} was saved, {'; '.join(problems)}")
+    return sidecar

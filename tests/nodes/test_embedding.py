@@ -13,7 +13,7 @@ from cryptomnesia.sidecar import new_chain, read_statement, save, sidecar_path, 
 from cryptomnesia.sidecar.keys import CERTIFICATE, KEY
 
 from ..helpers.provenance import GENERATION, pixels
-from .graphs import given, ours, part, ran
+from .graphs import complaint, given, ours, part, ran
 from .harness import Comfy
 from .results import node
 
@@ -51,6 +51,14 @@ def test_without_a_key_it_says_so(comfy: Comfy, output: Path, tmp_path: Path, mo
     result = ran(comfy, saving(comfy, embed=True))
     assert "XMP without a signature, since there is no key" in result.ui["save"]["text"][0]
     assert verify(output / "made_00001_.png").result == "nobody vouches"
+
+
+def test_settings_that_cannot_be_used_cost_no_image(comfy: Comfy, output: Path, tmp_path: Path, monkeypatch: Any):
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
+    (tmp_path / "config" / "cryptomnesia").mkdir(parents=True)
+    (tmp_path / "config" / "cryptomnesia" / "settings.json").write_text("{")
+    assert "settings" in complaint(comfy, saving(comfy, embed=True))
+    assert {path.name for path in output.glob("*.png")} == {"made_00001_.png", "made_00002_.png"}
 
 
 def test_the_image_that_it_was_made_from_is_its_parent(comfy: Comfy, output: Path, chain: Any):

@@ -445,3 +445,22 @@ def test_avif_takes_a_manifest(tmp_path, signer, chain):
     with pytest.raises(SidecarError, match=r"was saved, .*an AVIF takes a signed manifest only"):
         saved(tmp_path, "b.avif", embed=True)
     assert verify(tmp_path / "b.avif").matches
+
+
+def test_marking_takes_away_a_signature_of_the_file_as_it_was(tmp_path, signer, chain):
+    image = saved(tmp_path, c2pa=signer)
+    assert c2pa_path(image).exists()
+    write_sidecar(image, REPORT, GENERATION, c2pa=signer, embed=True)
+    assert not c2pa_path(image).exists() and verify(image, trust=[chain.root]).result == "vouched for"
+
+
+def test_settings_that_cannot_be_used_cost_the_store_not_the_sidecar(tmp_path):
+    (tmp_path / "config" / "cryptomnesia").mkdir(parents=True)
+    (tmp_path / "config" / "cryptomnesia" / "settings.json").write_text("{")
+    with pytest.raises(SidecarError, match=r"was saved, .*not put into the store: the settings"):
+        saved(tmp_path)
+    assert verify(tmp_path / "image.png").matches
+    assert verify(saved(tmp_path, "b.png", store=False)).matches
+    with pytest.raises(SidecarError, match=r"was saved, it was not marked: the settings"):
+        saved(tmp_path, "c.png", embed=True, store=False)
+    assert verify(tmp_path / "c.png").matches
