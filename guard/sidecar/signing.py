@@ -20,6 +20,10 @@ from .marking import GENERATED
 from .statement import digest
 from .time_stamp import relayed
 
+_SETTINGS = {
+    "builder": {"thumbnail": {"enabled": False}},
+    "verify": {"remote_manifest_fetch": False, "ocsp_fetch": False},  # a parent may point anywhere
+}
 _CREATED = {"action": "c2pa.created", "digitalSourceType": GENERATED}
 
 
@@ -109,7 +113,7 @@ def _signed_by(
     out = io.BytesIO()
     try:
         with (
-            library.Settings.from_dict({"builder": {"thumbnail": {"enabled": False}}}) as settings,
+            library.Settings.from_dict(_SETTINGS) as settings,
             library.Context(settings) as context,
             library.Signer.from_info(info) as native,
             library.Builder(json.dumps(definition), context) as builder,

@@ -464,3 +464,25 @@ def test_settings_that_cannot_be_used_cost_the_store_not_the_sidecar(tmp_path):
     with pytest.raises(SidecarError, match=r"was saved, it was not marked: the settings"):
         saved(tmp_path, "c.png", embed=True, store=False)
     assert verify(tmp_path / "c.png").matches
+
+
+def test_a_parent_that_points_to_a_network_is_not_followed(tmp_path, signer):
+    import socket
+
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        server.setblocking(False)
+        address = f"http://127.0.0.1:{server.getsockname()[1]}/m.c2pa"
+        info = PngImagePlugin.PngInfo()
+        info.add_itxt(
+            "XML:com.adobe.xmp",
+            '<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:RDF xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#">'
+            f'<rdf:Description rdf:about="" xmlns:dcterms="http://purl.org/dc/terms/" dcterms:provenance="{address}"/>'
+            "</rdf:RDF></x:xmpmeta>",
+        )
+        Image.fromarray(pixels(3)).save(tmp_path / "parent.png", pnginfo=info)
+        image = saved(tmp_path, c2pa=signer, embed=Marking(parent=tmp_path / "parent.png"))
+        for path in (tmp_path / "parent.png", image):
+            verify(path)
+        with pytest.raises(BlockingIOError):  # nobody has called
+            server.accept()
+    assert manifests(image)[0] == "Valid"
