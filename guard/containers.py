@@ -19,13 +19,15 @@ _END, _APP2 = 0xD9, 0xE2
 
 
 def media_type(data: bytes) -> str | None:
-    """Returns the media type by the first bytes, or None unless it is a PNG, JPEG or WebP image."""
+    """Returns the media type by the first bytes, or None unless it is a PNG, JPEG, WebP or AVIF image."""
     if data.startswith(PNG):
         return "image/png"
     if data.startswith(JPEG):
         return "image/jpeg"
     if data[:4] == b"RIFF" and data[8:12] == b"WEBP":
         return "image/webp"
+    if data[4:8] == b"ftyp" and b"avif" in data[8:64]:
+        return "image/avif"
     return None
 
 
@@ -71,6 +73,8 @@ def holds_more(data: bytes) -> bool:
 def _png(data: bytes) -> bytes:
     kept, before, left_out, seen = [], b"", False, set()
     for kind, start, end in _png_chunks(data):
+        if not seen and kind != b"IHDR":
+            raise ValueError("it is damaged: it does not begin with its header")
         if kind in _ANIMATION:
             raise ValueError("it holds more than one picture (an animated PNG)")
         if kind == b"IDAT" and kind in seen and before != kind:

@@ -104,6 +104,10 @@ class UnverifiedWarning(UserWarning):
     """An image was made that could not be checked, as `unverified="warn"` allows."""
 
 
+class UnsignedWarning(UserWarning):
+    """An image was marked without a signature, since there is no key: anyone can change what it says."""
+
+
 class NonFiniteError(CryptomnesiaError):
     """The model answered with NaN or infinity; no verdict can be drawn from that."""
 
@@ -119,6 +123,7 @@ class SidecarError(CryptomnesiaError):
 _PACKAGES = {  # named unlike their module
     "PIL": "pillow",
     "c2pa": "c2pa-python",
+    "iscc_lib": "iscc-lib",
     "huggingface_hub": "huggingface-hub",
     "sklearn": "scikit-learn",
 }

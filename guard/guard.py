@@ -394,21 +394,27 @@ class Guard:
         evidence: Iterable[tuple[str, str | Path]] = (),
         findings: Iterable[Any] = (),
         c2pa: Any = None,
+        embed: Any = None,
+        store: str | Path | bool | None = None,
         options: Mapping[str, Any] | None = None,
     ) -> Path:
-        """Saves an image of the pipeline with a sidecar that tells how it was made and what the report says.
+        """Saves an image of the pipeline with provenance that tells how it was made and what the report says.
 
         What a guarded call made needs no more than the report: seed, negative prompt and settings are those that the
         guard saw. What is given here comes before that; what nobody knows is null, with the reason.
 
         Args:
             image: A Pillow image, or an array or tensor (H, W, 3), uint8 or float in [0, 1].
-            path: Ends in .png, .jpg, .jpeg or .webp.
+            path: Ends in .png, .jpg, .jpeg, .webp or .avif.
             report: The image's report, as in the output's `memorization`; None if nothing was checked.
             seed: The seed of the image's generator.
             prompt: The prompt, by default that of the report.
             negative: The negative prompt.
             sampling: Settings of the call, e.g. {"steps": 50, "guidance_scale": 7.5}.
+            embed: True, or a `sidecar.Marking`, to put the provenance into the image's own file, too: a signed C2PA
+                manifest where there is a key (`cryptomnesia keys new`), else XMP alone.
+            store: A folder whose store remembers the image, so that `verify` finds it again; by default the one of the
+                settings, if any.
             prompts, evidence, findings, c2pa, options: As in `sidecar.save`.
 
         Returns:
@@ -433,5 +439,7 @@ class Guard:
             findings=findings,
             calibration=self.calibration,
             c2pa=c2pa,
+            embed=embed,
+            store=store,
             options=options,
         )

@@ -87,13 +87,14 @@ QUESTIONS = (
     ),
     Question(
         "verify",
-        "Are these images still as their provenance files say, and who vouches for it?",
+        "Are these images still as their provenance says, and who vouches for it?",
         nodes=("save_image", "verify_provenance"),
     ),
+    Question("disclose", "Does what a folder or a workflow produces carry what laws on AI-made content ask for?"),
     Question(
         "audit",
         "Check whole prompt logs or folders of images; can be resumed.",
         page="report.html",
     ),
-    Question("keys", "Make keys to sign provenance files with."),
+    Question("keys", "Make keys to sign images with, and say whom you trust."),
 )

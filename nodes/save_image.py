@@ -13,9 +13,10 @@ from PIL.PngImagePlugin import PngInfo
 
 from ..guard.errors import CryptomnesiaError, InputError
 from ..guard.printable import printable
-from ..guard.sidecar import save, sidecar_path
+from ..guard.sidecar import save, sidecar_path, verify
 from .generation import generation
 from .inputs import MOST
+from .parents import marking_of
 from .values import CATEGORY, Finding, Report, Signature
 
 COMPRESSION = 4  # as ComfyUI's own node
@@ -31,7 +32,8 @@ class SaveImageWithProvenance(io.ComfyNode):
             display_name="Save Image with Provenance",
             category=CATEGORY,
             description="Saves like Save Image, and beside each image a .cryptomnesia.json: digests of the file and "
-            "its pixels, the models' digests, sampler settings, the prompt before and after, and what the check found.",
+            "its pixels, the models' digests, sampler settings, the prompt before and after, and what the check found. "
+            "With `embed` it lies in the image's own file, too.",
             search_aliases=["cryptomnesia", "save image", "provenance", "c2pa", "sidecar", "metadata"],
             inputs=[
                 io.Image.Input("images", tooltip="The images to save."),
@@ -74,6 +76,13 @@ class SaveImageWithProvenance(io.ComfyNode):
                     force_input=True,
                     tooltip="The seed that was used, where only the run knows it: from Guarded Noise.",
                 ),
+                io.Boolean.Input(
+                    "embed",
+                    default=False,
+                    optional=True,
+                    tooltip="Put the provenance into the image's own file: XMP, and a signed C2PA manifest where there "
+                    "is a key. Then `sign` writes no further file.",
+                ),
             ],
             outputs=[io.String.Output(display_name="paths", tooltip="The saved files, one per line.")],
             hidden=[io.Hidden.prompt, io.Hidden.extra_pnginfo, io.Hidden.unique_id],
@@ -90,6 +99,7 @@ class SaveImageWithProvenance(io.ComfyNode):
         report: dict[str, Any] | None = None,
         findings: io.Autogrow.Type | None = None,
         image_seed: int | None = None,
+        embed: bool = False,
     ) -> io.NodeOutput:
         kept = _per_image(list((findings or {}).values()), len(images))
         height, width = images[0].shape[:2]
@@ -97,7 +107,11 @@ class SaveImageWithProvenance(io.ComfyNode):
         folder, name, counter, subfolder, _ = _numbered(filename_prefix, output, width, height)
         made = generation(cls.hidden.prompt or {}, str(cls.hidden.unique_id), report)
         made = made if image_seed is None else replace(made, seed=image_seed)
-        results, paths, failures = [], [], []
+        results, paths, failures, marking = [], [], [], None
+        try:
+            marking = marking_of(cls.hidden.prompt or {}, str(cls.hidden.unique_id)) if embed else None
+        except CryptomnesiaError as error:  # settings that cannot be used must not cost the images
+            failures.append(error)
         for number, image in enumerate(images):
             file = f"{name.replace('%batch_num%', str(number))}_{counter + number:05}_.png"
             try:
@@ -108,7 +122,8 @@ class SaveImageWithProvenance(io.ComfyNode):
                     made,
                     prompts="none" if args.disable_metadata else prompts,  # type: ignore[arg-type]
                     findings=kept[number],
-                    c2pa=sign,
+                    c2pa=sign or (None if embed else False),
+                    embed=marking,
                     options={"pnginfo": _metadata(cls.hidden), "compress_level": COMPRESSION},
                 )
             except CryptomnesiaError as error:  # the rest of the batch is saved all the same
@@ -117,7 +132,8 @@ class SaveImageWithProvenance(io.ComfyNode):
             paths.append(str(Path(subfolder) / file))
         if failures:
             raise failures[0]
-        shown = {"images": results, "text": [f"beside it: {sidecar_path(paths[0]).name}"]}
+        inside = f"; in it: {_told(Path(output) / paths[0])}" if embed else ""
+        shown = {"images": results, "text": [f"beside it: {sidecar_path(paths[0]).name}{inside}"]}
         return io.NodeOutput("\n".join(paths), ui=shown)
 
 
@@ -144,6 +160,13 @@ def _numbered(prefix: str, output: str, width: int, height: int) -> tuple[str, s
     except (OSError, ValueError) as error:
         raise InputError(f"nothing can be saved as {prefix!r} in the output folder: {error}") from error
     raise InputError(f"{prefix!r} leads out of the output folder: give a name, or a folder inside it")
+
+
+def _told(path: Path) -> str:
+    """Returns what lies in the file, in a few words."""
+    if verify(path).embedded == "manifest":
+        return "a signed manifest"
+    return "XMP without a signature, since there is no key: make one with `cryptomnesia keys new`"
 
 
 def _eight_bits(image: Any) -> Any:

@@ -8,7 +8,8 @@ import folder_paths
 from comfy_api.latest import io
 
 from ..guard.errors import InputError
-from ..guard.sidecar import verify
+from ..guard.sidecar import Checker
+from ..guard.sidecar.keys import STORE, setting, trusted
 from .values import CATEGORY
 
 FOLDERS = ["output", "input", "temp"]
@@ -23,8 +24,8 @@ class VerifyProvenance(io.ComfyNode):
             node_id="CryptomnesiaVerifyProvenance",
             display_name="Verify Provenance",
             category=CATEGORY,
-            description="Compares saved images with the provenance files beside them, and says what holds: the file, "
-            "its pixels, the signature, and what the check found when it was made.",
+            description="Compares saved images with the provenance in them and beside them, and says what holds: the "
+            "file, its pixels, the signature, and what the check found when it was made.",
             search_aliases=["cryptomnesia", "verify", "provenance", "c2pa"],
             inputs=[
                 io.String.Input(
@@ -53,7 +54,8 @@ class VerifyProvenance(io.ComfyNode):
         names = [name for line in paths.splitlines() if (name := line.strip())]
         if not names:
             raise InputError("no file was named: give the path of an image, or connect Save Image with Provenance")
-        results = [verify(_inside(name, folder)) for name in names]
+        with Checker(trust=trusted(), store=setting(STORE)) as checker:
+            results = [checker.verify(_inside(name, folder)) for name in names]
         shown = zip(names, results, strict=True)
         text = "\n\n".join("\n".join([f"{name}: {result.headline}", *result.lines]) for name, result in shown)
         return io.NodeOutput(all(result.matches for result in results), text, ui={"text": [text]})

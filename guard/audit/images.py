@@ -158,10 +158,11 @@ class ImageWork:
 
     def _record(self, item: Picture) -> dict[str, Any]:
         verification, claims = item.sidecar, item.sidecar.claims or {}
+        inside = verification.sidecar == "missing" and verification.embedded != "none"
         return {
             "row": item.row.row,
             "path": item.row.value,
-            "sidecar": verification.sidecar,
+            "sidecar": "in the image" if inside else verification.sidecar,
             "file": verification.file,
             "pixels": verification.pixels,
             "c2pa": verification.signature,

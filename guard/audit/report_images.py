@@ -39,7 +39,7 @@ ALARMING: dict[str, tuple[str, ...]] = {
     "sidecar": ("malformed",),
     "file": ("changed",),
     "pixels": ("changed", "unreadable"),
-    "c2pa": ("invalid",),
+    "c2pa": ("invalid", "refused"),
 }
 COUNTED_ONLY = ("file", "claimed_verdict", "note")  # among the answers, not in the table
 LOOKS = {"same": "clear", "trusted": "clear", **{word: "memorized" for words in ALARMING.values() for word in words}}

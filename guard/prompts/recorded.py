@@ -11,6 +11,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from ..envelope import is_envelope, payload
 from ..errors import InputError, require
 from ..images import FORMATS, UNREADABLE, sidecar_path
 from ..strict_json import parse_json, read_json
@@ -59,7 +60,8 @@ def alike(prompt: str) -> str:
 
 def _sidecar(path: Path) -> str | None:
     with suppress(OSError, ValueError, AttributeError, KeyError, TypeError):
-        told = read_json(sidecar_path(path), LARGEST)["predicate"]["prompt"]
+        document = read_json(sidecar_path(path), LARGEST)
+        told = (parse_json(payload(document)) if is_envelope(document) else document)["predicate"]["prompt"]
         if told["mode"] == "plain":
             text = told.get("rewritten") or told["original"]
             return text if isinstance(text, str) else None

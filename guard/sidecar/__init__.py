@@ -2,12 +2,15 @@
 
 from ..images import c2pa_path, sidecar_path
 from .digests import Pixels, file_sha256, pixels_of, text_sha256
+from .image_codes import image_code
 from .keys import Chain, Signer, config_folder, load_signer, new_chain
+from .marking import Marking
 from .owner import verify_evidence
 from .privacy import UNKNOWN
 from .reading import read_statement
 from .statement import LIMIT, PREDICATE_TYPE, Generation, statement
-from .verification import Verification, verify
+from .store import Match, Store
+from .verification import Checker, Verification, verify
 from .writing import save, write_sidecar
 
 __all__ = [
@@ -15,13 +18,18 @@ __all__ = [
     "PREDICATE_TYPE",
     "UNKNOWN",
     "Chain",
+    "Checker",
     "Generation",
+    "Marking",
+    "Match",
     "Pixels",
     "Signer",
+    "Store",
     "Verification",
     "c2pa_path",
     "config_folder",
     "file_sha256",
+    "image_code",
     "load_signer",
     "new_chain",
     "pixels_of",

@@ -5,6 +5,7 @@ the like, names its own and its issuer's key, and is no authority.
 """
 
 import datetime
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,9 @@ _USES = (
     "encipher_only",
     "decipher_only",
 )
+# extended key usages that C2PA accepts in a signer: mail, documents, C2PA's own; and one that goes with no other
+_PURPOSES = {"1.3.6.1.5.5.7.3.4", "1.3.6.1.5.5.7.3.36", "1.3.6.1.4.1.62558.2.1"}
+_ALONE = {"2.5.29.37.0"}
 _ALGORITHMS = {"secp256r1": "es256", "secp384r1": "es384", "secp521r1": "es512"}
 
 
@@ -120,6 +124,123 @@ def in_force(pem: bytes, name: str) -> bytes:
         what = "has expired" if listed[0].not_valid_after_utc < now else "is not valid yet"
         raise SidecarError(f"the certificate {name} {what}, so it is not trusted: ask the signer for a new one")
     return b"".join(one.public_bytes(serialization.Encoding.PEM) for one in good)
+
+
+def name_of(certificate: Any) -> str | None:
+    """Returns the common name in a certificate, or None."""
+    x509 = require("cryptography.x509", "provenance")
+    found = certificate.subject.get_attributes_for_oid(x509.NameOID.COMMON_NAME)
+    return str(found[0].value) if found else None
+
+
+def described(certificate: Any) -> dict[str, Any]:
+    """Returns what people ask of a certificate, as plain data: name, issuer, the days it is valid, serial number."""
+    x509 = require("cryptography.x509", "provenance")
+    issuer = certificate.issuer.get_attributes_for_oid(x509.NameOID.COMMON_NAME)
+    return {
+        "name": name_of(certificate) or certificate.subject.rfc4514_string(),
+        "issuer": str(issuer[0].value) if issuer else certificate.issuer.rfc4514_string(),
+        "since": certificate.not_valid_before_utc.date().isoformat(),
+        "until": certificate.not_valid_after_utc.date().isoformat(),
+        "serial": str(certificate.serial_number),
+    }
+
+
+def why_refused(chain: Sequence[Any], revoked: Collection[int] = ()) -> str | None:
+    """Returns why nothing may be signed with a chain of certificates, leaf first, now; None if it may.
+
+    A certificate is refused that is out of date, that was revoked, and one for other uses than to sign documents.
+    """
+    now = datetime.datetime.now(datetime.timezone.utc)
+    if any(one.serial_number in revoked for one in chain):
+        return "the signer's certificate was revoked"
+    if any(one.not_valid_after_utc < now for one in chain):
+        return "the signer's certificate has expired"
+    if any(one.not_valid_before_utc > now for one in chain):
+        return "the signer's certificate is not valid yet"
+    return None if _signs(chain[0]) else "the signer's certificate is none to sign images with"
+
+
+def _signs(leaf: Any) -> bool:
+    x509 = require("cryptography.x509", "provenance")
+    try:
+        extensions = leaf.extensions
+        usage = extensions.get_extension_for_class(x509.KeyUsage).value
+        purposes = {one.dotted_string for one in extensions.get_extension_for_class(x509.ExtendedKeyUsage).value}
+    except (x509.ExtensionNotFound, x509.DuplicateExtension, ValueError):
+        return False
+    try:
+        authority = extensions.get_extension_for_class(x509.BasicConstraints).value.ca
+    except x509.ExtensionNotFound:
+        authority = False
+    return usage.digital_signature and not authority and bool(purposes & _PURPOSES) and not purposes & _ALONE
+
+
+def leads_to(chain: Sequence[Any], anchors: Sequence[Any]) -> bool:
+    """Returns whether a chain of certificates, leaf first, ends at one of the anchors, each issued by the next."""
+    held = {_fingerprint(one) for one in anchors}
+    for number, one in enumerate(chain):
+        if _fingerprint(one) in held or any(_issued_by(one, anchor, number) for anchor in anchors):
+            return True
+        if number + 1 == len(chain) or not _issued_by(one, chain[number + 1], number):
+            return False
+    return False
+
+
+def _issued_by(one: Any, issuer: Any, below: int) -> bool:
+    """Whether an authority may issue certificates with so many below that one, and has issued it."""
+    x509 = require("cryptography.x509", "provenance")
+    exceptions = require("cryptography.exceptions", "provenance")
+    try:
+        one.verify_directly_issued_by(issuer)
+        limits = issuer.extensions.get_extension_for_class(x509.BasicConstraints).value
+        usage = issuer.extensions.get_extension_for_class(x509.KeyUsage).value
+    except (exceptions.InvalidSignature, x509.ExtensionNotFound, x509.DuplicateExtension, ValueError, TypeError):
+        return False
+    return limits.ca and usage.key_cert_sign and (limits.path_length is None or limits.path_length >= below)
+
+
+def _fingerprint(certificate: Any) -> bytes:
+    return certificate.fingerprint(require("cryptography.hazmat.primitives.hashes", "provenance").SHA256())
+
+
+def revoked_serials(data: bytes, name: str) -> frozenset[int]:
+    """Returns the serial numbers of revoked certificates in a file.
+
+    Args:
+        data: A certificate revocation list, PEM or DER, or a text with one serial number a line: decimal, or
+            hexadecimal with 0x or with colons. Lines that begin with # are passed over.
+        name: What errors call the file.
+
+    Raises:
+        SidecarError: It is neither, or a list that should have been replaced by now.
+        MissingPackage: cryptography is not installed.
+    """
+    x509 = require("cryptography.x509", "provenance")
+    try:
+        if b"-----BEGIN X509 CRL-----" in data:
+            listed = x509.load_pem_x509_crl(data)
+        elif data[:1] == b"\x30":
+            listed = x509.load_der_x509_crl(data)
+        else:
+            return frozenset(_serial(line) for line in data.decode("ascii").splitlines() if _counts(line))
+    except ValueError as error:
+        raise SidecarError(
+            f"{name} is no list of revoked certificates: give a CRL, or a text with a serial number a line"
+        ) from error
+    until = listed.next_update_utc
+    if until is not None and until < datetime.datetime.now(datetime.timezone.utc):
+        raise SidecarError(f"the list of revoked certificates {name} is out of date: get the new one")
+    return frozenset(one.serial_number for one in listed)
+
+
+def _counts(line: str) -> bool:
+    return bool(line.strip()) and not line.lstrip().startswith("#")
+
+
+def _serial(line: str) -> int:
+    text = line.strip()
+    return int(text.replace(":", ""), 16) if ":" in text or text.lower().startswith("0x") else int(text)
 
 
 def _private(secret: bytes, path: Path) -> Any:

@@ -16,7 +16,7 @@ from ..files import open_regular
 from ..images import UNREADABLE, decode_image
 from ..printable import printable
 
-FORMATS = ("PNG", "JPEG", "WEBP")
+FORMATS = ("PNG", "JPEG", "WEBP", "AVIF")
 
 
 @dataclass(frozen=True)
@@ -63,7 +63,7 @@ def file_sha256(path: str | Path) -> str:
 
 
 def pixels_of(data: bytes) -> Pixels:
-    """Returns the digest of the pixels of an encoded PNG, JPEG or WebP image.
+    """Returns the digest of the pixels of an encoded PNG, JPEG, WebP or AVIF image.
 
     Raises:
         InputError: It is malformed, of another format, has more than 179 million pixels, or holds several pictures

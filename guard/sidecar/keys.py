@@ -10,13 +10,16 @@ from pathlib import Path
 
 from ..errors import InputError, SidecarError
 from ..files import create, remove
+from ..printable import printable
 from ..strict_json import read_json
-from .certificates import algorithm_of, local_chain
+from .certificates import algorithm_of, in_force, local_chain
 from .files import read_file
 
 CERTIFICATE, KEY = "CRYPTOMNESIA_C2PA_CERT", "CRYPTOMNESIA_C2PA_KEY"  # environment variables and settings alike
+STORE = "CRYPTOMNESIA_STORE"
 SHARED = ("input", "output", "temp")  # folders that ComfyUI serves over HTTP
 _MOST = 1 << 20
+_MOST_TRUST = 10 << 20
 
 
 @dataclass(frozen=True)
@@ -122,6 +125,40 @@ def _require_private(folder: Path) -> None:
             raise SidecarError(f"everybody may write to {part}: choose another folder for keys, or `chmod o-w` it")
 
 
+def trust_folder() -> Path:
+    """Returns the folder of the certificates that this user trusts, *.pem, which need not exist."""
+    return config_folder() / "trust"
+
+
+def trusted() -> list[Path]:
+    """Returns the files in `trust_folder`, in order of their names."""
+    try:
+        return sorted(path for path in trust_folder().glob("*.pem") if path.is_file())
+    except OSError as error:
+        raise SidecarError(f"the folder {trust_folder()} cannot be read: {error.strerror}") from error
+
+
+def keep_trust(certificate: str | Path) -> Path:
+    """Copies a certificate, or a list of them, into `trust_folder`, and returns its path there.
+
+    Raises SidecarError where it holds no certificate that is valid today, or another one of that name is there.
+    """
+    path = Path(certificate)
+    data = in_force(read_file(path, _MOST_TRUST, "certificate"), printable(path))
+    kept = trust_folder() / f"{path.stem}.pem"
+    try:
+        kept.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        _require_private(kept.parent)
+        create(kept, data, 0o644)
+    except FileExistsError as error:
+        raise SidecarError(
+            f"{kept} exists and is not overwritten: rename the certificate, or remove that file"
+        ) from error
+    except OSError as error:
+        raise SidecarError(f"the certificate cannot be kept in {kept.parent}: {error.strerror}") from error
+    return kept
+
+
 def load_signer(certificate: str | Path | None = None, key: str | Path | None = None) -> Signer | None:
     """Loads what sidecars are signed with.
 
@@ -141,7 +178,7 @@ def load_signer(certificate: str | Path | None = None, key: str | Path | None = 
     for source, paths in (
         ("the arguments name", (certificate, key)),
         ("the environment names", (os.environ.get(CERTIFICATE) or None, os.environ.get(KEY) or None)),
-        ("settings.json names", _settings()),
+        ("settings.json names", _named_files()),
     ):
         if any("-----" in str(path) for path in paths):
             raise InputError(f"{source} a key or certificate itself: name the files that hold them")
@@ -152,21 +189,34 @@ def load_signer(certificate: str | Path | None = None, key: str | Path | None = 
     return None
 
 
-def _settings() -> tuple[str | None, str | None]:
+def setting(name: str) -> str | None:
+    """Returns a setting of this user: the environment variable of that name, else that of settings.json, else None.
+
+    Raises SidecarError where settings.json cannot be used.
+    """
+    return os.environ.get(name) or _settings(name)[0]
+
+
+def _settings(*names: str) -> tuple[str | None, ...]:
     path = config_folder() / "settings.json"
     try:
         settings = read_json(path, _MOST)
     except FileNotFoundError:
-        return None, None
+        return (None,) * len(names)
     except OSError as error:
         raise SidecarError(f"the settings {path} cannot be read: {error.strerror}") from error
     except ValueError as error:
         raise SidecarError(f"the settings {path} cannot be used ({error}): correct or remove the file") from error
-    values = [settings.get(name) for name in (CERTIFICATE, KEY)] if isinstance(settings, dict) else [settings]
-    if not all(value is None or isinstance(value, str) for value in values):
-        raise SidecarError(f"the settings {path} do not map {CERTIFICATE} and {KEY} to file names: correct the file")
-    certificate, key = (None if value is None else str(path.parent / os.path.expanduser(value)) for value in values)
-    return certificate, key
+    values = [settings.get(name) for name in names] if isinstance(settings, dict) else [settings]
+    if not isinstance(settings, dict) or not all(value is None or isinstance(value, str) for value in values):
+        raise SidecarError(f"the settings {path} do not map {' and '.join(names)} to file names or texts: correct it")
+    return tuple(values)
+
+
+def _named_files() -> tuple[str | None, ...]:
+    """The files that the settings name, from their own folder on."""
+    folder, names = config_folder(), _settings(CERTIFICATE, KEY)
+    return tuple(None if name is None else str(folder / os.path.expanduser(name)) for name in names)
 
 
 def _signer(certificate: Path, key: Path) -> Signer:

@@ -2,25 +2,29 @@
 
 import json
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from dataclasses import replace
 from itertools import islice
 from pathlib import Path
-from typing import Any
 
+from ..envelope import payload
 from ..errors import InputError, SidecarError
 from ..images import SIDECAR, read_image
 from ..printable import printable
+from ..strict_json import parse_json
 from .digests import bytes_sha256
 from .files import read_if_there
 from .reading import parse
 from .statement import LIMIT
-from .verification import Verification, verify
+from .verification import Checker, Verification, verify
 
 MOST_SIDECARS = 200  # a folder with more of them is not looked through
 MOST_BYTES = 2 << 20  # of all sidecars together that are read
 
 
-def verify_evidence(path: str | Path, *, trust: Iterable[str | Path] = ()) -> Verification | None:
+def verify_evidence(
+    path: str | Path, *, trust: Iterable[str | Path] = (), checker: Checker | None = None
+) -> Verification | None:
     """Verifies a file that is named as evidence by the sidecar of an image in its folder; see `verify`.
 
     The file's bytes are compared with the digest there. The signature is that over the image and its sidecar.
@@ -28,6 +32,7 @@ def verify_evidence(path: str | Path, *, trust: Iterable[str | Path] = ()) -> Ve
     Args:
         path: The file.
         trust: PEM files with certificates of signers or their authorities that you trust.
+        checker: What images are verified with, in place of `trust`, where there are many.
 
     Returns:
         What was found; None where no sidecar in the folder names the file.
@@ -38,13 +43,18 @@ def verify_evidence(path: str | Path, *, trust: Iterable[str | Path] = ()) -> Ve
         MissingPackage: jsonschema or Pillow is not installed.
     """
     path = Path(path)
-    owners = list(_owners(path))
+    held = None if checker is None else checker.beside.get(path.parent)
+    if held is None:
+        held = _sidecars(path.parent)
+        if checker is not None:
+            checker.beside[path.parent] = held
+    owners = list(_owners(path.name, held))
     if not owners:
         return None
     digest = bytes_sha256(read_image(path))
     image, wanted = next((owner for owner in owners if digest in owner[1]), owners[0])
     try:
-        verification = verify(image, trust=trust)
+        verification = verify(image, trust=trust) if checker is None else checker.verify(image)
     except InputError:  # the image is gone, and with it what a signature could be checked against
         return None
     same = wanted == {digest}
@@ -61,31 +71,34 @@ def verify_evidence(path: str | Path, *, trust: Iterable[str | Path] = ()) -> Ve
     )
 
 
-def _owners(path: Path) -> Iterator[tuple[Path, set[str]]]:
-    """Images beside a file whose sidecars name it, with the digests that they give for it."""
+def _sidecars(folder: Path) -> list[tuple[Path, bytes, bytes]]:
+    """The sidecars of a folder that are looked through: path, bytes, and the statement's bytes in them, unchecked."""
     try:
-        sidecars = sorted(islice(path.parent.glob(f"*{SIDECAR}"), MOST_SIDECARS + 1))
+        paths = sorted(islice(folder.glob(f"*{SIDECAR}"), MOST_SIDECARS + 1))
     except (OSError, ValueError):
-        return
-    left = MOST_BYTES
-    for sidecar in sidecars if len(sidecars) <= MOST_SIDECARS else []:
-        document, size = _read(sidecar, left, path.name)
-        left -= size
-        digests = {entry["sha256"] for entry in _evidence(document) if entry["name"] == path.name}
-        if digests:
-            yield sidecar.with_name(sidecar.name.removesuffix(SIDECAR)), digests
+        return []
+    left, found = MOST_BYTES, []
+    for path in paths if len(paths) <= MOST_SIDECARS else []:
+        try:
+            data = read_if_there(path, min(left, LIMIT), "sidecar") or b""
+        except SidecarError:
+            continue
+        left -= len(data)
+        text = data
+        if b'"payload"' in data:
+            with suppress(ValueError, KeyError, TypeError, AttributeError):
+                text = payload(parse_json(data))
+        found.append((path, data, text))
+    return found
 
 
-def _read(sidecar: Path, left: int, name: str) -> tuple[dict[str, Any] | None, int]:
-    """What a sidecar says that mentions a name, and how many bytes were read."""
-    try:
-        data = read_if_there(sidecar, min(left, LIMIT), "sidecar") or b""
-        # parsing takes longest: not for sidecars that cannot name it
-        mentions = any(json.dumps(name, ensure_ascii=kind).encode("utf-8", "replace") in data for kind in (True, False))
-        return parse(data) if mentions else None, len(data)
-    except SidecarError:
-        return None, 0
-
-
-def _evidence(document: dict[str, Any] | None) -> list[dict[str, str]]:
-    return [] if document is None else document["predicate"]["evidence"]
+def _owners(name: str, sidecars: Iterable[tuple[Path, bytes, bytes]]) -> Iterator[tuple[Path, set[str]]]:
+    """Images whose sidecars name a file, with the digests that they give for it."""
+    spelt = [json.dumps(name, ensure_ascii=kind).encode("utf-8", "replace") for kind in (True, False)]
+    for path, data, text in sidecars:
+        if not any(one in text for one in spelt):  # parsing takes longest: not where it cannot name it
+            continue
+        with suppress(SidecarError):
+            digests = {entry["sha256"] for entry in parse(data)["predicate"]["evidence"] if entry["name"] == name}
+            if digests:
+                yield path.with_name(path.name.removesuffix(SIDECAR)), digests

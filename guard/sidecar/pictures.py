@@ -15,11 +15,12 @@ _ENCODERS: dict[str, tuple[str, dict[str, Any]]] = {
     ".jpg": ("JPEG", {"quality": 95, "subsampling": 0}),
     ".jpeg": ("JPEG", {"quality": 95, "subsampling": 0}),
     ".webp": ("WEBP", {"lossless": True}),
+    ".avif": ("AVIF", {"quality": 90}),  # where Pillow has it
 }
 
 
 def encode(image: Any, path: Path, options: Mapping[str, Any]) -> bytes:
-    """Returns the bytes of a PNG, JPEG or WebP file, by the path's extension.
+    """Returns the bytes of a PNG, JPEG, WebP or AVIF file, by the path's extension.
 
     Args:
         image: A Pillow image, or an array or tensor (H, W, 3), uint8 or float in [0, 1]; also with 1 or 4 channels.
@@ -30,7 +31,7 @@ def encode(image: Any, path: Path, options: Mapping[str, Any]) -> bytes:
         InputError: Another shape, type or extension, values that are not finite, or options that Pillow refuses.
     """
     if path.suffix.lower() not in _ENCODERS:
-        raise InputError(f"images are saved as .png, .jpg, .jpeg or .webp, not as {path.name!r}: rename it")
+        raise InputError(f"images are saved as .png, .jpg, .jpeg, .webp or .avif, not as {path.name!r}: rename it")
     name, usual = _ENCODERS[path.suffix.lower()]
     picture = image if hasattr(image, "save") and hasattr(image, "mode") else _picture(image)
     if name == "JPEG" and picture.mode not in ("L", "RGB", "CMYK"):

@@ -7,6 +7,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from ..envelope import is_envelope, payload
 from ..errors import SidecarError, require
 from ..printable import printable
 from ..strict_json import parse_json
@@ -30,13 +31,23 @@ def read_statement(path: str | Path) -> dict[str, Any]:
 
 def parse(data: bytes) -> dict[str, Any]:
     """Returns the statement in these bytes. Raises SidecarError, which says in one line what is wrong."""
+    return opened(data)[0]
+
+
+def opened(data: bytes) -> tuple[dict[str, Any], dict[str, Any] | None]:
+    """Returns the statement in these bytes, and the envelope around it, unchecked; None for one without.
+
+    Raises SidecarError, which says in one line what is wrong.
+    """
     try:
         document = parse_json(data)
+        envelope = document if is_envelope(document) else None
+        document = document if envelope is None else parse_json(payload(envelope))
     except ValueError as error:
         raise SidecarError(f"the sidecar cannot be used: {error}") from error
     _require_schema(document)
     created(document)
-    return document
+    return document, envelope
 
 
 def created(document: dict[str, Any]) -> datetime.datetime:

@@ -33,7 +33,8 @@ class Generation:
     Attributes:
         host: What ran the model, with its version, e.g. "ComfyUI 0.30.0".
         models: Mappings with `role` ("model", "lora", "vae", "text encoder", "controlnet" or "other") and `name`, and,
-            where known, `sha256` of the file, `fingerprint` of the loaded weights, and `strength`.
+            where known, `sha256` of the file, `fingerprint` of the loaded weights, `strength`, and `uri`, a package
+            URL (purl) or AIR identifier.
         sampling: Settings by name, e.g. steps, cfg, sampler, scheduler, denoise: numbers, strings or booleans.
         seed: Seed of the image's noise; as with texts and settings, UNKNOWN where there is one that nobody can tell.
         prompt: The prompt as the user wrote it; by default that of the report.
@@ -59,6 +60,7 @@ def statement(
     evidence: Sequence[Mapping[str, str]] = (),
     findings: Iterable[Any] = (),
     calibration: Any = None,
+    marking: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """Builds the statement about one image.
 
@@ -72,6 +74,7 @@ def statement(
         evidence: Files beside the image, each with kind, name and sha256.
         findings: Further findings about the image; see `findings.KINDS`.
         calibration: The calibration of the check, for the score threshold and the number of benign prompts.
+        marking: What the image's file says of itself, as `marking.mark` gives it; None where nothing is put into it.
 
     Returns:
         Plain JSON data that fits schema.json.
@@ -98,6 +101,7 @@ def statement(
         "limitations": [*limitations(report), *limits(entries)],
         "evidence": [dict(entry) for entry in evidence],
         **({"findings": entries} if entries else {}),
+        **({} if marking is None else {"marking": dict(marking)}),
     }
     subject = [{"name": name, "digest": {"sha256": sha256}}]
     document = {"_type": STATEMENT_TYPE, "subject": subject, "predicateType": PREDICATE_TYPE, "predicate": predicate}
@@ -131,7 +135,7 @@ def _model(model: Mapping[str, Any]) -> dict[str, Any]:
         raise InputError("every model in `models` needs a name")
     if entry["sha256"] is not None and not _SHA256.fullmatch(str(entry["sha256"])):
         raise InputError(f"the sha256 of the model {entry['name']!r} is not 64 hex digits in lower case")
-    return entry | {key: model[key] for key in ("fingerprint", "strength") if model.get(key) is not None}
+    return entry | {key: model[key] for key in ("fingerprint", "strength", "uri") if model.get(key) is not None}
 
 
 def encoded(document: Mapping[str, Any]) -> bytes:

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 
 from cryptomnesia.attribution import Signatures, attribute, calibrate_attribution, save_calibration
 from cryptomnesia.audit.images import ImageJob, membership_of
@@ -100,6 +101,20 @@ def test_sidecars_are_verified(tmp_path):
     assert found["intact.png"]["matches"] and found["intact.png"]["claimed_verdict"] == "memorized"
     assert (found["changed.png"]["file"], found["changed.png"]["pixels"]) == ("changed", "changed")
     assert found["odd.png"]["sidecar"] == "malformed" and not found["odd.png"]["matches"]
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")
+def test_provenance_in_the_image_is_as_good_as_beside_it(tmp_path):
+    for name in ("kept", "changed"):
+        save(Image.new("RGB", (40, 40), "red"), tmp_path / f"{name}.png", REPORT, GENERATION, embed=True, c2pa=False)
+        (tmp_path / f"{name}.png.cryptomnesia.json").unlink()
+    with Image.open(tmp_path / "changed.png") as opened:
+        told = PngInfo()
+        told.add_itxt("XML:com.adobe.xmp", opened.info["XML:com.adobe.xmp"])
+    Image.new("RGB", (40, 40), "blue").save(tmp_path / "changed.png", pnginfo=told)
+    found = {record["path"]: record for record in worked(job(tmp_path))[0]}
+    assert {record["sidecar"] for record in found.values()} == {"in the image"}
+    assert found["kept.png"]["matches"] and not found["changed.png"]["matches"]
 
 
 def test_attribution_is_that_of_the_public_function(folder, known):

@@ -45,7 +45,7 @@ def test_files_belong_together_and_the_sidecar_vouches_for_them(command, tmp_pat
     assert mask.shape == values.shape == (16, 16) and set(np.unique(mask)) == {0, 255} and values.dtype == np.float32
     assert verify(tmp_path / "image.png").matches
     for name in ("map.png", "mask.png"):
-        assert verify(tmp_path / name).result == "cannot be judged"
+        assert verify(tmp_path / name).result == "cannot tell"
         assert verify_evidence(tmp_path / name).result == "nobody vouches"
     said = read_statement(tmp_path / "image.png.cryptomnesia.json")["predicate"]
     assert {entry["kind"]: entry["name"] for entry in said["evidence"]} == {

@@ -6,11 +6,12 @@ import stat
 import sys
 
 import pytest
+from cryptography import x509
 
 from cryptomnesia.sidecar import c2pa_path, load_signer, new_chain, sidecar_path, verify
 
 from ..helpers.commands import caller, one_line
-from ..helpers.provenance import saved
+from ..helpers.provenance import edit, saved
 
 
 @pytest.fixture
@@ -24,14 +25,17 @@ def command(tmp_path, monkeypatch, capsys):
 
 def results(out):
     document = json.loads(out)
-    assert document["schema"] == "cryptomnesia/verification/1"
+    assert document["schema"] == "cryptomnesia/verification/2"
     return document["results"]
 
 
 def test_nobody_vouches_for_what_is_not_signed(command, tmp_path):
     code, out, err = command("verify", saved(tmp_path))
     assert (code, err) == (5, "")
-    assert out.startswith("– matches its provenance file, which nobody signed") and "anyone could have written" in out
+    assert (
+        out.startswith("– nobody vouches: matches its provenance, which nobody signed")
+        and "anyone could have written" in out
+    )
     assert "intact" not in out
 
 
@@ -40,17 +44,17 @@ def test_changed(command, tmp_path):
     other = saved(tmp_path, "other.png", seed=1)
     image.write_bytes(other.read_bytes())
     code, out, _ = command("verify", image)
-    assert code == 4 and out.startswith("▲ does not match")
+    assert code == 4 and out.startswith("▲ changed: does not match")
 
 
 def test_missing_and_malformed_sidecars_cannot_be_judged(command, tmp_path):
     image = saved(tmp_path)
     sidecar_path(image).write_text("{}")
     code, out, _ = command("verify", image)
-    assert code == 2 and out.startswith("? cannot be judged")
+    assert code == 2 and out.startswith("? cannot tell")
     sidecar_path(image).unlink()
     code, out, _ = command("verify", image)
-    assert code == 2 and "There is no sidecar" in out
+    assert code == 2 and "There is no provenance" in out
 
 
 def test_several_images(command, tmp_path):
@@ -58,7 +62,7 @@ def test_several_images(command, tmp_path):
     assert command("verify", first, second)[0] == 5
     code, out, err = command("verify", first, "absent.png", second, "--json")
     assert code == 2
-    assert [one["result"] for one in results(out)] == ["nobody vouches", "cannot be judged", "nobody vouches"]
+    assert [one["result"] for one in results(out)] == ["nobody vouches", "cannot tell", "nobody vouches"]
     assert "there is no image absent.png" in err and "there is no image" in results(out)[1]["error"]
     changed.write_bytes(first.read_bytes())
     assert command("verify", "absent.png", changed, first)[0] == 4
@@ -84,7 +88,9 @@ def test_trust(command, tmp_path):
     image = saved(tmp_path, c2pa=load_signer(chain.certificate, chain.key))
     code, out, _ = command("verify", image, "--trust", chain.root, "--json")
     assert code == 0 and results(out)[0]["signature"] == "trusted"
-    assert command("verify", image, "--trust", chain.root)[1].startswith("✓ intact, and signed by someone you trust")
+    assert command("verify", image, "--trust", chain.root)[1].startswith(
+        "✓ vouched for: unchanged, and signed by someone you trust"
+    )
     assert "there is no certificate" in one_line(command("verify", image, "--trust", "absent.pem"))
     sidecar_path(image).unlink()
     image.write_bytes(image.read_bytes() + b"x")
@@ -96,14 +102,16 @@ def test_with_trust_a_signature_is_needed(command, tmp_path, monkeypatch):
     chain, other = new_chain(tmp_path / "keys"), new_chain(tmp_path / "other")
     image = saved(tmp_path, c2pa=load_signer(chain.certificate, chain.key))
     code, out, _ = command("verify", image, "--trust", other.root)
-    assert code == 5 and out.startswith("– matches its provenance file, which nobody you trust signed")
+    assert code == 5 and out.startswith("– nobody vouches: matches its provenance, which nobody you trust signed")
     with monkeypatch.context() as patch:
         patch.setitem(sys.modules, "c2pa", None)
         code, out, _ = command("verify", image, "--trust", chain.root)
-        assert code == 2 and out.startswith("? cannot be judged")
+        assert code == 2 and out.startswith("? cannot tell")
         assert command("verify", image)[0] == 2
     c2pa_path(image).unlink()
     assert command("verify", image)[0] == 5
+    assert command("verify", image, "--trust", chain.root)[0] == 0  # the sidecar has a signature of its own
+    edit(image, lambda said: None)
     code, out, _ = command("verify", image, "--trust", chain.root, "--json")
     assert code == 5 and results(out)[0]["vouched"] is False
 
@@ -125,7 +133,7 @@ def test_the_worst_result_decides(command, tmp_path):
     assert code == 5 and "but a file that belongs to it is missing" in out.splitlines()[0]
     (tmp_path / "map.npy").write_text("another map")
     code, out, _ = command("verify", good, *trust)
-    assert code == 4 and out.startswith("▲ does not match: evidence changed")
+    assert code == 4 and out.startswith("▲ changed: evidence does not match")
 
 
 @pytest.mark.parametrize("signed", [False, True])
@@ -142,7 +150,7 @@ def test_maps_beside_an_image_are_its_evidence(command, tmp_path, signed):
     code, out, err = command("verify", *images, *trust)
     assert (code, err) == (0 if signed else 5, "") and out.count("Evidence of image.png: unchanged") == 2
     if signed:
-        assert out.count("✓ intact") == 3 and command("verify", *images)[0] == 5
+        assert out.count("✓ vouched for") == 3 and command("verify", *images)[0] == 5
     (tmp_path / "map.png").write_bytes(b"another")
     code, out, _ = command("verify", "map.png", *trust)
     assert code == 4 and "Evidence of image.png: not the one" in out
@@ -189,3 +197,101 @@ def test_new_keys_elsewhere(command, tmp_path):
     code, out, _ = command("keys", "new", "--out", "mine", "--name", "someone", "--json")
     assert code == 0
     assert json.loads(out)["key"] == str(tmp_path / "mine" / "key.pem")
+
+
+@pytest.fixture
+def signed(tmp_path):
+    """signed(name, **options): an image with its provenance in it; and the root of who signed."""
+    pytest.importorskip("c2pa")
+    chain = new_chain(tmp_path / "keys", name="Ada")
+    signer = load_signer(chain.certificate, chain.key)
+    return (lambda name, **options: saved(tmp_path, name, c2pa=signer, embed=True, **options)), chain
+
+
+def test_folders_are_looked_through(command, tmp_path, signed):
+    make, chain = signed
+    (tmp_path / "sub" / ".hidden").mkdir(parents=True)
+    for number in range(3):
+        make(f"sub/{number}.png", seed=number)
+    saved(tmp_path, "sub/plain.jpg")
+    (tmp_path / "sub" / "notes.txt").write_text("no image")
+    (tmp_path / "sub" / ".hidden" / "x.png").write_text("hidden")
+    code, out, err = command("verify", "sub", "--trust", chain.root)
+    assert (code, err) == (5, "") and out.count("✓ vouched for") == 3 and out.count("– nobody vouches") == 1
+    assert out.splitlines()[-1] == "4 images: 1 nobody vouches, 3 vouched for" and len(out.splitlines()) == 5
+    (tmp_path / "sub" / "broken.png").write_bytes(b"x")
+    code, out, _ = command("verify", "sub", "--json")
+    found = json.loads(out)
+    assert code == 2 and found["summary"] == {"cannot tell": 1, "nobody vouches": 4, "complete": True}
+    assert os.path.basename(found["results"][0]["image"]) == "0.png"
+    (tmp_path / "none").mkdir()
+    assert "holds no images" in one_line(command("verify", "none"))
+    assert "one image" in one_line(command("verify", "sub", "--sidecar", "x"))
+
+
+def test_a_thousand_images_of_a_folder(command, tmp_path):
+    """All of them, each once; copies of few files, so that it is quick."""
+    (tmp_path / "many").mkdir()
+    first = saved(tmp_path)
+    for number in range(1000):
+        os.link(first, tmp_path / "many" / f"{number:04}.png")
+    code, out, _ = command("verify", "many")
+    assert code == 2 and out.splitlines()[-1] == "1000 images: 1000 cannot tell"
+
+
+def test_the_store_of_the_command_and_of_the_settings(command, tmp_path, monkeypatch, signed):
+    make, _ = signed
+    make("a.png", store=tmp_path / "store")
+    (tmp_path / "copy.png").write_bytes(saved(tmp_path, "b.png").read_bytes())
+    code, out, _ = command("verify", "copy.png", "--store", "store")
+    assert code == 3 and out.startswith("≈ found again by its content: it matches the record of a.png  copy.png")
+    assert "by content, not by signature" in out
+    monkeypatch.setenv("CRYPTOMNESIA_STORE", str(tmp_path / "store"))
+    assert command("verify", "copy.png")[0] == 3
+    assert "there is no store in gone" in one_line(command("verify", "copy.png", "--store", "gone"))
+
+
+def test_a_page_for_people(command, tmp_path, signed):
+    make, chain = signed
+    image = make("<b>a&b.png")
+    code, _, err = command("verify", image, "--trust", chain.root, "--html", "page.html")
+    page = (tmp_path / "page.html").read_text("utf-8")
+    assert code == 0 and "the page is in page.html" in err
+    assert "&lt;b&gt;a&amp;b.png" in page and "<b>a&b" not in page and "data:image/png;base64," in page
+    assert "vouched for: unchanged, and signed by someone you trust" in page and "trainedAlgorithmicMedia" in page
+    (tmp_path / "broken.png").write_bytes(b"x")
+    assert command("verify", "broken.png", "--html", "broken.html")[0] == 2
+    assert "cannot tell" in (tmp_path / "broken.html").read_text("utf-8")
+
+
+def test_revoked(command, tmp_path, signed):
+    make, chain = signed
+    image = make("a.png")
+    code, out, _ = command("keys", "show", "--json")
+    assert code == 5 and json.loads(out)["signing"] == []
+    certificate = x509.load_pem_x509_certificates(chain.certificate.read_bytes())[0]
+    (tmp_path / "revoked").write_text(f"{certificate.serial_number}\n")
+    code, out, _ = command("verify", image, "--trust", chain.root, "--revoked", "revoked")
+    assert code == 5 and "signed with a certificate that is not accepted" in out and "was revoked" in out
+
+
+def test_keys_tell_who_signs_who_is_trusted_and_until_when(command, tmp_path, monkeypatch, signed):
+    make, chain = signed
+    image = make("a.png")
+    assert command("verify", image)[0] == 5
+    code, out, _ = command("keys", "trust", chain.root)
+    assert code == 0 and "trusted from now on" in out
+    assert command("verify", image)[0] == 0
+    assert "is not overwritten" in one_line(command("keys", "trust", chain.root))
+    assert "no PEM certificate" in one_line(command("keys", "trust", image))
+    monkeypatch.setenv("CRYPTOMNESIA_C2PA_CERT", str(chain.certificate))
+    monkeypatch.setenv("CRYPTOMNESIA_C2PA_KEY", str(chain.key))
+    code, out, _ = command("keys", "show")
+    assert code == 0 and "Ada, by Ada issuer: valid until" in out and "days from now" in out and "Ada root" in out
+    found = json.loads(command("keys", "show", "--json")[1])
+    assert [one["name"] for one in found["signing"]] == ["Ada", "Ada issuer"]
+    certificate = x509.load_pem_x509_certificates(chain.certificate.read_bytes())[0]
+    assert found["signing"][0]["until"] == certificate.not_valid_after_utc.date().isoformat()
+    chain.key.chmod(0o644)
+    code, out, err = command("keys", "show")
+    assert code == 2 and "others may read the private key" in err and "Ada root" in out

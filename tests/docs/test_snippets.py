@@ -137,6 +137,8 @@ def is_there(words: list[str]) -> bool:
 @pytest.mark.parametrize("path", [p for p in documents() if p not in GUIDES], ids=lambda p: str(p.relative_to(ROOT)))
 def test_every_snippet_runs(path, tmp_path, monkeypatch, request):
     names: dict[str, Any] = {}
+    for setting in ("XDG_CONFIG_HOME", "APPDATA"):  # no page touches the settings of who runs the tests
+        monkeypatch.setenv(setting, str(tmp_path / "config"))
     for snippet in snippets(path):
         assert snippet.language in (*RUN, *SHOWN), f"{snippet.where}: the fence names no language"
         needs = snippet.notes.get("needs", "").split()

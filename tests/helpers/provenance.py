@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from cryptomnesia.attribution import NONE, Attribution
+from cryptomnesia.envelope import is_envelope, payload
 from cryptomnesia.membership import LIKELY, Comparability, Measured, MembershipTest, Settings
 from cryptomnesia.mitigation.result import Mitigation, WordChange
 from cryptomnesia.report import MemorizationReport
@@ -113,12 +114,13 @@ def saved(folder: Path, name: str = "image.png", *, seed: int = 0, report: Any =
 
 
 def document(image: Path) -> dict[str, Any]:
-    """What its sidecar says."""
-    return json.loads(sidecar_path(image).read_text("utf-8"))
+    """What its sidecar says, whether it is signed or not."""
+    found = json.loads(sidecar_path(image).read_text("utf-8"))
+    return json.loads(payload(found)) if is_envelope(found) else found
 
 
 def edit(image: Path, change: Any) -> None:
-    """Rewrites the sidecar after change(document)."""
+    """Rewrites the sidecar after change(document), without its own signature."""
     found = document(image)
     change(found)
     sidecar_path(image).write_text(json.dumps(found), "utf-8")

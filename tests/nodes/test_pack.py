@@ -49,7 +49,7 @@ NODES = {
     ),
     "CryptomnesiaLineagePoolModel": ("name images prompts", "pool_model"),
     "CryptomnesiaModelLineage": ("images pool prompts clip_vision", "plot parent text finding"),
-    "CryptomnesiaSaveImage": ("images filename_prefix report prompts sign findings image_seed", "paths"),
+    "CryptomnesiaSaveImage": ("images filename_prefix report prompts sign findings image_seed embed", "paths"),
     "CryptomnesiaVerifyProvenance": ("paths folder", "matches text"),
 }
 

@@ -14,8 +14,9 @@ from PIL import Image
 
 from cryptomnesia.errors import SidecarError
 from cryptomnesia.sidecar import c2pa_path, certificates, load_signer, new_chain, sidecar_path, verify, write_sidecar
-from cryptomnesia.sidecar.c2pa import LABEL, read, safe, sign
+from cryptomnesia.sidecar.c2pa import LABEL, read
 from cryptomnesia.sidecar.keys import CERTIFICATE, KEY, Signer
+from cryptomnesia.sidecar.signing import safe, sign
 
 from ..helpers.provenance import GENERATION, REPORT, REWRITTEN, document, edit, pixels, saved
 
@@ -255,7 +256,7 @@ def test_expired_roots_are_not_trusted(image, chain, tmp_path):
         with pytest.raises(SidecarError, match=f"{words}, so it is not trusted"):
             verify(image, trust=[place])
     place.write_bytes(issued(-9, -1) + chain.root.read_bytes())  # a bundle may hold old ones, too
-    assert verify(image, trust=[place]).result == "intact"
+    assert verify(image, trust=[place]).result == "vouched for"
 
 
 def test_a_root_that_expires_is_not_trusted_any_more(tmp_path, monkeypatch):
@@ -269,7 +270,7 @@ def test_a_root_that_expires_is_not_trusted_any_more(tmp_path, monkeypatch):
 
     chain = new_chain(tmp_path / "mine")
     image = saved(tmp_path, c2pa=load_signer(chain.certificate, chain.key))
-    assert verify(image, trust=[chain.root]).result == "intact"
+    assert verify(image, trust=[chain.root]).result == "vouched for"
     monkeypatch.setattr(certificates.datetime, "datetime", Later)
     with pytest.raises(SidecarError, match="has expired"):
         verify(image, trust=[chain.root])

@@ -34,13 +34,13 @@ def test_a_file_that_is_named_often_is_read_once(tmp_path, opened):
     found = naming(saved(tmp_path), *["big"] * 50, sha256=bytes_sha256(b"big"))
     assert opened == ["big"] and found.evidence == [("big", "same")] and found.result == "nobody vouches"
     edit(tmp_path / "image.png", lambda d: d["predicate"]["evidence"][7].update(sha256="1" * 64))
-    assert verify(tmp_path / "image.png").result == "does not match"  # it cannot be both
+    assert verify(tmp_path / "image.png").result == "changed"  # it cannot be both
 
 
 def test_too_many_files_are_not_checked(tmp_path, opened):
     image = saved(tmp_path)
     found = naming(image, *(str(number) for number in range(neighbours.MOST_FILES + 1)))
-    assert opened == [] and found.result == "cannot be judged" and not found.matches
+    assert opened == [] and found.result == "cannot tell" and not found.matches
     assert "The evidence was not checked: the sidecar names too many files." in found.lines
     assert naming(image, *(str(number) for number in range(neighbours.MOST_FILES))).result == "nobody vouches"
 
@@ -53,7 +53,7 @@ def test_bytes_are_bounded_over_all_files(tmp_path, monkeypatch):
     assert found.evidence == [("a", "same"), ("b", "not checked"), ("c", "changed")]
     edit(tmp_path / "image.png", lambda d: d["predicate"]["evidence"].pop())
     found = verify(tmp_path / "image.png")
-    assert found.result == "cannot be judged" and "the files are too large together" in " ".join(found.lines)
+    assert found.result == "cannot tell" and "the files are too large together" in " ".join(found.lines)
 
 
 def test_a_sparse_file_of_any_size_is_not_read(tmp_path):
@@ -70,7 +70,7 @@ def test_neighbours_that_never_end(tmp_path):
     (tmp_path / "folder").mkdir()
     found = naming(saved(tmp_path), "pipe", "device", "round", "folder", "x" * 255)
     assert [state for _, state in found.evidence] == ["unreadable"] * 4 + ["missing"]
-    assert found.result == "cannot be judged"
+    assert found.result == "cannot tell"
     with pytest.raises(InputError, match="no regular file"):
         verify(tmp_path / "pipe")
 
@@ -94,7 +94,7 @@ def test_floods_of_values_are_malformed(tmp_path, name):
     edit(image, lambda d: FLOODS[name](d["predicate"]))
     assert sidecar_path(image).stat().st_size < 10 << 20
     found = verify(image)
-    assert found.sidecar == "malformed" and found.result == "cannot be judged"
+    assert found.sidecar == "malformed" and found.result == "cannot tell"
     assert f"more than {MOST_VALUES} values" in found.lines[0] and len(found.lines[0]) < 300
 
 

@@ -92,7 +92,7 @@ def test_missing_sidecar(tmp_path):
     sidecar_path(image).unlink()
     found = verify(image)
     assert not found.matches and states(found) == ("missing", "unknown", "unknown")
-    assert found.lines == ["There is no sidecar of this image."]
+    assert found.lines == ["There is no provenance in this image, and no sidecar beside it."]
 
 
 def test_missing_image(tmp_path):
@@ -137,7 +137,7 @@ def test_evidence_is_looked_at(tmp_path):
     (tmp_path / "b").write_text("other")
     (tmp_path / "c").unlink()
     found = verify(image)
-    assert found.result == "does not match" and not found.matches
+    assert found.result == "changed" and not found.matches
     assert found.evidence == [("a", "same"), ("b", "changed"), ("c", "missing")]
     assert "The file b that belongs to it is changed" in words_of(found)
     (tmp_path / "b").write_text("b")
@@ -246,7 +246,7 @@ def test_frames_are_not_the_picture(tmp_path):
     first, second = Image.fromarray(pixels()), Image.fromarray(pixels(1))
     first.save(image, save_all=True, append_images=[second])
     found = verify(image)
-    assert (found.pixels, found.result) == ("unreadable", "does not match")
+    assert (found.pixels, found.result) == ("unreadable", "changed")
     assert "it holds more than one picture" in words_of(found)
 
 
