@@ -15,8 +15,8 @@ FLOORS = (
     "memory own_calls progress questions false_discovery two_samples comparability",
     "levels condition branches reference identity denoiser protocols cost",
     "adapters signals prompts",
-    "calibration calibration_file calibration_misfit calibration_run calibration_source calibration_store report "
-    "verdict image_model",
+    "calibration calibration_file calibration_misfit calibration_run calibration_source calibration_store combination "
+    "known known_run report verdict image_model",
     "mitigation sidecar",
     "attached localization attribution membership lineage",
     "guard",
