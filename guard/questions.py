@@ -36,7 +36,7 @@ QUESTIONS = (
     Question(
         "check",
         "Is the model likely to reproduce training data for these prompts?",
-        nodes=("memorization_check", "memorization_gate"),
+        nodes=("memorization_check", "memorization_gate", "guarded_ksampler", "guarded_guider"),
     ),
     Question(
         "calibrate",

@@ -21,6 +21,15 @@ NODES = {
         "report score p_value is_memorized text",
     ),
     "CryptomnesiaMemorizationGate": ("value report policy", "value text"),
+    "CryptomnesiaGuardedKSampler": (
+        "model clip positive negative latent noise_seed steps cfg sampler_name scheduler denoise policy calibration "
+        "unverified fallback check_seed",
+        "latent report positive text",
+    ),
+    "CryptomnesiaGuardedGuider": (
+        "model clip positive latent cfg policy calibration unverified fallback check_seed negative",
+        "guider report positive text",
+    ),
     "CryptomnesiaMemorizationHeatmap": (
         "model clip positive samples images report when probes check_seed",
         "overlay mask map share report text",
