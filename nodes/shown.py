@@ -19,8 +19,9 @@ STATES = (
     "calibrated",
     "seed",
     "intact",
-    "changed",
     "nobody vouches",
+    "does not match",
+    "cannot be judged",
     "table",
 )
 

@@ -9,6 +9,7 @@ from comfy_api.latest import io
 
 from ..guard.errors import InputError
 from ..guard.sidecar import verify
+from .shown import on_node, state
 from .values import CATEGORY
 
 FOLDERS = ["output", "input", "temp"]
@@ -56,7 +57,8 @@ class VerifyProvenance(io.ComfyNode):
         results = [verify(_inside(name, folder)) for name in names]
         shown = zip(names, results, strict=True)
         text = "\n\n".join("\n".join([f"{name}: {result.headline}", *result.lines]) for name, result in shown)
-        return io.NodeOutput(all(result.matches for result in results), text, ui={"text": [text]})
+        shown = on_node([state(result.result) for result in results], text)
+        return io.NodeOutput(all(result.matches for result in results), text, ui=shown)
 
 
 def _inside(name: str, folder: str) -> Path:

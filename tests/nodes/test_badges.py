@@ -1,0 +1,126 @@
+"""What nodes show on themselves after a run, in ComfyUI's own page: in LiteGraph and in Nodes 2.0."""
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from .browser import Browser
+from .test_workflows import PACK
+
+STYLES = {"LiteGraph": False, "Nodes 2.0": True}
+BADGES = """app.graph._nodes.filter(n => n.type.startsWith('Cryptomnesia')).map(n => [n.type.slice(12),
+  n.badges.map(one => typeof one === 'function' ? one().text : one.text).slice(1).join()])"""
+AFTER = [
+    ["LoadDemoModel", ""],
+    ["MemorizationCheck", "likely memorized, p = 0.0031"],
+    ["MemorizationGate", "stopped here, p = 0.0031"],
+    ["RewritePrompt", "clear, p = 0.89"],
+    ["MemorizationGate", "let through, p = 0.89"],
+]
+HOSTILE = "<img src=x onerror='window.hacked = 1'><b>beacon</b> [[a|https://example.org]]"
+
+
+@pytest.fixture(scope="module", params=STYLES)
+def style(request: pytest.FixtureRequest, browser: Browser) -> Iterator[Browser]:
+    """A template that was run, in one of the styles; the style is put back."""
+    browser.server.set("Comfy.VueNodes.Enabled", STYLES[request.param])
+    browser.server.request("/free", {"free_memory": True})
+    browser.open_template(PACK, "gate_and_rewrite")
+    assert browser.evaluate(BADGES) == [[name, ""] for name, _ in AFTER]
+    assert browser.queue()["status"]["status_str"] == "success"
+    yield browser
+    browser.server.set("Comfy.VueNodes.Enabled", False)
+
+
+def is_vue(browser: Browser) -> bool:
+    return browser.evaluate("!!document.querySelector('[data-node-id]')")
+
+
+def on_page(browser: Browser, kind: str) -> str:
+    """What the page itself says in the node of a kind, where nodes are part of the page."""
+    script = f"app.graph._nodes.find(n => n.type === 'Cryptomnesia{kind}').id"
+    return browser.evaluate(f"document.querySelector(`[data-node-id='${{{script}}}']`).innerText")
+
+
+def lines(browser: Browser) -> str:
+    """The lines below the widgets, with marks around what was changed."""
+    script = "[...document.querySelectorAll('.cryptomnesia-lines')].map(one => one.innerHTML).join('\\n')"
+    found = browser.evaluate(script)
+    for tag in ("del", "ins"):
+        found = found.replace(f"</{tag}>", f"/{tag}>")
+    return found
+
+
+def test_each_node_says_what_it_found(style: Browser):
+    assert style.evaluate(BADGES) == AFTER
+    found = lines(style)
+    assert ">beacon/del>" in found and ">castle/ins>" in found and ">restless</span>" in found
+    if is_vue(style):
+        assert "likely memorized, p = 0.0031" in on_page(style, "MemorizationCheck")
+        assert "stopped here" in on_page(style, "MemorizationGate")
+
+
+def test_it_is_kept_when_the_page_is_loaded_again(style: Browser):
+    saved = style.evaluate("JSON.stringify(app.graph.serialize())")
+    assert "likely memorized" not in saved and "castle" not in saved  # no part of the workflow
+    style.open()
+    style.wait("app.graph._nodes.length > 10")
+    style.wait(f"JSON.stringify({BADGES}) === {json.dumps(json.dumps(AFTER, separators=(',', ':')))}")
+    assert ">castle/ins>" in lines(style)
+    if is_vue(style):
+        assert "likely memorized, p = 0.0031" in on_page(style, "MemorizationCheck")
+
+
+def shown(browser: Browser, number: int, entries: list[dict[str, Any]]) -> str:
+    """The badge of one of the pack's nodes once it was told these entries, as after a run."""
+    node = "app.graph._nodes.filter(n => n.type.startsWith('Cryptomnesia'))"
+    browser.evaluate(f"void {node}[{number}].onExecuted({json.dumps({'cryptomnesia': entries})})")
+    return browser.evaluate(BADGES)[number][1]
+
+
+def test_no_html_is_made_of_prompts(style: Browser):
+    about = {"held": True, "original": HOSTILE, "rewritten": "<script>window.hacked = 1</script> castle", "method": "x"}
+    entry = {"state": "memorized", "p_value": 1e-4, "reason": HOSTILE, "stopped": None, "mitigation": about}
+    assert shown(style, 3, [entry]) == "likely memorized, p < 0.001"
+    assert shown(style, 3, [entry | {"state": HOSTILE, "p_value": None}]) == HOSTILE
+    style.settle()
+    found = style.evaluate("[...document.querySelectorAll('.cryptomnesia-lines')].map(e => e.textContent).join()")
+    assert HOSTILE in found and "<script>window.hacked" in found
+    assert style.evaluate("document.querySelectorAll('.cryptomnesia-lines :is(img, b, script, a)').length") == 0
+    assert style.evaluate("window.hacked === undefined")
+
+
+def test_several_prompts_and_strange_entries(style: Browser):
+    clear, flagged = {"state": "clear", "p_value": 0.5}, {"state": "memorized", "p_value": 0.004}
+    assert shown(style, 1, [clear, flagged, flagged]) == "2 of 3 likely memorized"
+    assert shown(style, 1, [clear, clear]) == "2 of 2 clear"
+    assert shown(style, 1, [{"state": "uncalibrated", "reason": "none"}]) == "no verdict: not calibrated"
+    assert shown(style, 1, []) == "no verdict: not calibrated"  # nothing was said: nothing is changed
+
+
+def test_a_verdict_on_what_no_longer_stands_there_is_called_an_earlier_one(style: Browser):
+    node = "app.graph._nodes.find(n => n.title === 'Prompt of both rows')"
+    assert shown(style, 1, [{"state": "memorized", "p_value": 0.004}]) == "likely memorized, p = 0.004"
+    style.evaluate(f"void ({node}.widgets[0].value = 'another prompt')")
+    look = "app.extensionManager.workflow.activeWorkflow.changeTracker"
+    check = f"void ({look}.captureCanvasState ?? {look}.checkState).call({look})"
+    style.evaluate(check)
+    style.wait(f"{BADGES}[1][1] === 'earlier: likely memorized, p = 0.004'")
+    style.evaluate(f"void ({node}.widgets[0].value = 'the restless beacon of grimsby')")
+    style.evaluate(check)
+    style.wait(f"{BADGES}[1][1] === 'likely memorized, p = 0.004'")
+
+
+def test_calibrating_shows_how_far_it_is_and_survives_a_server_that_goes(style: Browser):
+    style.evaluate("void app.graph.add(LiteGraph.createNode('CryptomnesiaCalibrateModel'))")
+    number = style.evaluate("app.graph._nodes.find(n => n.type === 'CryptomnesiaCalibrateModel').id")
+    detail = json.dumps({"node": str(number), "value": 96, "max": 486})
+    style.evaluate(f"void app.api.dispatchEvent(new CustomEvent('progress', {{detail: {detail}}}))")
+    assert style.evaluate(BADGES)[-1] == ["CalibrateModel", "calibrating: 96 of 486"]
+    style.evaluate("void app.api.dispatchEvent(new CustomEvent('reconnecting'))")
+    assert style.evaluate(BADGES)[-1] == ["CalibrateModel", "stopped; run again to go on"]
+    assert shown(style, -1 % len(style.evaluate(BADGES)), [{"state": "calibrated", "detail": "on 486 prompts"}]) == (
+        "calibrated on 486 prompts"
+    )
