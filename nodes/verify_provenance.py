@@ -1,18 +1,14 @@
 """Node: does an image still fit its provenance file?"""
 
-import os
-from pathlib import Path
 from typing import Any
 
-import folder_paths
 from comfy_api.latest import io
 
 from ..guard.errors import InputError
 from ..guard.sidecar import verify
+from .host_files import FOLDERS, inside
 from .shown import on_node, state
 from .values import CATEGORY
-
-FOLDERS = ["output", "input", "temp"]
 
 
 class VerifyProvenance(io.ComfyNode):
@@ -54,23 +50,11 @@ class VerifyProvenance(io.ComfyNode):
         names = [name for line in paths.splitlines() if (name := line.strip())]
         if not names:
             raise InputError("no file was named: give the path of an image, or connect Save Image with Provenance")
-        results = [verify(_inside(name, folder)) for name in names]
+        results = [verify(inside(name, folder)) for name in names]
         shown = zip(names, results, strict=True)
         text = "\n\n".join("\n".join([f"{name}: {result.headline}", *result.lines]) for name, result in shown)
         shown = on_node([state(result.result) for result in results], text)
         return io.NodeOutput(all(result.matches for result in results), text, ui=shown)
-
-
-def _inside(name: str, folder: str) -> Path:
-    root = os.path.realpath(folder_paths.get_directory_by_type(folder))
-    try:
-        path = os.path.realpath(os.path.join(root, name))
-        inside = os.path.commonpath([root, path]) == root
-    except ValueError:  # no path at all, or on another drive
-        path, inside = name, False
-    if not inside:
-        raise InputError(f"{name!r} is not inside the {folder} folder: only ComfyUI's own folders are read")
-    return Path(path)
 
 
 NODE = VerifyProvenance
