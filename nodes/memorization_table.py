@@ -95,7 +95,7 @@ class MemorizationTable(io.ComfyNode):
         name = saved(filename_prefix[0], tables.as_csv(rows))
         reports = [result.to_dict() if isinstance(result, MemorizationReport) else None for result in results]
         entries = [state(row["verdict"], p_value=row["p_value"]) for row in rows if row["verdict"] != FAILED]
-        shown = on_node(entries or [state("not applicable")], text)
+        shown = on_node(entries or [state("not applicable")], text) | {"cryptomnesia_rows": rows}
         return io.NodeOutput(picture(tables.picture(rows)), text, name, texts, reports, ui=shown)
 
 

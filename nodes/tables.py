@@ -85,7 +85,9 @@ def heat(names: Sequence[str], prompts: Sequence[str], scores: np.ndarray, marks
     low, high = (float(known.min()), float(known.max())) if known.size else (0.0, 1.0)
     for column, name in enumerate(names):
         x = MARGIN + words + cell * column
-        write(draw, (x + cell // 2, HEAD - 12), cut(printable(name, 80), cell - 8, 12), 12, SOFT, "mm")
+        first, _, strength = printable(name, 80).rpartition(" ")
+        for line, y in ((first or strength, HEAD - 26), (strength if first else "", HEAD - 10)):
+            write(draw, (x + cell // 2, y), cut(line, cell - 8, 12), 12, SOFT, "mm")
     for row in range(shown):
         y = HEAD + ROW * row
         write(draw, (MARGIN, y + ROW // 2), _fitting(prompts[row], words - 12, 13), 13, INK, "lm")
