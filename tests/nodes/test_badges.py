@@ -124,3 +124,49 @@ def test_calibrating_shows_how_far_it_is_and_survives_a_server_that_goes(style: 
     assert shown(style, -1 % len(style.evaluate(BADGES)), [{"state": "calibrated", "detail": "on 486 prompts"}]) == (
         "calibrated on 486 prompts"
     )
+
+
+def menu(browser: Browser, kind: str) -> list[str]:
+    """What the pack adds to a node's menu."""
+    node = f"app.graph._nodes.find(n => n.type === '{kind}')"
+    return browser.evaluate(f"app.collectNodeMenuItems({node}).filter(item => item).map(item => item.content)")
+
+
+def choose(browser: Browser, kind: str, number: int) -> None:
+    node = f"app.graph._nodes.find(n => n.type === '{kind}')"
+    browser.evaluate(f"void app.collectNodeMenuItems({node}).filter(item => item)[{number}].callback()")
+
+
+def test_a_model_can_be_calibrated_from_its_menu(style: Browser):
+    assert menu(style, "CryptomnesiaLoadDemoModel") == ["Cryptomnesia: calibrate this model"]
+    assert menu(style, "MarkdownNote") == []
+    style.evaluate("app.graph._nodes.filter(n => n.type === 'CryptomnesiaCalibrateModel').map(n => app.graph.remove(n))")
+    choose(style, "CryptomnesiaLoadDemoModel", 0)
+    made = "app.graph._nodes.find(n => n.type === 'CryptomnesiaCalibrateModel')"
+    linked = style.evaluate(f"{made}.inputs.filter(one => one.link !== null).map(one => one.name)")
+    assert linked == ["model", "clip", "latent"]
+
+
+def test_an_image_is_verified_from_its_menu(style: Browser):
+    assert menu(style, "PreviewImage") == [] or len(menu(style, "PreviewImage")) == 2
+    images = [{"filename": "gone.png", "subfolder": "", "type": "output"}]
+    number = style.evaluate("app.graph._nodes.findLast(n => n.type === 'PreviewImage').id")
+    style.evaluate(f"void (app.nodeOutputs = {{ ...app.nodeOutputs, {number}: {{ images: {json.dumps(images)} }} }})")
+    node = f"app.graph.getNodeById({number})"
+    style.evaluate(f"void app.collectNodeMenuItems({node}).filter(item => item)[0].callback()")
+    style.wait("!!document.querySelector('.cryptomnesia-dialog')")
+    assert "gone.png" in style.evaluate("document.querySelector('.cryptomnesia-dialog').innerText")
+    style.evaluate("document.querySelector('.cryptomnesia-dialog button').click()")
+    assert style.evaluate("document.querySelector('.cryptomnesia-dialog') === null")
+
+
+def test_new_nodes_begin_as_the_settings_say(style: Browser):
+    read = "LiteGraph.createNode('CryptomnesiaGuardedKSampler').widgets.find(one => one.name === 'policy').value"
+    assert style.evaluate(read) == "warn"
+    style.evaluate("app.extensionManager.setting.set('Cryptomnesia.Policy', 'block')")
+    assert style.evaluate(read) == "block"
+    style.evaluate("app.extensionManager.setting.set('Cryptomnesia.Policy', 'warn')")
+    # what is opened keeps what it was saved with
+    saved = "{...LiteGraph.createNode('CryptomnesiaMemorizationCheck').serialize(), widgets_values: [9, 0, 'none', false]}"
+    opened = f"(n => {{ n.configure({saved}); return n.widgets[0].value; }})"
+    assert style.evaluate(f"{opened}(LiteGraph.createNode('CryptomnesiaMemorizationCheck'))") == 9

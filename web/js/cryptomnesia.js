@@ -4,6 +4,8 @@ import { api } from "../../../scripts/api.js";
 import { app } from "../../../scripts/app.js";
 import { fed, keep, kept } from "./kept.js";
 import { show } from "./lines.js";
+import { itemsFor } from "./menu.js";
+import { begin, SETTINGS } from "./settings.js";
 import { headline, translate, WORDS } from "./words.js";
 
 const OURS = /^Cryptomnesia/;
@@ -89,6 +91,7 @@ function ended() {
 
 app.registerExtension({
   name: "Cryptomnesia",
+  settings: SETTINGS,
 
   async setup() {
     await translate(api, app.extensionManager?.setting?.get("Comfy.Locale") ?? "en");
@@ -111,10 +114,15 @@ app.registerExtension({
     Object.assign(node, COLOUR);
     if (node.size[0] < ROOM) node.setSize([ROOM, node.size[1]]);
     node.badges.push(() => badge(node));
+    begin(node, (id) => app.extensionManager?.setting?.get(id));
   },
 
   loadedGraphNode(node) {
     if (OURS.test(node.type)) restore(node);
+  },
+
+  getNodeMenuItems(node) {
+    return itemsFor(node);
   },
 
   // of a run that was picked from the history
