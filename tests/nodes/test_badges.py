@@ -140,7 +140,8 @@ def choose(browser: Browser, kind: str, number: int) -> None:
 def test_a_model_can_be_calibrated_from_its_menu(style: Browser):
     assert menu(style, "CryptomnesiaLoadDemoModel") == ["Cryptomnesia: calibrate this model"]
     assert menu(style, "MarkdownNote") == []
-    style.evaluate("app.graph._nodes.filter(n => n.type === 'CryptomnesiaCalibrateModel').map(n => app.graph.remove(n))")
+    earlier = "app.graph._nodes.filter(n => n.type === 'CryptomnesiaCalibrateModel')"
+    style.evaluate(f"void {earlier}.forEach(n => app.graph.remove(n))")
     choose(style, "CryptomnesiaLoadDemoModel", 0)
     made = "app.graph._nodes.find(n => n.type === 'CryptomnesiaCalibrateModel')"
     linked = style.evaluate(f"{made}.inputs.filter(one => one.link !== null).map(one => one.name)")
@@ -148,7 +149,6 @@ def test_a_model_can_be_calibrated_from_its_menu(style: Browser):
 
 
 def test_an_image_is_verified_from_its_menu(style: Browser):
-    assert menu(style, "PreviewImage") == [] or len(menu(style, "PreviewImage")) == 2
     images = [{"filename": "gone.png", "subfolder": "", "type": "output"}]
     number = style.evaluate("app.graph._nodes.findLast(n => n.type === 'PreviewImage').id")
     style.evaluate(f"void (app.nodeOutputs = {{ ...app.nodeOutputs, {number}: {{ images: {json.dumps(images)} }} }})")
@@ -167,6 +167,6 @@ def test_new_nodes_begin_as_the_settings_say(style: Browser):
     assert style.evaluate(read) == "block"
     style.evaluate("app.extensionManager.setting.set('Cryptomnesia.Policy', 'warn')")
     # what is opened keeps what it was saved with
-    saved = "{...LiteGraph.createNode('CryptomnesiaMemorizationCheck').serialize(), widgets_values: [9, 0, 'none', false]}"
-    opened = f"(n => {{ n.configure({saved}); return n.widgets[0].value; }})"
-    assert style.evaluate(f"{opened}(LiteGraph.createNode('CryptomnesiaMemorizationCheck'))") == 9
+    made = "LiteGraph.createNode('CryptomnesiaMemorizationCheck')"
+    saved = f"{{...{made}.serialize(), widgets_values: [9, 0, 'none', false]}}"
+    assert style.evaluate(f"(n => {{ n.configure({saved}); return n.widgets[0].value; }})({made})") == 9
