@@ -1,5 +1,6 @@
 """Node: KSampler with a guard in front of it."""
 
+from importlib import import_module
 from typing import Any
 
 import comfy.samplers
@@ -84,8 +85,6 @@ class GuardedKSampler(CalibratedNode):
         fallback: str,
         check_seed: int,
     ) -> io.NodeOutput:
-        import nodes  # ComfyUI's own
-
         partial = None if denoise == 1 else f"sampling starts part of the way: denoise is {denoise:g}"
         found = guarding.guarded(
             model,
@@ -105,7 +104,8 @@ class GuardedKSampler(CalibratedNode):
         if found.stopped is not None:
             # without a message of its own a blocker skips what hangs on it, and nothing looks like a failure
             return io.NodeOutput(ExecutionBlocker(None), found.report, found.positive, found.text, ui=shown)
-        (sampled,) = nodes.common_ksampler(
+        sample = import_module("nodes").common_ksampler  # of ComfyUI's own module of that name
+        (sampled,) = sample(
             model, noise_seed, steps, cfg, sampler_name, scheduler, found.positive, negative, latent, denoise=denoise
         )
         return io.NodeOutput(sampled, found.report, found.positive, found.text, ui=shown)

@@ -157,7 +157,7 @@ def test_an_image_is_verified_from_its_menu(style: Browser):
     style.wait("!!document.querySelector('.cryptomnesia-dialog')")
     assert "gone.png" in style.evaluate("document.querySelector('.cryptomnesia-dialog').innerText")
     style.evaluate("document.querySelector('.cryptomnesia-dialog button').click()")
-    assert style.evaluate("document.querySelector('.cryptomnesia-dialog') === null")
+    style.wait("document.querySelector('.cryptomnesia-dialog') === null")
 
 
 def test_new_nodes_begin_as_the_settings_say(style: Browser):
