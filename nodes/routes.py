@@ -7,14 +7,18 @@ the pack's nodes, so that it waits its turn, shows progress and can be interrupt
 import asyncio
 import json
 from collections.abc import Awaitable, Callable
+from itertools import islice
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import folder_paths
+
 from ..guard.calibration import Calibration
 from ..guard.errors import CryptomnesiaError, InputError
-from ..guard.printable import first_line
-from ..guard.sidecar import verify
+from ..guard.files import require_file_name
+from ..guard.printable import first_line, printable
+from ..guard.sidecar import file_sha256, verify
 from . import calibrations, folder
 from .host_files import inside
 
@@ -22,6 +26,7 @@ PREFIX = "/cryptomnesia"
 BUILT_IN = "built-in"
 TABLE = "CryptomnesiaMemorizationTable"
 MOST_PIXELS = 16_384
+SAME_NAME = 100  # files that are looked at
 Answer = dict[str, Any]
 
 
@@ -70,12 +75,32 @@ def known_calibrations() -> Answer:
 
 
 async def _verify(request: Any) -> Answer:
-    """Answers whether a saved image still fits its provenance file: {"filename", "subfolder", "type"}, as /view."""
+    """Answers whether a saved image still fits its provenance file: {"filename", "subfolder", "type"}, as /view; or
+    {"filename", "sha256"} for whichever file of that name and content lies in the output folder."""
     asked = await _body(request)
+    if "sha256" in asked:
+        path = await asyncio.to_thread(found_again, _text(asked, "filename"), _text(asked, "sha256"))
+        result = await asyncio.to_thread(verify, path)
+        return result.to_dict() | {"headline": result.headline}
     name = str(Path(_text(asked, "subfolder", ""), _text(asked, "filename")))
     path = inside(name, _text(asked, "type", "output"))
     result = await asyncio.to_thread(verify, path)
     return result.to_dict() | {"headline": result.headline}
+
+
+def found_again(name: str, sha256: str) -> Path:
+    """Returns the file of that name and content in the output folder, at any depth. Raises InputError for none."""
+    try:
+        plain = require_file_name(name)
+    except ValueError as error:
+        raise InputError(f'"{printable(name, 80)}" is no file name: {error}') from error
+    root = Path(folder_paths.get_output_directory())
+    # not as a pattern: names may hold its signs
+    for path in islice((path for path in root.rglob("*") if path.name == plain), SAME_NAME):
+        inner = inside(str(path.relative_to(root)), "output")
+        if inner.is_file() and file_sha256(inner) == sha256.lower():
+            return inner
+    raise InputError("no image of that name and content lies in ComfyUI's output folder")
 
 
 async def _check(request: Any) -> Answer:

@@ -4,7 +4,10 @@ import json
 from collections.abc import Iterator
 from typing import Any
 
+import numpy as np
 import pytest
+
+from cryptomnesia.sidecar import Generation, save
 
 from .browser import Browser
 from .test_workflows import PACK
@@ -170,3 +173,17 @@ def test_new_nodes_begin_as_the_settings_say(style: Browser):
     made = "LiteGraph.createNode('CryptomnesiaMemorizationCheck')"
     saved = f"{{...{made}.serialize(), widgets_values: [9, 0, 'none', false]}}"
     assert style.evaluate(f"(n => {{ n.configure({saved}); return n.widgets[0].value; }})({made})") == 9
+
+
+def test_a_saved_image_that_is_dragged_in_says_how_it_was_made(style: Browser):
+    place = style.server.base / "output" / "dropped"
+    place.mkdir(exist_ok=True)
+    save(np.zeros((8, 8, 3), np.uint8), place / "saved.png", None, Generation(host="tests"))
+    drop = """(async () => {
+      const data = new DataTransfer();
+      const bytes = await (await fetch('/view?filename=saved.png&subfolder=dropped&type=output')).blob();
+      data.items.add(new File([bytes], 'saved.png', { type: 'image/png' }));
+      document.dispatchEvent(new DragEvent('drop', { dataTransfer: data }));
+    })()"""
+    style.evaluate(drop)
+    style.wait("document.body.innerText.includes('matches its provenance file, which nobody signed')")

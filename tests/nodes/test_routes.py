@@ -1,5 +1,6 @@
 """The routes under /cryptomnesia/, on the real server."""
 
+import hashlib
 import json
 import shutil
 import urllib.error
@@ -72,6 +73,11 @@ def test_an_image_is_verified(server: Server):
     asked = {**file, "filename": copy.name}
     answer = post(server, "verify", asked)
     assert answer["matches"] and answer["result"] == "nobody vouches" and "provenance file" in answer["headline"]
+    digest = hashlib.sha256(copy.read_bytes()).hexdigest()
+    again = post(server, "verify", {"filename": copy.name, "sha256": digest.upper()})
+    assert again["matches"] and again["sidecar"] == "found"
+    assert "of that name and content" in refused(server, "verify", {"filename": copy.name, "sha256": "0" * 64})
+    assert "no file name" in refused(server, "verify", {"filename": "../a.png", "sha256": digest})
     copy.write_bytes(copy.read_bytes() + b"0")
     assert post(server, "verify", asked)["result"] == "does not match"
 

@@ -4,7 +4,7 @@ import { api } from "../../../scripts/api.js";
 import { app } from "../../../scripts/app.js";
 import { fed, keep, kept } from "./kept.js";
 import { show } from "./lines.js";
-import { itemsFor } from "./menu.js";
+import { dropped, itemsFor } from "./menu.js";
 import { begin, SETTINGS } from "./settings.js";
 import { headline, translate, WORDS } from "./words.js";
 
@@ -97,6 +97,7 @@ app.registerExtension({
     await translate(api, app.extensionManager?.setting?.get("Comfy.Locale") ?? "en");
     api.addEventListener("graphChanged", changed);
     api.addEventListener("progress", progress);
+    document.addEventListener("drop", dropped, true);
     for (const event of ["execution_error", "execution_interrupted", "reconnecting"]) api.addEventListener(event, ended);
   },
 

@@ -42,8 +42,8 @@ export function imageOf(node) {
 }
 
 async function verified(image) {
-  const { filename, subfolder = "", type = "output" } = image;
-  const body = JSON.stringify({ filename, subfolder, type });
+  const { filename, subfolder = "", type = "output", sha256 } = image;
+  const body = JSON.stringify(sha256 ? { filename, sha256 } : { filename, subfolder, type });
   const headers = { "Content-Type": "application/json" };
   const answer = await api.fetchApi("/cryptomnesia/verify", { method: "POST", headers, body });
   return answer.json();
@@ -88,4 +88,21 @@ export function itemsFor(node) {
   if (node.outputs?.some((one) => one.type === "MODEL") && LiteGraph.registered_node_types[CALIBRATE])
     items.push({ content: "Cryptomnesia: calibrate this model", callback: () => calibrate(node) });
   return items.length ? [null, ...items] : [];
+}
+
+// An image that is dragged in brings its workflow, which is ComfyUI's part; this says what its provenance file says.
+export async function dropped(event) {
+  const file = event.dataTransfer?.files?.[0];
+  if (!file?.type.startsWith("image/") || !globalThis.crypto?.subtle) return;
+  try {
+    const digest = new Uint8Array(await crypto.subtle.digest("SHA-256", await file.arrayBuffer()));
+    const sha256 = [...digest].map((byte) => byte.toString(16).padStart(2, "0")).join("");
+    const found = await verified({ filename: file.name, sha256 });
+    if (found.error || found.sidecar !== "found") return;
+    const detail = [found.headline, ...found.lines].join("\n");
+    const severity = found.matches ? "info" : "warn";
+    app.extensionManager?.toast?.add({ severity, summary: file.name, detail, life: 15000 });
+  } catch {
+    // no server, or a file that cannot be read: ComfyUI says so
+  }
 }
