@@ -10,6 +10,8 @@ from .host_files import FOLDERS, inside
 from .shown import on_node, state
 from .values import CATEGORY
 
+NOTHING = "nothing was verified: no path came in"
+
 
 class VerifyProvenance(io.ComfyNode):
     """Reads the files themselves: an IMAGE in a workflow has neither metadata nor a name."""
@@ -24,12 +26,16 @@ class VerifyProvenance(io.ComfyNode):
             "its pixels, the signature, and what the check found when it was made.",
             search_aliases=["cryptomnesia", "verify", "provenance", "c2pa"],
             inputs=[
+                # both optional, so that the workflow runs where the node that saves is bypassed or muted
                 io.String.Input(
                     "paths",
+                    optional=True,
                     tooltip="Image files, one per line, inside the folder below; or the paths that Save Image with "
                     "Provenance gives.",
                 ),
-                io.Combo.Input("folder", options=FOLDERS, tooltip="Which of ComfyUI's folders they are in."),
+                io.Combo.Input(
+                    "folder", options=FOLDERS, optional=True, tooltip="Which of ComfyUI's folders they are in."
+                ),
             ],
             outputs=[
                 io.Boolean.Output(
@@ -42,11 +48,13 @@ class VerifyProvenance(io.ComfyNode):
         )
 
     @classmethod
-    def fingerprint_inputs(cls, paths: str | None, folder: str) -> Any:
+    def fingerprint_inputs(cls, **_: Any) -> Any:
         return float("nan")  # files change behind the workflow's back
 
     @classmethod
-    def execute(cls, paths: str, folder: str) -> io.NodeOutput:
+    def execute(cls, paths: str | None = None, folder: str = FOLDERS[0]) -> io.NodeOutput:
+        if paths is None:
+            return io.NodeOutput(False, NOTHING, ui=on_node(state("cannot be judged", reason=NOTHING), NOTHING))
         names = [name for line in paths.splitlines() if (name := line.strip())]
         if not names:
             raise InputError("no file was named: give the path of an image, or connect Save Image with Provenance")

@@ -10,6 +10,7 @@ from cryptomnesia.sidecar import verify
 
 from .harness import Comfy
 from .test_calibrations import lora
+from .test_pack import schemas
 
 SHAPES = sorted((Path(__file__).parent / "shapes").glob("*.json"))
 
@@ -35,3 +36,22 @@ def test_a_workflow_of_an_older_version_runs(comfy: Comfy, output: Path):
     for node in shape["prompt"].values():
         node["inputs"] = {name: value for name, value in node["inputs"].items() if name not in newer}
     assert comfy.run(shape["prompt"]).ok
+
+
+def test_no_node_needs_what_another_of_the_pack_gives(comfy: Comfy):
+    """Muted or bypassed, a node is left out of what is queued, with its links; the rest of the pack must do without."""
+    for name, schema in schemas(comfy).items():
+        needed = [
+            value.id for value in schema.inputs if value.io_type.startswith("CRYPTOMNESIA_") and not value.optional
+        ]
+        assert not needed, name
+
+
+def test_nothing_to_keep_or_to_verify_is_no_failure(comfy: Comfy):
+    prompt = {
+        "verify": {"class_type": "CryptomnesiaVerifyProvenance", "inputs": {"folder": "output"}},
+        "keep": {"class_type": "CryptomnesiaSaveSignature", "inputs": {"name": "none"}},
+    }
+    result = comfy.run(prompt)
+    assert result.ok and result.ui["verify"]["cryptomnesia"][0]["state"] == "cannot be judged"
+    assert "no signature came in" in result.ui["keep"]["text"][0]
