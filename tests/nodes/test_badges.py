@@ -116,6 +116,22 @@ def test_a_verdict_on_what_no_longer_stands_there_is_called_an_earlier_one(style
     style.wait(f"{BADGES}[1][1] === 'likely memorized, p = 0.004'")
 
 
+def test_a_run_that_was_remembered_is_shown_and_one_that_was_overtaken_is_an_earlier_one(style: Browser):
+    """ComfyUI tells nothing of nodes that it need not run again."""
+    style.evaluate("localStorage.removeItem('cryptomnesia.verdicts')")
+    style.open_template(PACK, "gate_and_rewrite")
+    assert style.evaluate(BADGES)[1][1] == ""
+    history = style.queue()
+    assert history["status"]["status_str"] == "success"
+    style.wait(f"{BADGES}[1][1] === 'likely memorized, p = 0.0031'")
+    # written on while it was queued
+    node = "app.graph._nodes.find(n => n.title === 'Prompt of both rows')"
+    run = "app.queuePrompt(0)"
+    style.evaluate(f"{run}.then(() => void ({node}.widgets[0].value = 'another prompt'))")
+    style.wait(f"{BADGES}[1][1] === 'earlier: likely memorized, p = 0.0031'")
+    style.evaluate(f"void ({node}.widgets[0].value = 'the restless beacon of grimsby')")
+
+
 def test_calibrating_shows_how_far_it_is_and_survives_a_server_that_goes(style: Browser):
     style.evaluate("void app.graph.add(LiteGraph.createNode('CryptomnesiaCalibrateModel'))")
     number = style.evaluate("app.graph._nodes.find(n => n.type === 'CryptomnesiaCalibrateModel').id")

@@ -15,6 +15,11 @@ const GREY = "#5f6368";
 
 // node -> { entries, fed, faded, progress }; nothing of it is saved with the workflow
 const shown = new WeakMap();
+// prompt id -> what each node was fed when it was queued; which prompt is running, and which nodes it has told of
+const queued = new Map();
+let latest = null;
+let running = null;
+let heard = new Set();
 
 function badge(node) {
   const state = node.outputs?.length >= 0 ? shown.get(node) : null;
@@ -42,8 +47,11 @@ function set(node, state) {
 function executed(node, output) {
   const entries = output?.cryptomnesia;
   if (!Array.isArray(entries) || !entries.length) return;
-  keep(node, entries);
-  set(node, { entries, fed: fed(node), faded: false });
+  heard.add(node);
+  // what it was fed when it was queued: somebody may have written on meanwhile
+  const given = (queued.get(running) ?? latest)?.get(node) ?? fed(node);
+  keep(node, entries, given);
+  set(node, { entries, fed: given, faded: given !== fed(node) });
 }
 
 function restore(node) {
@@ -81,6 +89,38 @@ function progress({ detail }) {
   }
 }
 
+function queueing() {
+  const own = api.queuePrompt;
+  api.queuePrompt = async function () {
+    const now = (latest = new Map([...everyNode()].map((node) => [node, fed(node)])));
+    const answer = await own.apply(this, arguments);
+    if (answer?.prompt_id) queued.set(answer.prompt_id, now);
+    for (const old of [...queued.keys()].slice(0, -50)) queued.delete(old);
+    return answer;
+  };
+}
+
+function started({ detail }) {
+  running = detail.prompt_id;
+  heard = new Set();
+}
+
+// ComfyUI says nothing of nodes whose results it remembered; its history does, a moment later
+async function succeeded({ detail }) {
+  for (let tries = 0; tries < 8 && detail.prompt_id === running; tries++) {
+    const found = (await (await api.fetchApi(`/history/${detail.prompt_id}`)).json())[detail.prompt_id];
+    if (found) {
+      for (const node of everyNode()) {
+        const name = Object.keys(found.outputs).find((id) => id.split(":").pop() === String(node.id));
+        const inner = node.graph !== (app.rootGraph ?? app.graph);
+        if (name && name.includes(":") === inner && !heard.has(node)) executed(node, found.outputs[name]);
+      }
+      return;
+    }
+    await new Promise((done) => setTimeout(done, 250));
+  }
+}
+
 // a calibration that was stopped, or whose server has gone, goes on at the next run
 function ended() {
   for (const node of everyNode()) {
@@ -95,6 +135,9 @@ app.registerExtension({
 
   async setup() {
     await translate(api, app.extensionManager?.setting?.get("Comfy.Locale") ?? "en");
+    queueing();
+    api.addEventListener("execution_start", started);
+    api.addEventListener("execution_success", (event) => void succeeded(event).catch(() => {}));
     api.addEventListener("graphChanged", changed);
     api.addEventListener("progress", progress);
     document.addEventListener("drop", dropped, true);

@@ -41,11 +41,11 @@ export function fed(node) {
   return digest;
 }
 
-export function keep(node, entries) {
+export function keep(node, entries, given) {
   const known = all();
   const name = key(node);
   delete known[name];
-  known[name] = { entries, fed: fed(node) };
+  known[name] = { entries, fed: given };
   for (const old of Object.keys(known).slice(0, -MOST)) delete known[old];
   try {
     localStorage.setItem(ITEM, JSON.stringify(known));
