@@ -13,6 +13,8 @@ from .browser import Browser
 from .test_workflows import PACK
 
 STYLES = {"LiteGraph": False, "Nodes 2.0": True}
+# for what does not hang on the style
+ONE_STYLE = pytest.mark.parametrize("style", ["Nodes 2.0"], indirect=True)
 BADGES = """app.graph._nodes.filter(n => n.type.startsWith('Cryptomnesia')).map(n => [n.type.slice(12),
   n.badges.map(one => typeof one === 'function' ? one().text : one.text).slice(1).join()])"""
 AFTER = [
@@ -22,6 +24,7 @@ AFTER = [
     ["RewritePrompt", "clear, p = 0.89"],
     ["MemorizationGate", "let through, p = 0.89"],
 ]
+OTHER = "No longer the training image"
 HOSTILE = "<img src=x onerror='window.hacked = 1'><b>beacon</b> [[a|https://example.org]]"
 
 
@@ -116,6 +119,7 @@ def test_a_verdict_on_what_no_longer_stands_there_is_called_an_earlier_one(style
     style.wait(f"{BADGES}[1][1] === 'likely memorized, p = 0.004'")
 
 
+@ONE_STYLE
 def test_a_run_that_was_remembered_is_shown_and_one_that_was_overtaken_is_an_earlier_one(style: Browser):
     """ComfyUI tells nothing of nodes that it need not run again."""
     style.evaluate("localStorage.removeItem('cryptomnesia.verdicts')")
@@ -179,6 +183,7 @@ def test_an_image_is_verified_from_its_menu(style: Browser):
     style.wait("document.querySelector('.cryptomnesia-dialog') === null")
 
 
+@ONE_STYLE
 def test_new_nodes_begin_as_the_settings_say(style: Browser):
     read = "LiteGraph.createNode('CryptomnesiaGuardedKSampler').widgets.find(one => one.name === 'policy').value"
     assert style.evaluate(read) == "warn"
@@ -191,6 +196,7 @@ def test_new_nodes_begin_as_the_settings_say(style: Browser):
     assert style.evaluate(f"(n => {{ n.configure({saved}); return n.widgets[0].value; }})({made})") == 9
 
 
+@ONE_STYLE
 def test_a_saved_image_that_is_dragged_in_says_how_it_was_made(style: Browser):
     place = style.server.base / "output" / "dropped"
     place.mkdir(exist_ok=True)
@@ -203,3 +209,20 @@ def test_a_saved_image_that_is_dragged_in_says_how_it_was_made(style: Browser):
     })()"""
     style.evaluate(drop)
     style.wait("document.body.innerText.includes('matches its provenance file, which nobody signed')")
+
+
+@ONE_STYLE
+def test_what_was_skipped_shows_no_picture_of_an_earlier_run(style: Browser):
+    style.open_template(PACK, "gate_and_rewrite")
+    gate = "app.graph._nodes.find(n => n.type === 'CryptomnesiaMemorizationGate')"
+    end, other = (f"app.graph._nodes.find(n => n.title === '{title}')" for title in ("Stays empty", OTHER))
+    images = f"(app.nodeOutputs[{end}.id]?.images ?? []).length"
+    style.evaluate(f"void ({gate}.widgets[0].value = 'pass with a warning')")
+    style.queue()
+    style.wait(f"{images} === 4")
+    style.evaluate(f"void ({gate}.widgets[0].value = 'block if memorized')")
+    style.queue()
+    style.wait(f"{images} === 0 && !({end}.imgs?.length)")
+    assert style.evaluate(f"app.nodeOutputs[{other}.id].images.length") == 4
+    if is_vue(style):
+        style.wait(f"document.querySelectorAll(`[data-node-id='${{{end}.id}}'] img`).length === 0")

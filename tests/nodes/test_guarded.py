@@ -53,7 +53,7 @@ def plain(comfy: Comfy, prompt: dict[str, Any], **changes: Any) -> torch.Tensor:
 
 
 @pytest.mark.parametrize("policy", ["off", "warn"])
-@pytest.mark.parametrize("kind", ["demo", "sdxl", "sd3"])
+@pytest.mark.parametrize("kind", ["demo", "sd3"])
 @pytest.mark.parametrize("make", [guarded, guider])
 def test_what_passes_is_bit_for_bit_that_of_ksampler(comfy: Comfy, make: Any, kind: str, policy: str):
     comfy.fresh()

@@ -105,6 +105,32 @@ function started({ detail }) {
   heard = new Set();
 }
 
+// What hangs on a node that stopped was skipped, and would go on showing the picture of an earlier run.
+function blank(stopped, outputs, prompt_id) {
+  const waiting = [stopped];
+  const seen = new Set(waiting);
+  while (waiting.length) {
+    const node = waiting.pop();
+    const links = (node.outputs ?? []).flatMap((one) => (one.type === "STRING" ? [] : (one.links ?? [])));
+    for (const link of links) {
+      const next = node.graph.getNodeById(node.graph.getLink?.(link)?.target_id);
+      if (next && !seen.has(next)) {
+        seen.add(next);
+        waiting.push(next);
+      }
+    }
+    const id = String(node.id);
+    const old = app.nodeOutputs?.[id];
+    if (node === stopped || id in outputs || !(old?.images?.length || old?.text?.length)) continue;
+    const output = { ...(old.images && { images: [] }), ...(old.text && { text: [""] }) };
+    api.dispatchEvent(new CustomEvent("executed", { detail: { node: id, display_node: id, output, prompt_id } }));
+    node.imgs = undefined;
+    node.setDirtyCanvas?.(true, true);
+  }
+}
+
+const stops = (node) => shown.get(node)?.entries.every((one) => one.state === "stopped" || one.stopped);
+
 // ComfyUI says nothing of nodes whose results it remembered; its history does, a moment later
 async function succeeded({ detail }) {
   for (let tries = 0; tries < 8 && detail.prompt_id === running; tries++) {
@@ -114,6 +140,7 @@ async function succeeded({ detail }) {
         const name = Object.keys(found.outputs).find((id) => id.split(":").pop() === String(node.id));
         const inner = node.graph !== (app.rootGraph ?? app.graph);
         if (name && name.includes(":") === inner && !heard.has(node)) executed(node, found.outputs[name]);
+        if (name && !inner && stops(node)) blank(node, found.outputs, detail.prompt_id);
       }
       return;
     }
