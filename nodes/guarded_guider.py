@@ -76,6 +76,7 @@ class GuardedGuider(CalibratedNode):
             description="For SamplerCustomAdvanced, in place of CFGGuider, or of BasicGuider where nothing is connected"
             " to negative: checks the prompt before the first step, and warns, stops or mitigates where the model is "
             "about to reproduce training data.",
+            has_intermediate_output=True,  # what it shows is told again where ComfyUI remembers the result
             search_aliases=["cryptomnesia", "guider", "guard", "cfg guider", "basic guider"],
             inputs=[
                 inputs.model(),

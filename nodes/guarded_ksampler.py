@@ -26,6 +26,7 @@ class GuardedKSampler(CalibratedNode):
             description="In place of KSampler: checks the prompt before the first step, and warns, stops or mitigates "
             "where the model is about to reproduce training data. What is not flagged comes out bit for bit as from "
             "KSampler.",
+            has_intermediate_output=True,  # what it shows is told again where ComfyUI remembers the result
             search_aliases=["cryptomnesia", "sampler", "ksampler", "guard", "safe sampler"],
             inputs=[
                 inputs.model(),

@@ -43,6 +43,7 @@ class GuardedNoise(CalibratedNode):
             category=CATEGORY,
             description="Tries several seeds before sampling and gives the one from which the prompt reproduces "
             "the least. Helps where memorization hangs on the seed; where it hangs on the words, rewrite the prompt.",
+            has_intermediate_output=True,  # what it shows is told again where ComfyUI remembers the result
             search_aliases=["cryptomnesia", "seed search", "noise", "random noise"],
             inputs=[
                 inputs.model(),

@@ -28,6 +28,7 @@ class MemorizationCheck(CalibratedNode):
             category=CATEGORY,
             description="Tells, before sampling, whether the model is about to reproduce training data for this "
             "prompt. Costs two rows of the network per draw; a 50-step image costs 100.",
+            has_intermediate_output=True,  # what it shows is told again where ComfyUI remembers the result
             search_aliases=["cryptomnesia", "memorized", "training data", "plagiarism", "regurgitation"],
             inputs=[
                 inputs.model(),

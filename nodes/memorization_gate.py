@@ -25,6 +25,7 @@ class MemorizationGate(io.ComfyNode):
             category=CATEGORY,
             description="Put it in the way of the conditioning (or of any other input): when the report says "
             "memorized, nothing behind it runs, and the gate says why.",
+            has_intermediate_output=True,  # what it shows is told again where ComfyUI remembers the result
             search_aliases=["cryptomnesia", "block", "stop", "guard"],
             inputs=[
                 io.MatchType.Input("value", template=anything, tooltip="What to pass on, e.g. the conditioning."),

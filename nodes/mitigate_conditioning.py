@@ -25,6 +25,7 @@ class MitigateConditioning(CalibratedNode):
             category=CATEGORY,
             description="Keeps the words and moves their embedding until guidance neither looks memorized nor pulls to "
             "the same image, and tests that on fresh noise. Areas, masks and ControlNets stay.",
+            has_intermediate_output=True,  # what it shows is told again where ComfyUI remembers the result
             search_aliases=["cryptomnesia", "mitigate", "embedding optimization"],
             inputs=[
                 inputs.model(),

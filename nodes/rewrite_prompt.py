@@ -25,6 +25,7 @@ class RewritePrompt(CalibratedNode):
             description="Use it in place of CLIP Text Encode: a prompt that the model is about to reproduce training "
             "data for has the words that trigger it dropped, swapped or moved, as few as will do, and is tested again "
             "on fresh noise. Other prompts pass unchanged.",
+            has_intermediate_output=True,  # what it shows is told again where ComfyUI remembers the result
             search_aliases=["cryptomnesia", "prompt", "rewrite", "text encode"],
             inputs=[
                 inputs.model(),

@@ -121,7 +121,6 @@ def test_a_verdict_on_what_no_longer_stands_there_is_called_an_earlier_one(style
 
 @ONE_STYLE
 def test_a_run_that_was_remembered_is_shown_and_one_that_was_overtaken_is_an_earlier_one(style: Browser):
-    """ComfyUI tells nothing of nodes that it need not run again."""
     style.evaluate("localStorage.removeItem('cryptomnesia.verdicts')")
     style.open_template(PACK, "gate_and_rewrite")
     assert style.evaluate(BADGES)[1][1] == ""

@@ -15,11 +15,10 @@ const GREY = "#5f6368";
 
 // node -> { entries, fed, faded, progress }; nothing of it is saved with the workflow
 const shown = new WeakMap();
-// prompt id -> what each node was fed when it was queued; which prompt is running, and which nodes it has told of
+// prompt id -> what each node was fed when it was queued; and which prompt is running
 const queued = new Map();
 let latest = null;
 let running = null;
-let heard = new Set();
 
 function badge(node) {
   const state = node.outputs?.length >= 0 ? shown.get(node) : null;
@@ -47,7 +46,6 @@ function set(node, state) {
 function executed(node, output) {
   const entries = output?.cryptomnesia;
   if (!Array.isArray(entries) || !entries.length) return;
-  heard.add(node);
   // what it was fed when it was queued: somebody may have written on meanwhile
   const given = (queued.get(running) ?? latest)?.get(node) ?? fed(node);
   keep(node, entries, given);
@@ -102,7 +100,6 @@ function queueing() {
 
 function started({ detail }) {
   running = detail.prompt_id;
-  heard = new Set();
 }
 
 // What hangs on a node that stopped was skipped, and would go on showing the picture of an earlier run.
@@ -131,16 +128,14 @@ function blank(stopped, outputs, prompt_id) {
 
 const stops = (node) => shown.get(node)?.entries.every((one) => one.state === "stopped" || one.stopped);
 
-// ComfyUI says nothing of nodes whose results it remembered; its history does, a moment later
+// which nodes put something out stands in ComfyUI's history, a moment later
 async function succeeded({ detail }) {
   for (let tries = 0; tries < 8 && detail.prompt_id === running; tries++) {
     const found = (await (await api.fetchApi(`/history/${detail.prompt_id}`)).json())[detail.prompt_id];
     if (found) {
       for (const node of everyNode()) {
-        const name = Object.keys(found.outputs).find((id) => id.split(":").pop() === String(node.id));
-        const inner = node.graph !== (app.rootGraph ?? app.graph);
-        if (name && name.includes(":") === inner && !heard.has(node)) executed(node, found.outputs[name]);
-        if (name && !inner && stops(node)) blank(node, found.outputs, detail.prompt_id);
+        const top = node.graph === (app.rootGraph ?? app.graph);
+        if (top && String(node.id) in found.outputs && stops(node)) blank(node, found.outputs, detail.prompt_id);
       }
       return;
     }
