@@ -36,7 +36,14 @@ QUESTIONS = (
     Question(
         "check",
         "Is the model likely to reproduce training data for these prompts?",
-        nodes=("memorization_check", "memorization_gate"),
+        nodes=(
+            "memorization_check",
+            "memorization_gate",
+            "memorization_table",
+            "compare_loras",
+            "guarded_ksampler",
+            "guarded_guider",
+        ),
     ),
     Question(
         "calibrate",

@@ -12,6 +12,7 @@ from ..guard.calibration_run import CalibrationRun
 from ..guard.errors import CalibrationError, InputError, NotApplicable
 from ..guard.prompts import benign
 from . import calibrations, folder, inputs, outputs
+from .shown import on_node, state
 from .values import CATEGORY, start_shape
 
 
@@ -96,7 +97,8 @@ class CalibrateModel(io.ComfyNode):
         elif made.alpha != Calibration.load(path).alpha:
             made.save(path)
         text = f"{made.n} benign prompts; scores above {made.threshold:.2f} mean memorized, false-alarm rate {alpha:g}"
-        return io.NodeOutput(path.name, text, ui={"text": [text]})
+        shown = on_node(state("calibrated", detail=f"on {made.n} prompts"), text)
+        return io.NodeOutput(path.name, text, ui=shown)
 
 
 def _require_same_model(path: Path, denoiser: ComfyDenoiser) -> None:

@@ -8,7 +8,7 @@ from comfy_api.latest import io
 from ..guard.adapters.comfyui import ComfyDenoiser
 from ..guard.calibration import Calibration
 from ..guard.demo import demo_calibration
-from ..guard.errors import CalibrationError, InputError
+from ..guard.errors import CalibrationError
 from . import folder
 
 ENDING = ".calibration.json"
@@ -75,14 +75,6 @@ def unreadable(denoiser: ComfyDenoiser) -> str:
     """Returns why no calibration can belong to a model with patches that cannot be compared."""
     names = ", ".join(denoiser.unreadable)
     return f"patches of this model cannot be compared with those of a calibration: {names}: there is no verdict"
-
-
-def require(choice: str, denoiser: ComfyDenoiser, shape: tuple[int, int, int]) -> Calibration:
-    """Returns the calibration that `find` finds, for nodes that need one. Raises InputError if there is none."""
-    calibration, reason = find(choice, denoiser, None, shape)
-    if calibration is None:
-        raise InputError(f"this node needs a calibration; {reason}")
-    return calibration
 
 
 def _all() -> list[Calibration]:

@@ -9,7 +9,7 @@ from comfy_api.latest import ComfyExtension, io
 
 from ..guard.errors import MissingPackage
 from ..guard.questions import QUESTIONS
-from . import folder
+from . import folder, routes
 
 
 class CryptomnesiaExtension(ComfyExtension):
@@ -39,4 +39,5 @@ def _node(module: str) -> type[io.ComfyNode] | None:
 async def comfy_entrypoint() -> CryptomnesiaExtension:
     """Returns the extension; ComfyUI calls this once, after importing the pack."""
     folder.register()
+    routes.register()
     return CryptomnesiaExtension()

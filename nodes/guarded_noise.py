@@ -13,6 +13,7 @@ from ..guard.signals.rings import RINGS
 from . import calibrations, inputs
 from .calibrations import CalibratedNode
 from .inputs import MOST
+from .shown import on_node, state
 from .values import CATEGORY, start_shape
 
 NORM = Combination([1.0] * RINGS)  # without a calibration: the log of the guidance's squared norm
@@ -42,6 +43,7 @@ class GuardedNoise(CalibratedNode):
             category=CATEGORY,
             description="Tries several seeds before sampling and gives the one from which the prompt reproduces "
             "the least. Helps where memorization hangs on the seed; where it hangs on the words, rewrite the prompt.",
+            has_intermediate_output=True,  # what it shows is told again where ComfyUI remembers the result
             search_aliases=["cryptomnesia", "seed search", "noise", "random noise"],
             inputs=[
                 inputs.model(),
@@ -84,7 +86,8 @@ class GuardedNoise(CalibratedNode):
             denoiser.require_guidance()
             shape = start_shape(model, latent)
         except NotApplicable as reason:
-            return io.NodeOutput(SeedNoise(noise_seed), noise_seed, f"not applicable: {reason}")
+            shown = on_node(state("not applicable", reason=str(reason)))
+            return io.NodeOutput(SeedNoise(noise_seed), noise_seed, f"not applicable: {reason}", ui=shown)
         calibrated, missing = calibrations.find(calibration, denoiser, None, shape)
         seeds = [(noise_seed + i) % MOST for i in range(candidates)]
         batch = len(latent["samples"])
@@ -100,7 +103,8 @@ class GuardedNoise(CalibratedNode):
             f"seed {seeds[best]}: score {worst[best]:.3f}, of {worst.min():.3f} to {worst.max():.3f} among {candidates}"
         )
         lines = [line for line in (text, missing, denoiser.note) if line]
-        return io.NodeOutput(SeedNoise(seeds[best]), seeds[best], "\n".join(lines))
+        shown = on_node(state("seed", detail=f"{seeds[best]} of {candidates}", score=float(worst[best])))
+        return io.NodeOutput(SeedNoise(seeds[best]), seeds[best], "\n".join(lines), ui=shown)
 
 
 def _noise(shape: tuple[int, int, int], batch: int, inds: Any, seed: int) -> torch.Tensor:

@@ -4,9 +4,10 @@ from typing import Any
 
 from comfy_api.latest import io
 
-from . import calibrations
+from . import calibrations, guarding
 
 MOST = 2**64  # seeds are smaller
+FLAGGED, ALWAYS, OFF = "flagged", "always", "off"
 
 
 def model() -> Any:
@@ -62,8 +63,53 @@ def calibration(*, optional: bool = True) -> Any:
     )
 
 
-def when() -> Any:
-    """Returns an input that says whether to change what is not flagged, too."""
+def noise_seed(tooltip: str) -> Any:
+    """Returns an input for the seed of an image's noise, which the interface may change after every run."""
+    return io.Int.Input("noise_seed", default=0, min=0, max=MOST - 1, control_after_generate=True, tooltip=tooltip)
+
+
+def cfg() -> Any:
+    """Returns an input for the guidance scale, as ComfyUI's samplers have it."""
+    return io.Float.Input(
+        "cfg", default=8.0, min=0.0, max=100.0, step=0.1, round=0.01, tooltip="The guidance scale, as in KSampler."
+    )
+
+
+def policy() -> Any:
+    """Returns an input for what a guard in front of a sampler does."""
     return io.Combo.Input(
-        "when", options=["flagged", "always"], tooltip="flagged: what is not memorized passes unchanged."
+        "policy",
+        options=list(guarding.POLICIES),
+        tooltip="About prompts that are likely memorized. warn: make the image, and say so. block: make none, and skip "
+        "what hangs on it. rewrite: change as few words as will do. embed: keep the words, move their embedding. off: "
+        "the same as without a guard, bit for bit.",
+    )
+
+
+def unverified() -> Any:
+    """Returns an input for what a guard does where there is no verdict."""
+    return io.Combo.Input(
+        "unverified",
+        options=list(guarding.UNVERIFIED),
+        tooltip="What becomes of an image that could not be checked, for want of a calibration, say. As the policy "
+        "says: stopped under block, else made with a warning.",
+    )
+
+
+def fallback() -> Any:
+    """Returns an input for what a guard does where mitigating did not help."""
+    return io.Combo.Input(
+        "fallback",
+        options=list(guarding.FALLBACK),
+        tooltip="What becomes of an image whose prompt is still likely memorized after rewrite or embed.",
+    )
+
+
+def when(*, off: bool = False) -> Any:
+    """Returns an input that says whether to change what is not flagged, too; with `off` also whether to do nothing."""
+    return io.Combo.Input(
+        "when",
+        options=[FLAGGED, ALWAYS, *([OFF] if off else [])],
+        tooltip="flagged: what is not memorized passes unchanged."
+        + (" off: all passes unchanged, and nothing is measured." if off else ""),
     )

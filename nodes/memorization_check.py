@@ -12,8 +12,9 @@ from ..guard.report import MemorizationReport
 from ..guard.verdict import not_applicable
 from . import calibrations, inputs, outputs
 from .calibrations import CalibratedNode
+from .shown import on_node, verdict
 from .tracing import text_behind
-from .values import CATEGORY, Report, described, noted, start_shape
+from .values import CATEGORY, Report, described, noted, start_shape, worst_of
 
 
 class MemorizationCheck(CalibratedNode):
@@ -27,6 +28,7 @@ class MemorizationCheck(CalibratedNode):
             category=CATEGORY,
             description="Tells, before sampling, whether the model is about to reproduce training data for this "
             "prompt. Costs two rows of the network per draw; a 50-step image costs 100.",
+            has_intermediate_output=True,  # what it shows is told again where ComfyUI remembers the result
             search_aliases=["cryptomnesia", "memorized", "training data", "plagiarism", "regurgitation"],
             inputs=[
                 inputs.model(),
@@ -82,15 +84,13 @@ class MemorizationCheck(CalibratedNode):
         reports = guard.judge(
             [prompt] * len(condition), condition, seed=check_seed, draws=draws, shape=shape, alignment=alignment
         )
-        # several rows are several prompts for one batch of images: the worst of them decides
-        worst = max(reports, key=lambda report: -math.inf if report.score is None else report.score)
-        return _output(noted(worst, denoiser.note))
+        return _output(noted(worst_of(reports), denoiser.note))
 
 
 def _output(report: MemorizationReport) -> io.NodeOutput:
     values = [math.nan if value is None else value for value in (report.score, report.p_value)]
     document = report.to_dict()
-    return io.NodeOutput(document, *values, report.memorized, described(document))
+    return io.NodeOutput(document, *values, report.memorized, described(document), ui=on_node(verdict(document)))
 
 
 NODE = MemorizationCheck

@@ -6,6 +6,7 @@ from typing import Any
 from comfy_api.latest import io
 from comfy_execution.graph_utils import ExecutionBlocker
 
+from .shown import on_node, state
 from .values import CATEGORY, Report, described
 
 BLOCK, STRICT, PASS = "block if memorized", "block unless clear", "pass with a warning"
@@ -24,6 +25,7 @@ class MemorizationGate(io.ComfyNode):
             category=CATEGORY,
             description="Put it in the way of the conditioning (or of any other input): when the report says "
             "memorized, nothing behind it runs, and the gate says why.",
+            has_intermediate_output=True,  # what it shows is told again where ComfyUI remembers the result
             search_aliases=["cryptomnesia", "block", "stop", "guard"],
             inputs=[
                 io.MatchType.Input("value", template=anything, tooltip="What to pass on, e.g. the conditioning."),
@@ -50,17 +52,21 @@ class MemorizationGate(io.ComfyNode):
     def execute(cls, value: Any, policy: str, report: dict[str, Any] | None = None) -> io.NodeOutput:
         verdict = None if report is None else report["verdict"]
         text = UNCHECKED if report is None else described(report)
+        said = UNCHECKED if report is None else described(report, words=False)
         blocked = verdict == "memorized" if policy == BLOCK else policy == STRICT and verdict != "clear"
         if blocked:
-            text = f"Cryptomnesia stopped this branch ({policy}). {text}"
-            logging.warning("%s", text)
-        _show(cls, text)
+            text, said = (f"Cryptomnesia stopped this branch ({policy}). {known}" for known in (text, said))
+            logging.warning("%s", said)
+        _show(cls, said)
         # without a message of its own a blocker skips what hangs on it; with one, ComfyUI reports a failure there
-        return io.NodeOutput(ExecutionBlocker(None) if blocked else value, text, ui={"text": [text]})
+        facts = {"verdict": verdict, "p_value": None if report is None else report["p_value"]}
+        shown = on_node(state("stopped" if blocked else "passed", **facts), said)
+        return io.NodeOutput(ExecutionBlocker(None) if blocked else value, text, ui=shown)
 
 
 def _show(node: Any, text: str) -> None:
-    """Shows a text on the node itself, in place of what it showed before."""
+    """Shows a text on the node itself, in place of what it showed before; without words of prompts, which ComfyUI would
+    make links of."""
     from server import PromptServer
 
     if node.hidden is not None:

@@ -5,12 +5,13 @@ from typing import Any
 from comfy_api.latest import io
 
 from ..guard.adapters.comfyui import ComfyDenoiser
-from ..guard.errors import InputError
 from . import inputs, outputs
 from .calibrations import CalibratedNode
+from .inputs import OFF
 from .mitigating import mitigated
+from .shown import on_node, verdict
 from .tracing import text_behind
-from .values import CATEGORY, described
+from .values import CATEGORY, OFF_TEXT, described
 
 
 class MitigateConditioning(CalibratedNode):
@@ -24,13 +25,14 @@ class MitigateConditioning(CalibratedNode):
             category=CATEGORY,
             description="Keeps the words and moves their embedding until guidance neither looks memorized nor pulls to "
             "the same image, and tests that on fresh noise. Areas, masks and ControlNets stay.",
+            has_intermediate_output=True,  # what it shows is told again where ComfyUI remembers the result
             search_aliases=["cryptomnesia", "mitigate", "embedding optimization"],
             inputs=[
                 inputs.model(),
                 inputs.clip(),
                 io.Conditioning.Input("positive", tooltip="The prompt to mitigate."),
                 inputs.latent(),
-                inputs.when(),
+                inputs.when(off=True),
                 inputs.calibration(optional=False),
                 inputs.check_seed(),
             ],
@@ -46,10 +48,10 @@ class MitigateConditioning(CalibratedNode):
     def execute(
         cls, model: Any, clip: Any, positive: Any, latent: Any, when: str, calibration: str, check_seed: int
     ) -> io.NodeOutput:
+        if when == OFF:
+            return io.NodeOutput(positive, None, OFF_TEXT, ui=on_node(verdict(None)))
         denoiser = ComfyDenoiser(model, clip, like=positive)
         condition = denoiser.read(positive)
-        if len(condition) != 1:
-            raise InputError(f"one prompt is mitigated at a time, and this conditioning holds {len(condition)}")
         report, better = mitigated(
             denoiser,
             latent,
@@ -61,7 +63,8 @@ class MitigateConditioning(CalibratedNode):
             seed=check_seed,
         )
         conditioning = positive if better is None else denoiser.write(better)
-        return io.NodeOutput(conditioning, report.to_dict(), described(report.to_dict()))
+        document = report.to_dict()
+        return io.NodeOutput(conditioning, document, described(document), ui=on_node(verdict(document)))
 
 
 NODE = MitigateConditioning

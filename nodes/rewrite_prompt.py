@@ -7,8 +7,10 @@ from comfy_api.latest import io
 from ..guard.adapters.comfyui import ComfyDenoiser
 from . import inputs, outputs
 from .calibrations import CalibratedNode
+from .inputs import OFF
 from .mitigating import mitigated
-from .values import CATEGORY, described
+from .shown import on_node, verdict
+from .values import CATEGORY, OFF_TEXT, described
 
 
 class RewritePrompt(CalibratedNode):
@@ -23,13 +25,14 @@ class RewritePrompt(CalibratedNode):
             description="Use it in place of CLIP Text Encode: a prompt that the model is about to reproduce training "
             "data for has the words that trigger it dropped, swapped or moved, as few as will do, and is tested again "
             "on fresh noise. Other prompts pass unchanged.",
+            has_intermediate_output=True,  # what it shows is told again where ComfyUI remembers the result
             search_aliases=["cryptomnesia", "prompt", "rewrite", "text encode"],
             inputs=[
                 inputs.model(),
                 inputs.clip(),
                 io.String.Input("text", multiline=True, dynamic_prompts=True, tooltip="The prompt."),
                 inputs.latent(),
-                inputs.when(),
+                inputs.when(off=True),
                 inputs.calibration(optional=False),
                 inputs.check_seed(),
                 io.Conditioning.Input(
@@ -60,6 +63,8 @@ class RewritePrompt(CalibratedNode):
         positive: Any = None,
     ) -> io.NodeOutput:
         denoiser = ComfyDenoiser(model, clip)
+        if when == OFF:
+            return io.NodeOutput(text, denoiser.conditioning(text), OFF_TEXT, None, ui=on_node(verdict(None)))
         report, better = mitigated(
             denoiser,
             latent,
@@ -71,7 +76,10 @@ class RewritePrompt(CalibratedNode):
             seed=check_seed,
         )
         written = text if better is None or report.prompt is None else report.prompt
-        return io.NodeOutput(written, denoiser.conditioning(written), described(report.to_dict()), report.to_dict())
+        document = report.to_dict()
+        return io.NodeOutput(
+            written, denoiser.conditioning(written), described(document), document, ui=on_node(verdict(document))
+        )
 
 
 NODE = RewritePrompt

@@ -12,9 +12,9 @@ from comfy_api.latest import io, ui
 from PIL.PngImagePlugin import PngInfo
 
 from ..guard.errors import CryptomnesiaError, InputError
-from ..guard.printable import printable
 from ..guard.sidecar import save, sidecar_path, verify
 from .generation import generation
+from .host_files import numbered
 from .inputs import MOST
 from .parents import marking_of
 from .values import CATEGORY, Finding, Report, Signature
@@ -104,7 +104,7 @@ class SaveImageWithProvenance(io.ComfyNode):
         kept = _per_image(list((findings or {}).values()), len(images))
         height, width = images[0].shape[:2]
         output = folder_paths.get_output_directory()
-        folder, name, counter, subfolder, _ = _numbered(filename_prefix, output, width, height)
+        folder, name, counter, subfolder, _ = numbered(filename_prefix, output, width, height)
         made = generation(cls.hidden.prompt or {}, str(cls.hidden.unique_id), report)
         made = made if image_seed is None else replace(made, seed=image_seed)
         results, paths, failures, marking = [], [], [], None
@@ -147,19 +147,6 @@ def _per_image(findings: list[Any], count: int) -> list[list[Any]]:
         if len(row) not in (1, count):
             raise InputError(f"a finding about {len(row)} images does not fit {count}: connect what was asked of these")
     return [[row[number % len(row)] for row in rows] for number in range(count)]
-
-
-def _numbered(prefix: str, output: str, width: int, height: int) -> tuple[str, str, int, str, str]:
-    """Returns ComfyUI's own choice of folder, name and counter; it raises a bare Exception for folders outside."""
-    if not prefix.isprintable():
-        raise InputError(f'"{printable(prefix, 80)}" holds characters that cannot be seen: give another name')
-    try:
-        inside = Path(output, Path(prefix).parent).resolve().is_relative_to(Path(output).resolve())
-        if inside:
-            return folder_paths.get_save_image_path(prefix, output, width, height)
-    except (OSError, ValueError) as error:
-        raise InputError(f"nothing can be saved as {prefix!r} in the output folder: {error}") from error
-    raise InputError(f"{prefix!r} leads out of the output folder: give a name, or a folder inside it")
 
 
 def _told(path: Path) -> str:

@@ -21,7 +21,11 @@ class SaveSignature(io.ComfyNode):
             description="Keeps a signature in models/cryptomnesia, for Load Signature and `cryptomnesia identify`.",
             search_aliases=["cryptomnesia", "signature"],
             inputs=[
-                Signature.Input("signature", tooltip="From Spectral Signature."),
+                Signature.Input(
+                    "signature",
+                    optional=True,  # so that the workflow runs where the node before is bypassed or muted
+                    tooltip="From Spectral Signature.",
+                ),
                 io.String.Input("name", default="my-model", tooltip="The file's name; one that is there is replaced."),
             ],
             outputs=[io.String.Output(display_name="file", tooltip="The file's name.")],
@@ -29,7 +33,9 @@ class SaveSignature(io.ComfyNode):
         )
 
     @classmethod
-    def execute(cls, signature: Any, name: str) -> io.NodeOutput:
+    def execute(cls, name: str, signature: Any = None) -> io.NodeOutput:
+        if signature is None:
+            return io.NodeOutput("", ui={"text": ["nothing was kept: no signature came in"]})
         path = folder.new_file(name, SUFFIX)
         signature.save(path)
         return io.NodeOutput(path.name, ui={"text": [path.name]})

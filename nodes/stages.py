@@ -7,7 +7,7 @@ from typing import Any
 
 from ..guard.sidecar import UNKNOWN
 from .graph import ANY, Graph
-from .tracing import Words, conditions, words_of
+from .tracing import Words, as_guarded, conditions, words_of
 
 _SETTINGS = (
     "steps",
@@ -123,5 +123,6 @@ def _words(graph: Graph, node_id: str) -> tuple[tuple[Words, ...], tuple[Words, 
         if not conditions(types, key) or key.startswith("empty"):
             continue
         link = graph.link(node_id, key)
-        sides[key.startswith("negative")].append(Words(None) if link is None else words_of(graph, link))
+        words = Words(None) if link is None else words_of(graph, link)
+        sides[key.startswith("negative")].append(words if key != "positive" else as_guarded(graph, node_id, words))
     return tuple(sides[0]), tuple(sides[1])

@@ -8,6 +8,7 @@ from ..guard.sidecar import UNKNOWN
 from .graph import Graph, Link, as_link
 
 REWRITE = "CryptomnesiaRewritePrompt"
+GUARDED = ("CryptomnesiaGuardedKSampler", "CryptomnesiaGuardedGuider")  # may rewrite what they are given
 # nodes whose one output holds all the conditionings that they are given
 _JOINING = (
     "ConditioningCombine",
@@ -74,6 +75,8 @@ def words_of(graph: Graph, link: Link | None, seen: frozenset[Link] = frozenset(
     if feeding:
         parts = [words_of(graph, graph.link(node_id, name), seen) for name in feeding]
         words = joined(parts)
+        if "positive" in feeding:
+            words = as_guarded(graph, node_id, words)
         if kind == _WORDLESS:
             words = replace(words, texts=("",), rewriters=())
     else:
@@ -81,6 +84,14 @@ def words_of(graph: Graph, link: Link | None, seen: frozenset[Link] = frozenset(
     if kind == _WITHOUT_GUIDANCE:
         return replace(words, guidance=None)
     return replace(words, guidance=graph.value(inputs["guidance"])) if "guidance" in inputs else words
+
+
+def as_guarded(graph: Graph, node_id: str, words: Words) -> Words:
+    """Returns the words of a sampler's positive conditioning; of a guarded one, as what it may have rewritten."""
+    if graph.kind(node_id) not in GUARDED:
+        return words
+    policy = graph.value(graph.inputs(node_id).get("policy"))
+    return replace(words, rewriters=(*words.rewriters, node_id)) if policy in ("rewrite", UNKNOWN) else words
 
 
 def joined(parts: Iterable[Words]) -> Words:

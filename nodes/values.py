@@ -1,5 +1,7 @@
 """What travels between the nodes, and how it looks to a person."""
 
+import math
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -9,6 +11,7 @@ from ..guard.errors import NotApplicable
 from ..guard.report import MemorizationReport
 
 CATEGORY = "Cryptomnesia"
+OFF_TEXT = "off: nothing was measured, and all passes as it came"
 Signature = io.Custom("CRYPTOMNESIA_SIGNATURE")  # a Signatures object
 Candidate = io.Custom("CRYPTOMNESIA_CANDIDATE")  # a model with images of its own
 PoolModel = io.Custom("CRYPTOMNESIA_POOL_MODEL")  # a name, and images by prompt
@@ -52,20 +55,25 @@ def still(samples: Any) -> Any:
     return samples
 
 
+def worst_of(reports: Sequence[MemorizationReport]) -> MemorizationReport:
+    """Returns the report with the highest score: several rows are several prompts for one batch of images."""
+    return max(reports, key=lambda report: -math.inf if report.score is None else report.score)
+
+
 def noted(report: MemorizationReport, note: str | None) -> MemorizationReport:
     """Returns a report that also says what a note does; None for nothing."""
     notes = [text for text in (report.note, note) if text]
     return replace(report, note="; ".join(notes)) if notes else report
 
 
-def described(report: dict[str, Any]) -> str:
-    """Returns a report in a few plain lines."""
+def described(report: dict[str, Any], *, words: bool = True) -> str:
+    """Returns a report in a few plain lines; without words of the prompt where they are not wanted."""
     lines = [_verdict(report)]
     if report["score"] is not None:
         lines.append(f"score {report['score']:.3f} from {report['draws']} noise draws (higher: more likely memorized)")
     lines += [text for text in (report["reason"], report["note"]) if text]
     if report["mitigation"]:
-        lines += mitigation_lines(report["mitigation"])
+        lines += mitigation_lines(report["mitigation"], words=words)
     return "\n".join(lines)
 
 
@@ -81,11 +89,13 @@ def _verdict(report: dict[str, Any]) -> str:
     return str(verdict)
 
 
-def mitigation_lines(about: dict[str, Any]) -> list[str]:
-    """Returns lines that say what was tried, what became of it, and each word that was changed."""
+def mitigation_lines(about: dict[str, Any], *, words: bool = True) -> list[str]:
+    """Returns lines that say what was tried, what became of it, and each word that was changed, where wanted."""
     lines = [f"{about['method']}: held on fresh noise" if about["held"] else f"{about['method']}: {about['reason']}"]
     if about["p_before"] is not None:
         lines.append(f"p {about['p_before']:.3g} -> {about['p_after']:.3g}")
+    if not words:
+        return lines
     if about["original"] != about["rewritten"]:
         lines += [f"before: {about['original']}", f"after:  {about['rewritten']}"]
     return lines + [_change(change) for change in about["words"]]

@@ -1,18 +1,17 @@
 """Node: does an image still fit its provenance file?"""
 
-import os
-from pathlib import Path
 from typing import Any
 
-import folder_paths
 from comfy_api.latest import io
 
 from ..guard.errors import InputError
 from ..guard.sidecar import Checker
 from ..guard.sidecar.keys import STORE, setting, trusted
+from .host_files import FOLDERS, inside
+from .shown import on_node, state
 from .values import CATEGORY
 
-FOLDERS = ["output", "input", "temp"]
+NOTHING = "nothing was verified: no path came in"
 
 
 class VerifyProvenance(io.ComfyNode):
@@ -28,12 +27,16 @@ class VerifyProvenance(io.ComfyNode):
             "file, its pixels, the signature, and what the check found when it was made.",
             search_aliases=["cryptomnesia", "verify", "provenance", "c2pa"],
             inputs=[
+                # both optional, so that the workflow runs where the node that saves is bypassed or muted
                 io.String.Input(
                     "paths",
+                    optional=True,
                     tooltip="Image files, one per line, inside the folder below; or the paths that Save Image with "
                     "Provenance gives.",
                 ),
-                io.Combo.Input("folder", options=FOLDERS, tooltip="Which of ComfyUI's folders they are in."),
+                io.Combo.Input(
+                    "folder", options=FOLDERS, optional=True, tooltip="Which of ComfyUI's folders they are in."
+                ),
             ],
             outputs=[
                 io.Boolean.Output(
@@ -46,31 +49,22 @@ class VerifyProvenance(io.ComfyNode):
         )
 
     @classmethod
-    def fingerprint_inputs(cls, paths: str | None, folder: str) -> Any:
+    def fingerprint_inputs(cls, **_: Any) -> Any:
         return float("nan")  # files change behind the workflow's back
 
     @classmethod
-    def execute(cls, paths: str, folder: str) -> io.NodeOutput:
+    def execute(cls, paths: str | None = None, folder: str = FOLDERS[0]) -> io.NodeOutput:
+        if paths is None:
+            return io.NodeOutput(False, NOTHING, ui=on_node(state("cannot tell", reason=NOTHING), NOTHING))
         names = [name for line in paths.splitlines() if (name := line.strip())]
         if not names:
             raise InputError("no file was named: give the path of an image, or connect Save Image with Provenance")
         with Checker(trust=trusted(), store=setting(STORE)) as checker:
-            results = [checker.verify(_inside(name, folder)) for name in names]
+            results = [checker.verify(inside(name, folder)) for name in names]
         shown = zip(names, results, strict=True)
         text = "\n\n".join("\n".join([f"{name}: {result.headline}", *result.lines]) for name, result in shown)
-        return io.NodeOutput(all(result.matches for result in results), text, ui={"text": [text]})
-
-
-def _inside(name: str, folder: str) -> Path:
-    root = os.path.realpath(folder_paths.get_directory_by_type(folder))
-    try:
-        path = os.path.realpath(os.path.join(root, name))
-        inside = os.path.commonpath([root, path]) == root
-    except ValueError:  # no path at all, or on another drive
-        path, inside = name, False
-    if not inside:
-        raise InputError(f"{name!r} is not inside the {folder} folder: only ComfyUI's own folders are read")
-    return Path(path)
+        shown = on_node([state(result.result) for result in results], text)
+        return io.NodeOutput(all(result.matches for result in results), text, ui=shown)
 
 
 NODE = VerifyProvenance

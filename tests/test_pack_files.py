@@ -3,7 +3,9 @@
 import ast
 import json
 import re
+import subprocess
 import sys
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -116,6 +118,33 @@ def test_the_registrys_package_leaves_out_what_the_pack_does_not_need():
     assert not (needed | {"README.md", "LICENSE"}) & left_out
     # without a leading slash a pattern holds at any depth
     assert all(re.match(r"[.*_]", line) for line in lines if line and line[0] not in "/#")
+
+
+def tracked(*patterns: str) -> set[str]:
+    """What git keeps, or of that what the patterns of a file leave out."""
+    listed = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, check=True).stdout
+    if not patterns:
+        return set(filter(None, listed.decode().split("\0")))
+    command = ["git", "-c", f"core.excludesFile={patterns[0]}", "check-ignore", "--no-index", "-z", "--stdin"]
+    done = subprocess.run(command, cwd=ROOT, input=listed, capture_output=True)
+    return set(filter(None, done.stdout.decode().split("\0")))
+
+
+@pytest.mark.skipif(not (ROOT / ".git").exists(), reason="no clone: what git keeps is not known")
+def test_the_registrys_package_is_whole_and_not_too_large():
+    kept = tracked() - tracked(str(ROOT / ".comfyignore"))
+    assert not {name for name in kept if name.partition("/")[0] in ("tests", "benchmarks", "training", "docs", ".ci")}
+    for folder in ("guard", "nodes", "web", "workflows", "locales"):
+        assert {name for name in tracked() if name.startswith(f"{folder}/")} <= kept, folder
+    packed = sum(len(zlib.compress((ROOT / name).read_bytes(), 1)) + len(name) + 150 for name in kept)
+    assert packed < 27_000_000
+
+
+def test_the_pages_part_is_small_and_makes_no_html():
+    scripts = list((ROOT / "web" / "js").glob("*.js"))
+    assert scripts and sum(path.stat().st_size for path in scripts) < 30_000
+    for path in scripts:
+        assert not re.search(r"innerHTML|outerHTML|insertAdjacentHTML|document\.write|eval\(", path.read_text("utf-8"))
 
 
 def test_settings_for_the_registry():

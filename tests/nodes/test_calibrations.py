@@ -184,13 +184,18 @@ def test_the_early_checkpoint_is_another_model(comfy: Comfy):
 
 
 @pytest.mark.parametrize("name", ["MitigateConditioning", "RewritePrompt"])
-def test_nodes_that_need_one_say_so(comfy: Comfy, name: str):
+def test_nodes_that_need_one_pass_on_what_they_got_and_say_why(comfy: Comfy, name: str):
     prompt = demo(size=128)
     inputs = {key: link for key, link in links(prompt).items() if key != "positive" or name == "MitigateConditioning"}
     words = {"text": "old clock"} if name == "RewritePrompt" else {}
     prompt |= {"mend": ours(comfy, name, **inputs, **words), "kept": node("TestKeep", value=["mend", 0])}
-    line = complaint(comfy, prompt)
-    assert "needs a calibration" in line and "latent size" in line
+    outputs = ran(comfy, prompt).outputs
+    report = next(value for value in outputs["mend"] if isinstance(value, dict))
+    assert report["verdict"] == "uncalibrated" and report["score"] is not None and report["mitigation"] is None
+    assert "latent size" in report["reason"] and "needs a calibration" in report["note"]
+    passed = outputs["mend"][0]
+    assert passed == "old clock" if name == "RewritePrompt" else passed is outputs["text"][0]
     prompt["latent"] = node("EmptyLatentImage", width=64, height=64, batch_size=1)
     prompt["load"] = node("CryptomnesiaLoadDemoModel", checkpoint="early")
-    assert "Calibrate Model" in complaint(comfy, prompt)
+    report = next(value for value in ran(comfy, prompt).outputs["mend"] if isinstance(value, dict))
+    assert "Calibrate Model" in report["reason"]

@@ -40,6 +40,7 @@ IMAGES = {
 def opened(request: pytest.FixtureRequest, browser: Browser) -> tuple[Browser, str]:
     """A template in the browser; nothing of it is left in the server's cache."""
     browser.server.request("/free", {"free_memory": True})
+    browser.resize(1280, 800)
     browser.open_template(PACK, request.param)
     return browser, request.param
 
@@ -96,6 +97,7 @@ def test_nothing_is_missing(opened: tuple[Browser, str]):
     )
     titles = dict(browser.evaluate("app.graph._nodes.map(n => [String(n.id), n.title])"))
     assert not unknown and not complaints(browser)
+    assert browser.evaluate("app.canvas.low_quality") is False  # so small, and texts would be blank
     for one in workflow(name)["nodes"]:
         display = one["type"] if one["type"] in NOTES else browser.server.object_info(one["type"])["display_name"]
         assert titles[str(one["id"])] == one.get("title", display)

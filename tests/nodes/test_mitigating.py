@@ -6,7 +6,21 @@ import torch
 
 from cryptomnesia.demo.gallery import Gallery, rms
 
-from .graphs import BENIGN, MEMORIZED, complaint, demo, given, keep, links, ours, ran, report_of, sampler, with_check
+from .graphs import (
+    BENIGN,
+    MEMORIZED,
+    demo,
+    given,
+    keep,
+    links,
+    ours,
+    part,
+    ran,
+    report_of,
+    sampler,
+    values,
+    with_check,
+)
 from .harness import Comfy
 from .results import node
 
@@ -139,10 +153,28 @@ def test_areas_stay_when_an_embedding_is_mitigated(comfy: Comfy):
     assert result.outputs["both"][0][0][1]["area"] == ("percentage", 1, 1, 0, 0)
 
 
-def test_several_rows_are_refused(comfy: Comfy):
+def test_several_rows_pass_and_stay_flagged(comfy: Comfy):
     value = ran(comfy, demo() | {"kept": keep("text")}).outputs["text"][0]
     rows = given(comfy, [[value[0][0].repeat(2, 1, 1), {}]])
-    assert "one prompt" in complaint(comfy, mitigating(comfy) | {"text": rows})
+    passed, report, text = ran(comfy, mitigating(comfy) | {"text": rows}).outputs["mend"]
+    assert report["verdict"] == "memorized" and "one prompt is mitigated at a time" in text
+    assert passed is values[rows["inputs"]["name"]]
+
+
+@pytest.mark.parametrize("make", [mitigating, rewriting])
+def test_off_passes_all_and_measures_nothing(comfy: Comfy, monkeypatch: pytest.MonkeyPatch, make):
+    monkeypatch.setattr(part(comfy, "nodes.mitigating"), "Guard", None)
+    result = ran(comfy, make(comfy, when="off"))
+    outputs = result.outputs["mend"]
+    own = ran(comfy, demo() | {"kept": keep("text")}).outputs["text"][0]
+    if make is rewriting:
+        text, positive, changes, report = outputs
+        assert text == MEMORIZED and torch.equal(positive[0][0], own[0][0])
+    else:
+        positive, report, changes = outputs
+        assert positive is result.outputs["text"][0]
+    assert report is None and changes.startswith("off")
+    assert result.ui["mend"]["cryptomnesia"][0]["state"] == "off"
 
 
 @pytest.mark.parametrize("make", [mitigating, rewriting])

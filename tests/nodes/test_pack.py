@@ -21,6 +21,23 @@ NODES = {
         "report score p_value is_memorized text",
     ),
     "CryptomnesiaMemorizationGate": ("value report policy", "value text"),
+    "CryptomnesiaMemorizationTable": (
+        "model clip latent prompts file filename_prefix calibration check_seed",
+        "table text csv prompts reports",
+    ),
+    "CryptomnesiaCompareLoras": (
+        "model clip latent prompts lora_1 lora_2 lora_3 lora_4 strengths filename_prefix draws check_seed",
+        "table text csv",
+    ),
+    "CryptomnesiaGuardedKSampler": (
+        "model clip positive negative latent noise_seed steps cfg sampler_name scheduler denoise policy calibration "
+        "unverified fallback check_seed",
+        "latent report positive text",
+    ),
+    "CryptomnesiaGuardedGuider": (
+        "model clip positive latent cfg policy calibration unverified fallback check_seed negative",
+        "guider report positive text",
+    ),
     "CryptomnesiaMemorizationHeatmap": (
         "model clip positive samples images report when probes check_seed",
         "overlay mask map share report text",
