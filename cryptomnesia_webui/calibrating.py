@@ -22,6 +22,8 @@ _running = threading.Lock()
 
 def cancel() -> str:
     """Stops a calibration after the prompts that it is at; what is measured is kept, and the next one goes on there."""
+    if not _running.locked():
+        return _line("no calibration is running")
     _stop.set()
     return _line("stopping; what is measured is kept")
 
@@ -73,7 +75,8 @@ def _steps(height: int, width: int, quick: bool) -> Iterator[str]:
                 return
         made = run.finish(path)
         yield _line(
-            f"calibrated for {width} x {height}, by {made.n} benign prompts, {made.draws} draws each; at most "
+            f"calibrated for {width} x {height}, by {made.n} benign prompts, {made.draws} "
+            f"{'draw' if made.draws == 1 else 'draws'} each; at most "
             f"{made.alpha:.3g} of such prompts are flagged by mistake"
         )
 

@@ -102,6 +102,9 @@ def end(p: Any, processed: Any) -> None:
     extra = getattr(processed, "extra_generation_params", None)
     if isinstance(extra, dict):
         extra[telling.KEY] = telling.plainly(job)
+        extra[telling.MESSAGE_KEY] = [
+            line for number in sorted(job.batches) for line in telling.lines(job, number, several=p.n_iter > 1)
+        ]
         if telling.ORIGINAL_KEY in extra:
             originals = [batch.originals.get(i) for batch in job.batches.values() for i in range(len(batch.reports))]
             extra[telling.ORIGINAL_KEY] = originals

@@ -11,6 +11,7 @@ from .job import Batch, Job
 KEY = "Cryptomnesia"
 POLICY_KEY, UNVERIFIED_KEY, DRAWS_KEY = f"{KEY} policy", f"{KEY} unverified", f"{KEY} draws"
 CALIBRATION_KEY, PROMPTS_KEY, ORIGINAL_KEY = f"{KEY} calibration", f"{KEY} prompts", f"{KEY} original prompt"
+MESSAGE_KEY = f"{KEY} message"  # for programs alone, which do not see the page
 _OF_IMAGES = ("Hires prompt", "Hires negative prompt")  # which the web UI looks up by the image's number
 
 
@@ -126,7 +127,10 @@ def lines(job: Job, number: int, several: bool) -> list[str]:
     if flagged:
         done = "blocked" if all(i in dropped for i in flagged) else "let out, as the policy says"
         values = [report.p_value for report in (batch.reports[i] for i in flagged) if report.p_value is not None]
-        found.append(f"{_images(flagged, count)} likely reproduces training data (p = {min(values):.3g}): {done}")
+        verb = "reproduces" if len(flagged) == 1 else "reproduce"
+        mend = " (change the prompt, or choose the policy rewrite or warn)" if done == "blocked" else ""
+        lowest = f"p = {min(values):.3g}" if values else "no p"
+        found.append(f"{_images(flagged, count)} likely {verb} training data ({lowest}): {done}{mend}")
     reasons: dict[str, list[int]] = {}
     for i, report in enumerate(batch.reports):
         if not report.verified:
