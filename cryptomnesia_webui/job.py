@@ -6,12 +6,16 @@ from typing import Any
 
 from cryptomnesia import calibration_store
 from cryptomnesia.attached.policy import Policy
-from cryptomnesia.calibration_source import AUTO, CalibrationSource
+from cryptomnesia.calibration_source import AUTO, NO_CALIBRATION, CalibrationSource
 from cryptomnesia.report import MemorizationReport, Mitigation
 
 from .choices import AUTOMATIC, NONE, Choices
 
 ATTRIBUTE = "_cryptomnesia"
+UNCALIBRATED = (
+    "no calibration for the model as it is (checkpoint, LoRAs, size, clip skip and the like): press Calibrate the "
+    "loaded model in the accordion Cryptomnesia"
+)
 NOT_CHOSEN = "no calibration was chosen: there is a score, but no verdict"
 
 
@@ -43,7 +47,8 @@ class Batch:
         """Returns a report on an image with its prompt, and with what rewriting did where that is of interest."""
         about = self.mitigations.get(image) or report.mitigation
         tried = about if about is not None and (about.held or report.memorized) else None
-        return replace(report, prompt=self.prompts[image], mitigation=tried)
+        reason = UNCALIBRATED if report.reason == NO_CALIBRATION else report.reason
+        return replace(report, prompt=self.prompts[image], reason=reason, mitigation=tried)
 
     def original(self, image: int) -> str:
         """Returns the prompt of an image as its user wrote it."""

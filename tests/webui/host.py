@@ -23,7 +23,7 @@ from .models import CompVisModel, ForgeModel, install_backend
 
 ROOT = Path(__file__).parents[2]
 CHANNELS, FACTOR = 4, 8
-STEPS = 2
+STEPS = 1
 
 
 class Schedule(NamedTuple):
