@@ -27,6 +27,7 @@ HOSTS_OWN = (
     "onnxruntime-directml",
     "onnxruntime-openvino",
 )
+SKIPPING = {"--skip-install", "--skip-extensions", "--skip-all"}  # of AUTOMATIC1111 and Forge, and of SD.Next
 SIMPLE = re.compile(r"(?P<name>[A-Za-z0-9][A-Za-z0-9._-]*)\s*(?:>=\s*(?P<least>[\w.]+))?")
 
 
@@ -35,7 +36,9 @@ class Failed(Exception):
 
 
 def main() -> int:
-    """0 if everything is there in the end, else 1."""
+    """0 if everything is there in the end, or nothing was to be done, else 1."""
+    if told_to_skip():
+        return 0
     wanted: list[str] = []
     try:
         wanted = missing(requirements())
@@ -50,6 +53,12 @@ def main() -> int:
         return 1
     say("done; restart ComfyUI or the web UI")
     return 0
+
+
+def told_to_skip() -> bool:
+    """Whether the web UI was started with --skip-install, or something else that means no installing."""
+    given = re.split(r"[\s=]+", os.environ.get("COMMANDLINE_ARGS", ""))
+    return any(word in SKIPPING for word in given)
 
 
 def say(line: str) -> None:

@@ -142,6 +142,13 @@ print(command[1:], install.options(command) == ["--python", sys.executable])
     assert done.stdout == "['-m', 'uv', 'pip'] True\n", done.stderr
 
 
+@pytest.mark.parametrize("flags", ["--skip-install", "--api --skip-install --port 7861", "--skip-extensions"])
+def test_what_is_to_be_skipped_is_skipped(host: Host, flags: str):
+    done = host.install("not-there", COMMANDLINE_ARGS=flags)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "") and host.called is None
+    assert host.install("not-there", COMMANDLINE_ARGS="--api --skip-installing").returncode == 0 and host.called
+
+
 def test_importing_does_nothing(host: Host):
     code = "import install, importlib; importlib.reload(install)"
     settings = {**os.environ, "PYTHONPATH": str(host.packages)}
