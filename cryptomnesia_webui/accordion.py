@@ -1,5 +1,6 @@
 """What the extension shows in txt2img and img2img. Labels stay as they are: translations hang on them."""
 
+from importlib import import_module
 from typing import Any
 
 from . import calibrating, options, telling
@@ -30,8 +31,7 @@ def build(img2img: bool) -> tuple[list[Any], list[tuple[Any, str]]]:
         The components whose values hooks are given, in the order of `Choices`; and with each the infotext's key that is
         pasted into it.
     """
-    import gradio as gr
-
+    gr: Any = import_module("gradio")
     tab, chosen = "img2img" if img2img else "txt2img", options.defaults()
     with gr.Accordion(TITLE, open=False, elem_id=f"{tab}_cryptomnesia"):
         if img2img:
@@ -70,7 +70,7 @@ def build(img2img: bool) -> tuple[list[Any], list[tuple[Any, str]]]:
             )
         _calibration_row(gr, tab)
     keys = (telling.POLICY_KEY, telling.UNVERIFIED_KEY, telling.DRAWS_KEY)
-    fields = list(zip((policy, unverified, draws), keys, strict=True))
+    fields: list[tuple[Any, str]] = list(zip((policy, unverified, draws), keys, strict=True))
     return [policy, unverified, draws, calibration, prompts], fields
 
 

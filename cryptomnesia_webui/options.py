@@ -1,6 +1,7 @@
 """The extension's section in the web UI's settings, and its axes of X/Y/Z plot."""
 
 import logging
+from importlib import import_module
 from typing import Any
 
 from cryptomnesia.errors import InputError
@@ -21,17 +22,16 @@ SETTINGS = {
 def defaults() -> Choices:
     """Returns what the settings say; what cannot be read there is as it comes."""
     opts = ui("shared").opts
-    chosen = {name: getattr(opts, key, None) for name, (key, _, allowed) in SETTINGS.items()}
+    chosen: dict[str, Any] = {name: getattr(opts, key, None) for name, (key, _, _) in SETTINGS.items()}
     return Choices(**{name: value for name, value in chosen.items() if value in SETTINGS[name][2]})
 
 
 def register() -> None:
     """Adds the section (on_ui_settings)."""
-    import gradio
-
+    radio = import_module("gradio").Radio
     shared, fresh = ui("shared"), Choices()
     for name, (key, label, allowed) in SETTINGS.items():
-        info = shared.OptionInfo(getattr(fresh, name), label, gradio.Radio, {"choices": list(allowed)}, section=SECTION)
+        info = shared.OptionInfo(getattr(fresh, name), label, radio, {"choices": list(allowed)}, section=SECTION)
         shared.opts.add_option(key, info)
 
 

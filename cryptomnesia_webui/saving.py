@@ -21,7 +21,7 @@ def saved(params: Any) -> None:
 
     What goes wrong is said under the gallery: the image itself is there.
     """
-    p = getattr(params, "p", None)
+    p: Any = getattr(params, "p", None)
     job = None if p is None else job_of(p)
     if job is None or job.choices.prompts == "no file":
         return

@@ -5,7 +5,7 @@ docs/webui.md has a table of what each hook is for.
 
 from typing import Any
 
-from modules import script_callbacks, scripts
+from modules import script_callbacks, scripts  # type: ignore[import-not-found]  # the web UI's
 
 from cryptomnesia_webui import accordion, hooks, options, saving
 

@@ -170,7 +170,7 @@ class Host:
     def _load(self) -> Any:
         self.patch.syspath_prepend(str(ROOT))
         path = ROOT / "scripts" / "cryptomnesia_webui.py"
-        spec = importlib.util.spec_from_file_location("script_of_the_extension", path)
+        spec: Any = importlib.util.spec_from_file_location("script_of_the_extension", path)
         module = importlib.util.module_from_spec(spec)
         spec.loader.exec_module(module)
         script = module.CryptomnesiaScript()
@@ -348,7 +348,7 @@ def _noise(seed: int, shape: tuple[int, ...]) -> Tensor:
 
 def _infotext(p: Processing, index: int, prompts: list[str], seeds: list[int], *, joined: bool = False) -> str:
     """One image's: lists are looked up by number, functions called; SD.Next knows neither."""
-    found = {"Seed": seeds[index]}
+    found: dict[str, Any] = {"Seed": seeds[index]}
     for key, value in p.extra_generation_params.items():
         if joined:
             found[key] = ", ".join(map(str, value)) if isinstance(value, list) else value

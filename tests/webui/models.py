@@ -90,6 +90,8 @@ class CompVisModel(torch.nn.Module):
 
 
 class _Predictor(torch.nn.Module):
+    sigmas: Tensor
+
     def __init__(self, pipe: Any):
         super().__init__()
         alphas = pipe.scheduler.alphas_cumprod
@@ -131,7 +133,7 @@ class ForgeModel:
             model=KModel(pipe), model_options={"transformer_options": {}}, load_device=torch.device("cpu")
         )
         unet.lora_patches, unet.object_patches = {}, {}
-        encoders = torch.nn.Module()
+        encoders: Any = torch.nn.Module()
         encoders.clip_l = self.texts
         clip = types.SimpleNamespace(
             cond_stage_model=encoders, tokenizer=types.SimpleNamespace(clip_l=self.texts.tokenizer)
