@@ -22,8 +22,8 @@ def saved(params: Any) -> None:
     What goes wrong is said under the gallery: the image itself is there.
     """
     p: Any = getattr(params, "p", None)
-    job = None if p is None else job_of(p)
-    if job is None or job.choices.prompts == "no file":
+    job = job_of(p)
+    if p is None or job is None or job.choices.prompts == "no file":
         return
     found = _image_of(job, p, Path(params.filename))
     if found is None:
