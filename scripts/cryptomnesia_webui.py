@@ -29,7 +29,7 @@ class CryptomnesiaScript(scripts.Script):
         return components
 
     def process(self, p: Any, *args: Any) -> None:
-        hooks.begin(p, args, img2img=hasattr(p, "init_images") and p.init_images is not None)
+        hooks.begin(p, args, img2img=bool(getattr(p, "init_images", None)))
 
     def process_batch(self, p: Any, *args: Any, **kwargs: Any) -> None:
         hooks.before_reading(p, kwargs["batch_number"])

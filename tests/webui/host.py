@@ -84,7 +84,7 @@ class Processing:
         self.width = self.height = 64 if host.kind == "sdnext" else 128
         self.cfg_scale = 7.5
         self.sampler_name, self.scheduler = "DDIM", "Automatic"
-        self.init_images: Any = None
+        self.init_images: Any = [] if host.kind == "sdnext" else None
         self.firstpass_image: Any = None
         self.enable_hr = self.do_not_save_samples = self.tiling = self.is_hr_pass = False
         self.hr_prompt, self.save_before_hr = "", False
@@ -236,7 +236,7 @@ class Host:
 
     def _sample(self, p: Processing) -> Tensor:
         noise = torch.stack([_noise(seed, p.rng.shape) for seed in p.seeds])
-        pure = p.firstpass_image is None and p.init_images is None
+        pure = p.firstpass_image is None and not p.init_images
         start = noise if pure else torch.full_like(noise, 0.1)
         c, uc = read(self.model, p.prompts), read(self.model, p.negative_prompts)
         self.call("sample", "process_before_every_sampling", p, x=start, noise=noise, c=c, uc=uc)
