@@ -70,7 +70,8 @@ def test_images_without_a_verdict_are_kept_back_too():
         return {"prompt_embeds": changed}
 
     with guard.attached():
-        out = call(pipe, PROMPTS, callback_on_step_end=swap)
+        told = ["latents", "prompt_embeds"]
+        out = call(pipe, PROMPTS, callback_on_step_end=swap, callback_on_step_end_tensor_inputs=told)
     assert [report.verified for report in out.memorization] == [True, False]
     assert out.images[0].any() and not out.images[1].any()
 
