@@ -28,6 +28,7 @@ HOSTS_OWN = (
     "onnxruntime-openvino",
 )
 SKIPPING = {"--skip-install", "--skip-extensions", "--skip-all"}  # of AUTOMATIC1111 and Forge, and of SD.Next
+LEAST_TORCH = "2.4"  # as in pyproject.toml; AUTOMATIC1111 installs an older one by itself
 SIMPLE = re.compile(r"(?P<name>[A-Za-z0-9][A-Za-z0-9._-]*)\s*(?:>=\s*(?P<least>[\w.]+))?")
 
 
@@ -39,6 +40,11 @@ def main() -> int:
     """0 if everything is there in the end, or nothing was to be done, else 1."""
     if told_to_skip():
         return 0
+    old = version_of("torch")
+    if old is not None and numbers(old) < numbers(LEAST_TORCH):
+        say(
+            f"torch {old} is there, and {LEAST_TORCH} or newer is needed: it is not touched here, so update it yourself"
+        )
     wanted: list[str] = []
     try:
         wanted = missing(requirements())
