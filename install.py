@@ -42,9 +42,7 @@ def main() -> int:
         return 0
     old = version_of("torch")
     if old is not None and numbers(old) < numbers(LEAST_TORCH):
-        say(
-            f"torch {old} is there, and {LEAST_TORCH} or newer is needed: it is not touched here, so update it yourself"
-        )
+        say(f"torch {old} is there, and {LEAST_TORCH} or newer is needed: update it yourself, it is not touched here")
     wanted: list[str] = []
     try:
         wanted = missing(requirements())
