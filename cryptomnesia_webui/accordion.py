@@ -15,12 +15,12 @@ HELP = (
     "<p>Checks, before an image is sampled, whether the model is about to reproduce its training data. Verdicts need a "
     "calibration of the model as it is loaded; without one there is a score only.</p>"
 )
-SIZES: dict[str, Any] = {}  # the tab's own sliders, by name
+SIZES: dict[str, Any] = {}  # the tab's own sliders, by name, and its prompt
 
 
 def note_size(component: Any, elem_id: Any) -> None:
-    """Remembers the sliders of the image's size, for which a calibration is made."""
-    if elem_id in ("txt2img_width", "txt2img_height"):
+    """Remembers what a calibration is made for: the sliders of the image's size, and the prompt for its LoRAs."""
+    if elem_id in ("txt2img_width", "txt2img_height", "txt2img_prompt"):
         SIZES[str(elem_id).removeprefix("txt2img_")] = component
 
 
@@ -79,13 +79,14 @@ def _calibration_row(gr: Any, tab: str) -> None:
         quick = gr.Checkbox(False, label="Quick calibration", elem_id=f"{tab}_cryptomnesia_quick")
         start = gr.Button("Calibrate the loaded model", elem_id=f"{tab}_cryptomnesia_calibrate")
         stop = gr.Button("Stop calibrating", elem_id=f"{tab}_cryptomnesia_cancel")
-    if len(SIZES) == 2:
+    prompt = [SIZES["prompt"]] if "prompt" in SIZES else []
+    if "width" in SIZES and "height" in SIZES:
         sizes = [SIZES["width"], SIZES["height"]]
     else:
         with gr.Row():
             sizes = [gr.Number(512, label=f"Calibrated {name}", precision=0) for name in ("width", "height")]
     state = gr.HTML("", elem_id=f"{tab}_cryptomnesia_state")
-    start.click(fn=calibrating.calibrate, inputs=[*sizes, quick], outputs=[state], show_progress=False)
+    start.click(fn=calibrating.calibrate, inputs=[*sizes, quick, *prompt], outputs=[state], show_progress=False)
     stop.click(fn=calibrating.cancel, inputs=[], outputs=[state], show_progress=False, queue=False)
 
 

@@ -49,7 +49,7 @@ def gradio(monkeypatch: pytest.MonkeyPatch) -> list[Component]:
 
 def test_the_accordion_gives_the_choices_in_order(start: Any, gradio: list[Component]):
     script = start("a1111").script
-    for name in ("width", "height"):
+    for name in ("prompt", "width", "height"):
         script.after_component(name, elem_id=f"txt2img_{name}")
     components = script.ui(False)
     named = [str(component.about["elem_id"]).removeprefix("txt2img_cryptomnesia_") for component in components]
@@ -63,6 +63,7 @@ def test_the_accordion_gives_the_choices_in_order(start: Any, gradio: list[Compo
     }
     calibrate = next(component for component in gradio if component.kind == "Button")
     assert calibrate.clicked is not None and calibrate.clicked["inputs"][:2] == ["width", "height"]
+    assert calibrate.clicked["inputs"][3:] == ["prompt"]
 
 
 def test_img2img_says_that_it_is_not_applicable(start: Any, gradio: list[Component]):
@@ -134,6 +135,23 @@ def test_the_button_calibrates_and_goes_on_where_it_was_stopped(start: Any):
     assert "no calibration is running" in calibrating.cancel()
     host.ui.shared.sd_model = None
     assert "no model is loaded" in list(calibrating.calibrate(size, size, True))[-1]
+
+
+def test_loras_of_the_prompt_are_calibrated_with_it(start: Any, monkeypatch: pytest.MonkeyPatch):
+    host, done = start("a1111"), []
+    networks: Any = types.ModuleType("modules.extra_networks")
+    networks.parse_prompts = lambda prompts: (prompts, {"lora": prompts})
+    networks.activate = lambda p, data: done.append(("on" if p.scripts is None else "", data))
+    networks.deactivate = lambda p, data: done.append(("off", data))
+    monkeypatch.setitem(sys.modules, "modules.extra_networks", networks)
+    lines = calibrating.calibrate(128, 128, True, f"{ORDINARY} <lora:some:0.5>")
+    for line in lines:
+        if "of 100 prompts" in line:
+            calibrating.cancel()
+    data = {"lora": ["<lora:some:0.5>"]}
+    assert done == [("on", data), ("off", data)]
+    host.model.forge_objects = None
+    assert "AUTOMATIC1111 alone" in list(calibrating.calibrate(128, 128, True, "<lora:some:1>"))[-1]
 
 
 def test_a_calibration_of_another_model_is_no_help(start: Any, tmp_path: Any):
