@@ -27,6 +27,8 @@ HOSTS_OWN = (
     "onnxruntime-directml",
     "onnxruntime-openvino",
 )
+SKIPPING = {"--skip-install", "--skip-extensions", "--skip-all"}  # of AUTOMATIC1111 and Forge, and of SD.Next
+LEAST_TORCH = "2.4"  # as in pyproject.toml; AUTOMATIC1111 installs an older one by itself
 SIMPLE = re.compile(r"(?P<name>[A-Za-z0-9][A-Za-z0-9._-]*)\s*(?:>=\s*(?P<least>[\w.]+))?")
 
 
@@ -35,7 +37,12 @@ class Failed(Exception):
 
 
 def main() -> int:
-    """0 if everything is there in the end, else 1."""
+    """0 if everything is there in the end, or nothing was to be done, else 1."""
+    if told_to_skip():
+        return 0
+    old = version_of("torch")
+    if old is not None and numbers(old) < numbers(LEAST_TORCH):
+        say(f"torch {old} is there, and {LEAST_TORCH} or newer is needed: update it yourself, it is not touched here")
     wanted: list[str] = []
     try:
         wanted = missing(requirements())
@@ -50,6 +57,12 @@ def main() -> int:
         return 1
     say("done; restart ComfyUI or the web UI")
     return 0
+
+
+def told_to_skip() -> bool:
+    """Whether the web UI was started with --skip-install, or something else that means no installing."""
+    given = re.split(r"[\s=]+", os.environ.get("COMMANDLINE_ARGS", ""))
+    return any(word in SKIPPING for word in given)
 
 
 def say(line: str) -> None:

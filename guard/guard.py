@@ -39,6 +39,8 @@ class Guard:
         unverified: What an attached guard does about images that could not be checked, whose verdict is "uncalibrated"
             or "not applicable". "allow": report; "warn": report and warn; "block": raise UnverifiedBlocked, before the
             first step where that can be known by then. By default "block" under the policy "block", else "warn".
+        per_image: Of a call with several images, blank (black) those that must not go out, whose reports say why, in
+            place of raising for all; what goes out is what it would have been. Raised is where none is left.
         fallback: "warn" or "block": what to do where the mitigation did not hold; it does not change `unverified`.
         rewriter: For "rewrite": gives whole prompts to try first, e.g. by a language model.
         words: For "rewrite": a word list, one word per line, in place of the package's.
@@ -57,6 +59,7 @@ class Guard:
         policy: str = "warn",
         *,
         unverified: str | None = None,
+        per_image: bool = False,
         fallback: str = "warn",
         rewriter: Rewriter | None = None,
         words: str | Path | None = None,
@@ -67,6 +70,7 @@ class Guard:
             policy,
             fallback=fallback if otherwise is None else otherwise,
             unverified=unverified,
+            per_image=per_image,
             seed=seed,
             rewriter=rewriter,
             words=words,

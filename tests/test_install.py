@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -10,6 +11,7 @@ from pathlib import Path
 import pytest
 
 INSTALL = Path(__file__).parents[1] / "install.py"
+LEAST = re.search(r'LEAST_TORCH = "([\d.]+)"', INSTALL.read_text("utf-8"))[1]  # type: ignore[index]
 PIP = """
 import json, os, sys
 from pathlib import Path
@@ -140,6 +142,22 @@ print(command[1:], install.options(command) == ["--python", sys.executable])
 """
     done = subprocess.run([sys.executable, "-c", code], cwd=host.pack, capture_output=True, text=True)
     assert done.stdout == "['-m', 'uv', 'pip'] True\n", done.stderr
+
+
+def test_an_old_torch_is_named_and_left_alone(host: Host):
+    host.has("torch", "2.1.2+cu121")
+    done = host.install()
+    assert done.returncode == 0 and host.called is None
+    first = done.stdout.splitlines()[0]
+    assert first.startswith("Cryptomnesia: torch 2.1.2+cu121 is there, and 2.4 or newer is needed: update it yourself")
+    assert f'"torch>={LEAST}"' in (INSTALL.parent / "pyproject.toml").read_text("utf-8")
+
+
+@pytest.mark.parametrize("flags", ["--skip-install", "--api --skip-install --port 7861", "--skip-extensions"])
+def test_what_is_to_be_skipped_is_skipped(host: Host, flags: str):
+    done = host.install("not-there", COMMANDLINE_ARGS=flags)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "") and host.called is None
+    assert host.install("not-there", COMMANDLINE_ARGS="--api --skip-installing").returncode == 0 and host.called
 
 
 def test_importing_does_nothing(host: Host):

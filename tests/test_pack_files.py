@@ -113,7 +113,16 @@ def test_requirements_leave_the_hosts_own_alone():
 def test_the_registrys_package_leaves_out_what_the_pack_does_not_need():
     lines = (ROOT / ".comfyignore").read_text("utf-8").splitlines()
     left_out = {line.strip("/") for line in lines if line.startswith("/")}
-    assert {"tests", "benchmarks", "training", "docs", "install.py", "setup.py"} <= left_out
+    assert {
+        "tests",
+        "benchmarks",
+        "training",
+        "docs",
+        "install.py",
+        "setup.py",
+        "scripts",
+        "cryptomnesia_webui",
+    } <= left_out
     needed = {"guard", "nodes", "web", "workflows", "__init__.py", "pyproject.toml", "requirements.txt"}
     assert not (needed | {"README.md", "LICENSE"}) & left_out
     # without a leading slash a pattern holds at any depth
@@ -162,7 +171,7 @@ def test_settings_for_the_registry():
         assert kind != "Environment"
 
 
-@pytest.mark.parametrize("folder", ["nodes", "guard", "tests", "."])
+@pytest.mark.parametrize("folder", ["nodes", "guard", "scripts", "cryptomnesia_webui", "tests", "."])
 def test_nothing_that_the_registry_rejects(folder: str):
     paths = [*(ROOT / folder).glob("*.py")] if folder == "." else [*(ROOT / folder).rglob("*.py")]
     assert paths

@@ -8,8 +8,8 @@ from torch import Tensor
 
 from ..denoiser import fingerprint
 from .contents import Contents
+from .unread_weights import is_read
 
-_UNUSED = ("logit_scale", "position_ids")
 # by construction these act on what both branches have answered, beside them, or where an image is painted over
 _BESIDE = frozenset(
     {
@@ -35,11 +35,7 @@ def weights_and_patches(patcher: Any, prefix: str) -> tuple[list[Tensor], list[s
 
     Each patch is told with its strengths and a digest of its tensors.
     """
-    weights = [
-        entry[0][0]
-        for name, entry in patcher.get_key_patches(prefix).items()
-        if not name.endswith(_UNUSED) and not _is_idle_projection(name, entry[0][0])
-    ]
+    weights = [entry[0][0] for name, entry in patcher.get_key_patches(prefix).items() if is_read(name, entry[0][0])]
     contents = Contents()
     described = [
         f"{name} {strength!r} {contents.digest([value, strength_model, *where])}"
@@ -148,13 +144,6 @@ def _is_idle(strength: float, value: Any, strength_model: float) -> bool:
     """A LoRA of strength 0; values that are set outright have no strength."""
     outright = isinstance(value, tuple) and value[:1] == ("set",)
     return strength == 0 and strength_model == 1 and not outright
-
-
-def _is_idle_projection(name: str, weight: Tensor) -> bool:
-    """ComfyUI gives every CLIP a text projection; where the model has none it is the identity."""
-    if not name.endswith("text_projection.weight") or weight.ndim != 2 or weight.shape[0] != weight.shape[1]:
-        return False
-    return bool((weight.float().cpu() == torch.eye(len(weight))).all())
 
 
 def _tensors(value: Any) -> list[Tensor]:

@@ -6,7 +6,7 @@ from pathlib import Path
 from ..errors import InputError
 from ..mitigation.mitigate import METHODS
 from ..mitigation.rewrite import Rewriter
-from ..report import Method
+from ..report import MemorizationReport, Method
 
 POLICIES = ("warn", "block", *METHODS)
 UNVERIFIED = ("allow", "warn", "block")
@@ -20,6 +20,7 @@ class Policy:
         name: One of POLICIES: about images that are likely memorized.
         fallback: "warn" or "block": what to do where the mitigation did not hold.
         unverified: One of UNVERIFIED: about images that could not be checked.
+        per_image: Whether images that must not go out are blanked one by one, in place of the whole call's raising.
         seed: The seed of all private noise.
         rewriter, words: What "rewrite" takes words from; see `mitigation.rewrite`.
     """
@@ -28,6 +29,7 @@ class Policy:
     fallback: str
     unverified: str
     seed: int = 0
+    per_image: bool = False
     rewriter: Rewriter | None = None
     words: Path | None = None
 
@@ -40,6 +42,7 @@ class Policy:
         seed: int,
         rewriter: Rewriter | None,
         words: str | Path | None,
+        per_image: bool = False,
     ) -> "Policy":
         """Makes the policy that a user's words ask for.
 
@@ -59,7 +62,8 @@ class Policy:
                 f"unverified is one of {', '.join(UNVERIFIED)}, for what could not be checked, not {unverified!r}"
             )
         by_default = "block" if name == "block" else "warn"
-        return Policy(name, fallback, unverified or by_default, seed, rewriter, None if words is None else Path(words))
+        path = None if words is None else Path(words)
+        return Policy(name, fallback, unverified or by_default, seed, per_image, rewriter, path)
 
     @property
     def method(self) -> Method | None:
@@ -70,3 +74,7 @@ class Policy:
     def blocks(self) -> bool:
         """Whether what is memorized in the end must not be sampled."""
         return (self.name if self.method is None else self.fallback) == "block"
+
+    def keeps_back(self, report: MemorizationReport) -> bool:
+        """Returns whether the image of a report must not go out."""
+        return (self.blocks and report.memorized) or (self.unverified == "block" and not report.verified)

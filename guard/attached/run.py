@@ -22,6 +22,7 @@ from ..memory import is_out_of_memory
 from ..protocols import PipelineDenoiser
 from ..report import MemorizationReport
 from ..verdict import not_applicable
+from .blanking import without_images
 from .facts import facts_of, reseeded
 from .first_step import FirstStep
 from .judged import Difference, Judged
@@ -103,6 +104,8 @@ class Run:
                 out = self.call(pipe, **without_shared_lists(again.arguments))
         reports = self._in_the_end()
         _warn(reports, self.policy.unverified)
+        if self.policy.per_image:
+            out = without_images(out, [i for i, report in enumerate(reports) if self.policy.keeps_back(report)])
         if isinstance(out, tuple):
             out = GuardedTuple(out)
         out.memorization = reports
@@ -149,9 +152,13 @@ class Run:
                 raise
             self.reports = self._without_verdict(str(reason))
         self.reports = self.mitigating.with_mitigations(self.reports)
-        if self.policy.blocks and any(report.memorized for report in self.reports):
+        if self.policy.blocks and any(report.memorized for report in self.reports) and not self._some_go_out():
             raise MemorizationBlocked(self._with_facts())
         self._require_verdicts("before the first step")
+
+    def _some_go_out(self) -> bool:
+        """Whether images are kept back one by one, and not all of them are."""
+        return self.policy.per_image and not all(self.policy.keeps_back(report) for report in self.reports or [])
 
     # --- what could not be checked ---
 
@@ -190,6 +197,8 @@ class Run:
 
     def _require_verdicts(self, when: str) -> None:
         reports = self.reports or []
+        if self._some_go_out():
+            return
         if self.policy.unverified == "block" and not all(report.verified for report in reports):
             raise UnverifiedBlocked(
                 self._with_facts(),

@@ -12,7 +12,7 @@ import pytest
 from ..helpers.snippets import ROOT, Snippet, snippets
 
 MOST_FILES = 12  # that a signal touches, with its command and its node
-COPIED = ("guard", "nodes", "web", "workflows", "tests", "docs")
+COPIED = ("guard", "nodes", "scripts", "cryptomnesia_webui", "web", "workflows", "tests", "docs")
 FILES = ("README.md", "CHANGELOG.md", "pyproject.toml", "requirements.txt", ".comfyignore", "__init__.py", "install.py")
 
 
