@@ -8,10 +8,11 @@ import torch
 from cryptomnesia import verdict
 from cryptomnesia.attached.first_step import MOST_UNLIKE
 from cryptomnesia.condition import Condition
-from cryptomnesia.denoiser import Denoiser
+from cryptomnesia.denoiser import Denoiser, NoiseLevel
 from cryptomnesia.errors import CryptomnesiaError
 from cryptomnesia.memory import is_out_of_memory
 from cryptomnesia.report import MemorizationReport
+from cryptomnesia.signals.alignment import Alignment
 from cryptomnesia.signals.draws import FixedDraws
 from cryptomnesia.signals.guidance import Guidance
 
@@ -27,16 +28,29 @@ class HostDraws(FixedDraws):
     """Guidance on draws that stay the same, asked of the model of the moment, which is let go of in between."""
 
     def guidance(
-        self, denoiser: Denoiser, draws: int, seed: int, shape: tuple[int, int, int], fingerprint: str
+        self,
+        denoiser: Denoiser,
+        draws: int,
+        seed: int,
+        shape: tuple[int, int, int],
+        fingerprint: str,
+        level: NoiseLevel | None = None,
     ) -> Guidance:
-        found = super().guidance(denoiser, draws, seed, shape, fingerprint)
+        found = super().guidance(denoiser, draws, seed, shape, fingerprint, level)
         found.denoiser = denoiser
+        return found
+
+    def alignment(self, guidance: Guidance) -> Alignment:
+        found = super().alignment(guidance)
+        found.guidance.denoiser = guidance.denoiser
         return found
 
     def release(self) -> None:
         """Lets go of the model, so that the web UI can unload it; what it answered is kept."""
-        if self._kept is not None:
-            self._kept[1].denoiser = None  # type: ignore[assignment]
+        kept = [] if self._kept is None else [self._kept[1]]
+        kept += [] if self._low is None else [self._low[1].guidance]
+        for guidance in kept:
+            guidance.denoiser = None  # type: ignore[assignment]
 
 
 DRAWS = HostDraws()
