@@ -54,7 +54,12 @@ ROWS: dict[str, tuple[list[str], tuple[str, ...]]] = {
     "CogView4": (["cogview-4"], ()),
     "your own function, as a `CallableDenoiser`": (["function"], ()),
 }
-COLUMNS = ("check", "attach", "rewrite", "locate", "ONNX", "ComfyUI")
+COLUMNS = ("check", "attach", "rewrite", "locate", "ONNX", "ComfyUI", "A1111, Forge")
+# in AUTOMATIC1111 and Forge, as tests/webui tries them; of the second kind nothing is at hand to try
+IN_WEB_UIS = {
+    "yes": {"Stable Diffusion 1.x", "Stable Diffusion 2.x"},
+    "untried": {"Stable Diffusion XL", "Stable Diffusion in few steps: LCM-LoRA, TCD, Turbo, Lightning"},
+}
 
 
 def table() -> dict[str, dict[str, str]]:
@@ -130,11 +135,19 @@ def test_each_family_does_what_the_table_says(family: str, tmp_path):
     for name in ROWS[family][0]:
         found = {column: can(name, column) for column in COLUMNS[:4]}
         found["ONNX"] = found["check"] and takes_onnx(name, tmp_path)
-        says = {column: answer for column, answer in table()[family].items() if column != "ComfyUI"}
+        says = {column: answer for column, answer in table()[family].items() if column not in COLUMNS[5:]}
         assert says.keys() == found.keys() and all(
             says[column] in ("yes" if does else "no", "untried" if column == "ONNX" else None)
             for column, does in found.items()
         ), (name, found)
+
+
+def test_in_web_uis_it_is_what_is_tried_there():
+    found = {answer: {f for f, row in table().items() if row["A1111, Forge"] == answer} for answer in IN_WEB_UIS}
+    assert found == IN_WEB_UIS and {row["A1111, Forge"] for row in table().values()} == {"yes", "untried", "no"}
+    manual = (ROOT / "docs" / "webui.md").read_text("utf-8")
+    assert "| | Stable Diffusion 1.x, 2.x | XL | others |" in manual
+    assert "| AUTOMATIC1111 1.10 | yes | yes, untried | not applicable |" in manual
 
 
 @pytest.mark.parametrize("family", ROWS)
