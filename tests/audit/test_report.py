@@ -1,6 +1,7 @@
 """The report of an audit: every row once, hostile texts as they are, whatever state the run is in."""
 
 import re
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -11,7 +12,6 @@ from cryptomnesia.audit import report_files, table
 from cryptomnesia.audit.images import ImageJob
 from cryptomnesia.audit.report import write_report
 from cryptomnesia.audit.rows import PART, Reject
-from cryptomnesia.calibration import Calibration
 from cryptomnesia.errors import InputError
 
 from ..helpers.audited import HOSTILE, KNOWN, data_of, many, prompts_run, words_of, write_run
@@ -149,7 +149,7 @@ def test_what_is_no_run_is_refused(tmp_path):
         write_report(tmp_path)
     run = prompts_run(tmp_path, *many(3))
     with pytest.raises(InputError, match="is not that of this audit"):
-        write_report(run, calibration=Calibration(**{**vars(KNOWN), "seed": 1}))
+        write_report(run, calibration=replace(KNOWN, seed=1))
     next((run / "results").iterdir()).write_bytes(b"PAR1 and no more")
     with pytest.raises(InputError, match=r"part-000000.parquet is damaged"):
         write_report(run)
