@@ -15,10 +15,12 @@ from cryptomnesia.benchmark import page as benchmark
 from cryptomnesia.benchmark.reproduction import Reproduction
 from cryptomnesia.commands import lineage_page as lineage
 from cryptomnesia.commands import rewrite_page as rewrite
+from cryptomnesia.commands import verify_page as verify
 from cryptomnesia.commands.rewrite_cases import Case, Pictures
 from cryptomnesia.demo import page as demo
 from cryptomnesia.lineage.parentage import Parentage
-from cryptomnesia.pages.frame import LIBRARY, templates
+from cryptomnesia.pages.frame import LIBRARY, render, templates
+from cryptomnesia.sidecar import Verification
 from cryptomnesia.signals.lineage import Lineage
 
 from ..audit.test_report import image_record
@@ -35,7 +37,7 @@ HOSTILE = [
     "<!-- ]]> &lt;b&gt; &#60; <style>*{display:none}</style><meta http-equiv=refresh content=0>",
     "x" * 10_000,
 ]
-PAGES = ("demo", "rewrite", "lineage", "benchmark", "audit", "audit of images")
+PAGES = ("demo", "rewrite", "lineage", "benchmark", "verify", "audit", "audit of images")
 CLOSEST = np.full((64, 64, 4), 9, np.uint8)
 PICTURE = np.full((64, 64, 3), 128, np.uint8)
 
@@ -80,6 +82,27 @@ def benchmark_page(text):
     return benchmark.render(page)
 
 
+def verify_page_of(text):
+    found = Verification(
+        image=text,
+        sidecar="found",
+        file="same",
+        pixels="same",
+        signature="valid, signer unknown",
+        agreement="same",
+        clock="fine",
+        evidence=[(text, "same")],
+        claims=None,
+        lines=[text],
+        signer=text,
+        found=[{"name": text, "distance": 1, "content_id": text}],
+        fields={"provider": text, "system": text},
+    )
+    stripped = dataclasses.replace(found, sidecar="missing", signature="none", agreement=None, fields=None)
+    shown = [verify.Shown(text, one, PICTURE) for one in (found, stripped)]
+    return render("commands/verify_page.html", verify.VerifyPage(shown, [(text, text)]))
+
+
 def audit_page(text, folder, kind):
     known = text.replace("\ud800", "")  # rows are Unicode, since the reader rejects what is not
     if kind == "audit":
@@ -98,7 +121,7 @@ def made(kind, text, folder):
     if kind.startswith("audit"):
         return audit_page(text, folder, kind)
     pages = {"demo": demo_page, "rewrite": rewrite_page, "lineage": parentage_page, "benchmark": benchmark_page}
-    return pages[kind](text)
+    return (pages | {"verify": verify_page_of})[kind](text)
 
 
 class Attributes(HTMLParser):
@@ -154,7 +177,7 @@ def test_there_is_no_other_page():
     """Whoever adds one adds it here: every template of a page is among those above."""
     pages = {name for name in TEMPLATES if '{% extends "pages/frame.html" %}' in (LIBRARY / name).read_text("utf-8")}
     others = {"audit/page.html", "benchmark/page.html", "demo/page.html"}
-    assert pages == others | {"commands/lineage_page.html", "commands/rewrite_page.html"}
+    assert pages == others | {f"commands/{name}_page.html" for name in ("lineage", "rewrite", "verify")}
     for name in TEMPLATES:
         assert ("<html" in (LIBRARY / name).read_text("utf-8")) == (name == "pages/frame.html")
 
