@@ -27,6 +27,7 @@ class Choices:
         calibration: "automatic" for the one that is kept for the model, "none", or a file's name or path.
         prompts: One of PROMPTS: what of the prompts the provenance file holds, or that there is none.
         fallback: "warn" or "block": what happens where a rewritten prompt did not hold.
+        embed: Whether the provenance goes into the image's own file, too; with the prompts "no file" it does not.
     """
 
     policy: str = "off"
@@ -35,6 +36,7 @@ class Choices:
     calibration: str = AUTOMATIC
     prompts: str = "plain"
     fallback: str = "warn"
+    embed: bool = False
 
     def __post_init__(self) -> None:
         for name, allowed in (
@@ -45,6 +47,8 @@ class Choices:
         ):
             if getattr(self, name) not in allowed:
                 raise InputError(f"{name} is one of {', '.join(allowed)}, not {getattr(self, name)!r}")
+        if not isinstance(self.embed, bool):
+            raise InputError(f"embed is true or false, not {self.embed!r}")
         whole = isinstance(self.draws, int) and not isinstance(self.draws, bool)
         if not whole or not 0 <= self.draws <= MOST_DRAWS:
             raise InputError(f"draws is a whole number from 0 (as calibrated) to {MOST_DRAWS}, not {self.draws!r}")

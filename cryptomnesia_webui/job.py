@@ -66,6 +66,7 @@ class Job:
         problem: Why nothing of this job can be checked, or None.
         batches: By the batch's number.
         attachment: In SD.Next, the guard around the pipeline while a batch is sampled.
+        unsigned: Whether it was said that images are marked without a signature.
     """
 
     choices: Choices
@@ -74,6 +75,7 @@ class Job:
     problem: str | None = None
     batches: dict[int, Batch] = field(default_factory=dict)
     attachment: Any = None
+    unsigned: bool = False
 
     @staticmethod
     def of(choices: Choices) -> "Job":

@@ -16,6 +16,7 @@ SETTINGS = {
     "unverified": ("cryptomnesia_unverified", "Images that could not be checked", UNVERIFIED),
     "prompts": ("cryptomnesia_prompts", "Prompts in the provenance file beside each image", PROMPTS),
     "fallback": ("cryptomnesia_fallback", "Where a rewritten prompt is still memorized", ("warn", "block")),
+    "embed": ("cryptomnesia_embed", "Put the provenance into the image's own file, too", (False, True)),
 }
 
 
@@ -28,11 +29,12 @@ def defaults() -> Choices:
 
 def register() -> None:
     """Adds the section (on_ui_settings)."""
-    radio = import_module("gradio").Radio
+    gradio = import_module("gradio")
     shared, fresh = ui("shared"), Choices()
     for name, (key, label, allowed) in SETTINGS.items():
-        info = shared.OptionInfo(getattr(fresh, name), label, radio, {"choices": list(allowed)}, section=SECTION)
-        shared.opts.add_option(key, info)
+        first = getattr(fresh, name)
+        shown = (gradio.Checkbox, None) if isinstance(first, bool) else (gradio.Radio, {"choices": list(allowed)})
+        shared.opts.add_option(key, shared.OptionInfo(first, label, *shown, section=SECTION))
 
 
 def add_axes() -> None:

@@ -1,25 +1,30 @@
-"""Writes the provenance file beside each image that the web UI saves."""
+"""Writes the provenance of each image that the web UI saves: a file beside it, and into its own file if asked."""
 
 import re
+import warnings
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from cryptomnesia.errors import CryptomnesiaError
+from cryptomnesia.errors import CryptomnesiaError, UnsignedWarning
 from cryptomnesia.printable import printable
-from cryptomnesia.sidecar import Generation, write_sidecar
+from cryptomnesia.sidecar import Generation, load_signer, write_sidecar
 
 from . import models
 from .job import Batch, Job, job_of
 
+_UNSIGNED = (
+    "Cryptomnesia: there is no key, so images carry unsigned metadata, which anyone can change: make a key with "
+    "`cryptomnesia keys new`"
+)
 _STAGE = re.compile(r"-(mask|mask-composite)$|-before-[a-z-]+$")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
 def saved(params: Any) -> None:
-    """Writes the file of one image that was saved; nothing for grids, masks and images on the way.
+    """Writes the provenance of one image that was saved; nothing for grids, masks and images on the way.
 
-    What goes wrong is said under the gallery: the image itself is there.
+    The infotext in the file stays as it is. What goes wrong is said under the gallery: the image itself is there.
     """
     p: Any = getattr(params, "p", None)
     job = job_of(p)
@@ -32,16 +37,24 @@ def saved(params: Any) -> None:
     batch.written.add(image)
     calibration = job.calibrations.calibration
     report = batch.reports[image]
+    embed = job.choices.embed
     try:
-        write_sidecar(
-            params.filename,
-            report,
-            generation(p, batch, image),
-            prompts=job.choices.prompts,  # type: ignore[arg-type]
-            calibration=calibration if report.calibration_id is not None else None,
-        )
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UnsignedWarning)  # said below, where people look
+            write_sidecar(
+                params.filename,
+                report,
+                generation(p, batch, image),
+                prompts=job.choices.prompts,  # type: ignore[arg-type]
+                calibration=calibration if report.calibration_id is not None else None,
+                embed=embed,
+            )
+        if embed and not job.unsigned and load_signer() is None:
+            job.unsigned = True
+            p.comment(_UNSIGNED)
     except CryptomnesiaError as error:
-        p.comment(f"Cryptomnesia: no provenance file: {printable(error, 400)}")
+        what = "the provenance is not all there" if embed else "no provenance file"
+        p.comment(f"Cryptomnesia: {what}: {printable(error, 400)}")
 
 
 def _image_of(job: Job, p: Any, path: Path) -> tuple[Batch, int] | None:

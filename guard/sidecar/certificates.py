@@ -27,6 +27,7 @@ _USES = (
 _PURPOSES = {"1.3.6.1.5.5.7.3.4", "1.3.6.1.5.5.7.3.36", "1.3.6.1.4.1.62558.2.1"}
 _ALONE = {"2.5.29.37.0"}
 _ALGORITHMS = {"secp256r1": "es256", "secp384r1": "es384", "secp521r1": "es512"}
+_USE = "use P-256, P-384, P-521 or Ed25519"
 
 
 def local_chain(name: str) -> tuple[bytes, bytes, bytes]:
@@ -85,16 +86,33 @@ def algorithm_of(chain: bytes, secret: bytes, certificate: Path, key: Path) -> s
     Raises SidecarError, which never quotes the key.
     """
     leaf, private = _leaf(chain, certificate), _private(secret, key)
-    if leaf.public_key() != private.public_key():
+    public = public_key(leaf)
+    if public is None:
+        raise SidecarError(f"the certificate {certificate} is for a key of no kind that signs here: {_USE}")
+    if public != private.public_key():
         raise SidecarError(f"the private key {key} does not belong to the certificate {certificate}: give its own")
     if leaf.not_valid_after_utc < datetime.datetime.now(datetime.timezone.utc):
         raise SidecarError(f"the certificate {certificate} has expired: make a new key with `cryptomnesia keys new`")
-    curve = getattr(getattr(private, "curve", None), "name", None)
-    if curve in _ALGORITHMS:
-        return _ALGORITHMS[curve]
-    if type(private).__name__.startswith("Ed25519"):
+    algorithm = algorithm_by_key(public)
+    if algorithm is None:
+        raise SidecarError(f"the private key {key} is of no kind that signs here: {_USE}")
+    return algorithm
+
+
+def algorithm_by_key(public: Any) -> str | None:
+    """Returns C2PA's name for what a public key verifies here; None for RSA, other curves and all else."""
+    if type(public).__name__.endswith("Ed25519PublicKey"):
         return "ed25519"
-    raise SidecarError(f"the private key {key} is of no kind that signs here: use P-256, P-384, P-521 or Ed25519")
+    return _ALGORITHMS.get(getattr(getattr(public, "curve", None), "name", ""))
+
+
+def public_key(certificate: Any) -> Any:
+    """Returns a certificate's public key; None for one that cryptography does not know, or that is damaged."""
+    exceptions = require("cryptography.exceptions", "provenance")
+    try:
+        return certificate.public_key()
+    except (ValueError, exceptions.UnsupportedAlgorithm):
+        return None
 
 
 def _leaf(chain: bytes, path: Path) -> Any:
@@ -195,7 +213,14 @@ def _issued_by(one: Any, issuer: Any, below: int) -> bool:
         one.verify_directly_issued_by(issuer)
         limits = issuer.extensions.get_extension_for_class(x509.BasicConstraints).value
         usage = issuer.extensions.get_extension_for_class(x509.KeyUsage).value
-    except (exceptions.InvalidSignature, x509.ExtensionNotFound, x509.DuplicateExtension, ValueError, TypeError):
+    except (
+        exceptions.InvalidSignature,
+        exceptions.UnsupportedAlgorithm,
+        x509.ExtensionNotFound,
+        x509.DuplicateExtension,
+        ValueError,
+        TypeError,
+    ):
         return False
     return limits.ca and usage.key_cert_sign and (limits.path_length is None or limits.path_length >= below)
 

@@ -19,7 +19,6 @@ from .keys import Signer
 from .statement import LIMIT
 
 _HASHES = {"es256": "SHA256", "es384": "SHA384", "es512": "SHA512"}
-_CURVES = {"secp256r1": "es256", "secp384r1": "es384", "secp521r1": "es512"}
 
 
 @dataclass(frozen=True)
@@ -77,7 +76,11 @@ def judged(document: Mapping[str, Any], trust: Sequence[bytes] = (), revoked: Co
     except (SidecarError, ValueError, binascii.Error):
         return Sealed("invalid", None, "it has no certificate, or no signature, that can be read")
     name = certificates.name_of(chain[0])
-    if not _fits(chain[0].public_key(), signature, _encoding(PAYLOAD_TYPE, payload(document))):
+    key = certificates.public_key(chain[0])
+    algorithm = None if key is None else certificates.algorithm_by_key(key)
+    if algorithm is None:  # it may be good all the same
+        return Sealed("refused", name, "its key is of a kind that is not checked here, such as RSA")
+    if not _fits(key, algorithm, signature, _encoding(PAYLOAD_TYPE, payload(document))):
         return Sealed("invalid", name, "it was made for another text, or by another key")
     reason = certificates.why_refused(chain, revoked)
     if reason is not None:
@@ -113,17 +116,14 @@ def _hash(algorithm: str) -> Any:
     return getattr(require("cryptography.hazmat.primitives.hashes", "provenance"), _HASHES[algorithm])()
 
 
-def _fits(key: Any, signature: bytes, message: bytes) -> bool:
+def _fits(key: Any, algorithm: str, signature: bytes, message: bytes) -> bool:
     exceptions = require("cryptography.exceptions", "provenance")
-    algorithm = _CURVES.get(getattr(getattr(key, "curve", None), "name", ""))
     try:
-        if algorithm is not None:
-            ec = require("cryptography.hazmat.primitives.asymmetric.ec", "provenance")
-            key.verify(signature, message, ec.ECDSA(_hash(algorithm)))
-        elif type(key).__name__.endswith("Ed25519PublicKey"):
+        if algorithm == "ed25519":
             key.verify(signature, message)
         else:
-            return False
+            ec = require("cryptography.hazmat.primitives.asymmetric.ec", "provenance")
+            key.verify(signature, message, ec.ECDSA(_hash(algorithm)))
     except (exceptions.InvalidSignature, ValueError, TypeError):
         return False
     return True

@@ -50,15 +50,32 @@ class Issued:
         return builder.sign(self.root_key, hashes.SHA256()).public_bytes(_PEM)
 
 
-def issued(*, days: tuple[float, float] = (-1, 30), uses: tuple = (MAIL,), curve: Any = None, edwards: bool = False):
-    """A chain whose leaf is valid between these days from now, for these extended uses."""
-    root_key = ec.generate_private_key(ec.SECP256R1())
-    key = ed25519.Ed25519PrivateKey.generate() if edwards else ec.generate_private_key(curve or ec.SECP256R1())
+def issued(
+    *,
+    days: tuple[float, float] = (-1, 30),
+    uses: tuple = (MAIL,),
+    curve: Any = None,
+    edwards: bool = False,
+    key: Any = None,
+    root_key: Any = None,
+) -> Issued:
+    """A chain whose leaf is valid between these days from now, for these extended uses; with these keys, if given."""
+    root_key = root_key or ec.generate_private_key(ec.SECP256R1())
+    if key is None:
+        key = ed25519.Ed25519PrivateKey.generate() if edwards else ec.generate_private_key(curve or ec.SECP256R1())
     root = _certificate("test root", root_key, None, (-400, 400), None)
     leaf = _certificate("tester", key, (root_key, root), days, uses)
-    size = 256 if edwards else key.curve.key_size
-    algorithm = "ed25519" if edwards else {256: "es256", 384: "es384", 521: "es512"}[size]
+    size = getattr(getattr(key, "curve", None), "key_size", 0)
+    algorithm = "ed25519" if edwards else {256: "es256", 384: "es384", 521: "es512"}.get(size, "ps256")
     return Issued(leaf, root, root_key, key, algorithm)
+
+
+def on_no_curve(certificate: bytes) -> bytes:
+    """The PEM of a certificate whose key lies on a curve that does not exist."""
+    curve, other = (bytes.fromhex(f"06082a8648ce3d0301{last}") for last in ("07", "7f"))
+    der = x509.load_pem_x509_certificate(certificate).public_bytes(serialization.Encoding.DER)
+    assert der.count(curve) == 1
+    return x509.load_der_x509_certificate(der.replace(curve, other)).public_bytes(_PEM)
 
 
 def _certificate(name: str, key: Any, issuer: Any, days: tuple[float, float], uses: tuple | None) -> Any:

@@ -4,15 +4,18 @@ import json
 import os
 import stat
 import traceback
+from dataclasses import replace
 
 import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec, rsa
+from cryptography.hazmat.primitives.asymmetric import ec, ed448, rsa
 
 from cryptomnesia.errors import CryptomnesiaError, InputError, MissingPackage, SidecarError
 from cryptomnesia.sidecar import config_folder, load_signer, new_chain
 from cryptomnesia.sidecar import keys as module
+
+from ..helpers.certificates import issued, on_no_curve
 
 posix = pytest.mark.skipif(os.name != "posix", reason="permission bits")
 
@@ -266,21 +269,31 @@ def test_a_key_in_place_of_its_file_name_is_not_quoted(home, made, monkeypatch, 
     assert secret not in "".join(traceback.format_exception(raised.value)) + repr(raised.value.__context__)
 
 
-def test_rsa_keys_are_of_no_kind_that_signs_here(tmp_path):
-    from cryptomnesia.sidecar.certificates import algorithm_of
+def files(folder, signer):
+    (folder / "c.pem").write_bytes(signer.certificates)
+    (folder / "k.pem").write_bytes(signer.key)
+    (folder / "k.pem").chmod(0o600)
+    return folder / "c.pem", folder / "k.pem"
 
-    key = rsa.generate_private_key(65537, 2048)
-    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "a")])
-    import datetime
 
-    now = datetime.datetime.now(datetime.timezone.utc)
-    certificate = (
-        x509.CertificateBuilder(name, name, key.public_key(), 1, now, now + datetime.timedelta(days=1))
-        .sign(key, hashes.SHA256())
-        .public_bytes(serialization.Encoding.PEM)
-    )
-    with pytest.raises(SidecarError, match="no kind that signs here"):
-        algorithm_of(certificate, pem(key), tmp_path / "c", tmp_path / "k")
+@pytest.mark.parametrize(
+    "kind",
+    [
+        lambda: rsa.generate_private_key(65537, 2048),
+        lambda: ec.generate_private_key(ec.SECP256K1()),
+        ed448.Ed448PrivateKey.generate,
+    ],
+)
+def test_keys_of_no_kind_that_signs_here(tmp_path, kind):
+    with pytest.raises(SidecarError, match="no kind that signs here: use P-256, P-384, P-521 or Ed25519") as raised:
+        load_signer(*files(tmp_path, issued(key=kind()).signer))
+    assert "\n" not in str(raised.value)
+
+
+def test_a_certificate_for_a_key_that_nobody_knows(tmp_path):
+    signer = issued().signer
+    with pytest.raises(SidecarError, match="is for a key of no kind that signs here"):
+        load_signer(*files(tmp_path, replace(signer, certificates=on_no_curve(signer.certificates))))
 
 
 def test_a_certificate_that_is_none(tmp_path, made):

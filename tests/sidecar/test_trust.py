@@ -8,13 +8,13 @@ import sys
 import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
 
 from cryptomnesia.errors import SidecarError
-from cryptomnesia.sidecar import certificates, dsse, sidecar_path, verify
+from cryptomnesia.sidecar import c2pa_path, certificates, dsse, sidecar_path, verify
 from cryptomnesia.sidecar.c2pa import read
 
-from ..helpers.certificates import MAIL, issued
+from ..helpers.certificates import MAIL, issued, on_no_curve
 from ..helpers.provenance import document, saved
 
 pytest.importorskip("c2pa")
@@ -153,6 +153,31 @@ def test_other_algorithms(tmp_path, kind):
     image = saved(tmp_path, c2pa=chain.signer, embed=True)
     found = verify(image, trust=[chain.root_file(tmp_path)])
     assert (found.result, found.signature, found.envelope) == ("vouched for", "trusted", "trusted")
+
+
+def test_an_authority_with_an_rsa_key(tmp_path):
+    chain = issued(root_key=rsa.generate_private_key(65537, 2048))
+    image = saved(tmp_path, c2pa=chain.signer, embed=True)
+    found = verify(image, trust=[chain.root_file(tmp_path)])
+    assert (found.result, found.signature, found.envelope) == ("vouched for", "trusted", "trusted")
+
+
+@pytest.mark.parametrize("known", [True, False])
+def test_an_envelope_by_a_key_that_is_not_checked_here_is_not_called_changed(tmp_path, chain, known):
+    """Another program may have signed it, e.g. with RSA: that it cannot be checked says nothing against it."""
+    image = saved(tmp_path, c2pa=chain.signer)
+    c2pa_path(image).unlink()
+    said = envelope(image)
+    other = issued(key=rsa.generate_private_key(65537, 2048))
+    text = base64.b64decode(said["payload"])
+    message = dsse._encoding(said["payloadType"], text)
+    signature = other.key.sign(message, padding.PSS(padding.MGF1(hashes.SHA256()), 32), hashes.SHA256())
+    certificate = other.signer.certificates if known else on_no_curve(chain.signer.certificates)
+    said["signatures"][0].update(sig=base64.b64encode(signature).decode(), cert=certificate.decode())
+    sidecar_path(image).write_text(json.dumps(said))
+    found = verify(image, trust=[other.root_file(tmp_path)])
+    assert (found.result, found.envelope) == ("nobody vouches", "refused")
+    assert "of a kind that is not checked here" in " ".join(found.lines)
 
 
 def test_a_key_of_another_algorithm_than_its_certificates_is_refused(tmp_path, chain):

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pytest
 import torch
-from PIL import Image
+from PIL import ExifTags, Image, PngImagePlugin
 from torch import Tensor
 
 from cryptomnesia.levels import Levels
@@ -123,6 +123,7 @@ class Host:
         callbacks: What the extension registered, by the callback's name.
         errors: What a hook raised, which programs swallow.
         steps: Denoising steps that were taken.
+        ending: Of the files that are saved: png, jpg or webp.
     """
 
     def __init__(self, kind: str, pipe: Any, patch: pytest.MonkeyPatch):
@@ -132,6 +133,7 @@ class Host:
         self.errors: list[Exception] = []
         self.callbacks: dict[str, Any] = {}
         self.steps = 0
+        self.ending = "png"
         self.others: list[Any] = []  # scripts that go before
         self.lora: Any = None  # applied as soon as a prompt names one, by a function that undoes it
         self._install()
@@ -333,8 +335,15 @@ class Host:
     def _save(self, p: Processing, image: Any, name: str, info: str) -> None:
         if isinstance(image, Tensor):
             image = Image.fromarray((image.permute(1, 2, 0).numpy() * 255).astype(np.uint8))
-        path = Path(p.outpath_samples) / f"{name}.png"
-        image.save(path)
+        path = Path(p.outpath_samples) / f"{name}.{self.ending}"
+        if self.ending == "png":
+            told = PngImagePlugin.PngInfo()
+            told.add_text("parameters", info)
+            image.save(path, pnginfo=told)
+        else:  # as a user's comment, with the character code before it
+            exif = Image.Exif()
+            exif.get_ifd(ExifTags.IFD.Exif)[ExifTags.Base.UserComment] = b"UNICODE\0" + info.encode("utf-16-be")
+            image.save(path, exif=exif)
         params = types.SimpleNamespace(image=image, p=p, filename=str(path), pnginfo={"parameters": info})
         self.callbacks["on_image_saved"](params)
 

@@ -33,6 +33,7 @@ def said(p: Any) -> str:
     [
         ({"polcy": "block"}, "polcy is no argument of Cryptomnesia: use policy"),
         ({"policy": "stop"}, "policy is one of off, warn, rewrite, block"),
+        ({"policy": "warn", "embed": "yes"}, "embed is true or false, not 'yes'"),
         ({"policy": "warn", "draws": 2.5}, "draws is a whole number"),
         ({"policy": "warn", "calibration": "nowhere.json"}, "nowhere.json"),
     ],

@@ -82,13 +82,19 @@ def test_sizes_are_asked_for_where_the_sliders_come_later(start: Any, gradio: li
 def test_settings(start: Any, gradio: list[Component]):
     host = start("a1111")
     added: dict[str, Any] = {}
-    host.ui.shared.OptionInfo = lambda default, label, component, args, section: (default, args["choices"], section)
+    host.ui.shared.OptionInfo = lambda default, label, component, args, section: (
+        default,
+        None if args is None else args["choices"],
+        section,
+    )
     host.ui.shared.opts.add_option = added.__setitem__
     host.callbacks["on_ui_settings"]()
     assert added["cryptomnesia_policy"] == ("off", ["off", "warn", "rewrite", "block"], options.SECTION)
+    assert added["cryptomnesia_embed"] == (False, None, options.SECTION)
     host.ui.shared.opts.cryptomnesia_policy = "block"
+    host.ui.shared.opts.cryptomnesia_embed = True
     host.ui.shared.opts.cryptomnesia_prompts = "nonsense of an older version"
-    assert options.defaults() == Choices(policy="block")
+    assert options.defaults() == Choices(policy="block", embed=True)
 
 
 def test_what_the_settings_say_holds_where_nothing_else_is_said(start: Any, tmp_path: Any):
