@@ -188,3 +188,21 @@ def test_a_missing_node_would_be_noticed(browser: Browser):
     browser.evaluate(f"app.loadGraphData({json.dumps(saved)})")
     browser.settle()
     assert complaints(browser)
+
+
+def test_a_subgraph_as_the_frontend_stores_it_runs(browser: Browser):
+    """Rewrite Prompt and its gate are inside it; what they find stands at their places in it."""
+    stored = json.loads((ROOT / "tests/nodes/shapes/frontend/subgraph.json").read_text("utf-8"))
+    (inner,) = stored["definitions"]["subgraphs"]
+    (outer,) = [one["id"] for one in stored["nodes"] if one["type"] == inner["id"]]
+    browser.server.request("/free", {"free_memory": True})
+    browser.open()
+    browser.evaluate(f"app.loadGraphData({json.dumps(stored)}).then(() => 0)")
+    browser.settle()
+    assert not complaints(browser)
+    history = browser.queue()
+    assert history["status"]["status_str"] == "success" and not complaints(browser)
+    said = {name: shown["cryptomnesia"][0] for name, shown in history["outputs"].items() if "cryptomnesia" in shown}
+    found = {one["type"]: said[f"{outer}:{one['id']}"] for one in inner["nodes"]}
+    assert found["CryptomnesiaRewritePrompt"]["mitigation"]["held"]
+    assert found["CryptomnesiaMemorizationGate"]["state"] == "passed"
