@@ -11,8 +11,11 @@ from ..guard.attribution.plots import percent
 from ..guard.pixels import read_picture
 from . import inputs, outputs
 from .attribution_learning import KnownCandidate, few, learned
-from .images import arrays, pictures
+from .images import arrays, notice, pictures
 from .values import CATEGORY, Candidate
+
+NOT_TESTED = "not tested"  # as Model Lineage says it
+FEW = "Attribute Image needs two candidates or more, and {}: nothing was asked. Is one of them muted?"
 
 
 class AttributeImage(io.ComfyNode):
@@ -34,7 +37,7 @@ class AttributeImage(io.ComfyNode):
                     template=io.Autogrow.TemplatePrefix(
                         Candidate.Input("candidate", tooltip="From Attribution Candidate."),
                         prefix="candidate",
-                        min=2,
+                        min=0,  # a candidate that is muted is not sent: the workflow runs without it
                         max=32,
                     ),
                     tooltip="The models that come into question, two or more, each from Attribution Candidate.",
@@ -52,8 +55,8 @@ class AttributeImage(io.ComfyNode):
                 io.Image.Output(display_name="plot", tooltip="The likelihoods as bars, one picture per image."),
                 io.String.Output(
                     display_name="decision",
-                    tooltip="A candidate's name, 'none of these', or, without a verdict, 'confounded' or 'learned "
-                    "from'; one line per image.",
+                    tooltip="A candidate's name, 'none of these', or, without a verdict, 'confounded', 'learned "
+                    "from' or 'not tested'; one line per image.",
                 ),
                 outputs.answer(),
                 outputs.finding(),
@@ -61,10 +64,15 @@ class AttributeImage(io.ComfyNode):
         )
 
     @classmethod
-    def execute(cls, images: Any, candidates: io.Autogrow.Type, alpha: float, prompt: str = "") -> io.NodeOutput:
+    def execute(
+        cls, images: Any, alpha: float, candidates: io.Autogrow.Type | None = None, prompt: str = ""
+    ) -> io.NodeOutput:
+        pool: list[KnownCandidate] = list((candidates or {}).values())
+        if len(pool) < 2:
+            words = FEW.format(f"{len(pool)} came in" if pool else "none came in")
+            return io.NodeOutput(notice(words), "\n".join([NOT_TESTED] * len(images)), words, [])
         # a picture that cannot be read is told of before anything is learned
         pictured = [read_picture(image, f"image {number}") for number, image in enumerate(arrays([images]), 1)]
-        pool: list[KnownCandidate] = list(candidates.values())
         bar = comfy.utils.ProgressBar(2 * len(pool))
         prompted = bool(prompt.strip())
         calibration = learned(pool, prompted, alpha, lambda done, _: bar.update_absolute(done))

@@ -7,7 +7,10 @@ import numpy as np
 import torch
 from PIL import Image
 
+from ..guard import drawing
 from ..guard.errors import InputError
+
+NOTICE, LETTERS = 620, 16  # pixels: width of a picture of words, and their height
 
 
 def arrays(batches: Sequence[Any]) -> list[np.ndarray]:
@@ -50,6 +53,15 @@ def pictures(images: Sequence[Any]) -> torch.Tensor:
         sheets.append(Image.new(image.mode, size, image.getpixel((0, 0))))
         sheets[-1].paste(image)
     return torch.cat([picture(sheet) for sheet in sheets])
+
+
+def notice(words: str) -> torch.Tensor:
+    """Returns a picture of words, (1, H, W, 3) in [0, 1]: what a node shows that has nothing to plot."""
+    lines = drawing.wrapped(words, NOTICE - 2 * drawing.MARGIN, LETTERS)
+    apart = round(1.5 * LETTERS)
+    image, draw = drawing.blank(NOTICE, 2 * drawing.MARGIN + apart * len(lines))
+    drawing.write_lines(draw, (drawing.MARGIN, drawing.MARGIN), lines, LETTERS, drawing.INK, apart=apart)
+    return picture(image)
 
 
 def picture(image: Any) -> torch.Tensor:

@@ -10,6 +10,8 @@ from .shown import on_node, state
 from .values import CATEGORY, Report, described
 
 BLOCK, STRICT, PASS = "block if memorized", "block unless clear", "pass with a warning"
+EMPTY = "nothing came in to pass on: is the node before muted? Bypassed, it would pass on what it got"
+NOTHING: Any = object()  # no value came in; None may be one
 UNCHECKED = "nothing was checked: no report came in"
 
 
@@ -28,16 +30,20 @@ class MemorizationGate(io.ComfyNode):
             has_intermediate_output=True,  # what it shows is told again where ComfyUI remembers the result
             search_aliases=["cryptomnesia", "block", "stop", "guard"],
             inputs=[
-                io.MatchType.Input("value", template=anything, tooltip="What to pass on, e.g. the conditioning."),
+                # all optional: so the workflow runs where the node before is muted, and inputs keep their order
+                io.MatchType.Input(
+                    "value", template=anything, optional=True, tooltip="What to pass on, e.g. the conditioning."
+                ),
                 Report.Input(
                     "report",
-                    optional=True,  # so that the workflow runs where the node before is bypassed or muted
+                    optional=True,
                     tooltip="From Memorization Check, Rewrite Prompt or Mitigate Conditioning. Without one, nothing "
                     "was checked: only 'block unless clear' stops then.",
                 ),
                 io.Combo.Input(
                     "policy",
                     options=[BLOCK, STRICT, PASS],
+                    optional=True,
                     tooltip="block unless clear: also stops where there is no verdict, for want of a calibration, say.",
                 ),
             ],
@@ -49,7 +55,11 @@ class MemorizationGate(io.ComfyNode):
         )
 
     @classmethod
-    def execute(cls, value: Any, policy: str, report: dict[str, Any] | None = None) -> io.NodeOutput:
+    def execute(cls, value: Any = NOTHING, policy: str = BLOCK, report: dict[str, Any] | None = None) -> io.NodeOutput:
+        if value is NOTHING:
+            _show(cls, EMPTY)
+            shown = on_node(state("stopped", verdict=None, p_value=None, reason=EMPTY), EMPTY)
+            return io.NodeOutput(ExecutionBlocker(None), EMPTY, ui=shown)
         verdict = None if report is None else report["verdict"]
         text = UNCHECKED if report is None else described(report)
         said = UNCHECKED if report is None else described(report, words=False)

@@ -8,10 +8,13 @@ from comfy_api.latest import io
 from ..guard.adapters.comfyui_images import ComfyVisionEncoder
 from ..guard.errors import InputError
 from ..guard.lineage import Parentage, find_parent
+from ..guard.lineage.parentage import UNTESTED
 from . import outputs
-from .images import by_prompt, picture
+from .images import by_prompt, notice, picture
 from .lineage_pool_model import PoolEntry
 from .values import CATEGORY, PoolModel
+
+NONE = "Model Lineage needs models that may be the parent, and none came in: nothing was asked. Are they muted?"
 
 
 class ModelLineage(io.ComfyNode):
@@ -33,7 +36,10 @@ class ModelLineage(io.ComfyNode):
                 io.Autogrow.Input(
                     "pool",
                     template=io.Autogrow.TemplatePrefix(
-                        PoolModel.Input("model", tooltip="From Lineage Pool Model."), prefix="model", min=1, max=32
+                        PoolModel.Input("model", tooltip="From Lineage Pool Model."),
+                        prefix="model",
+                        min=0,  # a model that is muted is not sent: the workflow runs without it
+                        max=32,
                     ),
                     tooltip="Models that may be its parent, each from Lineage Pool Model; fewer than three cannot "
                     "be tested.",
@@ -66,10 +72,12 @@ class ModelLineage(io.ComfyNode):
     def execute(
         cls,
         images: list[Any],
-        pool: dict[str, list[PoolEntry]],
+        pool: dict[str, list[PoolEntry]] | None = None,
         prompts: list[str] | None = None,
         clip_vision: list[Any] | None = None,
     ) -> io.NodeOutput:
+        if not pool:
+            return io.NodeOutput(notice(NONE), UNTESTED, NONE, [])
         models = _by_name([entry for entries in pool.values() for entry in entries])
         target = by_prompt(images, prompts)
         bar = comfy.utils.ProgressBar(

@@ -138,11 +138,11 @@ class SaveImageWithProvenance(io.ComfyNode):
 
 
 def _per_image(findings: list[Any], count: int) -> list[list[Any]]:
-    """Returns for each image the findings about it; a finding of one entry is about them all.
+    """Returns for each image the findings about it; a finding of one entry is about them all, one of none is left out.
 
     Raises InputError for findings about another number of images.
     """
-    rows = [finding if isinstance(finding, list) else [finding] for finding in findings]
+    rows = [finding if isinstance(finding, list) else [finding] for finding in findings if finding != []]
     for row in rows:
         if len(row) not in (1, count):
             raise InputError(f"a finding about {len(row)} images does not fit {count}: connect what was asked of these")

@@ -176,7 +176,7 @@ def test_what_is_no_workflow(command, tmp_path, text):
 
 
 def test_the_packs_own_workflow_embeds(command, tmp_path):
-    path = WORKFLOWS / "save_with_provenance.json"
+    path = WORKFLOWS / "Save an image with its provenance.json"
     _, found = told(command, path)
     assert found["notes"] == [] and found["missing"][EU] == []
     document = json.loads(path.read_text("utf-8"))

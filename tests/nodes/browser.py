@@ -141,11 +141,27 @@ class Browser:
         self.wait(f"location.port === '{self.server.address.rsplit(':')[-1]}' && {READY}")
 
     def open_template(self, pack: str, name: str) -> None:
-        """As the template browser does, until its nodes are there."""
-        self.open({"template": name, "source": pack})
+        """As a click in the template browser does, until its nodes are there; an address can name no sentence."""
+        self.open()
+        place = f"api.apiURL('/workflow_templates/{pack}/{urllib.parse.quote(name)}.json')"
+        load = f"(api => fetch({place}))(app.api ?? window.comfyAPI.api.api).then(answer => answer.json())"
+        self.evaluate(f"{load}.then(graph => app.loadGraphData(graph, true, true, {json.dumps(name)})).then(() => 0)")
         wanted = len(self.server.template(pack, name)["nodes"])
         self.wait(f"{NODES} === {wanted}")
         self.settle()
+
+    def pick_template(self, pack: str, name: str) -> None:
+        """By clicks: the template browser, the pack's part of it, and the card of that name."""
+        self.open()
+        self.evaluate("void app.extensionManager.command.execute('Comfy.BrowseTemplates')")
+        leaf = "[...document.querySelectorAll('[role=dialog] *')].find(one => !one.children.length && "
+        self.click(f"{leaf}one.textContent.trim() === {json.dumps(pack)})")
+        card = json.dumps(f"[data-testid='template-workflow-{name}']")
+        self.click(f"document.querySelector({card})")
+
+    def click(self, element: str) -> None:
+        """An element of the page, once it is there."""
+        self.wait(f"(found => found && (found.click(), true))({element})")
 
     def resize(self, width: int, height: int) -> None:
         self.call("Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=1, mobile=False)

@@ -146,6 +146,21 @@ def vae(kind: str, seed: int = 0) -> Any:
     return made
 
 
+def control_net(patcher: Any) -> Any:
+    """A CONTROL_NET for a model with a UNet; its last layers are not zero, as those of one that was trained."""
+    import comfy.controlnet
+    import comfy.model_management as devices
+    import comfy.ops
+    from comfy.cldm.cldm import ControlNet
+
+    config = {name: value for name, value in patcher.model.model_config.unet_config.items() if name != "out_channels"}
+    network = ControlNet(
+        **config | {"hint_channels": 3, "dtype": torch.float32}, operations=comfy.ops.disable_weight_init
+    )
+    fill(network, 1)
+    return comfy.controlnet.ControlNet(network, load_device=devices.get_torch_device())
+
+
 def fill(module: torch.nn.Module, seed: int) -> None:
     """ComfyUI's layers start as uninitialised memory."""
     generator = torch.Generator().manual_seed(seed)

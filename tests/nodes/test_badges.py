@@ -10,6 +10,7 @@ import pytest
 from cryptomnesia.sidecar import Generation, save
 
 from .browser import Browser
+from .templates import GATE
 from .test_workflows import PACK
 
 STYLES = {"LiteGraph": False, "Nodes 2.0": True}
@@ -33,7 +34,7 @@ def style(request: pytest.FixtureRequest, browser: Browser) -> Iterator[Browser]
     """A template that was run, in one of the styles; the style is put back."""
     browser.server.set("Comfy.VueNodes.Enabled", STYLES[request.param])
     browser.server.request("/free", {"free_memory": True})
-    browser.open_template(PACK, "gate_and_rewrite")
+    browser.open_template(PACK, GATE)
     assert browser.evaluate(BADGES) == [[name, ""] for name, _ in AFTER]
     assert browser.queue()["status"]["status_str"] == "success"
     yield browser
@@ -122,7 +123,7 @@ def test_a_verdict_on_what_no_longer_stands_there_is_called_an_earlier_one(style
 @ONE_STYLE
 def test_a_run_that_was_remembered_is_shown_and_one_that_was_overtaken_is_an_earlier_one(style: Browser):
     style.evaluate("localStorage.removeItem('cryptomnesia.verdicts')")
-    style.open_template(PACK, "gate_and_rewrite")
+    style.open_template(PACK, GATE)
     assert style.evaluate(BADGES)[1][1] == ""
     history = style.queue()
     assert history["status"]["status_str"] == "success"
@@ -212,7 +213,7 @@ def test_a_saved_image_that_is_dragged_in_says_how_it_was_made(style: Browser):
 
 @ONE_STYLE
 def test_what_was_skipped_shows_no_picture_of_an_earlier_run(style: Browser):
-    style.open_template(PACK, "gate_and_rewrite")
+    style.open_template(PACK, GATE)
     gate = "app.graph._nodes.find(n => n.type === 'CryptomnesiaMemorizationGate')"
     end, other = (f"app.graph._nodes.find(n => n.title === '{title}')" for title in ("Stays empty", OTHER))
     images = f"(app.nodeOutputs[{end}.id]?.images ?? []).length"

@@ -5,34 +5,35 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from PIL import Image, ImageStat
+from PIL import Image, ImageChops, ImageStat
 
-from .browser import BOUNDS, ROOM, Browser
-from .test_workflows import CLEAR, MEMORIZED, NAMES, NOTES, PACK, converted, titled, workflow
-from .thumbnails import SIZE, thumbnail
+from .browser import BOUNDS, NODES, ROOM, Browser
+from .templates import ATTRIBUTE, CHECK, GATE, LINEAGE, LOCATE, MEMBERSHIP, NAMES, SAVE
+from .test_workflows import CLEAR, MEMORIZED, NOTES, PACK, ROOT, converted, titled, workflow
+from .thumbnails import parts, thumbnail
 
 COMPLAINTS = ("failed", "issing", "rror", "nable to")
 NODE_FIELDS = ("id", "type", "pos", "size", "mode", "widgets_values")
 TEXTS = {
-    "attribute_image": {"What that rests on": ["Likely made by first model"]},
-    "check": {"What the check says": [MEMORIZED, CLEAR]},
-    "gate_and_rewrite": {
+    ATTRIBUTE: {"What that rests on": ["Likely made by first model"]},
+    CHECK: {"What the check says": [MEMORIZED, CLEAR]},
+    GATE: {
         "What the gate says": ["Cryptomnesia stopped this branch (block if memorized). " + MEMORIZED],
         "What was changed": [CLEAR],
     },
-    "locate_and_repaint": {"How much of it": ["likely memorized"], "What was changed": [CLEAR]},
-    "membership_evidence": {"What that rests on": ["Likely trained on some of these images."]},
-    "model_lineage": {"What that rests on": ["likely a child of second model."]},
-    "save_with_provenance": {"What was changed": [CLEAR], "What holds": [f"{PACK}/demo_0"]},
+    LOCATE: {"How much of it": ["likely memorized"], "What was changed": [CLEAR]},
+    MEMBERSHIP: {"What that rests on": ["Likely trained on some of these images."]},
+    LINEAGE: {"What that rests on": ["likely a child of second model."]},
+    SAVE: {"What was changed": [CLEAR], "What holds": [f"{PACK}/demo_0"]},
 }
 IMAGES = {
-    "attribute_image": {"It looks like this": True, "Who likely made it": True},
-    "check": {"What the model then makes": True},
-    "gate_and_rewrite": {"Stays empty": False, "No longer the training image": True},
-    "locate_and_repaint": {"The memorized part": True, "The mask": True, "That part made anew": True},
-    "membership_evidence": {"What was measured": True},
-    "model_lineage": {"How far it is from each": True},
-    "save_with_provenance": {"CryptomnesiaSaveImage": True},
+    ATTRIBUTE: {"It looks like this": True, "Who likely made it": True},
+    CHECK: {"What the model then makes": True},
+    GATE: {"Stays empty": False, "No longer the training image": True},
+    LOCATE: {"The memorized part": True, "The mask": True, "That part made anew": True},
+    MEMBERSHIP: {"What was measured": True},
+    LINEAGE: {"How far it is from each": True},
+    SAVE: {"CryptomnesiaSaveImage": True},
 }
 
 
@@ -106,15 +107,30 @@ def test_nothing_is_missing(opened: tuple[Browser, str]):
 def test_a_run_shows_texts_and_images(opened: tuple[Browser, str], tmp_path: Path):
     browser, name = opened
     saved = workflow(name)
-    assert browser.queue()["status"]["status_str"] == "success"
+    history = browser.queue()
+    assert history["status"]["status_str"] == "success"
     assert not complaints(browser)  # a branch that a gate stopped is no failure
     for title, texts in TEXTS[name].items():
         for number, text in zip(titled(saved, title), texts, strict=True):
             assert text in shown(browser, number)
     photograph = browser.photograph(tmp_path / f"{name}.png")
     look_at(browser, saved, Image.open(photograph).convert("RGB"), IMAGES[name])
-    small = Image.open(thumbnail(photograph, tmp_path / f"{name}.jpg"))
-    assert small.size == SIZE and max(ImageStat.Stat(small).stddev) > 20
+    small = thumbnail(parts(browser, name, saved, history), tmp_path / f"{name}.jpg")
+    assert apart(small, ROOT / "workflows" / f"{name}.jpg") < 3  # what the list of templates shows is what comes out
+
+
+def apart(*files: Path) -> float:
+    """Of two pictures, in levels of 255."""
+    first, second = (Image.open(file).convert("RGB") for file in files)
+    return sum(ImageStat.Stat(ImageChops.difference(first, second)).mean) / 3
+
+
+def test_the_template_browser_shows_sentences_and_opens_one(browser: Browser):
+    browser.resize(1280, 800)
+    browser.pick_template(PACK, LINEAGE)
+    wanted = len(workflow(LINEAGE)["nodes"])
+    browser.wait(f"{NODES} === {wanted} && !document.querySelector('[data-testid^=template-workflow]')")
+    assert browser.evaluate("app.graph._nodes.some(n => n.type === 'CryptomnesiaModelLineage')")
 
 
 def gates(browser: Browser) -> list[str]:
@@ -125,7 +141,7 @@ def gates(browser: Browser) -> list[str]:
 
 def test_a_gate_says_on_itself_why_it_stopped(browser: Browser):
     browser.server.request("/free", {"free_memory": True})
-    browser.open_template(PACK, "gate_and_rewrite")
+    browser.open_template(PACK, GATE)
     browser.queue()
     browser.until(lambda: all(map(said_more, gates(browser))), "what the gates say", 30)
     stopped, passed = gates(browser)
@@ -138,7 +154,7 @@ def said_more(text: str) -> bool:
     return "\n" in text
 
 
-@pytest.mark.parametrize("name", ["check", "gate_and_rewrite", "locate_and_repaint"])
+@pytest.mark.parametrize("name", [CHECK, GATE, LOCATE])
 @pytest.mark.parametrize("mode", [2, 4], ids=["muted", "bypassed"])
 def test_a_workflow_runs_without_any_one_of_the_checks(browser: Browser, name: str, mode: int):
     """Muted or bypassed, a node that only measures is missed by no other of the pack."""
@@ -166,9 +182,27 @@ def look_at(browser: Browser, saved: dict[str, Any], photograph: Image.Image, im
 
 
 def test_a_missing_node_would_be_noticed(browser: Browser):
-    saved = workflow("check")
+    saved = workflow(CHECK)
     next(one for one in saved["nodes"] if one["type"] == "VAEDecode")["type"] = "NoSuchNode"
     browser.open()
     browser.evaluate(f"app.loadGraphData({json.dumps(saved)})")
     browser.settle()
     assert complaints(browser)
+
+
+def test_a_subgraph_as_the_frontend_stores_it_runs(browser: Browser):
+    """Rewrite Prompt and its gate are inside it; what they find stands at their places in it."""
+    stored = json.loads((ROOT / "tests/nodes/shapes/frontend/subgraph.json").read_text("utf-8"))
+    (inner,) = stored["definitions"]["subgraphs"]
+    (outer,) = [one["id"] for one in stored["nodes"] if one["type"] == inner["id"]]
+    browser.server.request("/free", {"free_memory": True})
+    browser.open()
+    browser.evaluate(f"app.loadGraphData({json.dumps(stored)}).then(() => 0)")
+    browser.settle()
+    assert not complaints(browser)
+    history = browser.queue()
+    assert history["status"]["status_str"] == "success" and not complaints(browser)
+    said = {name: shown["cryptomnesia"][0] for name, shown in history["outputs"].items() if "cryptomnesia" in shown}
+    found = {one["type"]: said[f"{outer}:{one['id']}"] for one in inner["nodes"]}
+    assert found["CryptomnesiaRewritePrompt"]["mitigation"]["held"]
+    assert found["CryptomnesiaMemorizationGate"]["state"] == "passed"

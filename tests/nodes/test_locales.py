@@ -47,6 +47,10 @@ def test_english_is_what_the_page_says():
         key.strip('"'): word for key, word in re.findall(r'\n  ("[^"]+"|\w+): "([^"]*)"', words)
     }
     settings = (ROOT / "web/js/settings.js").read_text("utf-8")
+    place = re.search(r'PLACE = \["Cryptomnesia", ("[^"]+")\]', settings)
+    other = re.findall(r'category: \["Cryptomnesia", ("[^"]+")', settings)
+    assert place and {f'"{name}"' for name in read("en", "main")["settingsCategories"]} == {place[1], *other}
+    assert all(name == text for name, text in read("en", "main")["settingsCategories"].items())
     for key, texts in read("en", "settings").items():
         assert f'id: "{key.replace("_", ".")}"' in settings and all(f'"{text}"' in settings for text in texts.values())
     assert len(read("en", "settings")) == settings.count('    id: "')

@@ -11,6 +11,7 @@ import pytest
 
 from .graphs import BENIGN, MEMORIZED
 from .server import Server
+from .templates import SAVE
 from .test_workflows import run, titled
 
 
@@ -64,7 +65,7 @@ def test_what_fails_and_what_is_not_there(server: Server):
 
 
 def test_an_image_is_verified(server: Server):
-    result, saved, _ = run(server, "save_with_provenance")
+    result, saved, _ = run(server, SAVE)
     (file,) = result.ui[titled(saved, "CryptomnesiaSaveImage")[0]]["images"]
     place = server.base / "output" / file["subfolder"]
     copy = place / "routed.png"

@@ -2,7 +2,9 @@
 
 import io
 import json
+import re
 import urllib.error
+import urllib.parse
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -13,19 +15,11 @@ from PIL import Image, ImageChops, ImageStat
 
 from .results import Result, node
 from .server import Server
+from .templates import ATTRIBUTE, CHECK, GATE, LINEAGE, LOCATE, MEMBERSHIP, NAMES, SAVE, WITH_MODEL
 from .thumbnails import SIZE
 
 ROOT = Path(__file__).parents[2]
 PACK = "cryptomnesia"
-WITH_MODEL = (
-    "attribute_image",
-    "check",
-    "gate_and_rewrite",
-    "locate_and_repaint",
-    "membership_evidence",
-    "save_with_provenance",
-)
-NAMES = (*WITH_MODEL, "model_lineage")
 NOTES = ("Note", "MarkdownNote")
 WIDGETS = {"INT", "FLOAT", "STRING", "BOOLEAN", "COMBO"}
 ANY = ("*", "COMFY_MATCHTYPE_V3")
@@ -156,18 +150,18 @@ def test_another_loader_lacks_nothing_but_its_file(server: Server, name: str):
 
 
 def test_check(server: Server):
-    result, saved, prompt = run(server, "check")
+    result, saved, prompt = run(server, CHECK)
     first, second = said(result, saved, "What the check says")
     assert first.startswith(MEMORIZED) and second.startswith(CLEAR)
     memorized, ordinary = (pictures(server, result, number) for number in titled(saved, "What the model then makes"))
     assert [image.size for image in memorized + ordinary] == [(256, 256)] * 8
     assert difference(memorized) < 5 < 10 < difference(ordinary)
-    again = run(server, "check")[0]
+    again = run(server, CHECK)[0]
     assert again.cached == set(prompt)
 
 
 def test_gate_and_rewrite(server: Server):
-    result, saved, _ = run(server, "gate_and_rewrite")
+    result, saved, _ = run(server, GATE)
     stopped, through = titled(saved, "KSampler")
     assert not result.named("execution_error")
     (text,) = said(result, saved, "What the gate says")
@@ -184,14 +178,14 @@ def test_gate_and_rewrite(server: Server):
 
 def test_a_second_run_still_shows_what_was_stopped(server: Server):
     """Also where all of it comes from the cache."""
-    run(server, "gate_and_rewrite")
-    again, saved, prompt = run(server, "gate_and_rewrite")
+    run(server, GATE)
+    again, saved, prompt = run(server, GATE)
     assert again.cached == set(prompt) and not again.named("execution_error")
     assert "stopped" in said(again, saved, "What the gate says")[0]
 
 
 def test_locate_and_repaint(server: Server):
-    result, saved, _ = run(server, "locate_and_repaint")
+    result, saved, _ = run(server, LOCATE)
     assert "of the image is likely memorized" in said(result, saved, "How much of it")[0]
     assert "rewrite: held" in said(result, saved, "What was changed")[0]
     mask, new = (result.ui[titled(saved, title)[0]]["images"][0] for title in ("The mask", "That part made anew"))
@@ -201,7 +195,7 @@ def test_locate_and_repaint(server: Server):
 
 
 def test_attribute_image(server: Server):
-    result, saved, _ = run(server, "attribute_image")
+    result, saved, _ = run(server, ATTRIBUTE)
     (text,) = said(result, saved, "What that rests on")
     assert text.startswith("Likely made by first model") and "none of these" in text
     (plot,) = pictures(server, result, titled(saved, "Who likely made it")[0])
@@ -209,7 +203,7 @@ def test_attribute_image(server: Server):
 
 
 def test_membership_evidence(server: Server):
-    result, saved, _ = run(server, "membership_evidence")
+    result, saved, _ = run(server, MEMBERSHIP)
     (text,) = said(result, saved, "What that rests on")
     assert text.startswith("Likely trained on some of these images.\n12 suspects against 12 references")
     assert "The two sets look alike" in text and "no proof" in text
@@ -218,7 +212,7 @@ def test_membership_evidence(server: Server):
 
 
 def test_model_lineage(server: Server):
-    result, saved, _ = run(server, "model_lineage")
+    result, saved, _ = run(server, LINEAGE)
     (text,) = said(result, saved, "What that rests on")
     first, nearest, *_ = text.splitlines()
     assert (
@@ -230,7 +224,7 @@ def test_model_lineage(server: Server):
     assert plot.width == 620 and max(ImageStat.Stat(plot).stddev) > 20
 
 
-@pytest.mark.parametrize("name", ["membership_evidence", "model_lineage"])
+@pytest.mark.parametrize("name", [MEMBERSHIP, LINEAGE])
 def test_a_folder_that_is_not_there_is_named_at_its_node(server: Server, name: str):
     saved = workflow(name)
     prompt = converted(server, saved)
@@ -245,7 +239,7 @@ def test_a_folder_that_is_not_there_is_named_at_its_node(server: Server, name: s
 
 
 def test_save_with_provenance(server: Server):
-    result, saved, prompt = run(server, "save_with_provenance")
+    result, saved, prompt = run(server, SAVE)
     (save,) = titled(saved, "CryptomnesiaSaveImage")
     (file,) = result.ui[save]["images"]
     place = server.base / "output" / file["subfolder"] / file["filename"]
@@ -255,10 +249,10 @@ def test_save_with_provenance(server: Server):
     assert "byte for byte" in said(result, saved, "What holds")[0]
     verify = titled(saved, "CryptomnesiaVerifyProvenance") + titled(saved, "What holds")
     saved_so_far = len(list(place.parent.glob("*.png")))  # the browser's tests may have saved some
-    again = run(server, "save_with_provenance")[0]
+    again = run(server, SAVE)[0]
     assert again.cached >= set(prompt) - set(verify) and len(list(place.parent.glob("*.png"))) == saved_so_far
     change_a_pixel(place)
-    changed = said(run(server, "save_with_provenance")[0], saved, "What holds")[0]
+    changed = said(run(server, SAVE)[0], saved, "What holds")[0]
     assert "byte for byte" not in changed and "not" in changed
 
 
@@ -309,7 +303,8 @@ def test_templates_are_listed_and_served_with_thumbnails(server: Server):
     assert sorted(server.templates()[PACK]) == sorted(NAMES)
     for name in NAMES:
         assert server.template(PACK, name) == workflow(name)
-        content = server.request(f"/api/workflow_templates/{PACK}/{name}.jpg")
+        assert " " in name and name[0].isupper() and not re.search(r"[_.]|\W\W", name)  # shown as it is
+        content = server.request(f"/api/workflow_templates/{PACK}/{urllib.parse.quote(name)}.jpg")
         image = Image.open(io.BytesIO(content))
         assert image.format == "JPEG" and image.size == SIZE and len(content) < 150_000
         assert max(ImageStat.Stat(image).stddev) > 20

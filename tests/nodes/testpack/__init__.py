@@ -86,6 +86,25 @@ class TestLatent(io.ComfyNode):
         return io.NodeOutput(models.latent(kind, rows, size))
 
 
+class TestControlNet(io.ComfyNode):
+    """A ControlNet of ComfyUI's own code with random weights, in the shape of a model's network."""
+
+    __test__ = False
+
+    @classmethod
+    def define_schema(cls):
+        return io.Schema(
+            node_id="TestControlNet",
+            category="tests",
+            inputs=[io.Model.Input("model")],
+            outputs=[io.ControlNet.Output()],
+        )
+
+    @classmethod
+    def execute(cls, model):
+        return io.NodeOutput(models.control_net(model))
+
+
 class TestKeep(io.ComfyNode):
     """An output node for anything: a prompt needs one, and its input stays to be read."""
 
@@ -152,7 +171,7 @@ class TestPack(ComfyExtension):
     __test__ = False
 
     async def get_node_list(self):
-        return [TestModel, TestConditioning, TestLatent, TestKeep, TestSlow, TestFail]
+        return [TestModel, TestConditioning, TestLatent, TestControlNet, TestKeep, TestSlow, TestFail]
 
 
 async def comfy_entrypoint():
