@@ -73,7 +73,7 @@ def test_an_image_is_verified(server: Server):
     shutil.copy(place / f"{file['filename']}.cryptomnesia.json", f"{copy}.cryptomnesia.json")
     asked = {**file, "filename": copy.name}
     answer = post(server, "verify", asked)
-    assert answer["matches"] and answer["result"] == "nobody vouches" and "provenance file" in answer["headline"]
+    assert answer["matches"] and answer["result"] == "nobody vouches" and "matches its provenance" in answer["headline"]
     digest = hashlib.sha256(copy.read_bytes()).hexdigest()
     again = post(server, "verify", {"filename": copy.name, "sha256": digest.upper()})
     assert again["matches"] and again["sidecar"] == "found"
