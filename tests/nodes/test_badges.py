@@ -208,7 +208,7 @@ def test_a_saved_image_that_is_dragged_in_says_how_it_was_made(style: Browser):
       document.dispatchEvent(new DragEvent('drop', { dataTransfer: data }));
     })()"""
     style.evaluate(drop)
-    style.wait("document.body.innerText.includes('matches its provenance file, which nobody signed')")
+    style.wait("document.body.innerText.includes('matches its provenance, which nobody signed')")
 
 
 @ONE_STYLE
