@@ -15,6 +15,7 @@ from cryptomnesia.adapters.last_look import LastLook
 from cryptomnesia.adapters.modules import glance, peculiarities
 from cryptomnesia.adapters.network_calls import watched
 from cryptomnesia.adapters.offloaded import first_weight
+from cryptomnesia.protocols import pipeline_of
 
 from ..helpers.pipelines import build
 
@@ -136,7 +137,7 @@ def test_what_is_exact_and_who_only_looks_change_nothing(net, looks):
     before = len(looks)
     pipe = build("sd1")
     pipe.unet = net
-    with watched(to_denoiser(pipe), lambda arguments, output: None):  # as an attached guard
+    with watched(pipeline_of(to_denoiser(pipe)), lambda arguments, output: None):  # as an attached guard
         assert last.peculiarities(net) == [] and len(looks) == before
 
 
