@@ -159,7 +159,8 @@ def test_bad_input_costs_one_line(comfy: Comfy, pictures: Any):
     says("two candidates are called 'final'", twins)
     alone = asking(comfy, pictures, asked)
     del alone["who"]["inputs"]["candidates.candidate1"]
-    assert "Required input is missing: candidate1" in (comfy.run(alone).error or "")
+    untested = comfy.run(alone)  # where the other's nodes are muted
+    assert untested.ok and "not tested" in str(untested.outputs["who"])
     foreign = asking(comfy, pictures, asked) | {"other": node("TestModel", kind="sd3", weights=0)}
     foreign["final candidate"]["inputs"]["vae"] = ["other", 2]
     says("makes latents of 16 channels and the model reads 4", foreign)
