@@ -54,7 +54,12 @@ def _work(pipe: Any, guard: Guard, name: str) -> Callable[[], Any]:
 
 
 class _Inside:
-    """The time within calls of a network."""
+    """The time within calls of a network.
+
+    By slots, since a hook's attributes are part of what a model is taken for, and these change with every call.
+    """
+
+    __slots__ = ("_started", "handles", "seconds")
 
     def __init__(self, network: Any):
         self.seconds, self._started = 0.0, 0.0
