@@ -8,13 +8,11 @@ import torch
 from cryptomnesia import verdict
 from cryptomnesia.attached.first_step import MOST_UNLIKE
 from cryptomnesia.condition import Condition
-from cryptomnesia.denoiser import Denoiser, NoiseLevel
+from cryptomnesia.denoiser import Denoiser
 from cryptomnesia.errors import CryptomnesiaError
 from cryptomnesia.memory import is_out_of_memory
 from cryptomnesia.report import MemorizationReport
-from cryptomnesia.signals.alignment import Alignment
 from cryptomnesia.signals.draws import FixedDraws
-from cryptomnesia.signals.guidance import Guidance
 
 from . import models
 from .job import Batch, Job
@@ -24,36 +22,7 @@ NO_GUIDANCE = "CFG scale 1 samples without guidance, which is what a check looks
 NOT_SEEN = "sampling was not seen to begin: this backend has no hook there, or another extension took its place"
 
 
-class HostDraws(FixedDraws):
-    """Guidance on draws that stay the same, asked of the model of the moment, which is let go of in between."""
-
-    def guidance(
-        self,
-        denoiser: Denoiser,
-        draws: int,
-        seed: int,
-        shape: tuple[int, int, int],
-        fingerprint: str,
-        level: NoiseLevel | None = None,
-    ) -> Guidance:
-        found = super().guidance(denoiser, draws, seed, shape, fingerprint, level)
-        found.denoiser = denoiser
-        return found
-
-    def alignment(self, guidance: Guidance) -> Alignment:
-        found = super().alignment(guidance)
-        found.guidance.denoiser = guidance.denoiser
-        return found
-
-    def release(self) -> None:
-        """Lets go of the model, so that the web UI can unload it; what it answered is kept."""
-        kept = [] if self._kept is None else [self._kept[1]]
-        kept += [] if self._low is None else [self._low[1].guidance]
-        for guidance in kept:
-            guidance.denoiser = None  # type: ignore[assignment]
-
-
-DRAWS = HostDraws()
+DRAWS = FixedDraws()  # asked of the model of the moment, which is let go of in between
 
 
 def judge(job: Job, p: Any, x: Any, c: Any, number: int) -> Batch:

@@ -59,10 +59,19 @@ class FixedDraws:
         key = (fingerprint, str(denoiser.device), draws, seed, shape, level.time.item())
         if self._kept is None or self._kept[0] != key:
             self._kept = key, Guidance(denoiser, draw_noise(denoiser, draws, seed, shape), level=level)
+        self._kept[1].denoiser = denoiser  # maybe another object of the same model
         return self._kept[1]
 
     def alignment(self, guidance: Guidance) -> Alignment:
         """Returns the alignment on the draws of a guidance that was given out, the same object as long as that is."""
         if self._low is None or self._low[0] is not guidance:
             self._low = guidance, Alignment(guidance.denoiser, guidance.noise)
+        self._low[1].guidance.denoiser = guidance.denoiser
         return self._low[1]
+
+    def release(self) -> None:
+        """Lets go of the model, so that its host can unload it; what it answered is kept."""
+        kept = [] if self._kept is None else [self._kept[1]]
+        kept += [] if self._low is None else [self._low[1].guidance]
+        for guidance in kept:
+            guidance.denoiser = None  # type: ignore[assignment]
