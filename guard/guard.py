@@ -346,6 +346,7 @@ class Guard:
         width: int | None = None,
         baseline: Baseline = None,
         probes: int = PROBES,
+        seeds: int = 0,
         report: MemorizationReport | None = None,
         progress: Progress | None = None,
     ) -> Location:
@@ -355,7 +356,7 @@ class Guard:
             prompt: The prompt, as the pipeline takes it.
             seed: The seed of the image and of the check's private noise.
             report: The prompt's report, if it was checked already.
-            steps, guidance, height, width, baseline, probes, progress: As in `localization.locate`.
+            steps, guidance, height, width, baseline, probes, seeds, progress: As in `localization.locate`.
 
         Returns:
             The image with its map, its mask and the report.
@@ -379,6 +380,7 @@ class Guard:
             width=width,
             baseline=baseline,
             probes=probes,
+            seeds=seeds,
             progress=progress,
         )
 

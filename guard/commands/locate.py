@@ -40,6 +40,10 @@ def locate(
     probes: Annotated[
         int, typer.Option(min=1, max=1024, help="Random probes of the map; more is steadier and slower.")
     ] = 4,
+    seeds: Annotated[
+        int,
+        typer.Option(min=0, max=64, help="Make so many images of other seeds, too, if memorized: what do they share?"),
+    ] = 0,
     height: options.Height = None,
     width: options.Width = None,
     as_json: options.Json = False,
@@ -68,6 +72,7 @@ def locate(
             height=height,
             width=width,
             probes=probes,
+            seeds=seeds,
             progress=following(bar, bar.add_task("sampling", total=steps)) if bar else None,
         )
     files = write(out, location, guard)
@@ -80,12 +85,12 @@ def locate(
 
 def _tell_cost(guard: "Guard", probes: int, guidance: float | None) -> None:
     from ..cost import rows_per_image
-    from ..localization import rows_of_map
+    from ..localization import OUTLINE, rows_of_map
 
     denoiser = guard.denoiser
     branches = denoiser.reference == "empty branch" and (guidance is None or guidance > 1)
-    rows = rows_of_map(probes, known=branches)
-    tell_cost(f"{probes} probes of the map", rows, rows / rows_per_image(denoiser), ", beside the image and its check")
+    rows = rows_of_map(probes, known=branches) + OUTLINE
+    tell_cost("map and outline", rows, rows / rows_per_image(denoiser), ", beside the image and its check")
 
 
 def write(out: Path, location: "Location", guard: "Guard") -> dict[str, str]:
@@ -133,7 +138,8 @@ def _show(location: "Location", files: dict[str, str]) -> None:
         area = f"no mask: {location.reason}"
     elif location.share:
         percent = f"{100 * location.share:.1f} % of the image"
-        area = f"likely reproduced: {percent} (map above {location.threshold:.3g}, half its peak)"
+        how = "found again from other noise" if location.threshold is None else "map above half its peak"
+        area = f"likely reproduced: {percent} ({how})"
     else:
         area = "likely reproduced: nothing"
     notes = [note for note in (report.note, location.note) if note]

@@ -1,5 +1,6 @@
 """Tells where an image reproduces training data: one that is sampled here, or one that is given as a late latent."""
 
+import torch
 from torch import Tensor
 
 from ..denoiser import Denoiser
@@ -9,11 +10,14 @@ from ..report import MemorizationReport, RegionReport
 from ..signals.curvature import PROBES as BY_ESTIMATOR
 from ..signals.curvature import SMOOTHING, curvature_map
 from ..signals.difference import Baseline
+from .agreement import DRAWS, agreement, likelihood
 from .location import Location, location_of
+from .outline import outline
 from .refine import refine
 from .trajectory import STEPS, Late, Sampling, late_level
 
 PROBES = BY_ESTIMATOR["forward"]
+OUTLINE = DRAWS  # and once per model and size as many for the empty prompt
 FAR = 3.0  # times the wanted noise: maps of other levels look different
 
 
@@ -29,12 +33,13 @@ def locate(
     width: int | None = None,
     baseline: Baseline = None,
     probes: int = PROBES,
+    seeds: int = 0,
     progress: Progress | None = None,
 ) -> Location:
     """Samples one image with the pipeline's own call, and tells where it reproduces training data.
 
-    The image is that of an unguarded call with this seed, bit for bit, whatever the policy of a guard; the map costs
-    2 `probes` rows of the network, next to 100 of 50 steps.
+    The image is that of an unguarded call with this seed, bit for bit, whatever the policy of a guard. The map costs
+    2 `probes` rows of the network and, where the verdict is "memorized", its outline 8 more, next to 100 of 50 steps.
 
     Args:
         denoiser: The denoiser of a pipeline.
@@ -46,24 +51,33 @@ def locate(
         height, width: The image's size in pixels, by default the model's own.
         baseline: What has not memorized the image, by default the empty prompt; see `curvature_map`.
         probes: Random probes of the map.
-        progress: progress(done, total), in sampling steps.
+        seeds: Images of other seeds that are made, too, where the verdict is "memorized", so that what they share is
+            known: a little surer, at the price of as many images.
+        progress: progress(done, total), in sampling steps of the image.
 
     Returns:
         The image with its map, its mask and the report.
 
     Raises:
-        InputError: The denoiser belongs to no pipeline, the pipeline refuses the settings, or probes is below 1.
+        InputError: The denoiser belongs to no pipeline, the pipeline refuses the settings, probes is below 1, or seeds
+            is negative.
         NotApplicable: See `Denoiser.require_guidance`; or the pipeline's calls cannot be read.
         NonFiniteError: The model answered with NaN or infinity.
         OutOfMemory: Not even one row fits on the device.
     """
     if steps < 1:
         raise InputError(f"steps are at least 1, not {steps}")
+    if seeds < 0:
+        raise InputError(f"seeds is a number of further images, 0 or more, not {seeds}")
     if baseline is None:
         denoiser.require_guidance()
     shape = denoiser.latent_shape(height, width)
     sampling = Sampling(denoiser, seed=seed, steps=steps, guidance=guidance, shape=shape)
     image, late = sampling.run(prompt, progress)
+    others = None
+    if seeds and report.memorized:
+        again = [sampling.run(prompt, seed=(seed + 1 + i) % 2**64)[1].clean for i in range(seeds)]
+        others = torch.cat([one for one in again if one is not None])
     return locate_late(
         denoiser,
         late,
@@ -71,6 +85,7 @@ def locate(
         report,
         baseline=baseline,
         probes=probes,
+        others=others,
         seed=seed,
         steps=steps,
         guidance=sampling.guidance,
@@ -85,6 +100,7 @@ def locate_late(
     *,
     baseline: Baseline = None,
     probes: int = PROBES,
+    others: Tensor | None = None,
     seed: int | None = None,
     steps: int | None = None,
     guidance: float | None = None,
@@ -97,6 +113,7 @@ def locate_late(
         image: The image that it became, (3, H, W) float32 in [0, 1].
         report: The report of the prompt's check.
         baseline, probes: As in `locate`.
+        others: Finished latents of other seeds, (N, C, h, w), where there are any.
         seed, steps, guidance: The image's seed, sampling steps and guidance scale, where known.
 
     Returns:
@@ -112,14 +129,20 @@ def locate_late(
         raise InputError(
             f"one image (3, H, W) has one latent (1, C, h, w), not {tuple(image.shape)} and {tuple(late.x.shape)}"
         )
-    fine = refine(maps, image.detach().cpu().float().unsqueeze(0))
+    picture = image.detach().cpu().float().unsqueeze(0)
+    fine, outlined, rows = refine(maps, picture), None, rows_of_map(probes, known is not None)
+    if report.memorized and late.clean is not None:
+        found = agreement(denoiser, late.clean, late.condition)
+        odds = likelihood(maps[0], found, late.clean, others)
+        area, rows = outline(odds.unsqueeze(0), picture)[0], rows + found.forward_rows
+        outlined = area if area.any() else None  # nothing is found again: the map alone says where
     region = RegionReport(
         share=None,
         peak=None,
         sigma=late.level.sigma[0].item(),
         probes=probes,
         smoothing=SMOOTHING,
-        forward_rows=rows_of_map(probes, known is not None),
+        forward_rows=rows,
     )
     return location_of(
         maps[0],
@@ -127,6 +150,7 @@ def locate_late(
         image,
         report,
         region,
+        outlined=outlined,
         seed=seed,
         steps=steps,
         guidance=guidance,
@@ -135,7 +159,7 @@ def locate_late(
 
 
 def rows_of_map(probes: int = PROBES, known: bool = True) -> int:
-    """Returns the rows of the network that a map costs beside its image.
+    """Returns the rows of the network that a map costs beside its image; the outline of a mask takes OUTLINE more.
 
     Args:
         probes: Random probes of the map.

@@ -39,12 +39,15 @@ class Location:
         image: The image, (3, H, W) float32 in [0, 1].
         latent_map: Curvature difference, (h, w) float32, >= 0; higher = more likely memorized there.
         map: The same at the image's size, refined along its edges, (H, W) float32, >= 0.
-        region: The area where the map is above half its peak, (H, W) bool, whatever the verdict.
+        region: The area that stands out, (H, W) bool, whatever the verdict: where the model finds the same again from
+            other noise and the map is strong, along the picture's edges; where the verdict is not "memorized", where
+            the map alone is above half its peak.
         mask: The area that likely reproduces training data, (H, W) bool: the region if the verdict is "memorized",
             empty if it is "clear", and None where there is no verdict.
         report: The check's report, with `region` filled in.
         seed, steps, guidance: The image's seed, sampling steps and guidance scale; None where a latent was given.
         note: What else the user should know, or None.
+        agreed: Whether the region comes from what the model finds again, not from the map alone.
     """
 
     prompt: str | None
@@ -58,6 +61,7 @@ class Location:
     steps: int | None = None
     guidance: float | None = None
     note: str | None = None
+    agreed: bool = False
 
     @property
     def share(self) -> float | None:
@@ -65,9 +69,9 @@ class Location:
         return None if self.mask is None else self.mask.float().mean().item()
 
     @property
-    def threshold(self) -> float:
-        """Half of the map's own peak; the region is where map values are above it."""
-        return HALF * peak_of(self.map.unsqueeze(0)).item()
+    def threshold(self) -> float | None:
+        """Half of the map's own peak, above which the region lies; None where it comes from more than the map."""
+        return None if self.agreed else HALF * peak_of(self.map.unsqueeze(0)).item()
 
     @property
     def alpha(self) -> float | None:
@@ -118,13 +122,17 @@ def location_of(
     report: MemorizationReport,
     region: RegionReport,
     *,
+    outlined: Tensor | None = None,
     seed: int | None,
     steps: int | None,
     guidance: float | None,
     note: str | None,
 ) -> Location:
-    """Returns the location that maps (h, w) and (H, W) of an image (3, H, W) and the prompt's verdict amount to."""
-    area = peak_mask(fine.unsqueeze(0))[0]
+    """Returns the location that maps (h, w) and (H, W) of an image (3, H, W) and the prompt's verdict amount to.
+
+    `outlined` is the area (H, W) bool that the model finds again, where that was asked.
+    """
+    area = peak_mask(fine.unsqueeze(0))[0] if outlined is None else outlined
     mask = None
     if report.verified:
         mask = area if report.memorized else torch.zeros_like(area)
@@ -142,4 +150,5 @@ def location_of(
         steps=steps,
         guidance=guidance,
         note=note,
+        agreed=outlined is not None,
     )

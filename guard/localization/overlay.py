@@ -67,7 +67,11 @@ def legend_of(location: "Location") -> list[str]:
     else:
         lines.append(f"No verdict: {location.reason}.")
     if location.share:
-        lines.append(f"Mask: where the map is above half of its peak, {location.threshold:.3g}.")
+        lines.append(
+            "Mask: where the model finds the same again from other noise and the map is strong, along the edges there."
+            if location.threshold is None
+            else f"Mask: where the map is above half of its peak, {location.threshold:.3g}."
+        )
     lines.append(
         "Colours: how much sharper the prompt makes the model's density (curvature difference, 1 / variance of the "
         "latent). They show where, not whether: an ordinary prompt has bright places, too."
@@ -115,7 +119,7 @@ def _scale(draw: Any, corner: tuple[int, int], height: int, top: float, location
     x, y = corner
     draw_scale(draw, corner, height)
     ticks = [(0.0, SOFT), (top, SOFT)]
-    if location.share:
+    if location.share and location.threshold is not None:
         ticks.append((location.threshold, INK))
     for value, colour in ticks:
         level = y + round((height - 1) * (1 - min(1.0, value / top)))

@@ -35,12 +35,15 @@ class Late:
         level: The latent's noise level.
         condition: The prompt's condition, one row.
         difference: noise(x, prompt) - noise(x, empty), where the sampler asked for both; saves two rows.
+        clean: What it becomes, (1, C, h, w), as the sampler finished it or as the network sees it coming; None where
+            nobody knows.
     """
 
     x: Tensor
     level: NoiseLevel
     condition: Condition
     difference: Tensor | None = None
+    clean: Tensor | None = None
 
     @staticmethod
     def of_finished(denoiser: Denoiser, latent: Tensor, condition: Condition, seed: int = 0) -> "Late":
@@ -51,7 +54,8 @@ class Late:
         level = late_level(denoiser)
         noise = torch.randn(latent.shape, generator=torch.Generator().manual_seed(seed))
         clean = latent.detach().float().cpu()
-        return Late(level.alpha.view(-1, 1, 1, 1) * clean + level.sigma.view(-1, 1, 1, 1) * noise, level, condition)
+        x = level.alpha.view(-1, 1, 1, 1) * clean + level.sigma.view(-1, 1, 1, 1) * noise
+        return Late(x, level, condition, clean=clean)
 
 
 class Sampling:
@@ -80,8 +84,8 @@ class Sampling:
         self.maker = TextToImage(host.pipe, steps=steps, guidance=guidance, height=height, width=width)
         self.guidance = self.maker.guidance
 
-    def run(self, prompt: str, progress: Progress | None = None) -> tuple[Tensor, Late]:
-        """Samples the image.
+    def run(self, prompt: str, progress: Progress | None = None, *, seed: int | None = None) -> tuple[Tensor, Late]:
+        """Samples the image, or one of another seed.
 
         Returns:
             The image (3, H, W) float32 in [0, 1], and the late latent.
@@ -92,7 +96,7 @@ class Sampling:
         """
         watch = _Watch(self.denoiser, self.host)
         with watched(self.host, watch.see):
-            made = self.maker.images([prompt], [self.seed], progress=progress)
+            made = self.maker.images([prompt], [self.seed if seed is None else seed], progress=progress)
         return torch.from_numpy(made[0]).permute(2, 0, 1).float(), watch.late()
 
 
@@ -124,15 +128,17 @@ class _Watch:
         if self._kept is None:
             raise self._problem or NotApplicable("the sampler never asked the network at a level with noise")
         x, level, condition, raw = self._kept
-        if len(x) == 1:  # without guidance
-            return Late(x, level, without_extras(condition, self.denoiser.empty))
-        if len(x) != 2:
+        if len(x) > 2:
             raise NotApplicable(f"the network is asked with {len(x)} rows for one image: layout unknown")
+        kind, levels = self.denoiser.prediction_type, level.expand(len(x)).to(x.device)
+        answer = Prediction.from_output(kind, raw, x, levels)
+        clean = answer.x0[-1:].detach().float()
+        if len(x) == 1:  # without guidance
+            return Late(x, level, without_extras(condition, self.denoiser.empty), clean=clean)
         difference = None
         if is_empty(condition[[0]], self.denoiser.empty, condition[[1]]):
-            noise = Prediction.from_output(self.denoiser.prediction_type, raw, x, level.expand(2).to(x.device)).noise
-            difference = noise[1:] - noise[:1]
-        return Late(x[1:], level, without_extras(condition[[1]], self.denoiser.empty), difference)
+            difference = answer.noise[1:] - answer.noise[:1]
+        return Late(x[1:], level, without_extras(condition[[1]], self.denoiser.empty), difference, clean)
 
 
 def _log_ratio(level: NoiseLevel) -> float:

@@ -78,9 +78,12 @@ def test_the_map_costs_no_more_than_it_says():
     given = Guard(build("sd1"), flags_all("sd1")).check("a cat", draws=1, **SIZE)
     _, sampling = rows(pipe, lambda: call(pipe, steps=4, guidance_scale=5.0))
     found, cost = rows(pipe, lambda: located(pipe, report=given, probes=3))
-    assert cost - sampling == found.report.region.forward_rows == 6
+    assert cost - sampling == found.report.region.forward_rows == 6 + 8 + 8  # the map, its outline, the empty prompt's
     found, cost = rows(pipe, lambda: located(pipe, report=given, guidance=1.0))
-    assert cost - 4 == found.report.region.forward_rows == 10  # the sampler asked for one branch only
+    assert cost - 4 == found.report.region.forward_rows == 10 + 8 + 8  # the sampler asked for one branch only
+    clear = replace(given, verdict="clear")
+    found, cost = rows(pipe, lambda: located(pipe, report=clear, probes=3))
+    assert cost - sampling == found.report.region.forward_rows == 6  # nothing to outline
 
 
 def test_other_schedulers_are_read_where_they_come_closest():
