@@ -17,6 +17,7 @@ from .files import read_file
 from .printable import printable
 
 SIDECAR, C2PA = ".cryptomnesia.json", ".c2pa"  # appended to an image's whole file name
+BUNDLE = ".bundle.json"  # ends the name of what vouches for a folder
 CAPTION = ".txt"  # in place of its ending
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff")
 FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "TIFF", "GIF", "AVIF", "JPEG2000")  # never one that starts another program

@@ -9,7 +9,7 @@ import typer
 from rich.text import Text
 
 from ..errors import InputError
-from ..images import SUFFIXES, no_images
+from ..images import BUNDLE, SUFFIXES, no_images
 from ..printable import printable, printable_line
 from . import options
 from .console import (
@@ -42,7 +42,10 @@ LOOKS = {
 
 
 def verify(
-    images: Annotated[list[Path], typer.Argument(metavar="IMAGES|FOLDERS...", help="Images, or folders of them.")],
+    images: Annotated[
+        list[Path],
+        typer.Argument(metavar="IMAGES|FOLDERS...", help="Images, bundles of evidence (.bundle.json), or folders."),
+    ],
     sidecar: Annotated[
         Path | None, typer.Option("--sidecar", "-s", metavar="FILE", help="The sidecar of a single image, elsewhere.")
     ] = None,
@@ -88,7 +91,7 @@ def verify(
     if sidecar is not None and (len(images) > 1 or images[0].is_dir()):
         raise InputError(f"--sidecar goes with one image, not {len(images)} names: verify them one by one")
     named = [path for path in images if not path.is_dir()]
-    paths = [*named, *(path for folder in images if folder.is_dir() for path in images_in(folder))]
+    paths = [*named, *(path for folder in images if folder.is_dir() for path in _within(folder))]
     counts: Counter[str] = Counter()
     shown: list[Verification] = []
     with (
@@ -123,6 +126,12 @@ def verify(
     return next((code for result, (code, _, _) in LOOKS.items() if counts[result]), EXIT_CLEAR)
 
 
+def _within(folder: Path) -> list[Path]:
+    """The bundles in a folder, and all images in it and in those below it."""
+    bundles = sorted(path for path in folder.glob(f"*{BUNDLE}") if not path.name.startswith("."))
+    return [*bundles, *images_in(folder)]
+
+
 def images_in(folder: Path) -> list[Path]:
     """Returns the images in a folder and in those below it, in order of their names; hidden ones are left out.
 
@@ -142,8 +151,10 @@ def _is_image(name: str) -> bool:
 
 
 def _looked(checker: "Checker", path: Path, sidecar: Path | None) -> "Verification":
-    from ..sidecar import verify_evidence
+    from ..sidecar import verify_bundle, verify_evidence
 
+    if path.name.endswith(BUNDLE):
+        return verify_bundle(path, checker)
     found = checker.verify(path, sidecar)
     if found.sidecar == "missing" and found.signature == "none" and found.embedded == "none" and sidecar is None:
         return verify_evidence(path, checker=checker) or found

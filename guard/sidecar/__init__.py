@@ -1,6 +1,7 @@
 """The provenance file beside an image: what made it, what the check said, and whether both are still as they were."""
 
-from ..images import c2pa_path, sidecar_path
+from ..images import BUNDLE, c2pa_path, sidecar_path
+from .bundle import verify_bundle, write_bundle
 from .digests import Pixels, file_sha256, pixels_of, text_sha256
 from .image_codes import image_code
 from .keys import Chain, Signer, config_folder, load_signer, new_chain
@@ -14,6 +15,7 @@ from .verification import Checker, Verification, verify
 from .writing import save, write_sidecar
 
 __all__ = [
+    "BUNDLE",
     "LIMIT",
     "PREDICATE_TYPE",
     "UNKNOWN",
@@ -39,6 +41,8 @@ __all__ = [
     "statement",
     "text_sha256",
     "verify",
+    "verify_bundle",
     "verify_evidence",
+    "write_bundle",
     "write_sidecar",
 ]

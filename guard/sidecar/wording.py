@@ -65,7 +65,7 @@ def lines(verification: Verification, document: dict[str, Any] | None, aside: As
             yield from _metadata(verification, aside.said)
     else:
         yield _image(verification, document, aside)
-        yield from _evidence(verification)
+        yield from files_that_differ(verification.evidence)
     yield from _signature(verification, aside)
     if document is not None:
         if verification.clock == "ahead":
@@ -121,8 +121,9 @@ def _image_inside(verification: Verification, aside: Aside) -> str:
     return "The pixels are not those that the provenance in the file tells of: the image was changed."
 
 
-def _evidence(verification: Verification) -> Iterator[str]:
-    odd = [(name, state) for name, state in verification.evidence if state != "same"]
+def files_that_differ(evidence: Sequence[tuple[str, str]]) -> Iterator[str]:
+    """Yields a sentence on each of the files, by name and state, that is not as it was; on a few, if there are many."""
+    odd = [(name, state) for name, state in evidence if state != "same"]
     for name, state in odd[:MOST]:
         if not name:
             yield "The evidence was not checked: the sidecar names too many files."
@@ -147,10 +148,18 @@ def _signature(verification: Verification, aside: Aside) -> Iterator[str]:
             yield f"A time authority that {whose} stamped it at {printable(signed.stamped, 40)}."
     elif verification.sidecar == "found" and verification.envelope == "none":
         yield _UNSIGNED
-    if aside.sealed is not None:
-        yield _judged("The signature of the sidecar", aside.sealed.state, aside.sealed.signer, aside.sealed.reason)
-    elif verification.envelope == "not checked":
-        yield "The sidecar is signed, not checked: pip install cryptography; until then it vouches for nothing."
+    if verification.envelope != "none":
+        yield from signed_envelope(verification.envelope, aside.sealed)
+
+
+def signed_envelope(state: str, sealed: Sealed | None, what: str = "sidecar") -> Iterator[str]:
+    """Yields a sentence on the signature of an envelope, by its state and what was found; `what` lies in it."""
+    if sealed is not None:
+        yield _judged(f"The signature of the {what}", sealed.state, sealed.signer, sealed.reason)
+    elif state == "not checked":
+        yield f"The {what} is signed, not checked: pip install cryptography; until then it vouches for nothing."
+    else:
+        yield _UNSIGNED.replace("sidecar", what)
 
 
 def _judged(what: str, state: str, signer: str | None, reason: str | None) -> str:
