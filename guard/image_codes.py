@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..errors import InputError, require
+from .errors import InputError, require
 
 BITS = 256
 ALGORITHM = "io.iscc.v0"  # its name in C2PA's list of soft bindings
