@@ -16,7 +16,7 @@ from ..image_codes import count
 
 MOST = 300  # features of a picture, the strongest
 CONTRAST = 0.02  # that a feature must have; below SIFT's own, for soft pictures
-LONG_SIDE, SHORTEST = 512, 256  # pixels that pictures are scaled to before
+LONG_SIDE, SHORTEST = 512, 128  # pixels that pictures are scaled to before
 WORDS = 2  # uint64 of a feature
 NEAR, RATIO = 36, 0.9  # bits that two features may differ; and of how far the second nearest is
 ROUGH, FINE = 0.04, 0.015  # of the long side: how far a match may lie from the common movement, at first and at last

@@ -58,9 +58,12 @@ class Null:
         """Returns the p-value of a candidate by its scores; None where nothing is known of unrelated references."""
         if not len(self):
             return None
-        ranks = self.ranks(np.array([scores[test] for test in TESTS]))
-        # each test has its chance of being alike by accident, and so have those of the others
-        return float((1 + (self._best <= (ranks / WEIGHTS).min()).sum()) / (len(self) + 1))
+        mine = np.array([scores[test] for test in TESTS])
+        # each test has its chance of being alike by accident, and so have those of the others: all M + 1 are ranked
+        # together, so that none of them stands out by how it is counted
+        among = self._ranks + (mine >= self.scores) * np.isfinite(self.scores)
+        others = (among / WEIGHTS).min(1)
+        return float((1 + (others <= (self.ranks(mine) / WEIGHTS).min()).sum()) / (len(self) + 1))
 
     def ahead(self, scores: Mapping[str, float], test: str) -> bool:
         """Returns whether a candidate is more alike than every unrelated reference, by one test."""
@@ -72,9 +75,9 @@ class Null:
         return TESTS[int((self.ranks(np.array([scores[test] for test in TESTS])) / WEIGHTS).argmin())]
 
     @cached_property
-    def _best(self) -> NDArray[np.float64]:
-        # each stands among the M and the picture in question, as the picture does: itself counts once
-        return ((self.ranks(self.scores) - 1) / WEIGHTS).min(1)
+    def _ranks(self) -> NDArray[np.int64]:
+        """Of the M among themselves; 1 = the most alike."""
+        return np.minimum(self.ranks(self.scores) - 1, len(self) + 1)
 
 
 def best(candidates: Sequence[Candidate]) -> NDArray[np.float64]:

@@ -143,7 +143,8 @@ class ImageComparison:
         return notes
 
     def to_dict(self) -> dict[str, Any]:
-        """Returns plain data for JSON, and for a sidecar's findings."""
+        """Returns plain data for JSON, and for a sidecar's findings, where of files only names are told."""
+        first = self.nearest[0] if self.nearest else None
         return {
             "kind": "comparison",
             "name": self.name,
@@ -151,7 +152,11 @@ class ImageComparison:
             "p_value": self.p_value,
             "alpha": self.alpha,
             "references": self.references,
-            "nearest": [match.to_dict() for match in self.nearest],
+            "nearest": None if first is None else Path(first.reference).name,
+            "similarity": None if first is None else first.similarity,
+            "flipped": first is not None and first.flipped,
+            "share": None if first is None else first.share,
+            "matches": [match.to_dict() for match in self.nearest],
             "reason": self.reason,
             "itself": self.itself,
             "repeats": self.repeats,
