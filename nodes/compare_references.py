@@ -35,8 +35,8 @@ class CompareReferences(io.ComfyNode):
                 io.Image.Input("images", tooltip="The images in question."),
                 io.Image.Input(
                     "references",
-                    tooltip="The images that they may be copies of: any number; from 100 on p-values can be small enough "
-                    "to tell, from 400 on for parts, too.",
+                    tooltip="The images that they may be copies of. From 100 on p-values can be small enough to tell, "
+                    "from 400 on for parts, too.",
                 ),
                 inputs.alpha(ALPHA, "Share of unrelated images that may be called copies."),
             ],
@@ -48,7 +48,9 @@ class CompareReferences(io.ComfyNode):
                 outputs.answer(),
                 outputs.finding(),
                 io.Mask.Output(
-                    display_name="masks", is_output_list=True, tooltip="What of each image is alike; empty without a copy."
+                    display_name="masks",
+                    is_output_list=True,
+                    tooltip="What of each image is alike; empty without a copy.",
                 ),
             ],
             is_input_list=True,

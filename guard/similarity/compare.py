@@ -20,7 +20,8 @@ from .shards import Row
 ALPHA = 0.01
 AT_ONCE = 32  # images
 NEAREST = 5  # matches of an image that are told
-FARTHEST = 0.75  # distance of small copies up to which they may be one picture; beyond, they are similar at most
+FARTHEST = 0.75  # distance of small copies up to which they may be one picture, whatever the p-value
+MOVED = 8  # local features that agree, from which on a part is told where the p-value says that it is a copy
 COVERS = 0.7  # share of an image from which on a common part is the picture
 
 
@@ -155,9 +156,12 @@ class _Comparing:
         if p_value is None or p_value > self.alpha:
             return NONE
         test = self.null.says(one.scores)
-        if test == "part":
+        moved = one.movement is not None and one.movement.matches >= MOVED
+        if test == "part" or (moved and one.distance > FARTHEST):
             return PART
-        return SAME if test != "encoder" and one.distance <= FARTHEST else SIMILAR
+        if test == "encoder":
+            return SIMILAR
+        return SAME if one.distance <= FARTHEST else NONE
 
     def _reason(self, row: Row, candidates: Sequence[Candidate]) -> str | None:
         if not row.codes.any() and not len(row.features) and all(one.distance >= 1 for one in candidates):

@@ -38,6 +38,7 @@ class ReferenceIndex:
         encoder: The encoder whose vectors are kept, or None.
         parts: Whether local features are kept, for which OpenCV is needed.
         store: The folder that it is kept in, or None.
+        kept: What was measured of the whole index, by name.
     """
 
     entries: tuple[Entry, ...]
@@ -50,6 +51,7 @@ class ReferenceIndex:
     _shards: tuple[Shard, ...] = field(repr=False)
     _where: NDArray[np.int64] = field(repr=False)  # (N, 2): shard and row of each entry
     _items: dict[str, Any] = field(repr=False, default_factory=dict)
+    kept: dict[str, Any] = field(repr=False, default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.entries)
@@ -79,7 +81,7 @@ class ReferenceIndex:
         """
         items = listed(references, "references")
         opened = None if encoder is None else open_encoder(encoder)
-        builder = _Builder(items, None if store is None else Path(store).expanduser(), opened)
+        builder = Builder(items, None if store is None else Path(store).expanduser(), opened)
         return builder.built(progress)
 
     def item(self, number: int) -> Any:
@@ -120,7 +122,7 @@ class ReferenceIndex:
     @cached_property
     def identity(self) -> str:
         """A digest of all references' pixels and of how they were measured."""
-        text = "\n".join([*sorted(entry.digest for entry in self.entries), repr(_settings(self.encoder))])
+        text = "\n".join([*sorted(entry.digest for entry in self.entries), repr(settings_of(self.encoder))])
         return hashlib.sha256(text.encode()).hexdigest()
 
 
@@ -150,7 +152,8 @@ def _tensor(picture: Picture) -> torch.Tensor:
     return torch.from_numpy(np.array(picture.image)).permute(2, 0, 1).float()[None] / 255
 
 
-def _settings(encoder: Encoder | None) -> dict[str, Any]:
+def settings_of(encoder: Encoder | None) -> dict[str, Any]:
+    """Returns what rows of an index depend on beside the pictures; with others they are measured again."""
     return {"version": VERSION, "parts": local.available(), "encoder": None if encoder is None else _key(encoder)}
 
 
@@ -163,13 +166,19 @@ def _key(encoder: Encoder) -> str:
     return hashlib.sha256(repr(facts).encode()).hexdigest()[:16]
 
 
-class _Builder:
-    """Builds one index, shard by shard."""
+class Builder:
+    """Builds one index, shard by shard.
+
+    Args:
+        items: Files and Pillow images.
+        store: The folder that the index is kept in, or None.
+        encoder: The encoder whose vectors are kept, or None.
+    """
 
     def __init__(self, items: Sequence[Any], store: Path | None, encoder: Encoder | None):
         self.items, self.store, self.encoder = items, store, encoder
         self.parts = local.available()
-        self.settings = _settings(encoder)
+        self.settings = settings_of(encoder)
         self.shards: list[tuple[str, list[Entry | None], Shard]] = []
         self.rejected: dict[str, str] = {}
         self.waiting: list[tuple[Entry, Picture]] = []
@@ -177,7 +186,8 @@ class _Builder:
         self.given: dict[str, Any] = {}
         self.read_again = 0
 
-    def built(self, progress: Progress | None) -> ReferenceIndex:
+    def built(self, progress: Progress | None = None) -> ReferenceIndex:
+        """Returns the index. Raises InputError where none of the items can be read, or the folder holds another."""
         known = self._known()
         wanted: set[str] = set()
         for number, item in enumerate(self.items):

@@ -32,11 +32,9 @@ class Null:
 
     Attributes:
         scores: (M, tests) of the nearest unrelated reference of each of M, higher = more alike.
-        variants: How many of the M have a variant among the references.
     """
 
     scores: NDArray[np.float64]
-    variants: int
 
     def __len__(self) -> int:
         return len(self.scores)
@@ -93,33 +91,36 @@ def unrelated(index: ReferenceIndex, store: Path | None = None, progress: Progre
         store: A folder in which they are kept, for the same references.
         progress: Called with the numbers of references done and of all.
     """
-    kept = None if store is None else _read(store / FILE, index)
-    if kept is not None:
-        return kept
+    if FILE in index.kept:
+        return index.kept[FILE]
+    known = None if store is None else _read(store / FILE, index)
+    index.kept[FILE] = known if known is not None else _measured(index, progress)
+    if store is not None and known is None:
+        _write(store / FILE, index, index.kept[FILE])
+    return index.kept[FILE]
+
+
+def _measured(index: ReferenceIndex, progress: Progress | None) -> Null:
     total = len(index)
     if total < 2:
-        return Null(np.zeros((0, len(TESTS))), 0)
+        return Null(np.zeros((0, len(TESTS))))
     numbers = np.arange(total)
     if total > MOST:
         numbers = np.sort(np.random.default_rng(0).choice(total, MOST, replace=False))
-    found, variants = [], 0
+    found: list[NDArray[np.float64]] = []
     for start in range(0, len(numbers), AT_ONCE):
         part = numbers[start : start + AT_ONCE].tolist()
         rows = [index.row(number) for number in part]
-        for own, candidates in zip(part, search(index, rows, without=part), strict=True):
+        for candidates in search(index, rows, without=part):
             found.append(best(candidates))
-            variants += any(index.entries[own].path in group for group in index.duplicates)
             if progress:
                 progress(len(found), len(numbers))
-    null = Null(np.array(found), variants)
-    if store is not None:
-        _write(store / FILE, index, null)
-    return null
+    return Null(np.array(found))
 
 
 def _write(file: Path, index: ReferenceIndex, null: Null) -> None:
     scores = [[None if np.isneginf(value) else value for value in row] for row in null.scores.tolist()]
-    document = {"schema": SCHEMA, "of": index.identity, "scores": scores, "variants": null.variants}
+    document = {"schema": SCHEMA, "of": index.identity, "scores": scores}
     write_file(file, json.dumps(document).encode(), "file of unrelated references")
 
 
@@ -131,6 +132,6 @@ def _read(file: Path, index: ReferenceIndex) -> Null | None:
         return None
     try:
         rows = [[NOTHING if value is None else float(value) for value in row] for row in document["scores"]]
-        return Null(np.array(rows, np.float64).reshape(-1, len(TESTS)), int(document["variants"]))
+        return Null(np.array(rows, np.float64).reshape(-1, len(TESTS)))
     except (KeyError, TypeError, ValueError) as error:
         raise InputError(f"{file} is damaged: remove it to measure again") from error

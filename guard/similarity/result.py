@@ -134,6 +134,11 @@ class ImageComparison:
         match = self.nearest[0]
         if match.identical:
             notes.append("Equal pixel by pixel.")
+        elif self.copy and (self.p_value is None or self.p_value > self.alpha):
+            notes.append(
+                "Plainly a copy, by fixed limits that unlike pictures do not meet; with so few references no p-value "
+                "says it."
+            )
         if match.share is not None and not match.identical:
             notes.append(
                 f"{100 * match.share:.0f} % of the image is alike, with a correlation of {match.similarity:.2f}."
