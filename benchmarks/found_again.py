@@ -19,9 +19,9 @@ from PIL import Image, ImageEnhance, ImageOps
 
 from benchmarks.common import arguments, store, table
 from cryptomnesia.demo.captions import captions
+from cryptomnesia.image_codes import bits, codes_to_find, count
 from cryptomnesia.images import SUFFIXES
 from cryptomnesia.sidecar import Generation, Pixels, Store, image_code, statement
-from cryptomnesia.sidecar.image_codes import bits, codes_to_find, count
 from training.demo.records import Record, render
 
 COUNT = 2000  # records, and as many strangers

@@ -21,7 +21,7 @@ import numpy as np
 import torch
 
 from cryptomnesia.attribution.candidates import NONE
-from cryptomnesia.lineage.encoders import open_encoder
+from cryptomnesia.encoders import open_encoder
 from cryptomnesia.lineage.multiscale import MultiScale
 from cryptomnesia.lineage.parentage import decide
 from cryptomnesia.signals.lineage import Array, Lineage, distances, judged, unrolled

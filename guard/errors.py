@@ -123,6 +123,7 @@ class SidecarError(CryptomnesiaError):
 _PACKAGES = {  # named unlike their module
     "PIL": "pillow",
     "c2pa": "c2pa-python",
+    "cv2": "opencv-python-headless",
     "iscc_lib": "iscc-lib",
     "huggingface_hub": "huggingface-hub",
     "sklearn": "scikit-learn",

@@ -80,6 +80,13 @@ QUESTIONS = (
         finding="attribution",
     ),
     Question(
+        "compare",
+        "Is an image a copy of one of mine, or of a part of one?",
+        nodes=("compare_references",),
+        finding="comparison",
+        page="compare.html",
+    ),
+    Question(
         "membership",
         "Was a model trained on some of these images?",
         nodes=("membership_evidence",),

@@ -11,14 +11,14 @@ GUARD = ROOT / "guard"
 # From the ground up. A room may import what lies below it, and nothing of a neighbour on its own floor; single
 # modules are too small to be rooms, and may use each other as long as nothing circles.
 FLOORS = (
-    "errors envelope printable prompt_text finite files tensors strict_json images pixels drawing containers version "
-    "memory own_calls progress questions false_discovery two_samples comparability",
+    "errors envelope printable prompt_text finite files tensors strict_json images image_codes pixels drawing "
+    "containers version memory own_calls progress questions false_discovery two_samples comparability",
     "levels condition branches reference identity denoiser protocols cost",
     "adapters signals prompts",
     "calibration calibration_file calibration_misfit calibration_run calibration_source calibration_store combination "
-    "known known_run report verdict image_model",
+    "known known_run report verdict image_model encoders",
     "mitigation sidecar",
-    "attached localization attribution membership lineage",
+    "attached localization attribution membership lineage similarity",
     "guard",
     "pages",
     "audit demo",

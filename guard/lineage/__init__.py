@@ -1,7 +1,7 @@
 """Whose child is this model? From nothing but images that it made, or from its weights."""
 
+from ..encoders import ClipEncoder, Encoder, OnnxEncoder, open_encoder
 from .by_weights import Descent, Kinship, descent
-from .encoders import ClipEncoder, Encoder, OnnxEncoder, open_encoder
 from .folders import images_in
 from .generation import Recipe, generate
 from .multiscale import MultiScale

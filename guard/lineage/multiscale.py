@@ -6,9 +6,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ..encoders import Embeddings, Encoder
 from ..errors import InputError
 from ..pixels import fitted
-from .encoders import Embeddings, Encoder
 
 
 class MultiScale:

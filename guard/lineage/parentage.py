@@ -8,11 +8,11 @@ from typing import Any
 
 import numpy as np
 
+from ..encoders import Embeddings, Encoder, open_encoder
 from ..errors import InputError, require
 from ..pixels import read_picture
 from ..progress import Progress
 from ..signals.lineage import DIMENSION, TAU, Array, Lineage, distances, judged, unrolled
-from .encoders import Embeddings, Encoder, open_encoder
 from .folders import as_images
 from .multiscale import MultiScale
 from .sources import Distinct, common, prompts_known

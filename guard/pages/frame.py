@@ -9,7 +9,7 @@ from pathlib import Path
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
-from .images import data_uri
+from .images import data_uri, photo_uri
 from .wording import amount, badge, look, p_text, percent, pixels
 
 LIBRARY = Path(__file__).parents[1]
@@ -65,6 +65,7 @@ def templates() -> Environment:
         "number": format,
         "p_text": p_text,
         "percent": percent,
+        "photo_uri": photo_uri,
         "pixels": pixels,
     }
     return environment

@@ -1,9 +1,9 @@
 """The provenance file beside an image: what made it, what the check said, and whether both are still as they were."""
 
+from ..image_codes import image_code
 from ..images import BUNDLE, c2pa_path, sidecar_path
 from .bundle import verify_bundle, write_bundle
 from .digests import Pixels, file_sha256, pixels_of, text_sha256
-from .image_codes import image_code
 from .keys import Chain, Signer, config_folder, load_signer, new_chain
 from .marking import Marking
 from .owner import verify_evidence

@@ -13,10 +13,10 @@ from typing import Any
 
 from ..containers import media_type
 from ..errors import MissingPackage, SidecarError
+from ..image_codes import ALGORITHM
 from ..images import read_image
 from . import xmp
 from .c2pa import Signature, read
-from .image_codes import ALGORITHM
 from .marking import SOURCE_TYPES
 from .packets import read_packet
 from .verification import Checker, Verification

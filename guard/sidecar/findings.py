@@ -58,6 +58,20 @@ def _membership(finding: Mapping[str, Any]) -> str:
     return f"the model was likely trained on some of {about}; {rate}, {wrong}"
 
 
+def _comparison(finding: Mapping[str, Any]) -> str:
+    of = f"{finding['references']} reference{'s' if finding['references'] != 1 else ''}"
+    rate = "" if finding["p_value"] is None else f"; p = {finding['p_value']:.2g} among unrelated pictures"
+    if finding["decision"] == "none":
+        if finding["reason"] is not None:
+            return f"no verdict on whether the image is a copy of one of {of}"
+        return f"not found to be a copy of one of {of}{rate}"
+    name = printable(finding["nearest"], 80)
+    flipped = ", flipped" if finding["flipped"] else ""
+    share = "" if finding["share"] is None else f", {100 * finding['share']:.0f} % of the image"
+    what = {"same picture": "the same picture as", "same part": "a part is the same as in", "similar": "similar to"}
+    return f"{what[finding['decision']]} {name}{flipped}{share}, of {of}{rate}"
+
+
 def _lineage(finding: Mapping[str, Any]) -> str:
     near = sorted(finding["distances"], key=lambda name: finding["distances"][name])
     names = ", ".join(printable(name, 80) for name in near[:MOST_NAMES])
@@ -81,6 +95,11 @@ KINDS = {
         ("name", "fingerprint", "plan", "seed", "author_compat", "images", "sha256"),
         "A spectral signature tells whose denoiser was measured, not who made the image.",
         _signature,
+    ),
+    "comparison": Kind(
+        ("decision", "p_value", "alpha", "references", "reason", "nearest", "similarity", "flipped", "share"),
+        "A likeness to a reference is no proof of copying, and tells nothing of who made which first.",
+        _comparison,
     ),
     "membership": Kind(
         (

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from .. import __version__
-from .image_codes import ALGORITHM, unit
+from ..image_codes import ALGORITHM, unit
 from .marking import COMPOSITE, properties
 from .xmp import IPTC
 

@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 
 from .. import __version__
 from ..errors import InputError
-from .image_codes import image_code
+from ..image_codes import image_code
 from .keys import setting
 from .statement import Generation
 

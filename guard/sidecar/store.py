@@ -17,8 +17,8 @@ from typing import Any
 import numpy as np
 
 from ..errors import CryptomnesiaError, InputError, SidecarError
+from ..image_codes import bits, count
 from ..printable import printable
-from .image_codes import bits, count
 from .reading import parse
 
 FILE = "provenance.sqlite"

@@ -8,6 +8,7 @@ from typing import Any
 
 from ..containers import holds_more, media_type
 from ..errors import InputError, MissingPackage, SidecarError
+from ..image_codes import codes_to_find
 from ..images import C2PA, SIDECAR, c2pa_path, decode_image, read_image, sidecar_path
 from ..printable import printable
 from . import dsse, manifest, wording, xmp
@@ -15,7 +16,6 @@ from .c2pa import MOST, Signature, read
 from .certificates import in_force, revoked_serials
 from .digests import bytes_sha256, pixels_of
 from .files import read_file, read_if_there
-from .image_codes import codes_to_find
 from .neighbours import compared
 from .packets import read_packet
 from .reading import created, misfit, opened

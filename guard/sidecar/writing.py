@@ -10,12 +10,12 @@ from typing import Any
 from ..containers import media_type
 from ..errors import CryptomnesiaError, InputError, MissingPackage, SidecarError, UnsignedWarning
 from ..files import remove, size_text
+from ..image_codes import codes_to_find, image_code
 from ..images import MOST_BYTES, c2pa_path, decode_image, sidecar_path
 from . import dsse, neighbours
 from .c2pa import read
 from .digests import bytes_sha256, file_sha256, pixels_of
 from .files import read_file, write_file
-from .image_codes import codes_to_find, image_code
 from .keys import STORE, Signer, load_signer, setting
 from .manifest import Parent
 from .marking import Marking, mark, marking_of, parameters_text, properties

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from PIL import Image, ImageOps
 
 from cryptomnesia import Guard, load_demo
 from cryptomnesia.cli import run
@@ -23,6 +24,7 @@ from cryptomnesia.demo import WEIGHTS
 from cryptomnesia.demo.captions import select
 
 from ..helpers import lineages
+from ..helpers.drawn import drawn
 from ..helpers.snippets import ROOT, RUN, SHOWN, Snippet, documents, snippets
 
 if sys.version_info >= (3, 11):
@@ -70,6 +72,13 @@ def mine() -> None:
     folder(Path("others"), pictures[12:24].flip(2), texts[12:24])
 
 
+def theirs() -> None:
+    """One of `mine` in a mirror, and a picture that is nobody's."""
+    Path("theirs").mkdir()
+    ImageOps.mirror(Image.open("mine/003.png")).save("theirs/mirrored.jpg", quality=90)
+    drawn(5000).save("theirs/another.png")
+
+
 NEEDS: dict[str, Callable[[], None]] = {
     "my-model": my_model,
     "prompts.txt": prompts,
@@ -77,6 +86,7 @@ NEEDS: dict[str, Callable[[], None]] = {
     "images": images,
     "made": made,
     "mine": mine,
+    "theirs": theirs,
 }
 
 

@@ -76,6 +76,20 @@ TRAINED = MembershipTest(
     settings=Settings("sima_mc", (140,), 8, 2**63),
     fingerprint="f" * 64,
 )
+COPY = {
+    "kind": "comparison",
+    "name": "/somewhere/private/image.png",
+    "decision": "same part",
+    "p_value": 0.004,
+    "alpha": 0.01,
+    "references": 250,
+    "reason": None,
+    "nearest": "beacon.png",
+    "similarity": 0.97,
+    "flipped": True,
+    "share": 0.31,
+    "matches": [{"reference": "/somewhere/private/beacon.png"}],
+}
 CHILD = {
     "kind": "lineage",
     "decision": "ada",

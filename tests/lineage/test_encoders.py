@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 import torch
 
+from cryptomnesia.encoders import BUILT_IN, CLIP_MEAN, CLIP_STD
 from cryptomnesia.errors import InputError, NonFiniteError
 from cryptomnesia.lineage import ClipEncoder, MultiScale, OnnxEncoder, open_encoder
-from cryptomnesia.lineage.encoders import BUILT_IN, CLIP_MEAN, CLIP_STD
 from training.demo.rendering import FONT_PATH
 
 from ..helpers.lineages import encoder_file

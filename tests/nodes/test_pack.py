@@ -60,6 +60,7 @@ NODES = {
     "CryptomnesiaLoadSignature": ("file", "signature plot text"),
     "CryptomnesiaAttributionCandidate": ("model clip vae name images prompts", "candidate"),
     "CryptomnesiaAttributeImage": ("images candidates alpha prompt", "plot decision text finding"),
+    "CryptomnesiaCompareReferences": ("images references alpha", "plot kind text finding masks"),
     "CryptomnesiaMembershipEvidence": (
         "model clip vae suspects references size method draws alpha suspect_prompts reference_prompts",
         "plot verdict text finding",

@@ -7,12 +7,14 @@ from html.parser import HTMLParser
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from cryptomnesia.audit.images import ImageJob
 from cryptomnesia.audit.report import write_report
 from cryptomnesia.audit.rows import Reject
 from cryptomnesia.benchmark import page as benchmark
 from cryptomnesia.benchmark.reproduction import Reproduction
+from cryptomnesia.commands import compare_page as compare
 from cryptomnesia.commands import lineage_page as lineage
 from cryptomnesia.commands import rewrite_page as rewrite
 from cryptomnesia.commands import verify_page as verify
@@ -22,6 +24,7 @@ from cryptomnesia.lineage.parentage import Parentage
 from cryptomnesia.pages.frame import LIBRARY, render, templates
 from cryptomnesia.sidecar import Verification
 from cryptomnesia.signals.lineage import Lineage
+from cryptomnesia.similarity import NONE, PART, Comparison, ImageComparison, Match
 
 from ..audit.test_report import image_record
 from ..benchmark.test_page import evaluated
@@ -37,7 +40,7 @@ HOSTILE = [
     "<!-- ]]> &lt;b&gt; &#60; <style>*{display:none}</style><meta http-equiv=refresh content=0>",
     "x" * 10_000,
 ]
-PAGES = ("demo", "rewrite", "lineage", "benchmark", "verify", "audit", "audit of images")
+PAGES = ("demo", "rewrite", "lineage", "compare", "benchmark", "verify", "audit", "audit of images")
 CLOSEST = np.full((64, 64, 4), 9, np.uint8)
 PICTURE = np.full((64, 64, 3), 128, np.uint8)
 
@@ -71,6 +74,18 @@ def parentage_page(text):
     one = Lineage(text, text, distances, 0.7, 0.4, {(text, "c"): 1.0}, {"twin": text}, (30, dict.fromkeys(names, 30)))
     found = Parentage(text, dict.fromkeys(names, 1), 0.95, one, {text: one, "b": one}, text)
     return lineage.render(lineage.LineagePage(found, {text: dict.fromkeys(names, [PICTURE] * 8)}, [(text, text)]))
+
+
+def compare_page(text):
+    picture = Image.fromarray(PICTURE)
+    match = Match(text, PART, 0.002, 0.9, True, False, 30, 0.5, (64, 64))
+    about = {"reason": None, "itself": True, "repeats": text, "references": 200, "digest": "0" * 64, "alpha": 0.01}
+    copy = ImageComparison(text, PART, 0.002, (match,), **about)
+    other = ImageComparison(text, NONE, None, (), **about | {"reason": text})
+    rejected = {text: text}
+    answer = Comparison((copy, other), rejected, 200, rejected, ((text, text),), 200, 0.01, False, text, "0" * 64)
+    shown = [compare.Shown(copy, picture, picture), compare.Shown(other, None, None)]
+    return compare.render(compare.ComparePage(answer, shown, [copy, other], 3, [(text, text)]))
 
 
 def benchmark_page(text):
@@ -121,7 +136,7 @@ def made(kind, text, folder):
     if kind.startswith("audit"):
         return audit_page(text, folder, kind)
     pages = {"demo": demo_page, "rewrite": rewrite_page, "lineage": parentage_page, "benchmark": benchmark_page}
-    return (pages | {"verify": verify_page_of})[kind](text)
+    return (pages | {"compare": compare_page, "verify": verify_page_of})[kind](text)
 
 
 class Attributes(HTMLParser):

@@ -13,9 +13,9 @@ from PIL import Image, PngImagePlugin
 
 from cryptomnesia.containers import media_type
 from cryptomnesia.errors import InputError, SidecarError, UnsignedWarning
+from cryptomnesia.image_codes import image_code, unit
 from cryptomnesia.prompts.recorded import recorded_prompt
 from cryptomnesia.sidecar import Marking, c2pa_path, load_signer, new_chain, save, sidecar_path, verify, write_sidecar
-from cryptomnesia.sidecar.image_codes import image_code, unit
 from cryptomnesia.sidecar.keys import CERTIFICATE, KEY
 from cryptomnesia.sidecar.marking import PROVIDER, TRAINING
 

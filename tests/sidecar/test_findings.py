@@ -11,7 +11,7 @@ from cryptomnesia.errors import InputError, SidecarError
 from cryptomnesia.membership import CONFOUNDED, NO_EVIDENCE
 from cryptomnesia.sidecar import load_signer, new_chain, read_statement, sidecar_path, verify, write_sidecar
 
-from ..helpers.provenance import CHILD, GENERATION, PROMPT, TRAINED, WHO, document, edit, saved
+from ..helpers.provenance import CHILD, COPY, GENERATION, PROMPT, TRAINED, WHO, document, edit, saved
 
 SIGNATURE = Signatures(
     "ada",
@@ -66,6 +66,18 @@ def test_membership_is_kept_without_the_images(tmp_path):
     assert "no verdict on training on a set of 12 images" in confounded and "likely trained" not in confounded
 
 
+def test_a_comparison_is_kept_without_the_users_folders(tmp_path):
+    (found,) = findings(tmp_path, COPY)
+    assert found == {name: value for name, value in COPY.items() if name not in ("name", "matches")}
+    assert "private" not in sidecar_path(tmp_path / "image.png").read_text()
+    part = "a part is the same as in beacon.png, flipped, 31 % of the image, of 250 references; p = 0.004"
+    assert part in words_of(tmp_path, COPY)
+    none = COPY | {"decision": "none", "share": None, "p_value": 0.4}
+    assert "not found to be a copy of one of 250 references; p = 0.4" in words_of(tmp_path, none)
+    silent = none | {"reason": "with one reference no p-value can be stated", "references": 1, "p_value": None}
+    assert "no verdict on whether the image is a copy of one of 1 reference." in words_of(tmp_path, silent)
+
+
 def test_lineage_is_kept_without_prompts_and_folders(tmp_path):
     (found,) = findings(tmp_path, CHILD, prompts="none")
     assert found == {name: value for name, value in CHILD.items() if name not in ("parent", "encoder", "prompts")}
@@ -87,6 +99,8 @@ def test_lineage_is_kept_without_prompts_and_folders(tmp_path):
         (TRAINED.to_dict(), {"interval": [0.1]}),
         (TRAINED.to_dict(), {"suspects": 12}),
         (TRAINED.to_dict(), {"auc": math.nan}),
+        (COPY, {"decision": "copy"}),
+        (COPY, {"share": 31}),
         (CHILD, {"distances": {"ada": -1}}),
         (CHILD, {"votes": {}}),
         (CHILD, {"confidence": 1.5}),

@@ -13,9 +13,9 @@ import pytest
 from PIL import Image
 
 from cryptomnesia.errors import InputError, MissingPackage, SidecarError
+from cryptomnesia.image_codes import bits, codes_to_find, count, distance, says_nothing, unit
 from cryptomnesia.sidecar import Generation, Pixels, Store, image_code, save, sidecar_path, statement, verify
 from cryptomnesia.sidecar import store as module
-from cryptomnesia.sidecar.image_codes import bits, codes_to_find, count, distance, says_nothing, unit
 
 from ..helpers.provenance import GENERATION, REPORT, document
 
@@ -274,7 +274,7 @@ def test_pictures_of_one_pixel_and_very_large_ones(monkeypatch):
     for size in ((1, 1), (1, 50)):
         assert image_code(Image.new("RGB", size, (9, 9, 9))).startswith("ISCC:")
     before = image_code(scene(3, 256))
-    monkeypatch.setattr("cryptomnesia.sidecar.image_codes._LARGE", 5000)  # pixels, over which it is made smaller first
+    monkeypatch.setattr("cryptomnesia.image_codes._LARGE", 5000)  # pixels, over which it is made smaller first
     first = bits(before)[:1] ^ bits(image_code(scene(3, 256)))[:1]
     assert count(first).sum() <= 4
 

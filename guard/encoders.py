@@ -9,14 +9,14 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ..adapters.onnx_session import PROVIDERS
-from ..errors import InputError, NonFiniteError, require
-from ..pixels import fitted
-from ..printable import first_line
-from ..strict_json import read_object
+from .adapters.onnx_session import PROVIDERS
+from .errors import InputError, NonFiniteError, require
+from .pixels import fitted
+from .printable import first_line
+from .strict_json import read_object
 
 Embeddings = NDArray[np.float32]
-BUILT_IN = Path(__file__).parent / "weights" / "encoder.onnx"
+BUILT_IN = Path(__file__).parent / "lineage" / "weights" / "encoder.onnx"
 DYNAMIC_SIZE = 224  # pixels, where a file takes any
 PER_CALL = 32
 LARGEST = 10 << 20  # bytes of a settings file

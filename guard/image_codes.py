@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..errors import InputError, require
+from .errors import InputError, require
 
 BITS = 256
 ALGORITHM = "io.iscc.v0"  # its name in C2PA's list of soft bindings
@@ -34,7 +34,7 @@ def image_code(image: Any) -> str:
     Raises:
         MissingPackage: iscc-lib is not installed.
     """
-    return _code(_trimmed(_plain(image)))
+    return _code(_trimmed(plain(image)))
 
 
 def codes_to_find(image: Any) -> tuple[str, ...]:
@@ -43,7 +43,7 @@ def codes_to_find(image: Any) -> tuple[str, ...]:
     Where a border ends is not sure in a copy, e.g. in a smooth picture after JPEG; and of a screenshot only what lies
     in the page counts. Codes that say nothing are left out. Raises as `image_code` does.
     """
-    picture = _plain(image)
+    picture = plain(image)
     codes = dict.fromkeys((_code(_trimmed(picture)), _code(picture)))
     return tuple(code for code in codes if not says_nothing(code))
 
@@ -95,8 +95,8 @@ def count(words: NDArray[np.uint64]) -> NDArray[np.int64]:
     return np.unpackbits(packed, axis=-1).sum(axis=-1, dtype=np.int64)
 
 
-def _plain(image: Any) -> Any:
-    """The picture as RGB as people see it; a very large one made smaller."""
+def plain(image: Any) -> Any:
+    """Returns a Pillow image as RGB as people see it: 8 bits, turned after EXIF, on white; a very large one smaller."""
     picture = _on_white(_transposed(_eight_bits(image)), require("PIL.Image", "provenance"))
     if picture.width * picture.height > _LARGE:  # or looking for a border takes gigabytes
         picture = picture.reduce(int((picture.width * picture.height / _LARGE) ** 0.5) + 1)
