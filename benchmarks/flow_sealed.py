@@ -60,7 +60,11 @@ def rates(pipe: Any, captions: list[Caption], own: Gallery, every: Gallery) -> d
 
 
 def main() -> None:
-    options = arguments(__doc__, seeds={"type": int, "default": 2, "help": "noise seeds of the detection"})
+    options = arguments(
+        __doc__,
+        seeds={"type": int, "default": 2, "help": "noise seeds of the detection"},
+        where={"action": "store_true", "help": "measure only the masks, and keep what is stored of the rest"},
+    )
     pipe, own = load(FLOW), fixed_images()
     for part in (pipe.transformer, pipe.vae, pipe.text_encoder, pipe.text_encoder_2):
         part.requires_grad_(False)
@@ -81,7 +85,10 @@ def main() -> None:
     }
     print(about, flush=True)
     normal, denoiser = benign(stored("known_truth_captions")["models"][FLOW]["by_caption"]), to_denoiser(pipe)
-    about["detection"] = {f"n={n}": evaluate(denoiser, captions, normal, n, options.seeds) for n in (1, 4)}
+    if options.where:
+        about["detection"] = stored_models(NAME)[FLOW]["detection"]
+    else:
+        about["detection"] = {f"n={n}": evaluate(denoiser, captions, normal, n, options.seeds) for n in (1, 4)}
     rows = [[n, *(a["pairs"][pair]["default"]["auc"] for pair in SHOWN)] for n, a in about["detection"].items()]
     table(["AUC", *SHOWN], rows)
     print({n: a["flagged_at_alpha_.01"] for n, a in about["detection"].items()}, flush=True)

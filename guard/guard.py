@@ -390,7 +390,7 @@ class Guard:
         self,
         image: Any,
         path: str | Path,
-        report: MemorizationReport | None,
+        report: MemorizationReport | Mapping[str, Any] | None,
         *,
         seed: int | str | None = None,
         prompt: str | None = None,
@@ -412,7 +412,8 @@ class Guard:
         Args:
             image: A Pillow image, or an array or tensor (H, W, 3), uint8 or float in [0, 1].
             path: Ends in .png, .jpg, .jpeg, .webp or .avif.
-            report: The image's report, as in the output's `memorization`; None if nothing was checked.
+            report: The image's report, as in the output's `memorization`, or what its to_dict gave; None if nothing was
+                checked.
             seed: The seed of the image's generator.
             prompt: The prompt, by default that of the report.
             negative: The negative prompt.

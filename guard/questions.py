@@ -87,6 +87,11 @@ QUESTIONS = (
         page="compare.html",
     ),
     Question(
+        "extract",
+        "Does a model hold my pictures? What it makes of their words, beside them, as evidence to hand on.",
+        page="index.html",
+    ),
+    Question(
         "membership",
         "Was a model trained on some of these images?",
         nodes=("membership_evidence",),

@@ -144,7 +144,7 @@ def _compared(path: Path, digest: str) -> str:
 
 def _title(document: Mapping[str, Any], files: list[tuple[str, str]]) -> str:
     about = document["predicate"].get("about") or {}
-    title = printable(about.get("title") or "nothing of what it is about", 300)
+    title = printable(about.get("title") or "nothing of what it is about", 300).rstrip(".")
     made = printable(document["predicate"].get("created"), 40)
     return f"A bundle of {len(files)} files, made at {made}. It says: {title}."
 

@@ -10,7 +10,7 @@ from .statement import Generation
 
 def generation_of(
     pipe: Any,
-    report: MemorizationReport | None = None,
+    report: MemorizationReport | Mapping[str, Any] | None = None,
     *,
     seed: int | str | None = None,
     prompt: str | None = None,
@@ -21,7 +21,8 @@ def generation_of(
 
     Args:
         pipe: The diffusers pipeline.
-        report: The report on the image: for the model's fingerprint, and, of a guarded call, for all that follows.
+        report: The report on the image, or what its to_dict gave: for the model's fingerprint, and, of a guarded call
+            whose report it is, for all that follows.
         seed: Seed of the image's generator; by default what the guard saw, as are the next.
         prompt: The prompt; by default that of the report.
         negative: The negative prompt.
@@ -32,7 +33,8 @@ def generation_of(
     """
     from ..adapters.about import adapters_of, name_of, scheduler_of  # here: the rest of sidecars needs no torch
 
-    call, fingerprint = (None, None) if report is None else (report.call, report.fingerprint)
+    told = report.get("fingerprint") if isinstance(report, Mapping) else getattr(report, "fingerprint", None)
+    call = report.call if isinstance(report, MemorizationReport) else None
     known: dict[str, Any] = {"pipeline": type(pipe).__name__}
     known["scheduler"] = scheduler_of(pipe) if call is None else call.scheduler
     if call is not None:
@@ -41,7 +43,7 @@ def generation_of(
         negative = call.negative if negative is None else negative
         if seed is None:
             known["why_no_seed"] = call.no_seed
-    model = {"role": "model", "name": name_of(pipe), "fingerprint": fingerprint}
+    model = {"role": "model", "name": name_of(pipe), "fingerprint": told}
     return Generation(
         host=f"diffusers {require('diffusers', 'diffusers').__version__}",
         models=[model, *({"role": "lora", "name": name} for name in adapters_of(pipe))],
