@@ -22,7 +22,7 @@ FLOORS = (
     "guard",
     "pages",
     "audit demo",
-    "benchmark",
+    "benchmark extraction",
     "commands",
     "cli",
 )

@@ -4,6 +4,7 @@ import ast
 import dataclasses
 import re
 from html.parser import HTMLParser
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -20,6 +21,8 @@ from cryptomnesia.commands import rewrite_page as rewrite
 from cryptomnesia.commands import verify_page as verify
 from cryptomnesia.commands.rewrite_cases import Case, Pictures
 from cryptomnesia.demo import page as demo
+from cryptomnesia.extraction import Asked, Captions, Copy, Evidence, Extraction
+from cryptomnesia.extraction import page as extraction
 from cryptomnesia.lineage.parentage import Parentage
 from cryptomnesia.pages.frame import LIBRARY, render, templates
 from cryptomnesia.sidecar import Verification
@@ -40,7 +43,7 @@ HOSTILE = [
     "<!-- ]]> &lt;b&gt; &#60; <style>*{display:none}</style><meta http-equiv=refresh content=0>",
     "x" * 10_000,
 ]
-PAGES = ("demo", "rewrite", "lineage", "compare", "benchmark", "verify", "audit", "audit of images")
+PAGES = ("demo", "rewrite", "lineage", "compare", "extract", "benchmark", "verify", "audit", "audit of images")
 CLOSEST = np.full((64, 64, 4), 9, np.uint8)
 PICTURE = np.full((64, 64, 3), 128, np.uint8)
 
@@ -86,6 +89,24 @@ def compare_page(text):
     answer = Comparison((copy, other), rejected, 200, rejected, ((text, text),), 200, 0.01, False, text, "0" * 64)
     shown = [compare.Shown(copy, picture, picture), compare.Shown(other, None, None)]
     return compare.render(compare.ComparePage(answer, shown, [copy, other], 3, [(text, text)]))
+
+
+def extraction_page(text):
+    picture = Image.fromarray(PICTURE)
+    match = Match(text, PART, 0.002, 0.9, False, False, 30, None, (64, 64))
+    about = {"reason": None, "itself": False, "repeats": None, "references": 2, "digest": "0" * 64, "alpha": 0.01}
+    copy = Copy(0, 1, False, ImageComparison(text, PART, 0.002, (match,), **about), 0.003, True)
+    folder = Path("/mine")
+    asked = (Asked(text, (0,), "list"), Asked("b", (), "given"))
+    captions = Captions(folder, (folder / "a.png", folder / (text[:99].replace("/", "") or "c")), asked, (text,))
+    check = {"p_value": 0.003, "score": 1.0, "verdict": "memorized", "reason": None}
+    found = Extraction(
+        captions,
+        (Evidence(asked[0], check, (0, 1), (copy,)), Evidence(asked[1], check | {"p_value": None})),
+        *(0.05, 0.05, {text: text}, (text,), ((text, text),)),
+    )
+    exhibit = extraction.Exhibit(found.evidence[0], copy, text, *[picture] * 4)
+    return extraction.render(found, text, [exhibit], signed=True)
 
 
 def benchmark_page(text):
@@ -136,7 +157,7 @@ def made(kind, text, folder):
     if kind.startswith("audit"):
         return audit_page(text, folder, kind)
     pages = {"demo": demo_page, "rewrite": rewrite_page, "lineage": parentage_page, "benchmark": benchmark_page}
-    return (pages | {"compare": compare_page, "verify": verify_page_of})[kind](text)
+    return (pages | {"compare": compare_page, "extract": extraction_page, "verify": verify_page_of})[kind](text)
 
 
 class Attributes(HTMLParser):
@@ -191,8 +212,8 @@ def named(path):
 def test_there_is_no_other_page():
     """Whoever adds one adds it here: every template of a page is among those above."""
     pages = {name for name in TEMPLATES if '{% extends "pages/frame.html" %}' in (LIBRARY / name).read_text("utf-8")}
-    others = {"audit/page.html", "benchmark/page.html", "demo/page.html"}
-    assert pages == others | {f"commands/{name}_page.html" for name in ("lineage", "rewrite", "verify")}
+    others = {f"{name}/page.html" for name in ("audit", "benchmark", "demo", "extraction")}
+    assert pages == others | {f"commands/{name}_page.html" for name in ("compare", "lineage", "rewrite", "verify")}
     for name in TEMPLATES:
         assert ("<html" in (LIBRARY / name).read_text("utf-8")) == (name == "pages/frame.html")
 
