@@ -7,10 +7,11 @@ from typing import Any
 
 import numpy as np
 
+from ..encoders import open_encoder
 from ..errors import InputError, MissingPackage
 from ..progress import Progress
 from .alignment import alike
-from .index import ReferenceIndex, measured
+from .index import ReferenceIndex, key_of, measured
 from .null import Null, unrelated
 from .pictures import Picture, listed, name_of, read, smaller
 from .result import COPIES, NONE, PART, SAME, SIMILAR, Comparison, ImageComparison, Match
@@ -58,8 +59,8 @@ def compare(
     items = listed(images, "images")
     if isinstance(references, ReferenceIndex):
         index = references
-        if encoder is not None and index.encoder is None:
-            raise InputError("the index was built without an encoder: build it with this one")
+        if encoder is not None and (index.encoder is None or key_of(open_encoder(encoder)) != key_of(index.encoder)):
+            raise InputError("the index was built without this encoder: build it with this one")
     else:
         index = ReferenceIndex.build(references, store=store, encoder=encoder, progress=progress)
     null = unrelated(index, store if store is not None else index.store, progress)
@@ -72,6 +73,9 @@ class _Comparing:
         self.files = {os.path.realpath(entry.path) for entry in index.entries}
         self.rejected: dict[str, str] = {}
         self.seen: dict[str, str] = {}
+        self.known: dict[str, list[int]] = {}
+        for number, entry in enumerate(index.entries):
+            self.known.setdefault(entry.digest, []).append(number)
 
     def all(self, items: Sequence[Any], progress: Progress | None) -> Comparison:
         found: list[ImageComparison] = []
@@ -112,9 +116,9 @@ class _Comparing:
         return found
 
     def _one(self, item: Any, picture: Picture, row: Row, candidates: Sequence[Candidate]) -> ImageComparison:
-        equal = {n for n, entry in enumerate(self.index.entries) if entry.digest == picture.digest}
+        equal = self.known.get(picture.digest, [])[:NEAREST]
         known = {one.reference: one for one in candidates}
-        for number in sorted(equal)[:NEAREST]:
+        for number in equal:
             known.setdefault(number, Candidate(number))
         ranked = []
         for number, one in known.items():
@@ -194,7 +198,13 @@ class _Comparing:
             if reference is not None:
                 laid = movement if test == "part" else None
                 mask, similarity = alike(picture.image, reference, laid, flipped)
-                if kind == PART and mask.mean() >= COVERS and movement is not None and self._fills(movement, item):
+                # it takes up most of the reference, too
+                if (
+                    kind == PART
+                    and mask.mean() >= COVERS
+                    and movement is not None
+                    and abs(movement.turn) ** 2 >= COVERS
+                ):
                     kind = SAME
         cosine = None
         if self.index.encoder is not None:
@@ -214,7 +224,3 @@ class _Comparing:
             _mask=mask,
             _item=item,
         )
-
-    def _fills(self, movement: Any, item: Any) -> bool:
-        """Whether the image takes up most of the reference, too: it is the picture, and no part of it."""
-        return abs(movement.turn) ** 2 >= COVERS

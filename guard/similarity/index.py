@@ -154,11 +154,11 @@ def _tensor(picture: Picture) -> torch.Tensor:
 
 def settings_of(encoder: Encoder | None) -> dict[str, Any]:
     """Returns what rows of an index depend on beside the pictures; with others they are measured again."""
-    return {"version": VERSION, "parts": local.available(), "encoder": None if encoder is None else _key(encoder)}
+    return {"version": VERSION, "parts": local.available(), "encoder": None if encoder is None else key_of(encoder)}
 
 
-def _key(encoder: Encoder) -> str:
-    """What tells an encoder from others: its name and size, and of a file its length and when it was written."""
+def key_of(encoder: Encoder) -> str:
+    """Returns what tells an encoder from others: name and size, and of a file its length and when it was written."""
     facts: list[Any] = [encoder.name, list(encoder.size)]
     if os.path.isfile(encoder.name):
         state = os.stat(encoder.name)

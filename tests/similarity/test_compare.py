@@ -158,7 +158,7 @@ def test_results_are_plain_data_and_pictures(index):
 def test_what_cannot_be_compared_costs_one_line(index, tmp_path):
     for words, images, references, options in (
         ("alpha is a false-alarm rate", drawn(0), index, {"alpha": 0}),
-        ("built without an encoder", drawn(0), index, {"encoder": "x.onnx"}),
+        ("built without this encoder", drawn(0), index, {"encoder": "x.onnx"}),
         ("there is no image or folder", tmp_path / "none", index, {}),
         ("holds no images", tmp_path, index, {}),
         ("no image was given as references", drawn(0), [], {}),
