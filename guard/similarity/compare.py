@@ -32,6 +32,7 @@ def compare(
     *,
     encoder: Any = None,
     alpha: float = ALPHA,
+    parts: bool = True,
     store: Path | None = None,
     progress: Progress | None = None,
 ) -> Comparison:
@@ -42,6 +43,7 @@ def compare(
         references: A `ReferenceIndex`, or what `ReferenceIndex.build` takes.
         encoder: An .onnx file, a CLIP folder, or an `Encoder`; by default that of the index, if it has one.
         alpha: Share of unrelated images that may be called copies, in (0, 1).
+        parts: Whether parts are to be looked for, unless the index was built before.
         store: A folder that the index is kept in, unless it was built before.
         progress: Called with the numbers of things done and of all: references read, then held against each other, then
             images.
@@ -62,7 +64,7 @@ def compare(
         if encoder is not None and (index.encoder is None or key_of(open_encoder(encoder)) != key_of(index.encoder)):
             raise InputError("the index was built without this encoder: build it with this one")
     else:
-        index = ReferenceIndex.build(references, store=store, encoder=encoder, progress=progress)
+        index = ReferenceIndex.build(references, store=store, encoder=encoder, parts=parts, progress=progress)
     null = unrelated(index, store if store is not None else index.store, progress)
     return _Comparing(index, null, alpha).all(items, progress)
 

@@ -234,7 +234,7 @@ class Comparison:
 
         notes = [self._about_p(), *self._about_input()]
         if not self.parts:
-            notes.append(f"{local.missing()}.")
+            notes.append(f"{local.missing()}." if not local.available() else "Parts were not looked for, as asked.")
         notes.append(
             "A likeness, no proof of copying: two pictures of one thing can be alike, and what they have in common may "
             "come from a third."
