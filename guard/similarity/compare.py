@@ -14,7 +14,7 @@ from .alignment import alike
 from .index import ReferenceIndex, key_of, measured
 from .null import Null, unrelated
 from .pictures import Picture, listed, name_of, read, smaller
-from .result import COPIES, NONE, PART, SAME, SIMILAR, Comparison, ImageComparison, Match
+from .result import COPIES, NONE, PART, SAME, SIMILAR, TOLD, Comparison, ImageComparison, Match
 from .search import Candidate, search
 from .shards import Row
 
@@ -22,7 +22,6 @@ ALPHA = 0.01
 AT_ONCE = 32  # images
 NEAREST = 5  # matches of an image that are told
 FARTHEST = 0.75  # distance of small copies up to which they may be one picture, whatever the p-value
-MOVED = 8  # local features that agree, from which on a part is told where the p-value says that it is a copy
 COVERS = 0.7  # share of an image from which on a common part is the picture
 
 
@@ -162,7 +161,7 @@ class _Comparing:
         if p_value is None or p_value > self.alpha:
             return NONE
         test = self.null.says(one.scores)
-        moved = one.movement is not None and one.movement.matches >= MOVED
+        moved = one.movement is not None and one.movement.matches >= TOLD
         if test == "part" or (moved and one.distance > FARTHEST):
             return PART
         if test == "encoder":

@@ -144,6 +144,9 @@ def test_without_opencv_whole_copies_are_found_and_the_rest_is_told(monkeypatch)
     answer = compare([ImageOps.mirror(drawn(0)), pasted(drawn(1))], mine(COUNT))
     assert [image.kind for image in answer.images] == [SAME, NONE] and not answer.parts
     assert any("pip install opencv-python-headless" in note and "compare" in note for note in answer.notes())
+    monkeypatch.undo()
+    whole = compare(ImageOps.mirror(drawn(0)), mine(2), parts=False)
+    assert whole.images[0].kind == SAME and "as asked" in " ".join(whole.notes())
 
 
 def test_results_are_plain_data_and_pictures(index):
