@@ -30,7 +30,7 @@ class CompareReferences(io.ComfyNode):
             category=CATEGORY,
             description="Is an image a copy of one of these references, or of a part of one? Finds what was cropped, "
             "flipped, recoloured or drawn anew from memory. Needs no model.",
-            search_aliases=["cryptomnesia", "copy", "similarity", "duplicate", "plagiarism", "reverse image search"],
+            search_aliases=["cryptomnesia", "copy", "similarity", "duplicate", "reverse image search"],
             inputs=[
                 io.Image.Input("images", tooltip="The images in question."),
                 io.Image.Input(

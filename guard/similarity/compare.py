@@ -7,13 +7,14 @@ from typing import Any
 
 import numpy as np
 
+from ..encoders import open_encoder
 from ..errors import InputError, MissingPackage
 from ..progress import Progress
 from .alignment import alike
-from .index import ReferenceIndex, measured
+from .index import ReferenceIndex, key_of, measured
 from .null import Null, unrelated
 from .pictures import Picture, listed, name_of, read, smaller
-from .result import COPIES, NONE, PART, SAME, SIMILAR, Comparison, ImageComparison, Match
+from .result import COPIES, NONE, PART, SAME, SIMILAR, TOLD, Comparison, ImageComparison, Match
 from .search import Candidate, search
 from .shards import Row
 
@@ -21,7 +22,6 @@ ALPHA = 0.01
 AT_ONCE = 32  # images
 NEAREST = 5  # matches of an image that are told
 FARTHEST = 0.75  # distance of small copies up to which they may be one picture, whatever the p-value
-MOVED = 8  # local features that agree, from which on a part is told where the p-value says that it is a copy
 COVERS = 0.7  # share of an image from which on a common part is the picture
 
 
@@ -31,6 +31,7 @@ def compare(
     *,
     encoder: Any = None,
     alpha: float = ALPHA,
+    parts: bool = True,
     store: Path | None = None,
     progress: Progress | None = None,
 ) -> Comparison:
@@ -41,6 +42,7 @@ def compare(
         references: A `ReferenceIndex`, or what `ReferenceIndex.build` takes.
         encoder: An .onnx file, a CLIP folder, or an `Encoder`; by default that of the index, if it has one.
         alpha: Share of unrelated images that may be called copies, in (0, 1).
+        parts: Whether parts are to be looked for, unless the index was built before.
         store: A folder that the index is kept in, unless it was built before.
         progress: Called with the numbers of things done and of all: references read, then held against each other, then
             images.
@@ -58,10 +60,10 @@ def compare(
     items = listed(images, "images")
     if isinstance(references, ReferenceIndex):
         index = references
-        if encoder is not None and index.encoder is None:
-            raise InputError("the index was built without an encoder: build it with this one")
+        if encoder is not None and (index.encoder is None or key_of(open_encoder(encoder)) != key_of(index.encoder)):
+            raise InputError("the index was built without this encoder: build it with this one")
     else:
-        index = ReferenceIndex.build(references, store=store, encoder=encoder, progress=progress)
+        index = ReferenceIndex.build(references, store=store, encoder=encoder, parts=parts, progress=progress)
     null = unrelated(index, store if store is not None else index.store, progress)
     return _Comparing(index, null, alpha).all(items, progress)
 
@@ -72,6 +74,9 @@ class _Comparing:
         self.files = {os.path.realpath(entry.path) for entry in index.entries}
         self.rejected: dict[str, str] = {}
         self.seen: dict[str, str] = {}
+        self.known: dict[str, list[int]] = {}
+        for number, entry in enumerate(index.entries):
+            self.known.setdefault(entry.digest, []).append(number)
 
     def all(self, items: Sequence[Any], progress: Progress | None) -> Comparison:
         found: list[ImageComparison] = []
@@ -112,9 +117,9 @@ class _Comparing:
         return found
 
     def _one(self, item: Any, picture: Picture, row: Row, candidates: Sequence[Candidate]) -> ImageComparison:
-        equal = {n for n, entry in enumerate(self.index.entries) if entry.digest == picture.digest}
+        equal = self.known.get(picture.digest, [])[:NEAREST]
         known = {one.reference: one for one in candidates}
-        for number in sorted(equal)[:NEAREST]:
+        for number in equal:
             known.setdefault(number, Candidate(number))
         ranked = []
         for number, one in known.items():
@@ -156,7 +161,7 @@ class _Comparing:
         if p_value is None or p_value > self.alpha:
             return NONE
         test = self.null.says(one.scores)
-        moved = one.movement is not None and one.movement.matches >= MOVED
+        moved = one.movement is not None and one.movement.matches >= TOLD
         if test == "part" or (moved and one.distance > FARTHEST):
             return PART
         if test == "encoder":
@@ -194,7 +199,13 @@ class _Comparing:
             if reference is not None:
                 laid = movement if test == "part" else None
                 mask, similarity = alike(picture.image, reference, laid, flipped)
-                if kind == PART and mask.mean() >= COVERS and movement is not None and self._fills(movement, item):
+                # it takes up most of the reference, too
+                if (
+                    kind == PART
+                    and mask.mean() >= COVERS
+                    and movement is not None
+                    and abs(movement.turn) ** 2 >= COVERS
+                ):
                     kind = SAME
         cosine = None
         if self.index.encoder is not None:
@@ -214,7 +225,3 @@ class _Comparing:
             _mask=mask,
             _item=item,
         )
-
-    def _fills(self, movement: Any, item: Any) -> bool:
-        """Whether the image takes up most of the reference, too: it is the picture, and no part of it."""
-        return abs(movement.turn) ** 2 >= COVERS

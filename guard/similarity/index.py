@@ -62,6 +62,7 @@ class ReferenceIndex:
         *,
         store: Path | None = None,
         encoder: Any = None,
+        parts: bool = True,
         progress: Progress | None = None,
     ) -> "ReferenceIndex":
         """Reads references, or what is kept of them: only files that are new or changed are read again.
@@ -70,6 +71,7 @@ class ReferenceIndex:
             references: A folder, a file, a Pillow image, or a list of these. Of a folder all images below it are taken.
             store: A folder that the index is kept in; None for memory alone. It may be stopped and goes on there.
             encoder: An .onnx file, a CLIP folder, or an `Encoder`; None for none.
+            parts: Whether parts are to be looked for, which takes most of the time; left out where OpenCV is missing.
             progress: Called with the numbers of references done and of all.
 
         Returns:
@@ -81,7 +83,7 @@ class ReferenceIndex:
         """
         items = listed(references, "references")
         opened = None if encoder is None else open_encoder(encoder)
-        builder = Builder(items, None if store is None else Path(store).expanduser(), opened)
+        builder = Builder(items, None if store is None else Path(store).expanduser(), opened, parts)
         return builder.built(progress)
 
     def item(self, number: int) -> Any:
@@ -122,7 +124,7 @@ class ReferenceIndex:
     @cached_property
     def identity(self) -> str:
         """A digest of all references' pixels and of how they were measured."""
-        text = "\n".join([*sorted(entry.digest for entry in self.entries), repr(settings_of(self.encoder))])
+        text = "\n".join([*sorted(entry.digest for entry in self.entries), repr(settings_of(self.encoder, self.parts))])
         return hashlib.sha256(text.encode()).hexdigest()
 
 
@@ -152,13 +154,13 @@ def _tensor(picture: Picture) -> torch.Tensor:
     return torch.from_numpy(np.array(picture.image)).permute(2, 0, 1).float()[None] / 255
 
 
-def settings_of(encoder: Encoder | None) -> dict[str, Any]:
+def settings_of(encoder: Encoder | None, parts: bool) -> dict[str, Any]:
     """Returns what rows of an index depend on beside the pictures; with others they are measured again."""
-    return {"version": VERSION, "parts": local.available(), "encoder": None if encoder is None else _key(encoder)}
+    return {"version": VERSION, "parts": parts, "encoder": None if encoder is None else key_of(encoder)}
 
 
-def _key(encoder: Encoder) -> str:
-    """What tells an encoder from others: its name and size, and of a file its length and when it was written."""
+def key_of(encoder: Encoder) -> str:
+    """Returns what tells an encoder from others: name and size, and of a file its length and when it was written."""
     facts: list[Any] = [encoder.name, list(encoder.size)]
     if os.path.isfile(encoder.name):
         state = os.stat(encoder.name)
@@ -173,12 +175,13 @@ class Builder:
         items: Files and Pillow images.
         store: The folder that the index is kept in, or None.
         encoder: The encoder whose vectors are kept, or None.
+        parts: Whether local features are kept, if OpenCV is installed.
     """
 
-    def __init__(self, items: Sequence[Any], store: Path | None, encoder: Encoder | None):
+    def __init__(self, items: Sequence[Any], store: Path | None, encoder: Encoder | None = None, parts: bool = True):
         self.items, self.store, self.encoder = items, store, encoder
-        self.parts = local.available()
-        self.settings = settings_of(encoder)
+        self.parts = parts and local.available()
+        self.settings = settings_of(encoder, self.parts)
         self.shards: list[tuple[str, list[Entry | None], Shard]] = []
         self.rejected: dict[str, str] = {}
         self.waiting: list[tuple[Entry, Picture]] = []

@@ -162,7 +162,9 @@ def movement(one: Features, other: Features) -> Movement | None:
     places = min(_different(from_[inside]), _different(to[inside]))
     if places < FEWEST:
         return None
-    return Movement(complex(turn), complex(shift), places, np.stack([from_[inside].real, from_[inside].imag], 1))
+    return Movement(
+        complex(turn), complex(shift), places, np.stack([from_[inside].real, from_[inside].imag], 1).astype(np.float32)
+    )
 
 
 def _matches(one: Features, other: Features) -> NDArray[np.int64]:
@@ -185,7 +187,7 @@ def _fitted(from_: NDArray[Any], to: NDArray[Any]) -> tuple[complex, complex]:
     return turn, complex(to.mean() - turn * from_.mean())
 
 
-def _different(points: NDArray[Any]) -> int:
+def _different(points: NDArray[np.complexfloating]) -> int:
     """How many places there are, those within half of FINE counted once."""
     grid = np.round(np.stack([points.real, points.imag], 1) / (FINE / 2))
     return len(np.unique(grid, axis=0))

@@ -13,6 +13,7 @@ from ..printable import printable
 
 SAME, PART, SIMILAR, NONE = "same picture", "same part", "similar", "none"
 COPIES = (SAME, PART)
+TOLD = 8  # local features that agree; fewer may do by accident
 PROMISE = (
     "p is the share of unrelated pictures that would find so near a reference in this folder, if they were related to "
     "it as its own pictures are to each other; the whole folder was searched. Each reference was held against the "
@@ -143,7 +144,7 @@ class ImageComparison:
             notes.append(
                 f"{100 * match.share:.0f} % of the image is alike, with a correlation of {match.similarity:.2f}."
             )
-        if match.matches and match.kind in COPIES and not match.identical:
+        if match.matches >= TOLD and match.kind in COPIES and not match.identical:
             notes.append(f"{match.matches} local features agree on how it lies in the reference.")
         return notes
 
@@ -234,7 +235,7 @@ class Comparison:
 
         notes = [self._about_p(), *self._about_input()]
         if not self.parts:
-            notes.append(f"{local.missing()}.")
+            notes.append(f"{local.missing()}." if not local.available() else "Parts were not looked for, as asked.")
         notes.append(
             "A likeness, no proof of copying: two pictures of one thing can be alike, and what they have in common may "
             "come from a third."

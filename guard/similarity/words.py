@@ -14,9 +14,9 @@ from ..image_codes import count
 from .local import Bits, Features
 from .shards import Shard
 
-TABLES, LENGTH = 4, 14  # words of a feature, and bits of each
+TABLES, LENGTH = 4, 16  # words of a feature, and bits of each
 NEAR = 28  # bits that features of one word may differ
-MOST_OF_A_WORD = 4096  # features; words of more say nothing
+MOST_OF_A_WORD = 1024  # features; words of more say nothing
 AT_ONCE = 1 << 20  # pairs
 _CHOSEN = np.random.default_rng(20081).permutation(128)[: TABLES * LENGTH].reshape(TABLES, LENGTH)
 

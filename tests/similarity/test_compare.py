@@ -2,6 +2,7 @@
 
 import io
 import json
+from typing import Any
 
 import numpy as np
 import pytest
@@ -143,6 +144,9 @@ def test_without_opencv_whole_copies_are_found_and_the_rest_is_told(monkeypatch)
     answer = compare([ImageOps.mirror(drawn(0)), pasted(drawn(1))], mine(COUNT))
     assert [image.kind for image in answer.images] == [SAME, NONE] and not answer.parts
     assert any("pip install opencv-python-headless" in note and "compare" in note for note in answer.notes())
+    monkeypatch.undo()
+    whole = compare(ImageOps.mirror(drawn(0)), mine(2), parts=False)
+    assert whole.images[0].kind == SAME and "as asked" in " ".join(whole.notes())
 
 
 def test_results_are_plain_data_and_pictures(index):
@@ -156,13 +160,14 @@ def test_results_are_plain_data_and_pictures(index):
 
 
 def test_what_cannot_be_compared_costs_one_line(index, tmp_path):
-    for words, images, references, options in (
+    cases: tuple[tuple[str, Any, Any, dict[str, Any]], ...] = (
         ("alpha is a false-alarm rate", drawn(0), index, {"alpha": 0}),
-        ("built without an encoder", drawn(0), index, {"encoder": "x.onnx"}),
+        ("built without this encoder", drawn(0), index, {"encoder": "x.onnx"}),
         ("there is no image or folder", tmp_path / "none", index, {}),
         ("holds no images", tmp_path, index, {}),
         ("no image was given as references", drawn(0), [], {}),
-    ):
+    )
+    for words, images, references, options in cases:
         with pytest.raises(InputError, match=words) as error:
             compare(images, references, **options)
         assert "\n" not in str(error.value)
