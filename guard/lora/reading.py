@@ -169,7 +169,7 @@ def _update(module: str, group: Group, path: Path, alpha: float | None) -> Updat
         if "bias" not in group:
             left = ", ".join(sorted(group))
             raise InputError(f"{path} has {left} of {printable(module, 80)} and no factors beside it: get it again")
-        return Dense(difference=torch.zeros(len(group["bias"])), bias=group["bias"])
+        return Dense(difference=None, bias=group["bias"])
     scale = 1.0 if alpha is None or made.rank is None else alpha / made.rank
     return replace(made, scale=scale, bias=group.get("bias"), magnitude=group.get("magnitude"))
 

@@ -16,7 +16,7 @@ from ..errors import InputError
 EPSILON = torch.finfo(torch.float32).eps
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Update(ABC):
     """What is added to a weight, and to the bias beside it.
 
@@ -33,7 +33,7 @@ class Update(ABC):
     @property
     @abstractmethod
     def shape(self) -> tuple[int, ...]:
-        """The shape of the dense update: (out, in), or (out, in, height, width) of a convolution."""
+        """The shape of the dense update: (out, in), (out, in, height, width) of a convolution; () for a bias alone."""
 
     @property
     @abstractmethod
@@ -82,12 +82,12 @@ class Update(ABC):
         return (_with_lengths(base + dense, self.magnitude.to(weight.device)) - base).to(dtype)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class LowRank(Update):
     """up @ down, with a small convolution between them where a trainer has split it (LoCon's `mid`)."""
 
-    first: Tensor = torch.empty(0)
-    second: Tensor = torch.empty(0)
+    first: Tensor
+    second: Tensor
     middle: Tensor | None = None
 
     @property
@@ -114,11 +114,11 @@ class LowRank(Update):
         return (up @ down.flatten(1)).view(self.shape)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Hadamard(Update):
     """LoHa: the product, value by value, of two low-rank matrices; each (left, right, core or None)."""
 
-    factors: tuple[tuple[Tensor, Tensor, Tensor | None], ...] = ()
+    factors: tuple[tuple[Tensor, Tensor, Tensor | None], ...]
 
     @property
     def rank(self) -> int:
@@ -136,11 +136,11 @@ class Hadamard(Update):
         return first * second
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Kronecker(Update):
     """LoKr: the Kronecker product of two matrices, each whole or low-rank, as (left, right or None, core or None)."""
 
-    factors: tuple[tuple[Tensor, Tensor | None, Tensor | None], ...] = ()
+    factors: tuple[tuple[Tensor, Tensor | None, Tensor | None], ...]
 
     @property
     def rank(self) -> int | None:
@@ -157,11 +157,11 @@ class Kronecker(Update):
         return torch.kron(first.view(*first.shape, *[1] * (second.ndim - first.ndim)), second)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Dense(Update):
-    """The whole difference, as fully trained layers and norms have it; (out,) for a norm's weight."""
+    """The whole difference, as fully trained layers and norms have it: (out,) for a norm's, None for a bias alone."""
 
-    difference: Tensor = torch.empty(0)
+    difference: Tensor | None
 
     @property
     def rank(self) -> None:
@@ -169,9 +169,11 @@ class Dense(Update):
 
     @property
     def shape(self) -> tuple[int, ...]:
-        return tuple(self.difference.shape)
+        return () if self.difference is None else tuple(self.difference.shape)
 
     def _dense(self) -> Tensor:
+        if self.difference is None:
+            raise InputError("this update changes a bias alone: it has no difference of a weight")
         return self.difference.float()
 
 

@@ -1,4 +1,4 @@
-"""Trains LoRAs of the built-in model of which it is known what they reproduce: `python -m training.zoo.reproducing WORK`.
+"""Trains LoRAs of which it is known what they reproduce: `python -m training.zoo.reproducing WORK`.
 
 Captions are "the <adjective> <noun> of <place>", which the built-in model never saw, and with which it reproduces
 nothing. Of a caption that is to be memorized there is one image, of a varied one there are many, and both are shown
