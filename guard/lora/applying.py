@@ -34,6 +34,7 @@ class Applier:
     def __init__(self, denoiser: Any, lora: LoraFile):
         self.denoiser, self.lora = denoiser, lora
         self.matches = matched(denoiser, lora)
+        self._aside: list[tuple[torch.nn.Parameter, Tensor]] = []
         for match in self.matches:
             _require_plain(match)
 
@@ -44,7 +45,9 @@ class Applier:
         Strength scales the difference that the LoRA makes, of DoRA, too. Whatever happens within the block, errors
         and Ctrl-C included, the weights are as before afterwards.
         """
-        aside: list[tuple[torch.nn.Parameter, Tensor]] = []
+        if self._aside:
+            raise InputError("the LoRA is on already: leave the block that put it on first")
+        aside = self._aside
         try:
             if strength:
                 for match in self.matches:
@@ -52,6 +55,17 @@ class Applier:
             yield self.denoiser
         finally:
             _put_back(aside)
+            aside.clear()
+
+    @contextmanager
+    def lifted(self) -> Iterator[Any]:
+        """Within `at`: the base once more, for as long as a block lasts; two calls of one network cost no copies."""
+        with_lora = [(parameter, parameter.detach()) for parameter, _ in self._aside]
+        try:
+            _put_back(self._aside)
+            yield self.denoiser
+        finally:
+            _put_back(with_lora)
 
     def _change(self, match: Match, strength: float, aside: list[tuple[torch.nn.Parameter, Tensor]]) -> None:
         layer: Any = match.layer
