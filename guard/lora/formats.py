@@ -20,10 +20,10 @@ _FACTORS = {
     "_lora.up.weight": ("up", "diffusers"),
     ".lora_linear_layer.down.weight": ("down", "diffusers"),
     ".lora_linear_layer.up.weight": ("up", "diffusers"),
-    ".lora_magnitude_vector": ("magnitude", "PEFT"),
-    ".lora_magnitude_vector.weight": ("magnitude", "PEFT"),
-    ".lora_magnitude_vector.default": ("magnitude", "PEFT"),
-    ".lora_magnitude_vector.default.weight": ("magnitude", "PEFT"),
+    ".lora_magnitude_vector": ("row_lengths", "PEFT"),
+    ".lora_magnitude_vector.weight": ("row_lengths", "PEFT"),
+    ".lora_magnitude_vector.default": ("row_lengths", "PEFT"),
+    ".lora_magnitude_vector.default.weight": ("row_lengths", "PEFT"),
     ".dora_scale": ("magnitude", "kohya"),
     ".alpha": ("alpha", "kohya"),
     ".diff": ("diff", "kohya"),
@@ -46,7 +46,11 @@ _FACTORS = {
     ".lokr_t2": ("lokr_t2", "kohya"),
 }
 _ENDINGS = sorted(_FACTORS, key=len, reverse=True)
-PARTS = frozenset(part for part, _ in _FACTORS.values()) - {"alpha", "magnitude"}  # which make a file a LoRA
+PARTS = frozenset(part for part, _ in _FACTORS.values()) - {
+    "alpha",
+    "magnitude",
+    "row_lengths",
+}  # which make a file a LoRA
 # orthogonal fine-tuning, IA3, GLoRA, replaced weights: other kinds of updates than a sum
 UNREAD = re.compile(
     r"\.(oft_blocks|oft_diag|boft_blocks|ia3_\w+|on_input|a1\.weight|b1\.weight|set_weight|reshape_weight)$"

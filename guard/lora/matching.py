@@ -63,8 +63,8 @@ def matched(denoiser: Any, lora: LoraFile) -> list[Match]:
     updates = lora.updates
     found = {name: layers.get(key_of(name)) for name in updates}
     if not all(found.values()):
-        converted = _converted(holder.pipe, lora)
-        if converted is not None:
+        converted = _converted(holder.pipe, lora) or {}
+        if converted and all(key_of(name) in layers for name in converted):
             updates = converted
             found = {name: layers.get(key_of(name)) for name in updates}
     missing = [name for name, layer in found.items() if layer is None]

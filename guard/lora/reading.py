@@ -146,14 +146,14 @@ def _finite(tensor: Tensor, name: str, path: Path) -> Tensor:
     if tensor.numel() == 1 and not tensor.is_complex():  # alpha, which some write as a whole number
         tensor = tensor.float()
     if not tensor.is_floating_point():
-        raise InputError(f"{path} has {printable(name, 80)} as whole numbers, which no LoRA has: get the file again")
+        raise InputError(f"{path} has {printable(name, 160)} as whole numbers, which no LoRA has: get the file again")
     if tensor.ndim and not tensor.numel():
-        raise InputError(f"{path} has nothing in {printable(name, 80)}, a tensor of rank 0: train it again")
+        raise InputError(f"{path} has nothing in {printable(name, 160)}, a tensor of rank 0: train it again")
     if tensor.element_size() == 1:  # float8 has no arithmetic of its own
         tensor = tensor.to(torch.float16)
     if not torch.isfinite(tensor).all():
         raise InputError(
-            f"{path} holds NaN or infinity in {printable(name, 80)}: the training failed; take an earlier state of it"
+            f"{path} holds NaN or infinity in {printable(name, 160)}: the training failed; take an earlier state of it"
         )
     return tensor
 
@@ -162,23 +162,26 @@ def _update(module: str, group: Group, path: Path, alpha: float | None) -> Updat
     """The update of one module, from its tensors. Raises InputError where one is missing or does not fit."""
     if "alpha" in group:
         if group["alpha"].numel() != 1:
-            raise InputError(f"{path} has an alpha of {group['alpha'].numel()} values for {printable(module, 80)}")
+            raise InputError(f"{path} has an alpha of {group['alpha'].numel()} values for {printable(module, 160)}")
         alpha = group["alpha"].item()
     made = _main(module, group, path)
     if made is None:
         if "bias" not in group:
             left = ", ".join(sorted(group))
-            raise InputError(f"{path} has {left} of {printable(module, 80)} and no factors beside it: get it again")
+            raise InputError(f"{path} has {left} of {printable(module, 160)} and no factors beside it: get it again")
         return Dense(difference=None, bias=group["bias"])
     scale = 1.0 if alpha is None or made.rank is None else alpha / made.rank
-    return replace(made, scale=scale, bias=group.get("bias"), magnitude=group.get("magnitude"))
+    lengths = group.get("magnitude")
+    if "row_lengths" in group:  # peft's, whose shape for convolutions is that of other trainers' columns
+        lengths = group["row_lengths"].reshape(-1, 1)
+    return replace(made, scale=scale, bias=group.get("bias"), magnitude=lengths)
 
 
 def _main(module: str, group: Group, path: Path) -> Update | None:
     def need(part: str) -> Tensor:
         if part not in group:
-            has = ", ".join(sorted(set(group) - {"alpha", "magnitude", "bias"}))
-            raise InputError(f"{path} lacks {part} of {printable(module, 80)}, beside {has}: get the file again")
+            has = ", ".join(sorted(set(group) - {"alpha", "magnitude", "row_lengths", "bias"}))
+            raise InputError(f"{path} lacks {part} of {printable(module, 160)}, beside {has}: get the file again")
         return group[part]
 
     try:
@@ -202,7 +205,7 @@ def _main(module: str, group: Group, path: Path) -> Update | None:
         if isinstance(error, InputError):
             raise
         shapes = ", ".join(f"{part} {tuple(tensor.shape)}" for part, tensor in sorted(group.items()))
-        raise InputError(f"{path} has factors of {printable(module, 80)} that do not fit ({shapes})") from error
+        raise InputError(f"{path} has factors of {printable(module, 160)} that do not fit ({shapes})") from error
     return made
 
 
@@ -282,5 +285,5 @@ def _format(names: dict[str, Name | None], config: bool) -> str:
     base = next((kind for kind in ("diffusers", "PEFT", "kohya") if kind in kinds), "kohya")
     base = "PEFT" if config and base != "kohya" and not any(n.startswith("unet.") for n in names) else base
     words = [f"LyCORIS {' and '.join(lycoris)}" if lycoris else base]
-    words += ["DoRA"] if "magnitude" in parts else []
+    words += ["DoRA"] if parts & {"magnitude", "row_lengths"} else []
     return ", ".join(words)
