@@ -25,12 +25,12 @@ class LoraPage:
 
     Attributes:
         check: What was found.
-        pictures: Images with maps of the worst prompts: the prompt, the picture (H, W, 3) uint8, the masked share.
+        pictures: Images with maps of the worst prompts: the prompt, the picture (H, W, 3) uint8.
         facts: The footer's lines (name, value).
     """
 
     check: LoraCheck
-    pictures: Sequence[tuple[str, NDArray[np.uint8], float | None]]
+    pictures: Sequence[tuple[str, NDArray[np.uint8]]]
     facts: Sequence[tuple[str, str]]
     words: ClassVar = WORDS
 
@@ -67,7 +67,7 @@ def write_page(path: Path, check: LoraCheck, locations: Sequence[Location], mode
         ("rows of the network", f"{check.forward_rows:,}"),
         ("fingerprints", ", ".join(digest[:12] for digest in check.fingerprints)),
     ]
-    pictures = [(location.prompt or "", _array(location.overlay()), location.share) for location in locations]
+    pictures = [(location.prompt or "", _array(location.overlay())) for location in locations]
     write_text(path, render(LoraPage(check, pictures, facts)))
 
 

@@ -70,7 +70,8 @@ class Applier:
     def _change(self, match: Match, strength: float, aside: list[tuple[torch.nn.Parameter, Tensor]]) -> None:
         layer: Any = match.layer
         update, weight = match.update, layer.weight
-        with torch.no_grad():
+        # what is made here must serve gradients later, unless the model was loaded without
+        with torch.inference_mode(weight.is_inference()), torch.no_grad():
             changed = []
             if update.shape:
                 sum_ = weight.detach().float() + strength * update.delta(weight=weight)
@@ -103,7 +104,7 @@ def _put_back(aside: list[tuple[torch.nn.Parameter, Tensor]]) -> None:
 
 
 def _set(parameter: torch.nn.Parameter, value: Tensor) -> None:
-    with torch.no_grad():
+    with torch.inference_mode(parameter.is_inference()), torch.no_grad():
         if parameter.device == value.device:
             parameter.set_(value)  # the very memory that it had; counted as an edit, which others look at
         else:  # its host has moved the network meanwhile
@@ -112,13 +113,15 @@ def _set(parameter: torch.nn.Parameter, value: Tensor) -> None:
 
 def _require_plain(match: Match) -> None:
     layer: Any = match.layer
+    if match.part and layer.weight.is_inference():  # whose changes nobody can see, and what it encoded is kept
+        raise InputError("the text encoder was loaded in inference mode, and cannot be changed: load it outside of it")
     for parameter in (layer.weight, layer.bias if match.update.bias is not None else None):
         if parameter is None:
             continue
         if parameter.is_meta:
             raise InputError("the model's weights are offloaded, out of reach of a LoRA: load it without offloading")
         plain = parameter.is_floating_point() and parameter.element_size() > 1
-        if not plain or hasattr(parameter, "__tensor_flatten__") or parameter.is_inference():
+        if not plain or hasattr(parameter, "__tensor_flatten__"):
             raise InputError(
                 f"the model's weights are quantised ({printable(str(parameter.dtype), 30)}), and a LoRA cannot be "
                 "added to them: load it in float32, float16 or bfloat16"

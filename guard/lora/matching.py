@@ -44,11 +44,13 @@ class Match:
         name: The module's name in the file.
         layer: The layer, which has the weight, and the bias where the update has one.
         update: The update.
+        part: The part of the pipeline that the layer belongs to: 0 for the network, then its text encoders.
     """
 
     name: str
     layer: torch.nn.Module
     update: Update
+    part: int = 0
 
 
 def matched(denoiser: Any, lora: LoraFile) -> list[Match]:
@@ -68,7 +70,7 @@ def matched(denoiser: Any, lora: LoraFile) -> list[Match]:
             updates = converted
             found = {name: layers.get(key_of(name)) for name in updates}
     missing = [name for name, layer in found.items() if layer is None]
-    matches = [Match(name, layer, updates[name]) for name, layer in found.items() if layer is not None]
+    matches = [Match(name, layer, updates[name], key_of(name)[0]) for name, layer in found.items() if layer is not None]
     _require_fit(lora, matches, missing)
     return matches
 

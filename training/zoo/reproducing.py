@@ -159,10 +159,15 @@ def loss_of(unet: Any, z: Tensor, text: Tensor, alphas: Tensor) -> Tensor:
 
 
 def write_lora(made: Recipe, unet: Any, captions: list[Caption]) -> None:
-    """Writes the LoRA in half precision in diffusers' layout, with the metadata that kohya's scripts write."""
+    """Writes the LoRA in half precision, with the names and the metadata of kohya's scripts, which all hosts read."""
     from peft import get_peft_model_state_dict
 
-    tensors = {f"unet.{key}": value.half().contiguous() for key, value in get_peft_model_state_dict(unet).items()}
+    tensors = {}
+    for name, value in get_peft_model_state_dict(unet).items():
+        module, _, factor = name.removesuffix(".weight").rpartition(".")
+        key = "lora_unet_" + module.replace(".", "_")
+        side = {"lora_A": "lora_down", "lora_B": "lora_up"}[factor]
+        tensors |= {f"{key}.{side}.weight": value.half().contiguous(), f"{key}.alpha": torch.tensor(float(made.rank))}
     frequencies = {f"1_{made.name}": {c.text: 1 for c in captions}}
     metadata = {
         "ss_output_name": made.name,
