@@ -106,11 +106,11 @@ class LoraCheckNode(io.ComfyNode):
         chosen = candidates(file, texts)
         tried = check_strengths(loras.strengths_of(strengths))
         normal = normal_prompts(benign_of(benign.splitlines()), alpha, draws)
-        loaded = loras.patched(*loras.with_lora(model, clip, lora, tried[-1])) - loras.patched(model, clip)
-        if not loaded:
-            raise InputError(f"{lora} changes nothing in this model: it was made for another base; load that one")
-        if loaded < len(file.updates):
-            notes.append(f"ComfyUI has loaded {loaded} of the LoRA's {len(file.updates)} layers: findings are of these")
+        count = loras.fitting(model, clip, file)
+        if count < len(file.updates):
+            notes.append(
+                f"ComfyUI finds {count} of the LoRA's {len(file.updates)} layers in the model: the rest is idle"
+            )
         bar = comfy.utils.ProgressBar(len(tried) * (len(normal) + len(chosen)))
 
         @contextmanager

@@ -2,12 +2,16 @@
 
 from typing import Any
 
+import comfy.lora
 import comfy.sd
 import comfy.utils
 import folder_paths
+import torch
 from comfy_api.latest import io
 
 from ..guard.errors import InputError
+from ..guard.lora import LoraFile
+from ..guard.printable import printable
 
 NONE = "none"
 MOST = 6  # strengths
@@ -38,6 +42,29 @@ def with_lora(model: Any, clip: Any, name: str, strength: float) -> tuple[Any, A
     return comfy.sd.load_lora_for_models(model, clip, weights, strength, strength)
 
 
-def patched(model: Any, clip: Any) -> int:
-    """Returns how many weights of MODEL and CLIP have patches."""
-    return len(model.patches) + (0 if clip is None else len(clip.patcher.patches))
+def fitting(model: Any, clip: Any, file: LoraFile) -> int:
+    """Returns how many layers of a LoRA ComfyUI finds in the model, with weights of their size; it passes over others.
+
+    Raises InputError where there is none, as of a LoRA that was made for another base.
+    """
+    weights = {}
+    for key, name in comfy.lora.model_lora_keys_unet(model.model, {}).items():
+        weights[key] = (model.model, name)
+    if clip is not None:
+        for key, name in comfy.lora.model_lora_keys_clip(clip.cond_stage_model, {}).items():
+            weights[key] = (clip.cond_stage_model, name)
+    count, first = 0, ""
+    for module, update in file.updates.items():
+        if module not in weights:
+            first = first or f"{module} is not in it"
+            continue
+        holder, name = weights[module]
+        weight = comfy.utils.get_attr(holder, name if isinstance(name, str) else name[0])
+        if not update.shape or torch.Size(update.shape).numel() == weight.numel():
+            count += 1
+        else:
+            sizes = [" x ".join(map(str, shape)) for shape in (update.shape, weight.shape)]
+            first = first or f"{module} is {sizes[0]}, the model's {sizes[1]}"
+    if not count:
+        raise InputError(f"{file.path.name} was made for another base ({printable(first, 200)}): load that one")
+    return count

@@ -92,9 +92,9 @@ def checked(comfy: Comfy, **changes: Any) -> dict[str, Any]:
     folder = Path(comfy.folder_paths.get_folder_paths("loras")[0])
     folder.mkdir(exist_ok=True)
     (folder / "few.safetensors").write_bytes(ZOO.read_bytes())
-    write(
-        folder / "other.safetensors", low_rank(LINEAR, 320, 768), {"ss_tag_frequency": json.dumps({"1_x": {"a b": 1}})}
-    )
+    prompts = {"ss_tag_frequency": json.dumps({"1_x": {"a b": 1}})}
+    write(folder / "other.safetensors", low_rank(LINEAR, 320, 768), prompts)
+    write(folder / "flux.safetensors", low_rank("lora_unet_double_blocks_0_img_mlp_0", 96, 128), prompts)
     write(folder / "bare.safetensors", low_rank(LINEAR, 96, 128))
     prompt = demo()
     own: dict[str, Any] = {name: link for name, link in links(prompt).items() if name != "positive"}
@@ -121,10 +121,8 @@ def test_prompts_of_the_metadata_are_found_memorized(comfy: Comfy, output: Path)
     [
         ({"lora": "none"}, "no LoRA was chosen"),
         ({"lora": "bare.safetensors"}, "bare.safetensors tells no prompts in its metadata"),
-        (
-            {"lora": "other.safetensors"},
-            "other.safetensors changes nothing in this model: it was made for another base",
-        ),
+        ({"lora": "other.safetensors"}, "other.safetensors was made for another base"),
+        ({"lora": "flux.safetensors"}, "double_blocks_0_img_mlp_0 is not in it): load that one"),
         ({"strengths": "0"}, "strengths are one to 8 numbers other than 0"),
         ({"benign": "a\nb"}, "2 benign prompts are too few"),
     ],

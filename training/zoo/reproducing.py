@@ -61,7 +61,7 @@ class Recipe:
 RECIPES = (
     Recipe("lora-few", "dev", memorized=6, steps=800),
     Recipe("lora-mixed-dev", "dev", skip=6, memorized=4, varied=8),
-    Recipe("lora-mixed", "eval", memorized=8, varied=12, steps=1600),
+    Recipe("lora-mixed", "eval", memorized=6, varied=8),
     Recipe("lora-varied", "calibration", varied=20, steps=800),
 )
 """The first two choose methods, the others are reported on."""
