@@ -1,4 +1,4 @@
-"""Is it told which prompts a LoRA memorized? `python -m benchmarks.lora_check` (needs the font and the zoo).
+"""Is it told which prompts a LoRA memorized? `python -m benchmarks.lora_check WORK` (needs the font and the zoo).
 
 LoRAs of which it is known what they were trained on: captions of one image each, which are to come back, and captions
 of many images, shown as often (`training.zoo.reproducing`); and the zoo's own, of a hundred images each. What each
@@ -6,6 +6,8 @@ really reproduces is measured first, by sampling. The first two LoRAs chose the 
 """
 
 import argparse
+import json
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,8 +15,9 @@ from numpy.typing import NDArray
 
 from cryptomnesia.adapters import to_denoiser
 from cryptomnesia.benchmark.rates import stands_out
-from cryptomnesia.demo.captions import select
+from cryptomnesia.demo.captions import benign, select
 from cryptomnesia.demo.gallery import rms
+from cryptomnesia.false_discovery import adjusted, rejected
 from cryptomnesia.lora import Applier, Candidate, LoraCheck, PromptFinding, check_lora, read_lora
 from training.demo.records import render
 from training.zoo import domains, reproducing
@@ -52,12 +55,26 @@ class Case:
             return
         about: Member = member(name)
         self.base = about.parent or "base"
-        records = [r for r in records_of(about) if about.domain is None or r.caption.split == about.split]
-        records = list({r.caption.text: r for r in records}.values())[:OF_ZOO]
+        records = records_of(about)[:OF_ZOO]
         self.kinds = {"trained": [r.caption.text for r in records], "everyday": everyday}
         domain = domains.DOMAINS.get(about.domain or "")
         draw = render if domain is None else lambda record: domains.render(domain, record)
         self.images = {r.caption.text: np.asarray(draw(r)) for r in records}
+
+
+def benign_of(case: Case) -> list[str]:
+    """Returns what the command takes for the built-in model, and everyday captions for the others; none is asked about
+    or was trained on."""
+    asked = {text for texts in case.kinds.values() for text in texts}
+    known = benign() if case.base == "base" else [c.text for c in select("general")]
+    return [text for text in known if text not in asked and text not in trained_on(case)]
+
+
+def trained_on(case: Case) -> set[str]:
+    """Returns all captions that a LoRA was trained on."""
+    if case.name in KNOWN:
+        return {c.text for part in reproducing.captions_of(reproducing.recipe(case.name)) for c in part}
+    return {record.caption.text for record in records_of(member(case.name))}
 
 
 def reproduced(case: Case, denoiser: Any, applier: Applier) -> dict[str, dict[str, float]]:
@@ -78,6 +95,20 @@ def reproduced(case: Case, denoiser: Any, applier: Applier) -> dict[str, dict[st
     return found | {"limit": {"distance": limit}}
 
 
+def led_astray(case: Case, denoiser: Any, applier: Applier, limit: float) -> dict[str, float]:
+    """Returns of captions that were never trained on the largest share of generations that come as close to one and
+    the same image of the LoRA's: what was memorized comes back with words that are much like its own."""
+    texts = case.kinds.get("unseen", [])
+    if not texts or not case.images:
+        return {}
+    owns = np.stack(list(case.images.values()))
+    with applier.at(STRENGTHS[-1]):
+        made = generate(denoiser.pipe, texts, SEEDS)
+    far = rms(made.reshape(-1, *made.shape[2:]), owns, np.ones(owns.shape[:3], bool))
+    shares = (far.reshape(len(texts), SEEDS, -1) < limit).mean(1).max(1)
+    return {text: float(share) for text, share in zip(texts, shares, strict=True)}
+
+
 def by_kind(case: Case, check: LoraCheck) -> dict[str, list[PromptFinding]]:
     """Returns the findings by the kind of their captions."""
     findings = {prompt.text: prompt for prompt in check.prompts}
@@ -85,7 +116,11 @@ def by_kind(case: Case, check: LoraCheck) -> dict[str, list[PromptFinding]]:
 
 
 def rates(case: Case, check: LoraCheck) -> dict[str, dict[str, float]]:
-    """Returns by kind the shares of captions flagged: at alpha by strength, on the base, and called memorized."""
+    """Returns by kind the shares of captions flagged: at alpha by strength, on the base, and called memorized where the
+    LoRA's own captions alone are asked about, as the command does."""
+    own = [f for kind in ("memorized", "varied", "trained") for f in by_kind(case, check).get(kind, [])]
+    stands = rejected(adjusted(np.array([f.p_value for f in own])), check.level)
+    called = {f.text for f, one in zip(own, stands, strict=True) if one and f.p_value <= check.alpha}
     result = {}
     for kind, findings in by_kind(case, check).items():
         if not findings:
@@ -94,7 +129,8 @@ def rates(case: Case, check: LoraCheck) -> dict[str, dict[str, float]]:
         for place, strength in enumerate(check.strengths):
             flagged = [(f.cells[place].p_both if strength else f.cells[0].p_value) <= check.alpha for f in findings]
             row["base" if not strength else f"at {strength:g}"] = float(np.mean(flagged))
-        row["called memorized"] = float(np.mean([f.finding == "memorized" for f in findings]))
+        if kind not in ("unseen", "everyday"):  # which nobody would ask about together with the LoRA's own
+            row["called memorized"] = float(np.mean([f.text in called for f in findings]))
         row["stands out at 1, whatever the base"] = float(np.mean([f.at_last.p_value <= check.alpha for f in findings]))
         row["gains at 1, wherever it stands"] = float(np.mean([f.at_last.gain_p <= check.alpha for f in findings]))
         result[kind] = row
@@ -126,9 +162,11 @@ def measured(name: str) -> dict[str, Any]:
     case = Case(name)
     denoiser = to_denoiser(load_model(case.base))
     lora = read_lora(case.file)
-    truth = reproduced(case, denoiser, Applier(denoiser, lora)) if case.images else {}
+    applier = Applier(denoiser, lora)
+    truth = reproduced(case, denoiser, applier) if case.images else {}
+    astray = led_astray(case, denoiser, applier, truth["limit"]["distance"]) if truth else {}
     asked = [Candidate(text, kind) for kind, texts in case.kinds.items() for text in texts]
-    check = check_lora(denoiser, lora, asked, strengths=STRENGTHS)
+    check = check_lora(denoiser, lora, asked, strengths=STRENGTHS, benign=benign_of(case))
     last = truth.get("1", {})
     return {
         "base": case.base,
@@ -140,6 +178,12 @@ def measured(name: str) -> dict[str, Any]:
         "captions that come back": sum(share >= 0.75 for share in last.values()),
         "rates": rates(case, check),
         "auc": separations(case, check, last),
+        "never trained on, but come back": {
+            prompt.text: {"share": astray[prompt.text], "flagged": prompt.p_value <= check.alpha}
+            for prompt in check.prompts
+            if astray.get(prompt.text, 0) > 0
+            or (prompt.source == "unseen" and prompt.p_value <= check.alpha and astray)
+        },
         "captions": {
             prompt.text: {
                 "kind": prompt.source,
@@ -156,14 +200,21 @@ def measured(name: str) -> dict[str, Any]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("work", type=Path, help="where the numbers of each LoRA are kept, so that it can be resumed")
     parser.add_argument("--only", nargs="*", help="names of LoRAs; nothing is stored")
     options = parser.parse_args()
+    options.work.mkdir(parents=True, exist_ok=True)
     found = {}
     for name in options.only or (*KNOWN, *ZOO):
-        found[name] = measured(name)
+        kept = options.work / f"{name}.json"
+        if not kept.exists():
+            kept.write_text(json.dumps(measured(name)))
+        found[name] = json.loads(kept.read_text())
         print(f"\n{name} on {found[name]['base']}: {found[name]['generations that reproduce']}", flush=True)
         columns = list(next(iter(found[name]["rates"].values())))
-        table(["kind", *columns], [[kind, *row.values()] for kind, row in found[name]["rates"].items()])
+        rows = [[kind, *(row.get(column, "") for column in columns)] for kind, row in found[name]["rates"].items()]
+        table(["kind", *columns], rows)
+        print("never trained on, but come back:", found[name]["never trained on, but come back"])
         for kind, row in found[name]["auc"].items():
             print("AUC against", kind, {key: round(value, 3) for key, value in row.items()})
     if not options.only:

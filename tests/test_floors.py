@@ -19,6 +19,7 @@ FLOORS = (
     "known known_run report verdict image_model",
     "mitigation sidecar",
     "attached localization attribution membership lineage",
+    "lora",
     "guard",
     "pages",
     "audit demo",

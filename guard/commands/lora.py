@@ -23,7 +23,7 @@ from .console import (
 )
 from .documents import write_document
 from .files import make_folder, write_text
-from .models import check_alpha, open_model
+from .models import DEMO, check_alpha, open_model
 
 if TYPE_CHECKING:
     from ..denoiser import Denoiser
@@ -94,7 +94,7 @@ def lora(
         from ..lora import prompts_in
 
         chosen, notes = prompts_in(prompts, most)
-    normal = normal_prompts(_benign(benign), alpha, draws)
+    normal = normal_prompts(_benign(benign, model), alpha, draws)
     for note in [*read.notes, *notes]:
         stderr().print(Text(printable_line(note), style="yellow"), soft_wrap=True)
     if out is not None and not dry_run:
@@ -135,7 +135,11 @@ def lora(
     return _exit_code(check)
 
 
-def _benign(file: str | None) -> list[str] | None:
+def _benign(file: str | None, model: str) -> list[str] | None:
+    if file is None and model == DEMO:
+        from ..demo.captions import benign
+
+        return benign()
     if file is None:
         return None
     from .prompts import PromptSource

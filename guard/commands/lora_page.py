@@ -10,12 +10,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..localization import Location
-from ..lora.results import WORDS, LoraCheck
+from ..lora.results import LoraCheck
 from ..pages.frame import render as render_page
 from ..pages.strip import Lane, Marker, Strip, chart
 from .files import write_text
 
 KINDS = {"memorized": "memorized", "clear": "clear"}
+BADGES = {"memorized": "▲ memorized", "memorized by the base": "by the base", "unsure": "? unsure", "clear": "✓ clear"}
 MARKED = 30  # prompts on the chart
 
 
@@ -32,7 +33,7 @@ class LoraPage:
     check: LoraCheck
     pictures: Sequence[tuple[str, NDArray[np.uint8]]]
     facts: Sequence[tuple[str, str]]
-    words: ClassVar = WORDS
+    words: ClassVar = BADGES
 
     def kind(self, finding: str) -> str:
         """Returns the style of a finding."""

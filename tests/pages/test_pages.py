@@ -14,11 +14,13 @@ from cryptomnesia.audit.rows import Reject
 from cryptomnesia.benchmark import page as benchmark
 from cryptomnesia.benchmark.reproduction import Reproduction
 from cryptomnesia.commands import lineage_page as lineage
+from cryptomnesia.commands import lora_page as lora
 from cryptomnesia.commands import rewrite_page as rewrite
 from cryptomnesia.commands import verify_page as verify
 from cryptomnesia.commands.rewrite_cases import Case, Pictures
 from cryptomnesia.demo import page as demo
 from cryptomnesia.lineage.parentage import Parentage
+from cryptomnesia.lora.results import Cell, LoraCheck, PromptFinding
 from cryptomnesia.pages.frame import LIBRARY, render, templates
 from cryptomnesia.sidecar import Verification
 from cryptomnesia.signals.lineage import Lineage
@@ -37,7 +39,7 @@ HOSTILE = [
     "<!-- ]]> &lt;b&gt; &#60; <style>*{display:none}</style><meta http-equiv=refresh content=0>",
     "x" * 10_000,
 ]
-PAGES = ("demo", "rewrite", "lineage", "benchmark", "verify", "audit", "audit of images")
+PAGES = ("demo", "rewrite", "lineage", "lora", "benchmark", "verify", "audit", "audit of images")
 CLOSEST = np.full((64, 64, 4), 9, np.uint8)
 PICTURE = np.full((64, 64, 3), 128, np.uint8)
 
@@ -71,6 +73,17 @@ def parentage_page(text):
     one = Lineage(text, text, distances, 0.7, 0.4, {(text, "c"): 1.0}, {"twin": text}, (30, dict.fromkeys(names, 30)))
     found = Parentage(text, dict.fromkeys(names, 1), 0.95, one, {text: one, "b": one}, text)
     return lineage.render(lineage.LineagePage(found, {text: dict.fromkeys(names, [PICTURE] * 8)}, [(text, text)]))
+
+
+def lora_page(text):
+    cells = tuple(Cell(strength, strength, 0.01, strength, 0.01) for strength in (0.0, 0.5, 1.0))
+    kinds = ("memorized", "memorized by the base", "unsure", "clear")
+    found = [PromptFinding(text, text, kind, 0.01, 0.02, 0.5, cells) for kind in kinds]
+    benign = [np.linspace(-1, 1, 120).tolist()] * 3
+    check = LoraCheck(
+        text, text, [4], [0.0, 0.5, 1.0], 0.01, 0.05, found, benign, 4, 0, "empty branch", 9, [text] * 3, [text]
+    )
+    return lora.render(lora.LoraPage(check, [(text, PICTURE)], [(text, text)]))
 
 
 def benchmark_page(text):
@@ -121,7 +134,7 @@ def made(kind, text, folder):
     if kind.startswith("audit"):
         return audit_page(text, folder, kind)
     pages = {"demo": demo_page, "rewrite": rewrite_page, "lineage": parentage_page, "benchmark": benchmark_page}
-    return (pages | {"verify": verify_page_of})[kind](text)
+    return (pages | {"lora": lora_page, "verify": verify_page_of})[kind](text)
 
 
 class Attributes(HTMLParser):
@@ -177,7 +190,7 @@ def test_there_is_no_other_page():
     """Whoever adds one adds it here: every template of a page is among those above."""
     pages = {name for name in TEMPLATES if '{% extends "pages/frame.html" %}' in (LIBRARY / name).read_text("utf-8")}
     others = {"audit/page.html", "benchmark/page.html", "demo/page.html"}
-    assert pages == others | {f"commands/{name}_page.html" for name in ("lineage", "rewrite", "verify")}
+    assert pages == others | {f"commands/{name}_page.html" for name in ("lineage", "lora", "rewrite", "verify")}
     for name in TEMPLATES:
         assert ("<html" in (LIBRARY / name).read_text("utf-8")) == (name == "pages/frame.html")
 
