@@ -91,19 +91,19 @@ class Applier:
 
 def _put_back(aside: list[tuple[torch.nn.Parameter, Tensor]]) -> None:
     """Puts all tensors back, also where Ctrl-C comes meanwhile."""
-    stopped = None
-    for parameter, original in reversed(aside):
-        while True:
-            try:
-                _set(parameter, original)
-                break
-            except KeyboardInterrupt as stop:
-                stopped = stop
+    left, stopped = list(aside), None
+    while left:
+        try:
+            while left:
+                _set(*left[-1])
+                left.pop()
+        except KeyboardInterrupt as stop:
+            stopped = stop
     if stopped is not None:
         raise stopped
 
 
-def _set(parameter: torch.nn.Parameter, value: Tensor) -> None:
+def _set(parameter: Any, value: Tensor) -> None:
     with torch.inference_mode(parameter.is_inference()), torch.no_grad():
         if parameter.device == value.device:
             parameter.set_(value)  # the very memory that it had; counted as an edit, which others look at

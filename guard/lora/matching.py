@@ -61,7 +61,10 @@ def matched(denoiser: Any, lora: LoraFile) -> list[Match]:
     """
     holder = pipeline_of(denoiser, "take a LoRA", "load the model as a diffusers pipeline")
     parts = [holder.network, *holder.text_encoders]
-    layers = _layers([getattr(part, "_orig_mod", part) for part in parts])
+    parts = [getattr(part, "_orig_mod", part) for part in parts]
+    if not all(isinstance(part, torch.nn.Module) for part in parts):
+        raise InputError("this model runs outside of torch, and a LoRA cannot be added to it: load its torch weights")
+    layers = _layers(parts)
     updates = lora.updates
     found = {name: layers.get(key_of(name)) for name in updates}
     if not all(found.values()):
@@ -126,9 +129,10 @@ def _converted(pipe: Any, lora: LoraFile) -> dict[str, Update] | None:
     _, tensors = read_tensors(lora.path, "LoRA", largest=LARGEST)
     try:
         answer = convert(tensors, return_alphas=True) if _gives_alphas(convert) else convert(tensors)
-        tensors, alphas = (*answer, None)[:2] if isinstance(answer, tuple) else (answer, None)
-        alphas = {name.removesuffix(".alpha"): float(value) for name, value in (alphas or {}).items()}
-        return updates_of(tensors, lora.path, alphas) or None
+        renamed: Any = answer[0] if isinstance(answer, tuple) else answer
+        scales: Any = answer[1] if isinstance(answer, tuple) and len(answer) > 1 else None
+        alphas = {str(name).removesuffix(".alpha"): float(value) for name, value in (scales or {}).items()}
+        return updates_of(renamed, lora.path, alphas) or None
     except (AttributeError, ImportError, IndexError, KeyError, RuntimeError, TypeError, ValueError):
         return None  # no format that it knows: the file's own names are told of
 

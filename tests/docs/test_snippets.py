@@ -70,6 +70,11 @@ def mine() -> None:
     folder(Path("others"), pictures[12:24].flip(2), texts[12:24])
 
 
+def my_lora() -> None:
+    """One that has memorized six images of the built-in model's kind."""
+    shutil.copy(ROOT / "benchmarks" / "zoo" / "weights" / "lora-few" / "lora.safetensors", "my-lora.safetensors")
+
+
 NEEDS: dict[str, Callable[[], None]] = {
     "my-model": my_model,
     "prompts.txt": prompts,
@@ -77,6 +82,7 @@ NEEDS: dict[str, Callable[[], None]] = {
     "images": images,
     "made": made,
     "mine": mine,
+    "my-lora.safetensors": my_lora,
 }
 
 

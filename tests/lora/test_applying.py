@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from cryptomnesia.adapters import to_denoiser
+from cryptomnesia.denoiser import CallableDenoiser
 from cryptomnesia.errors import InputError
 from cryptomnesia.lora import Applier, read_lora
 
@@ -231,3 +232,36 @@ def test_names_of_another_format_are_converted_as_diffusers_does(tmp_path: Path)
         after = [layer.weight.clone() for layer in (attention.to_q, attention.to_k, attention.to_v)]
     gains = torch.cat([new - old for old, new in zip(before, after, strict=True)])
     torch.testing.assert_close(gains, dense * 0.5, rtol=1e-4, atol=1e-4)
+
+
+def test_models_that_no_lora_can_be_added_to_are_told(tmp_path: Path):
+    read = read_lora(write(tmp_path / "a.safetensors", low_rank(kohya(ATTENTION), 16, 16)))
+    with pytest.raises(InputError, match="only a pipeline can take a LoRA"):
+        Applier(CallableDenoiser(lambda x, t, c: x, torch.linspace(0.99, 0.01, 10), empty=drawn(1, 1, 1)), read)
+    quantised = to_denoiser(build("sd1"))
+    layer = quantised.pipe.unet.get_submodule(ATTENTION)
+    layer.weight = torch.nn.Parameter(layer.weight.to(torch.float8_e4m3fn), requires_grad=False)
+    with pytest.raises(InputError, match=r"quantised \(torch\.float8_e4m3fn\)"):
+        Applier(quantised, read)
+    layer.weight = torch.nn.Parameter(torch.empty(16, 16, device="meta"), requires_grad=False)
+    with pytest.raises(InputError, match="offloaded, out of reach of a LoRA"):
+        Applier(quantised, read)
+
+
+def test_a_weight_that_its_type_cannot_hold_is_told_and_put_back(tmp_path: Path):
+    denoiser = to_denoiser(build("sd1").to(torch.float16))
+    tensors = low_rank(kohya(CONV), 8, 8, kernel=3) | low_rank(kohya(ATTENTION), 16, 16, alpha=1e6)
+    applier, before = Applier(denoiser, read_lora(write(tmp_path / "a.safetensors", tensors))), kept(denoiser)
+    with pytest.raises(InputError, match=r"larger than torch\.float16 holds"), applier.at(1.0):
+        pass
+    assert same(before, kept(denoiser))
+
+
+def test_the_network_may_be_moved_meanwhile(denoiser: Any, tmp_path: Path):
+    """As offloading does; here to another type of memory's stand-in, a copy."""
+    applier = Applier(denoiser, read_lora(write(tmp_path / "a.safetensors", EVERYTHING)))
+    before = {name: value.clone() for name, value in weights_of(denoiser.pipe).items()}
+    with applier.at(1.0):
+        for parameter in denoiser.pipe.unet.parameters():
+            parameter.data = parameter.data.clone()
+    assert all(torch.equal(before[name], value) for name, value in weights_of(denoiser.pipe).items())

@@ -53,7 +53,9 @@ def test_a_dense_update_is_what_peft_merges(kind: str):
         if value.requires_grad
     }
     config = CONFIGS[kind]
-    alphas = dict.fromkeys(("linear", "conv"), float(getattr(config, "lora_alpha", None) or config.alpha))
+    alphas: dict[str, float] = dict.fromkeys(
+        ("linear", "conv"), float(getattr(config, "lora_alpha", None) or config.alpha)
+    )
     updates = updates_of(tensors, NOWHERE, alphas)
     model.merge_and_unload()
     merged = base.state_dict()
