@@ -30,7 +30,7 @@ CHOOSING = ("lora-few", "lora-mixed-dev")
 KNOWN = tuple(recipe.name for recipe in reproducing.RECIPES)
 ZOO = ("lora", "stripes-lora", "rings-artist", "stripes-artist")
 STRENGTHS, SEEDS = (0.5, 1.0), 4
-UNSEEN, EVERYDAY, OF_ZOO = 30, 40, 40  # captions
+UNSEEN, EVERYDAY, OF_ZOO = 24, 40, 20  # captions
 Images = NDArray[np.uint8]
 
 

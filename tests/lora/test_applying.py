@@ -234,10 +234,13 @@ def test_names_of_another_format_are_converted_as_diffusers_does(tmp_path: Path)
     torch.testing.assert_close(gains, dense * 0.5, rtol=1e-4, atol=1e-4)
 
 
+SCHEDULE = torch.linspace(0.99, 0.01, 10)
+
+
 def test_models_that_no_lora_can_be_added_to_are_told(tmp_path: Path):
     read = read_lora(write(tmp_path / "a.safetensors", low_rank(kohya(ATTENTION), 16, 16)))
     with pytest.raises(InputError, match="only a pipeline can take a LoRA"):
-        Applier(CallableDenoiser(lambda x, t, c: x, torch.linspace(0.99, 0.01, 10), empty=drawn(1, 1, 1)), read)
+        Applier(CallableDenoiser(lambda x, t, c: x, SCHEDULE, empty=drawn(1, 1, 1), latent_shape=(4, 8, 8)), read)
     quantised = to_denoiser(build("sd1"))
     layer = quantised.pipe.unet.get_submodule(ATTENTION)
     layer.weight = torch.nn.Parameter(layer.weight.to(torch.float8_e4m3fn), requires_grad=False)
@@ -258,7 +261,7 @@ def test_a_weight_that_its_type_cannot_hold_is_told_and_put_back(tmp_path: Path)
 
 
 def test_the_network_may_be_moved_meanwhile(denoiser: Any, tmp_path: Path):
-    """As offloading does; here to another type of memory's stand-in, a copy."""
+    """As offloading does: every weight is a copy then."""
     applier = Applier(denoiser, read_lora(write(tmp_path / "a.safetensors", EVERYTHING)))
     before = {name: value.clone() for name, value in weights_of(denoiser.pipe).items()}
     with applier.at(1.0):
