@@ -142,13 +142,12 @@ def test_a_lora_that_memorized_six_images_is_found_and_its_base_is_not():
     pipe = load_demo()
     denoiser = to_denoiser(pipe)
     benign = [f"{thing} on {colour}" for colour in "red blue green white grey".split() for thing in THINGS]
-    check = check_lora(denoiser, FEW, strengths=[1], benign=benign, draws=1)
+    check = check_lora(denoiser, FEW, strengths=[1e-6, 1], benign=benign, draws=1)
     trained = list(json.loads(read_lora(FEW).metadata["ss_tag_frequency"])["1_lora-few"])
     memorized = [prompt.text for prompt in check.of(MEMORIZED)]
     assert len(trained) == 6 and len(memorized) >= 5 and set(memorized) <= set(trained)
     assert all(prompt.cells[0].p_value > 0.05 for prompt in check.of(MEMORIZED))
-    alone = check_lora(denoiser, FEW, strengths=[1e-6], benign=benign, draws=1)
-    assert not alone.of(MEMORIZED)
+    assert all(prompt.cells[1].p_both > 0.05 and prompt.from_strength == 1 for prompt in check.of(MEMORIZED))
     before = denoiser.fingerprint
     located = locate_finding(Applier(denoiser, read_lora(FEW)), check, check.of(MEMORIZED)[0], steps=8)
     assert located.mask is not None and 0.05 < located.share < 0.9 and denoiser.fingerprint == before
