@@ -226,8 +226,8 @@ def _require_chain(module: str, made: LowRank, path: Path) -> None:
         raise ValueError
 
 
-def _config_of(path: Path, metadata: dict[str, str]) -> tuple[Any, bool]:
-    """A function from a module's name to its alpha where no tensor tells it, and whether PEFT's config was found.
+def _config_of(path: Path, metadata: dict[str, str]) -> tuple[Any, str | None]:
+    """A function from a module's name to its alpha where no tensor tells it, and who wrote the config, if there is one.
 
     PEFT keeps alpha in a file beside the weights, and diffusers, since 0.34, in the header.
     """
@@ -240,18 +240,18 @@ def _config_of(path: Path, metadata: dict[str, str]) -> tuple[Any, bool]:
                 f"{path.parent / CONFIG} cannot be read ({error}): without it the scale is not known"
             ) from error
     if document is not None:
-        return _alphas([("", document)], path), True
+        return _alphas([("", document)], path), "PEFT"
     try:
         header = json.loads(metadata.get("lora_adapter_metadata", "null"))
     except (ValueError, RecursionError):
         header = None
     if not isinstance(header, dict):
-        return (lambda module: None), False
+        return (lambda module: None), None
     parts: dict[str, dict[str, Any]] = defaultdict(dict)
     for key, value in header.items():
         prefix, _, option = key.partition(".")
         parts[prefix + "."][option] = value
-    return _alphas(list(parts.items()), path), True
+    return _alphas(list(parts.items()), path), "diffusers"
 
 
 def _alphas(configs: list[tuple[str, dict[str, Any]]], path: Path) -> Any:
@@ -276,14 +276,14 @@ def _alphas(configs: list[tuple[str, dict[str, Any]]], path: Path) -> Any:
     return alpha_of
 
 
-def _format(names: dict[str, Name | None], config: bool) -> str:
+def _format(names: dict[str, Name | None], config: str | None) -> str:
     kinds = {found.kind for found in names.values() if found is not None}
     parts = {found.part for found in names.values() if found is not None}
     lycoris = [
         name for prefix, name in (("hada", "LoHa"), ("lokr", "LoKr")) if any(part.startswith(prefix) for part in parts)
     ]
     base = next((kind for kind in ("diffusers", "PEFT", "kohya") if kind in kinds), "kohya")
-    base = "PEFT" if config and base != "kohya" and not any(n.startswith("unet.") for n in names) else base
+    base = config if config is not None and base != "kohya" else base
     words = [f"LyCORIS {' and '.join(lycoris)}" if lycoris else base]
     words += ["DoRA"] if parts & {"magnitude", "row_lengths"} else []
     return ", ".join(words)
