@@ -12,14 +12,19 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from safetensors.torch import load_file
+from torch import Tensor
 
 from cryptomnesia.adapters import to_denoiser
 from cryptomnesia.benchmark.rates import stands_out
 from cryptomnesia.demo.captions import benign, select
 from cryptomnesia.demo.gallery import rms
 from cryptomnesia.false_discovery import adjusted, rejected
-from cryptomnesia.lora import Applier, Candidate, LoraCheck, PromptFinding, check_lora, read_lora
+from cryptomnesia.lora import Applier, Candidate, LoraCheck, PromptFinding, read_lora
+from cryptomnesia.lora.checking import results
+from cryptomnesia.lora.measuring import measure
 from training.demo.records import render
+from training.demo.train import write
 from training.zoo import domains, reproducing
 from training.zoo.load import load_model
 from training.zoo.members import WEIGHTS, Member, member, records_of
@@ -29,7 +34,7 @@ from .common import generate, store, table
 CHOOSING = ("lora-few", "lora-mixed-dev")
 KNOWN = tuple(recipe.name for recipe in reproducing.RECIPES)
 ZOO = ("lora", "stripes-lora", "rings-artist", "stripes-artist")
-STRENGTHS, SEEDS = (0.5, 1.0), 4
+STRENGTHS, SEEDS, DRAWS, ALPHA = (0.5, 1.0), 4, 4, 0.01
 UNSEEN, EVERYDAY, OF_ZOO = 24, 40, 20  # captions
 Images = NDArray[np.uint8]
 
@@ -80,6 +85,8 @@ def trained_on(case: Case) -> set[str]:
 def reproduced(case: Case, denoiser: Any, applier: Applier) -> dict[str, dict[str, float]]:
     """Returns by strength and caption the share of generations that come closer to the caption's one image than the
     base's own generations do, but for one in a hundred."""
+    if not case.images:
+        return {}
     texts, owns = list(case.images), np.stack(list(case.images.values()))
     whole = np.ones(owns.shape[:3], bool)
     found: dict[str, dict[str, float]] = {}
@@ -157,21 +164,18 @@ def separations(case: Case, check: LoraCheck, truth: dict[str, float]) -> dict[s
     return result
 
 
-def measured(name: str) -> dict[str, Any]:
-    """Returns everything about one LoRA."""
+def measured(name: str, work: Path) -> dict[str, Any]:
+    """Returns everything about one LoRA; what took the network is kept in a folder."""
     case = Case(name)
-    denoiser = to_denoiser(load_model(case.base))
-    lora = read_lora(case.file)
-    applier = Applier(denoiser, lora)
-    truth = reproduced(case, denoiser, applier) if case.images else {}
-    astray = led_astray(case, denoiser, applier, truth["limit"]["distance"]) if truth else {}
+    normal = benign_of(case)
     asked = [Candidate(text, kind) for kind, texts in case.kinds.items() for text in texts]
-    check = check_lora(denoiser, lora, asked, strengths=STRENGTHS, benign=benign_of(case))
+    energies, truth, astray = asked_or_kept(case, normal, [candidate.text for candidate in asked], work)
+    check = results(asked, energies, [0.0, *STRENGTHS], len(normal), ALPHA)
     last = truth.get("1", {})
     return {
         "base": case.base,
         "chose the method": name in CHOOSING,
-        "limit": truth.get("limit", {}).get("distance"),
+        "distance that counts as reproduced": truth.get("limit", {}).get("distance"),
         "generations that reproduce": {
             strength: float(np.mean(list(shares.values()))) for strength, shares in truth.items() if strength != "limit"
         },
@@ -198,6 +202,24 @@ def measured(name: str) -> dict[str, Any]:
     }
 
 
+def asked_or_kept(case: Case, normal: list[str], texts: list[str], work: Path) -> tuple[Tensor, Any, Any]:
+    """Returns the energies of benign prompts and of texts at all strengths, and what is really reproduced."""
+    kept, told = work / f"{case.name}.safetensors", work / f"{case.name}.json"
+    denoiser: Any = None
+    if not (kept.exists() and told.exists()):
+        denoiser = to_denoiser(load_model(case.base))
+        applier = Applier(denoiser, read_lora(case.file))
+    if not kept.exists():
+        shape, settings = denoiser.latent_shape(), {"draws": DRAWS, "seed": 0}
+        energies, _ = measure(applier.at, [0.0, *STRENGTHS], normal + texts, shape=shape, **settings)
+        write(kept, {"energies": energies})
+    if not told.exists():
+        truth = reproduced(case, denoiser, applier)
+        limit = truth["limit"]["distance"] if truth else 0.0
+        told.write_text(json.dumps([truth, led_astray(case, denoiser, applier, limit)]))
+    return load_file(kept)["energies"], *json.loads(told.read_text())
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("work", type=Path, help="where the numbers of each LoRA are kept, so that it can be resumed")
@@ -206,10 +228,7 @@ def main() -> None:
     options.work.mkdir(parents=True, exist_ok=True)
     found = {}
     for name in options.only or (*KNOWN, *ZOO):
-        kept = options.work / f"{name}.json"
-        if not kept.exists():
-            kept.write_text(json.dumps(measured(name)))
-        found[name] = json.loads(kept.read_text())
+        found[name] = measured(name, options.work)
         print(f"\n{name} on {found[name]['base']}: {found[name]['generations that reproduce']}", flush=True)
         columns = list(next(iter(found[name]["rates"].values())))
         rows = [[kind, *(row.get(column, "") for column in columns)] for kind, row in found[name]["rates"].items()]
