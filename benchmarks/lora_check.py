@@ -134,12 +134,15 @@ def rates(case: Case, check: LoraCheck) -> dict[str, dict[str, float]]:
             continue
         row = {"captions": float(len(findings))}
         for place, strength in enumerate(check.strengths):
-            flagged = [(f.cells[place].p_both if strength else f.cells[0].p_value) <= check.alpha for f in findings]
+            flagged = [f.cells[place].shown <= check.alpha for f in findings]
             row["base" if not strength else f"at {strength:g}"] = float(np.mean(flagged))
         if kind not in ("unseen", "everyday"):  # which nobody would ask about together with the LoRA's own
             row["called memorized"] = float(np.mean([f.text in called for f in findings]))
-        row["stands out at 1, whatever the base"] = float(np.mean([f.at_last.p_value <= check.alpha for f in findings]))
-        row["gains at 1, wherever it stands"] = float(np.mean([f.at_last.gain_p <= check.alpha for f in findings]))
+        row["by its score at 1 alone"] = float(np.mean([f.at_last.p_value <= check.alpha for f in findings]))
+        row["by the larger of score and gain"] = float(
+            np.mean([max(f.at_last.p_value, f.at_last.gain_p) <= check.alpha for f in findings])
+        )
+        row["by its gain at 1 alone"] = float(np.mean([f.at_last.gain_p <= check.alpha for f in findings]))
         result[kind] = row
     return result
 
@@ -150,6 +153,7 @@ def separations(case: Case, check: LoraCheck, truth: dict[str, float]) -> dict[s
     positives = [f for findings in kinds.values() for f in findings if truth.get(f.text, 0.0) >= 0.75]
     measures = {
         "both p-values": lambda f: -f.p_value + 1e-6 * f.at_last.gain,
+        "score and gain": lambda f: f.at_last.score + f.at_last.gain,
         "gain": lambda f: f.at_last.gain,
         "score": lambda f: f.at_last.score,
     }
@@ -193,7 +197,7 @@ def measured(name: str, work: Path) -> dict[str, Any]:
                 "kind": prompt.source,
                 "finding": prompt.finding,
                 "reproduced": {s: shares[prompt.text] for s, shares in truth.items() if prompt.text in shares},
-                "p": [cell.p_both if cell.strength else cell.p_value for cell in prompt.cells],
+                "p": [cell.shown for cell in prompt.cells],
                 "gain": prompt.at_last.gain,
             }
             for prompt in check.prompts

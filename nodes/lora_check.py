@@ -146,8 +146,7 @@ def _output(check: LoraCheck, filename_prefix: str) -> io.NodeOutput:
             "p_value": prompt.p_value,
             "adjusted": prompt.adjusted,
             "from_strength": prompt.from_strength,
-            "gain_p": prompt.at_last.gain_p,
-            **{column: cell.p_value for column, cell in zip(columns, prompt.cells, strict=True)},
+            **{column: cell.shown for column, cell in zip(columns, prompt.cells, strict=True)},
         }
         for prompt in ordered
     ]
@@ -164,7 +163,7 @@ def _output(check: LoraCheck, filename_prefix: str) -> io.NodeOutput:
 
 def _mark(prompt: PromptFinding, cell: Cell, alpha: float) -> str:
     memorized = prompt.finding == MEMORIZED and cell.strength and cell.p_both <= alpha
-    return f"p {cell.p_value:.3f}{' !' if memorized else ''}"
+    return f"p {cell.shown:.3f}{' !' if memorized else ''}"
 
 
 NODE = LoraCheckNode

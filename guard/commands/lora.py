@@ -200,20 +200,17 @@ def _show(check: "LoraCheck") -> None:
     console.print(Text(check.headline(), style="bold"), soft_wrap=True)
     grid = Table.grid(padding=(0, 2))
     names = ["base" if strength == 0 else f"at {strength:g}" for strength in check.strengths]
-    grid.add_row(*names, "gain", "", "", style="dim")
+    grid.add_row(*names, "", "", style="dim")
     for prompt in check.ordered[:SHOWN]:
         styles = {"memorized": "bold red", "unsure": "yellow", "memorized by the base": "yellow"}
         grid.add_row(
-            *(p_text(cell.p_value) for cell in prompt.cells),
-            p_text(prompt.at_last.gain_p),
+            *(p_text(cell.shown) for cell in prompt.cells),
             Text(WORDS[prompt.finding], style=styles.get(prompt.finding, "green")),
             Text(prompt.text),
         )
     console.print(grid)
     _rest(len(check.prompts) - SHOWN)
-    console.print(
-        Text("  p-values: each strength's own, and that of the gain by the LoRA", style="dim"), soft_wrap=True
-    )
+    console.print(Text("  p-values: of the base alone, and of what the LoRA does at each strength", style="dim"))
     for line in check.remarks():
         console.print(Text(f"  {line}", style="dim"), soft_wrap=True)
 

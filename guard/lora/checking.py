@@ -1,8 +1,8 @@
 """Which prompts does a LoRA memorize that its base does not?
 
 Each prompt is measured on the base and with the LoRA, on the same noise, and so are benign prompts. It is called
-memorized where it stands out from benign prompts with the LoRA on (a conformal p-value), and where the LoRA has raised
-it by more than it raises benign ones (another): the larger of both is reported, which holds its false-alarm rate
+memorized where it stands out from benign prompts by its score with the LoRA on and what it gained by it together (a
+conformal p-value), and by the gain alone (another): the larger of both is reported, which holds its false-alarm rate
 where either is benign (Berger 1982, intersection-union tests). A LoRA that changes the style of everything raises
 benign prompts, too, and a prompt that the base has memorized gains little.
 """
@@ -145,15 +145,16 @@ def results(
         InputError: The level is no rate.
     """
     scores = measuring.scores_of(energies, benign)
-    both = measuring.p_values(scores, benign)
+    p = measuring.p_values(scores, benign)
     cells = [
         tuple(
             Cell(
                 strength,
                 scores[s, benign + i].item(),
-                both[0][s, i].item(),
+                p.score[s, i].item(),
                 (scores[s, benign + i] - scores[0, benign + i]).item(),
-                both[1][s, i].item() if s else 1.0,
+                p.gain[s, i].item() if s else 1.0,
+                p.joint[s, i].item(),
             )
             for s, strength in enumerate(strengths)
         )

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -18,6 +18,7 @@ from ..signals.guidance import Guidance
 from ..signals.memorization import score_on
 
 PER_CALL = 16  # prompts at most, so that progress is seen
+HALF = 0.5  # of the gain: with all of it, words that the LoRA has merely learned to know stand out, too
 Model = Callable[[float], AbstractContextManager[Any]]
 
 
@@ -83,13 +84,28 @@ def scores_of(energies: Tensor, benign: int) -> Tensor:
     return torch.stack(rows)
 
 
-def p_values(scores: Tensor, benign: int) -> tuple[Tensor, Tensor]:
-    """Returns p-values (strengths, prompts) of scores, and of what they gain over the first strength, the base.
+class PValues(NamedTuple):
+    """p-values (strengths, prompts), each the share of benign prompts that reach as much.
 
-    A LoRA that only shifts the style changes the scores of benign prompts as much, and so neither is small.
+    Attributes:
+        score: Of the scores, at each strength.
+        gain: Of what they gain over the first strength, the base.
+        joint: Of score and gain together, the score and half of the gain.
+    """
+
+    score: Tensor
+    gain: Tensor
+    joint: Tensor
+
+
+def p_values(scores: Tensor, benign: int) -> PValues:
+    """Returns the p-values of scores (strengths, texts), whose first `benign` columns are those of benign prompts.
+
+    A LoRA that only shifts the style changes the scores of benign prompts as much, and so none is small.
     """
     gains = scores - scores[:1]
-    both = []
-    for values in (scores, gains):
-        both.append(torch.stack([conformal(row[:benign], row[benign:]) for row in values]))
-    return both[0], both[1]
+    parts = (
+        torch.stack([conformal(row[:benign], row[benign:]) for row in v])
+        for v in (scores, gains, scores + HALF * gains)
+    )
+    return PValues(*parts)

@@ -26,6 +26,7 @@ class Cell:
         p_value: Share of benign prompts that score as high at this strength, in (0, 1].
         gain: The score less the base's.
         gain_p: Share of benign prompts that gain as much by the LoRA, in (0, 1]; 1 for the base.
+        joint_p: Share of benign prompts whose score and gain together reach as much, in (0, 1].
     """
 
     strength: float
@@ -33,11 +34,17 @@ class Cell:
     p_value: float
     gain: float
     gain_p: float
+    joint_p: float
 
     @property
     def p_both(self) -> float:
-        """The larger of both p-values: small only where the prompt stands out, and does so by the LoRA."""
-        return max(self.p_value, self.gain_p)
+        """The larger of joint and gain's p-value: small only where the prompt stands out, and does so by the LoRA."""
+        return max(self.joint_p, self.gain_p)
+
+    @property
+    def shown(self) -> float:
+        """The p-value that stands for the cell: the base's own, or with the LoRA `p_both`."""
+        return self.p_both if self.strength else self.p_value
 
 
 @dataclass(frozen=True)

@@ -75,7 +75,7 @@ def _prompts(folder: Path) -> Path:
     ("finding", "code"), [("memorized", 3), ("unsure", 5), ("memorized by the base", 0), ("clear", 0)]
 )
 def test_exit_codes_are_those_of_all_commands(monkeypatch: Any, lora: Any, finding: Any, code: int):
-    cells = (Cell(0.0, 0.0, 0.5, 0.0, 1.0), Cell(1.0, 3.0, 0.004, 3.0, 0.004))
+    cells = (Cell(0.0, 0.0, 0.5, 0.0, 1.0, 0.5), Cell(1.0, 3.0, 0.004, 3.0, 0.004, 0.004))
     prompts = [PromptFinding("a\x1b[31m cat", "given", finding, 0.004, 0.01, 1.0, cells)] * 25
     check = LoraCheck(
         "x", "kohya", [4], [0.0, 1.0], 0.01, 0.05, prompts, [[0.0] * 240] * 2, 1, 0, "empty branch", 9, ["a", "b"]

@@ -42,6 +42,10 @@ def test_a_prompt_must_stand_out_and_gain():
     check = found((1.5, 9.0), (9.0, 9.0), (1.0, 1.5), (1.5, 1.5))
     assert [prompt.finding for prompt in check.prompts] == [MEMORIZED, BASE, CLEAR, CLEAR]
     first, base, gained, _ = (prompt.at_last for prompt in check.prompts)
+    assert [cell.p_both for cell in (first, base, gained)] == [
+        max(cell.joint_p, cell.gain_p) for cell in (first, base, gained)
+    ]
+    assert base.joint_p == 1 / (N + 1) and gained.joint_p > 0.1 and base.shown == base.gain_p
     assert first.p_value == first.gain_p == 1 / (N + 1) and first.gain == pytest.approx(np.log(6), abs=1e-2)
     assert base.p_value == 1 / (N + 1) and base.gain_p > 0.1
     assert gained.gain_p == 1 / (N + 1) and gained.p_value > 0.1

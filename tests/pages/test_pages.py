@@ -76,7 +76,7 @@ def parentage_page(text):
 
 
 def lora_page(text):
-    cells = tuple(Cell(strength, strength, 0.01, strength, 0.01) for strength in (0.0, 0.5, 1.0))
+    cells = tuple(Cell(strength, strength, 0.01, strength, 0.01, 0.01) for strength in (0.0, 0.5, 1.0))
     kinds = ("memorized", "memorized by the base", "unsure", "clear")
     found = [PromptFinding(text, text, kind, 0.01, 0.02, 0.5, cells) for kind in kinds]
     benign = [np.linspace(-1, 1, 120).tolist()] * 3
