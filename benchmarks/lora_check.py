@@ -35,6 +35,8 @@ CHOOSING = ("lora-few", "lora-mixed-dev")
 KNOWN = tuple(recipe.name for recipe in reproducing.RECIPES)
 ZOO = ("lora", "stripes-lora", "rings-artist", "stripes-artist")
 STRENGTHS, SEEDS, DRAWS, ALPHA = (0.5, 1.0), 4, 4, 0.01
+OWN = ("memorized", "varied", "trained")  # kinds of captions that a LoRA was trained on
+STRAY, CLEAN = "unseen, a memorized image comes back", "unseen, none comes back"
 UNSEEN, EVERYDAY, OF_ZOO = 24, 40, 20  # captions
 Images = NDArray[np.uint8]
 
@@ -116,27 +118,30 @@ def led_astray(case: Case, denoiser: Any, applier: Applier, limit: float) -> dic
     return {text: float(share) for text, share in zip(texts, shares, strict=True)}
 
 
-def by_kind(case: Case, check: LoraCheck) -> dict[str, list[PromptFinding]]:
-    """Returns the findings by the kind of their captions."""
+def by_kind(case: Case, check: LoraCheck, astray: dict[str, float]) -> dict[str, list[PromptFinding]]:
+    """Returns the findings by the kind of their captions; unseen ones apart by what they bring back."""
     findings = {prompt.text: prompt for prompt in check.prompts}
-    return {kind: [findings[text] for text in texts] for kind, texts in case.kinds.items()}
+    kinds = {kind: [findings[text] for text in texts] for kind, texts in case.kinds.items()}
+    for kind, wanted in ((STRAY, lambda share: share >= 0.75), (CLEAN, lambda share: share == 0)):
+        kinds[kind] = [findings[text] for text, share in astray.items() if wanted(share)]
+    return kinds
 
 
-def rates(case: Case, check: LoraCheck) -> dict[str, dict[str, float]]:
+def rates(case: Case, check: LoraCheck, astray: dict[str, float]) -> dict[str, dict[str, float]]:
     """Returns by kind the shares of captions flagged: at alpha by strength, on the base, and called memorized where the
     LoRA's own captions alone are asked about, as the command does."""
-    own = [f for kind in ("memorized", "varied", "trained") for f in by_kind(case, check).get(kind, [])]
+    own = [f for kind in OWN for f in by_kind(case, check, astray).get(kind, [])]
     stands = rejected(adjusted(np.array([f.p_value for f in own])), check.level)
     called = {f.text for f, one in zip(own, stands, strict=True) if one and f.p_value <= check.alpha}
     result = {}
-    for kind, findings in by_kind(case, check).items():
+    for kind, findings in by_kind(case, check, astray).items():
         if not findings:
             continue
         row = {"captions": float(len(findings))}
         for place, strength in enumerate(check.strengths):
             flagged = [f.cells[place].shown <= check.alpha for f in findings]
             row["base" if not strength else f"at {strength:g}"] = float(np.mean(flagged))
-        if kind not in ("unseen", "everyday"):  # which nobody would ask about together with the LoRA's own
+        if kind in OWN:  # which nobody would ask about together with the LoRA's own
             row["called memorized"] = float(np.mean([f.text in called for f in findings]))
         row["by its score at 1 alone"] = float(np.mean([f.at_last.p_value <= check.alpha for f in findings]))
         row["by the larger of score and gain"] = float(
@@ -147,9 +152,11 @@ def rates(case: Case, check: LoraCheck) -> dict[str, dict[str, float]]:
     return result
 
 
-def separations(case: Case, check: LoraCheck, truth: dict[str, float]) -> dict[str, dict[str, float]]:
+def separations(
+    case: Case, check: LoraCheck, truth: dict[str, float], astray: dict[str, float]
+) -> dict[str, dict[str, float]]:
     """Returns AUC at strength 1 of captions that really come back against each other kind, by what is compared."""
-    kinds = by_kind(case, check)
+    kinds = by_kind(case, check, astray)
     positives = [f for findings in kinds.values() for f in findings if truth.get(f.text, 0.0) >= 0.75]
     measures = {
         "both p-values": lambda f: -f.p_value + 1e-6 * f.at_last.gain,
@@ -158,7 +165,7 @@ def separations(case: Case, check: LoraCheck, truth: dict[str, float]) -> dict[s
         "score": lambda f: f.at_last.score,
     }
     result: dict[str, dict[str, float]] = {}
-    for kind in ("varied", "unseen", "everyday"):
+    for kind in ("varied", "unseen", CLEAN, "everyday"):
         negatives = kinds.get(kind, [])
         if positives and negatives:
             result[kind] = {
@@ -184,14 +191,8 @@ def measured(name: str, work: Path) -> dict[str, Any]:
             strength: float(np.mean(list(shares.values()))) for strength, shares in truth.items() if strength != "limit"
         },
         "captions that come back": sum(share >= 0.75 for share in last.values()),
-        "rates": rates(case, check),
-        "auc": separations(case, check, last),
-        "never trained on, but come back": {
-            prompt.text: {"share": astray[prompt.text], "flagged": prompt.p_value <= check.alpha}
-            for prompt in check.prompts
-            if astray.get(prompt.text, 0) > 0
-            or (prompt.source == "unseen" and prompt.p_value <= check.alpha and astray)
-        },
+        "rates": rates(case, check, astray),
+        "auc": separations(case, check, last, astray),
         "captions": {
             prompt.text: {
                 "kind": prompt.source,
@@ -201,7 +202,7 @@ def measured(name: str, work: Path) -> dict[str, Any]:
                 "gain": prompt.at_last.gain,
             }
             for prompt in check.prompts
-            if prompt.source in ("memorized", "varied", "trained")
+            if prompt.source in OWN
         },
     }
 
@@ -237,7 +238,6 @@ def main() -> None:
         columns = list(next(iter(found[name]["rates"].values())))
         rows = [[kind, *(row.get(column, "") for column in columns)] for kind, row in found[name]["rates"].items()]
         table(["kind", *columns], rows)
-        print("never trained on, but come back:", found[name]["never trained on, but come back"])
         for kind, row in found[name]["auc"].items():
             print("AUC against", kind, {key: round(value, 3) for key, value in row.items()})
     if not options.only:
