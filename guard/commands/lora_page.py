@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..localization import Location
+from ..lora.measuring import HALF
 from ..lora.results import LoraCheck
 from ..pages.frame import render as render_page
 from ..pages.strip import Lane, Marker, Strip, chart
@@ -45,15 +46,22 @@ class LoraPage:
 
     @property
     def chart(self) -> Strip:
-        """What the LoRA gains at its highest strength, of benign prompts and of the worst of these."""
-        benign = [last - base for last, base in zip(self.check.benign[-1], self.check.benign[0], strict=True)]
+        """Score and half of the gain at the highest strength, of benign prompts and of the worst of these."""
+        benign = [
+            last + HALF * (last - base) for last, base in zip(self.check.benign[-1], self.check.benign[0], strict=True)
+        ]
         allowed = math.floor(self.check.alpha * (len(benign) + 1)) - 1
         marks = [
-            Marker(number, prompt.at_last.gain, prompt.text, prompt.at_last.gain_p <= self.check.alpha)
+            Marker(
+                number,
+                prompt.at_last.score + HALF * prompt.at_last.gain,
+                prompt.text,
+                prompt.finding in ("memorized", "unsure"),
+            )
             for number, prompt in enumerate(self.check.ordered[:MARKED], 1)
         ]
         threshold = math.inf if allowed < 0 else sorted(benign, reverse=True)[allowed]
-        return chart(benign, [Lane("Gain by\nthe LoRA", marks)], threshold, self.check.alpha)
+        return chart(benign, [Lane("Prompts,\nwith the LoRA", marks)], threshold, self.check.alpha)
 
 
 def write_page(path: Path, check: LoraCheck, locations: Sequence[Location], model: str) -> None:
