@@ -210,18 +210,16 @@ def measured(name: str, work: Path) -> dict[str, Any]:
 def asked_or_kept(case: Case, normal: list[str], texts: list[str], work: Path) -> tuple[Tensor, Any, Any]:
     """Returns the energies of benign prompts and of texts at all strengths, and what is really reproduced."""
     kept, told = work / f"{case.name}.safetensors", work / f"{case.name}.json"
-    denoiser: Any = None
     if not (kept.exists() and told.exists()):
-        denoiser = to_denoiser(load_model(case.base))
+        denoiser: Any = to_denoiser(load_model(case.base))
         applier = Applier(denoiser, read_lora(case.file))
-    if not kept.exists():
-        shape, settings = denoiser.latent_shape(), {"draws": DRAWS, "seed": 0}
-        energies, _ = measure(applier.at, [0.0, *STRENGTHS], normal + texts, shape=shape, **settings)
-        write(kept, {"energies": energies})
-    if not told.exists():
-        truth = reproduced(case, denoiser, applier)
-        limit = truth["limit"]["distance"] if truth else 0.0
-        told.write_text(json.dumps([truth, led_astray(case, denoiser, applier, limit)]))
+        if not kept.exists():
+            settings: dict[str, Any] = {"draws": DRAWS, "seed": 0, "shape": denoiser.latent_shape()}
+            write(kept, {"energies": measure(applier.at, [0.0, *STRENGTHS], normal + texts, **settings)[0]})
+        if not told.exists():
+            truth = reproduced(case, denoiser, applier)
+            limit = truth["limit"]["distance"] if truth else 0.0
+            told.write_text(json.dumps([truth, led_astray(case, denoiser, applier, limit)]))
     return load_file(kept)["energies"], *json.loads(told.read_text())
 
 
