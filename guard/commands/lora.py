@@ -82,14 +82,15 @@ def lora(
     Exit code: 0 clear, 3 some are likely memorized by the LoRA, 5 no verdict, 2 bad input, 130 stopped.
     """
     from ..lora import read_lora
-    from ..lora.checking import STRENGTHS, candidates, check_strengths, normal_prompts
+    from ..lora.checking import STRENGTHS, check_strengths, normal_prompts
+    from ..lora.prompts import require
 
     check_alpha(alpha)
     strengths = check_strengths(strength or STRENGTHS)
     compared = options.reference_of(reference)
     read = read_lora(file)  # first: what is broken is told before a large model is read
     if prompts is None:
-        chosen, notes = candidates(read, None)[:most], []
+        chosen, notes = require(read.prompts(most), read.path.name), []
     else:
         from ..lora import prompts_in
 

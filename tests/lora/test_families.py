@@ -8,9 +8,10 @@ import torch
 from peft import LoraConfig, get_peft_model_state_dict
 
 from cryptomnesia.adapters import to_denoiser
-from cryptomnesia.lora import Applier, read_lora
+from cryptomnesia.lora import Applier, check_lora, read_lora
+from cryptomnesia.lora.maps import locate_finding
 
-from ..helpers.loras import drawn
+from ..helpers.loras import drawn, kohya, low_rank, write
 from ..helpers.pipelines import build
 
 
@@ -45,3 +46,24 @@ def test_answers_are_those_of_the_adapter(tmp_path: Path, family: str, told: boo
     assert (changed - plain).abs().max() > 1e-3
     torch.testing.assert_close(changed, theirs.predict(x, level, prompt).raw, rtol=1e-3, atol=1e-4)
     assert torch.equal(ours.predict(x, level, prompt).raw, plain)
+
+
+BENIGN = [f"{letter} {other}" for letter in "abcdefghij" for other in "klmnopqrst"]
+
+
+@pytest.mark.parametrize("family", ["sdxl", "flux-guided"])
+def test_a_check_and_a_map_are_had_on_other_families(tmp_path: Path, family: str):
+    """Of a network with two text encoders, and of one of flow matching that compares with its empty prompt."""
+    pipe = build(family)
+    layer = next(
+        name for name, _ in network_of(pipe).named_modules() if name.endswith("attn.to_q") or "attn2.to_q" in name
+    )
+    out, inside = network_of(pipe).get_submodule(layer).weight.shape
+    file = write(tmp_path / "a.safetensors", low_rank(kohya(layer), out, inside))
+    denoiser = to_denoiser(pipe)
+    before = denoiser.fingerprint
+    check = check_lora(denoiser, file, ["a cat"], benign=BENIGN, draws=1, strengths=[1], height=16, width=16)
+    assert check.reference == denoiser.reference and len(check.prompts) == 1 and len(set(check.fingerprints)) == 2
+    applier = Applier(denoiser, read_lora(file))
+    found = locate_finding(applier, check, check.prompts[0], steps=3, height=16, width=16)
+    assert found.map.shape == (16, 16) and torch.isfinite(found.map).all() and denoiser.fingerprint == before
