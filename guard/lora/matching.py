@@ -60,11 +60,10 @@ def matched(denoiser: Any, lora: LoraFile) -> list[Match]:
         InputError: The LoRA was made for another base, with what does not fit; or the model is no pipeline.
     """
     holder = pipeline_of(denoiser, "take a LoRA", "load the model as a diffusers pipeline")
-    parts = [holder.network, *holder.text_encoders]
-    parts = [getattr(part, "_orig_mod", part) for part in parts]
-    if not all(isinstance(part, torch.nn.Module) for part in parts):
+    if not denoiser.differentiable:
         raise InputError("this model runs outside of torch, and a LoRA cannot be added to it: load its torch weights")
-    layers = _layers(parts)
+    parts = [holder.network, *holder.text_encoders]
+    layers = _layers([getattr(part, "_orig_mod", part) for part in parts])
     updates = lora.updates
     found = {name: layers.get(key_of(name)) for name in updates}
     if not all(found.values()):

@@ -237,7 +237,7 @@ def test_names_of_another_format_are_converted_as_diffusers_does(tmp_path: Path)
 SCHEDULE = torch.linspace(0.99, 0.01, 10)
 
 
-def test_models_that_no_lora_can_be_added_to_are_told(tmp_path: Path):
+def test_models_that_no_lora_can_be_added_to_are_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     read = read_lora(write(tmp_path / "a.safetensors", low_rank(kohya(ATTENTION), 16, 16)))
     with pytest.raises(InputError, match="only a pipeline can take a LoRA"):
         Applier(CallableDenoiser(lambda x, t, c: x, SCHEDULE, empty=drawn(1, 1, 1), latent_shape=(4, 8, 8)), read)
@@ -245,6 +245,9 @@ def test_models_that_no_lora_can_be_added_to_are_told(tmp_path: Path):
     layer = quantised.pipe.unet.get_submodule(ATTENTION)
     layer.weight = torch.nn.Parameter(layer.weight.to(torch.float8_e4m3fn), requires_grad=False)
     with pytest.raises(InputError, match=r"quantised \(torch\.float8_e4m3fn\)"):
+        Applier(quantised, read)
+    with monkeypatch.context() as patch, pytest.raises(InputError, match="runs outside of torch"):
+        patch.setattr(type(quantised), "differentiable", False)  # as of ONNX files
         Applier(quantised, read)
     layer.weight = torch.nn.Parameter(torch.empty(16, 16, device="meta"), requires_grad=False)
     with pytest.raises(InputError, match="offloaded, out of reach of a LoRA"):
