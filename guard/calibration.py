@@ -226,6 +226,25 @@ def check_promise(prompts: int, alpha: float, draws: int = 1) -> None:
         )
 
 
+def left_out_scores(benign: Tensor, weights: list[float] | None = None) -> Tensor:
+    """Returns each benign prompt's score (n,) float64 against the others' energies: it must not help to define what it
+    is compared with.
+
+    Args:
+        benign: What `measure_benign` gave, (n, 8), or (n, 10) for a score of those weights.
+        weights: As in `Combination`.
+    """
+    spectrum, alignments = benign[:, :RINGS], benign[:, RINGS:] if weights is not None else None
+    others = torch.ones(len(benign), dtype=torch.bool)
+    scores = []
+    for i in range(len(benign)):
+        others[i] = False
+        own = None if alignments is None else alignments[i : i + 1]
+        scores.append(Combination.learn(spectrum[others], weights).score(spectrum[i : i + 1], own))
+        others[i] = True
+    return torch.cat(scores)
+
+
 def from_spectra(
     denoiser: Denoiser,
     benign: Tensor,
@@ -243,15 +262,7 @@ def from_spectra(
     Raises InputError for under 100 prompts or an odd alpha.
     """
     check_promise(len(benign), alpha, draws)
-    spectrum, alignments = benign[:, :RINGS], benign[:, RINGS:] if weights is not None else None
-    others = torch.ones(len(benign), dtype=torch.bool)
-    scores = []
-    for i in range(len(benign)):
-        # a benign prompt must not help to define what it is compared with
-        others[i] = False
-        own = None if alignments is None else alignments[i : i + 1]
-        scores.append(Combination.learn(spectrum[others], weights).score(spectrum[i : i + 1], own).item())
-        others[i] = True
+    spectrum, scores = benign[:, :RINGS], left_out_scores(benign, weights)
     return Calibration(
         fingerprint=denoiser.fingerprint,
         family=denoiser.family,
@@ -262,7 +273,7 @@ def from_spectra(
         seed=seed,
         created=datetime.date.today().isoformat(),
         combination=Combination.learn(spectrum, weights),
-        scores=scores,
+        scores=scores.tolist(),
         prompts=prompts,
         reference=denoiser.reference,
         time=time,

@@ -105,6 +105,12 @@ QUESTIONS = (
         page="lineage.html",
     ),
     Question(
+        "lora",
+        "Which prompts does a LoRA memorize that its base does not?",
+        nodes=("lora_check",),
+        page="index.html",
+    ),
+    Question(
         "verify",
         "Are these images still as their provenance says, and who vouches for it?",
         nodes=("save_image", "verify_provenance"),

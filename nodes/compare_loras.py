@@ -2,24 +2,18 @@
 
 from typing import Any
 
-import comfy.sd
-import comfy.utils
-import folder_paths
 import numpy as np
 from comfy_api.latest import io
 
 from ..guard.adapters.comfyui import ComfyDenoiser
 from ..guard.errors import CryptomnesiaError, InputError
 from ..guard.guard import Guard
-from . import calibrations, inputs, tables
+from . import calibrations, inputs, loras, tables
 from .images import picture
 from .many_prompts import checked, prompts_of
 from .memorization_table import NAME_TIP, saved
 from .shown import on_node, state
 from .values import CATEGORY, start_shape
-
-NONE = "none"
-SLOTS = 4
 
 
 class CompareLoras(io.ComfyNode):
@@ -39,10 +33,10 @@ class CompareLoras(io.ComfyNode):
                 inputs.clip(),
                 inputs.latent(),
                 io.String.Input("prompts", default="", multiline=True, tooltip="One prompt on each line."),
-                _lora("lora_1"),
-                _lora("lora_2"),
-                _lora("lora_3"),
-                _lora("lora_4"),
+                loras.choice("lora_1"),
+                loras.choice("lora_2"),
+                loras.choice("lora_3"),
+                loras.choice("lora_4"),
                 io.String.Input(
                     "strengths",
                     default="0.5, 1.0",
@@ -79,12 +73,15 @@ class CompareLoras(io.ComfyNode):
         check_seed: int,
     ) -> io.NodeOutput:
         texts, notes = prompts_of([prompts])
-        loras = [name for name in dict.fromkeys((lora_1, lora_2, lora_3, lora_4)) if name != NONE]
-        if not loras:
+        chosen = [name for name in dict.fromkeys((lora_1, lora_2, lora_3, lora_4)) if name != loras.NONE]
+        if not chosen:
             raise InputError("no LoRA was chosen: there is nothing to compare the model with")
         names, columns = [], []
-        for name, strength in [(None, 0.0), *((name, value) for name in loras for value in _strengths(strengths))]:
-            patched = (model, clip) if name is None else _with_lora(model, clip, name, strength)
+        for name, strength in [
+            (None, 0.0),
+            *((name, value) for name in chosen for value in loras.strengths_of(strengths)),
+        ]:
+            patched = (model, clip) if name is None else loras.with_lora(model, clip, name, strength)
             names.append("model alone" if name is None else f"{name.rsplit('.', 1)[0]} {strength:g}")
             columns.append(_column(*patched, latent, texts, draws, check_seed))
         scores = np.array([[cell[0] for cell in column] for column in columns], dtype=np.float64).T
@@ -101,29 +98,6 @@ class CompareLoras(io.ComfyNode):
         )
         shown = on_node(state("table", detail=f"{len(texts)} prompts on {len(names)} models"), text)
         return io.NodeOutput(picture(tables.heat(names, texts, scores, marks)), text, csv, ui=shown)
-
-
-def _lora(name: str) -> Any:
-    return io.Combo.Input(
-        name, options=[NONE, *folder_paths.get_filename_list("loras")], tooltip="A LoRA to try, or none."
-    )
-
-
-def _strengths(text: str) -> list[float]:
-    """Returns the strengths. Raises InputError for what are no numbers, or too many."""
-    try:
-        found = [float(part) for part in text.replace(";", ",").split(",") if part.strip()]
-    except ValueError:
-        found = []
-    if not 0 < len(found) <= 6 or not all(abs(value) <= 20 for value in found):
-        raise InputError(f"strengths are one to six numbers with commas between them, e.g. 0.5, 1.0, not {text!r}")
-    return list(dict.fromkeys(found))
-
-
-def _with_lora(model: Any, clip: Any, name: str, strength: float) -> tuple[Any, Any]:
-    path = folder_paths.get_full_path_or_raise("loras", name)
-    weights = comfy.utils.load_torch_file(path, safe_load=True)
-    return comfy.sd.load_lora_for_models(model, clip, weights, strength, strength)
 
 
 def _column(model: Any, clip: Any, latent: Any, texts: list[str], draws: int, seed: int) -> list[tuple[float, str]]:

@@ -19,6 +19,7 @@ FLOORS = (
     "known known_run report verdict image_model encoders",
     "mitigation sidecar",
     "attached localization attribution membership lineage similarity",
+    "lora",
     "guard",
     "pages",
     "audit demo",

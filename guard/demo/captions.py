@@ -175,6 +175,14 @@ def select(kind: str | None = None, split: str | None = None) -> list[Caption]:
     return [c for c in captions() if kind in (None, c.kind) and split in (None, c.split)]
 
 
+def benign() -> list[str]:
+    """Returns benign prompts for the built-in model, which knows few words and pulls hard at those that it knows.
+
+    The everyday captions of the calibration split; none of them has one image that returns.
+    """
+    return [c.text for c in select("general", "calibration")]
+
+
 def _split_of(kind: str, index: int) -> str:
     for split in SPLITS:
         if index < COUNTS[kind][split]:

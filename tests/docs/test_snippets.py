@@ -79,6 +79,11 @@ def theirs() -> None:
     drawn(5000).save("theirs/another.png")
 
 
+def my_lora() -> None:
+    """One that has memorized six images of the built-in model's kind."""
+    shutil.copy(ROOT / "benchmarks" / "zoo" / "weights" / "lora-few" / "lora.safetensors", "my-lora.safetensors")
+
+
 NEEDS: dict[str, Callable[[], None]] = {
     "my-model": my_model,
     "prompts.txt": prompts,
@@ -87,6 +92,7 @@ NEEDS: dict[str, Callable[[], None]] = {
     "made": made,
     "mine": mine,
     "theirs": theirs,
+    "my-lora.safetensors": my_lora,
 }
 
 

@@ -29,6 +29,10 @@ NODES = {
         "model clip latent prompts lora_1 lora_2 lora_3 lora_4 strengths filename_prefix draws check_seed",
         "table text csv",
     ),
+    "CryptomnesiaLoraCheck": (
+        "model clip latent lora strengths prompts alpha filename_prefix draws check_seed benign",
+        "table text csv memorized",
+    ),
     "CryptomnesiaGuardedKSampler": (
         "model clip positive negative latent noise_seed steps cfg sampler_name scheduler denoise policy calibration "
         "unverified fallback check_seed",

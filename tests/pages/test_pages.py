@@ -17,6 +17,7 @@ from cryptomnesia.benchmark import page as benchmark
 from cryptomnesia.benchmark.reproduction import Reproduction
 from cryptomnesia.commands import compare_page as compare
 from cryptomnesia.commands import lineage_page as lineage
+from cryptomnesia.commands import lora_page as lora
 from cryptomnesia.commands import rewrite_page as rewrite
 from cryptomnesia.commands import verify_page as verify
 from cryptomnesia.commands.rewrite_cases import Case, Pictures
@@ -24,6 +25,7 @@ from cryptomnesia.demo import page as demo
 from cryptomnesia.extraction import Asked, Captions, Copy, Evidence, Extraction
 from cryptomnesia.extraction import page as extraction
 from cryptomnesia.lineage.parentage import Parentage
+from cryptomnesia.lora.results import Cell, LoraCheck, PromptFinding
 from cryptomnesia.pages.frame import LIBRARY, render, templates
 from cryptomnesia.sidecar import Verification
 from cryptomnesia.signals.lineage import Lineage
@@ -43,7 +45,7 @@ HOSTILE = [
     "<!-- ]]> &lt;b&gt; &#60; <style>*{display:none}</style><meta http-equiv=refresh content=0>",
     "x" * 10_000,
 ]
-PAGES = ("demo", "rewrite", "lineage", "compare", "extract", "benchmark", "verify", "audit", "audit of images")
+PAGES = ("demo", "rewrite", "lineage", "compare", "extract", "lora", "benchmark", "verify", "audit", "audit of images")
 CLOSEST = np.full((64, 64, 4), 9, np.uint8)
 PICTURE = np.full((64, 64, 3), 128, np.uint8)
 
@@ -109,6 +111,17 @@ def extraction_page(text):
     return extraction.render(found, text, [exhibit], signed=True)
 
 
+def lora_page(text):
+    cells = tuple(Cell(strength, strength, 0.01, strength, 0.01, 0.01) for strength in (0.0, 0.5, 1.0))
+    kinds = ("memorized", "memorized by the base", "unsure", "clear")
+    found = [PromptFinding(text, text, kind, 0.01, 0.02, 0.5, cells) for kind in kinds]
+    benign = [np.linspace(-1, 1, 120).tolist()] * 3
+    check = LoraCheck(
+        text, text, [4], [0.0, 0.5, 1.0], 0.01, 0.05, found, benign, 4, 0, "empty branch", 9, [text] * 3, [text]
+    )
+    return lora.render(lora.LoraPage(check, [(text, PICTURE)], [(text, text)]))
+
+
 def benchmark_page(text):
     found, calibration = evaluated(bad=text, negatives=text)
     exhibit = benchmark.Exhibit(text, True, Reproduction(1.0, 0.01, [0.1, 0.2]), PICTURE[None], PICTURE)
@@ -157,7 +170,8 @@ def made(kind, text, folder):
     if kind.startswith("audit"):
         return audit_page(text, folder, kind)
     pages = {"demo": demo_page, "rewrite": rewrite_page, "lineage": parentage_page, "benchmark": benchmark_page}
-    return (pages | {"compare": compare_page, "extract": extraction_page, "verify": verify_page_of})[kind](text)
+    more = {"compare": compare_page, "extract": extraction_page, "lora": lora_page, "verify": verify_page_of}
+    return (pages | more)[kind](text)
 
 
 class Attributes(HTMLParser):
@@ -213,7 +227,8 @@ def test_there_is_no_other_page():
     """Whoever adds one adds it here: every template of a page is among those above."""
     pages = {name for name in TEMPLATES if '{% extends "pages/frame.html" %}' in (LIBRARY / name).read_text("utf-8")}
     others = {f"{name}/page.html" for name in ("audit", "benchmark", "demo", "extraction")}
-    assert pages == others | {f"commands/{name}_page.html" for name in ("compare", "lineage", "rewrite", "verify")}
+    commands = ("compare", "lineage", "lora", "rewrite", "verify")
+    assert pages == others | {f"commands/{name}_page.html" for name in commands}
     for name in TEMPLATES:
         assert ("<html" in (LIBRARY / name).read_text("utf-8")) == (name == "pages/frame.html")
 
