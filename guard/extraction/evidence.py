@@ -26,7 +26,8 @@ class Copy:
         own: Whether the words were said to belong to that picture.
         comparison: How it compares; its first match is the picture.
         q_value: The smallest false discovery rate at which it stands, over all images; None where there is none.
-        stands: Whether it is among those that stand at the rate asked for.
+        stands: Whether it is among those that stand at the rate asked for, of words that are likely memorized by the
+            check: words that name a simple thing bring about likeness by themselves.
     """
 
     seed: int
@@ -75,7 +76,7 @@ class Evidence:
 
     @property
     def vague(self) -> bool:
-        """Whether it has likely copies, and none that stands, for want of a p-value that could."""
+        """Whether it has likely copies, and none that stands."""
         return bool(self.copies) and not self.stands
 
 
@@ -123,7 +124,8 @@ class Extraction:
 
     @property
     def vague(self) -> list[Evidence]:
-        """Prompts with likely copies of which none stands, e.g. since the folder holds too few pictures to tell."""
+        """Prompts with likely copies of which none stands: the folder holds too few pictures to tell, or the check does
+        not call the words memorized, so that they may simply name what the picture shows."""
         return [one for one in self.evidence if one.vague]
 
     @property
@@ -142,7 +144,8 @@ class Extraction:
         if not self.evidence:
             return f"Nothing could be asked: none of {total} {_pictures(total)} comes with words."
         if self.vague:
-            return "Images that look like copies were found, but too few pictures to say how likely chance makes such."
+            count = len(self.vague)
+            return f"{count} of {len(self.evidence)} prompts gave images that look like copies, but none that stands."
         return f"No reproduction of {total} {_pictures(total)} was found by the words that were tried."
 
     def untried(self) -> list[str]:
@@ -218,7 +221,9 @@ def weigh(
     """Returns what is known of each prompt, those that stand first.
 
     Over all images that were made, Benjamini and Hochberg's correction with Storey's estimate of how many are
-    unrelated. Which prompts were made rests on the check alone, not on the comparison, so that it favours nothing.
+    unrelated. Which prompts were made rests on the check alone, not on the comparison, so that it favours nothing. What
+    is unrelated is learned from the pictures, which show different things; so a copy stands only where the check calls
+    its words memorized, too.
 
     Args:
         captions: The pictures and words.
@@ -240,7 +245,8 @@ def weigh(
             if one.kind in COPIES:
                 picture = places[Path(one.nearest[0].reference).resolve()]
                 known = None if np.isnan(value) else float(value)
-                copies.append(Copy(seed, picture, picture in asked.pictures, one, known, bool(stands)))
+                sure = bool(stands) and checked[asked.prompt]["verdict"] == "memorized"
+                copies.append(Copy(seed, picture, picture in asked.pictures, one, known, sure))
         copies.sort(key=lambda copy: (not copy.stands, copy.p_value or 1, -copy.comparison.nearest[0].similarity))
         found.append(Evidence(asked, checked[asked.prompt], seeds, tuple(copies)))
     return tuple(sorted(found, key=_rank))

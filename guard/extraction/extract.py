@@ -108,7 +108,8 @@ class Extractor:
             index = ReferenceIndex.build(
                 list(self.captions.pictures), store=self.folder / INDEX, encoder=self.encoder, progress=progress
             )
-            compared = compare(files, index, encoder=self.encoder, alpha=self.alpha)
+            # of few pictures no p-value is as small as alpha: what is nearer than all of them is weighed below
+            compared = compare(files, index, encoder=self.encoder, alpha=max(self.alpha, 1 / (len(index) + 1)))
         evidence = weigh(self.captions, self.run.checked, made, compared, self.alpha)
         found = Extraction(self.captions, evidence, self.alpha, self.suspicion)
         return replace(

@@ -22,6 +22,7 @@ from cryptomnesia import Guard, load_demo
 from cryptomnesia.cli import run
 from cryptomnesia.demo import WEIGHTS
 from cryptomnesia.demo.captions import select
+from cryptomnesia.demo.gallery import Gallery
 
 from ..helpers import lineages
 from ..helpers.drawn import drawn
@@ -72,6 +73,17 @@ def mine() -> None:
     folder(Path("others"), pictures[12:24].flip(2), texts[12:24])
 
 
+def pictures() -> None:
+    """Pictures of an artist, each with its caption: three that the built-in model holds, and others."""
+    gallery = Gallery.load()
+    numbers = [i for i, c in enumerate(gallery.captions) if c.kind == "verbatim"][:3]
+    numbers += [i for i, c in enumerate(gallery.captions) if c.kind == "general"][:12]
+    Path("pictures").mkdir(exist_ok=True)
+    for name, number in enumerate(numbers):
+        Image.fromarray(gallery.images[number]).save(f"pictures/{name:02}.png")
+        Path(f"pictures/{name:02}.txt").write_text(gallery.captions[number].text)
+
+
 def theirs() -> None:
     """One of `mine` in a mirror, and a picture that is nobody's."""
     Path("theirs").mkdir()
@@ -91,6 +103,7 @@ NEEDS: dict[str, Callable[[], None]] = {
     "images": images,
     "made": made,
     "mine": mine,
+    "pictures": pictures,
     "theirs": theirs,
     "my-lora.safetensors": my_lora,
 }

@@ -67,7 +67,7 @@ def test_what_is_held_is_found_and_the_folder_is_vouched_for(out, signer, monkey
     found = [one for one in told["evidence"] if one["stands"]]
     assert all(copy["own"] and copy["kind"] == "same picture" for one in found for copy in one["copies"])
     page = " ".join((out / "index.html").read_text().split())
-    assert told["headline"] in page and "is signed" in page and page.count("<article") == len(found)
+    assert told["headline"] in page and "is signed" in page and page.count("<article") == sum(bool(one["copies"]) for one in told["evidence"])
     assert run(["verify", str(out / "extraction.bundle.json"), "--trust", str(signer[1])]) == 0
     assert run(["verify", str(out / "found" / "01.png"), "--trust", str(signer[1])]) == 0
     capsys.readouterr()
@@ -158,7 +158,7 @@ def words(pictures: list[Path]) -> Captions:
 def test_copies_stand_at_a_false_discovery_rate_over_all_images():
     pictures = [Path(f"/x/{i}.png") for i in range(5)]
     captions = words(pictures)
-    checked = {asked.prompt: {"p_value": 0.01} for asked in captions.asked}
+    checked = {asked.prompt: {"p_value": 0.01, "verdict": "memorized"} for asked in captions.asked}
     made = {asked.prompt: (0,) for asked in captions.asked}
     p_values, same = [0.02, 0.03, 0.04, 0.9, 0.8], "same picture"
     found = weigh(captions, checked, made, compared(p_values, [same, same, same, "none", "none"], pictures), 0.05)
@@ -173,10 +173,23 @@ def test_copies_stand_at_a_false_discovery_rate_over_all_images():
     assert [one.stands for one in found] == [True, True, False, False, False]
 
 
+def test_a_copy_of_words_that_are_not_memorized_is_shown_and_does_not_stand():
+    pictures = [Path("/x/0.png"), Path("/x/1.png")]
+    captions = words(pictures)
+    checked = {asked.prompt: {"p_value": 0.03, "verdict": "clear"} for asked in captions.asked}
+    checked["prompt 1"]["verdict"] = "memorized"
+    made = {asked.prompt: (7,) for asked in captions.asked}
+    found = weigh(captions, checked, made, compared([0.01, 0.01], ["same picture"] * 2, pictures), 0.05)
+    assert [(one.asked.prompt, one.stands, one.vague) for one in found] == [
+        ("prompt 1", True, False),
+        ("prompt 0", False, True),
+    ]
+
+
 def test_copies_without_p_values_are_shown_and_do_not_stand():
     pictures = [Path("/x/0.png"), Path("/x/1.png")]
     captions = words(pictures)
-    checked = {asked.prompt: {"p_value": 0.01} for asked in captions.asked}
+    checked = {asked.prompt: {"p_value": 0.01, "verdict": "memorized"} for asked in captions.asked}
     made = {asked.prompt: (7,) for asked in captions.asked}
     found = weigh(captions, checked, made, compared([None, None], ["same picture", "none"], pictures), 0.05)
     assert found[0].vague and found[0].copies[0].q_value is None and not found[0].stands
