@@ -42,7 +42,8 @@ def compare(
     encoder: Annotated[
         Path | None,
         typer.Option(
-            metavar="FILE.onnx|FOLDER", help="An image encoder besides (SSCD, DINO, CLIP): finds what is similar."
+            metavar="FILE.onnx|FOLDER|built-in",
+            help="An image encoder besides (SSCD, DINO, CLIP): finds what is similar.",
         ),
     ] = None,
     alpha: Annotated[float, typer.Option(help="Share of unrelated images that may be called copies.")] = 0.01,
@@ -63,9 +64,10 @@ def compare(
     """
     from ..similarity import ReferenceIndex
     from ..similarity import compare as compare_images
+    from ..similarity.index import BUILT_IN
 
     check_alpha(alpha)
-    if encoder is not None and not encoder.exists():
+    if encoder is not None and str(encoder) != BUILT_IN and not encoder.exists():
         raise InputError(
             f"there is no encoder {printable(encoder)}: give an .onnx file, or a folder of transformers' CLIP"
         )

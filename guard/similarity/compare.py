@@ -7,11 +7,10 @@ from typing import Any
 
 import numpy as np
 
-from ..encoders import open_encoder
 from ..errors import InputError, MissingPackage
 from ..progress import Progress
 from .alignment import alike
-from .index import ReferenceIndex, key_of, measured
+from .index import ReferenceIndex, encoder_of, key_of, measured
 from .null import Null, unrelated
 from .pictures import Picture, listed, name_of, read, smaller
 from .result import COPIES, NONE, PART, SAME, SIMILAR, TOLD, Comparison, ImageComparison, Match
@@ -40,7 +39,7 @@ def compare(
     Args:
         images: A folder, a file, a Pillow image, or a list of these. Unreadable ones are named, and left out.
         references: A `ReferenceIndex`, or what `ReferenceIndex.build` takes.
-        encoder: An .onnx file, a CLIP folder, or an `Encoder`; by default that of the index, if it has one.
+        encoder: An .onnx file, a CLIP folder, an `Encoder`, or "built-in"; by default that of the index, if it has one.
         alpha: Share of unrelated images that may be called copies, in (0, 1).
         parts: Whether parts are to be looked for, unless the index was built before.
         store: A folder that the index is kept in, unless it was built before.
@@ -60,7 +59,7 @@ def compare(
     items = listed(images, "images")
     if isinstance(references, ReferenceIndex):
         index = references
-        if encoder is not None and (index.encoder is None or key_of(open_encoder(encoder)) != key_of(index.encoder)):
+        if encoder is not None and (index.encoder is None or key_of(encoder_of(encoder)) != key_of(index.encoder)):
             raise InputError("the index was built without this encoder: build it with this one")
     else:
         index = ReferenceIndex.build(references, store=store, encoder=encoder, parts=parts, progress=progress)

@@ -23,6 +23,7 @@ from .shards import ROWS, Entry, Row, Shard, read_manifest, read_shard, shard_of
 from .words import Words
 
 VERSION = 1  # of what is measured; rows of another one are measured again
+BUILT_IN = "built-in"  # the small encoder that lineage brings
 PER_CALL = 16  # pictures that an encoder is given at once
 
 
@@ -70,7 +71,7 @@ class ReferenceIndex:
         Args:
             references: A folder, a file, a Pillow image, or a list of these. Of a folder all images below it are taken.
             store: A folder that the index is kept in; None for memory alone. It may be stopped and goes on there.
-            encoder: An .onnx file, a CLIP folder, or an `Encoder`; None for none.
+            encoder: An .onnx file, a CLIP folder, an `Encoder`, or "built-in" for a small one to try; None for none.
             parts: Whether parts are to be looked for, which takes most of the time; left out where OpenCV is missing.
             progress: Called with the numbers of references done and of all.
 
@@ -82,7 +83,7 @@ class ReferenceIndex:
             MissingPackage: Pillow or iscc-lib is not installed, or what the encoder needs.
         """
         items = listed(references, "references")
-        opened = None if encoder is None else open_encoder(encoder)
+        opened = None if encoder is None else encoder_of(encoder)
         builder = Builder(items, None if store is None else Path(store).expanduser(), opened, parts)
         return builder.built(progress)
 
@@ -157,6 +158,11 @@ def _tensor(picture: Picture) -> torch.Tensor:
 def settings_of(encoder: Encoder | None, parts: bool) -> dict[str, Any]:
     """Returns what rows of an index depend on beside the pictures; with others they are measured again."""
     return {"version": VERSION, "parts": parts, "encoder": None if encoder is None else key_of(encoder)}
+
+
+def encoder_of(source: Any) -> Encoder:
+    """Returns the encoder that is meant; raises as `open_encoder` does."""
+    return open_encoder(None if isinstance(source, str | Path) and str(source) == BUILT_IN else source)
 
 
 def key_of(encoder: Encoder) -> str:

@@ -199,6 +199,8 @@ def test_an_encoder_finds_what_pixels_do_not(tmp_path):
     assert image.nearest[0].cosine > 0.99 and answer.encoder.endswith("means.onnx") and answer.verdict == "none"
     plain = ReferenceIndex.build(references[:5], store=tmp_path / "store")  # other rows: without vectors
     assert plain.read_again == 5 and plain.row(0).embedding.shape == (0,)
+    small = compare(references[0].copy(), references[:2], encoder="built-in")
+    assert small.encoder == "the built-in encoder" and small.images[0].nearest[0].cosine == pytest.approx(1, abs=1e-4)
 
 
 def toned(seed, colour):
