@@ -14,6 +14,7 @@ from cryptomnesia.membership import CONFOUNDED, LIKELY, NO_EVIDENCE
 
 FEW = ("--draws", "2")
 measuring = import_module("cryptomnesia.membership.measure")  # the function of that name hides it
+numbers = import_module("cryptomnesia.membership.numbers")
 
 
 def fill(folder, count, seed):
@@ -53,7 +54,7 @@ def test_a_folder_twice(folders, tmp_path, capsys, monkeypatch):
     def never(*arguments):
         raise AssertionError("measured again")
 
-    monkeypatch.setattr(measuring, "_statistics", never)
+    monkeypatch.setattr(numbers, "statistics", never)
     assert asked(folders, tmp_path / "out") == 0
     captured = capsys.readouterr()
     assert captured.out.startswith("No evidence of training on these images") and "kept in" in captured.err
@@ -61,7 +62,7 @@ def test_a_folder_twice(folders, tmp_path, capsys, monkeypatch):
 
 
 def test_stopped_and_resumed(folders, tmp_path, capsys, monkeypatch):
-    whole, calls = measuring._statistics, []
+    whole, calls = numbers.statistics, []
 
     def stopped(*arguments):
         calls.append(1)
@@ -70,13 +71,13 @@ def test_stopped_and_resumed(folders, tmp_path, capsys, monkeypatch):
         return whole(*arguments)
 
     monkeypatch.setattr(measuring, "rows_per_call", lambda *values: 10)  # five images at a time
-    monkeypatch.setattr(measuring, "_statistics", stopped)
+    monkeypatch.setattr(numbers, "statistics", stopped)
     assert asked(folders, tmp_path, "--prompts") == 130
     kept = json.loads((tmp_path / "statistics.json").read_text())["statistics"]
     assert len(kept) == 5
     assert asked(folders, tmp_path, "--prompts", "--json") == 0
     resumed = json.loads(capsys.readouterr().out)
-    monkeypatch.setattr(measuring, "_statistics", whole)
+    monkeypatch.setattr(numbers, "statistics", whole)
     assert asked(folders, tmp_path / "fresh", "--prompts", "--json") == 0
     assert json.loads(capsys.readouterr().out) == resumed
 
