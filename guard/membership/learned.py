@@ -39,7 +39,8 @@ class Learned:
         suspects, references: (n,) and (m,) out-of-fold scores in the order of their rows; smaller = more like suspects
             and, before anything is learned, more member-like.
         permutation_p, rank_sum_p: p-values by permutation of everything, for the difference of mean scores and for the
-            sum of their ranks; in (0, 1], small = suspects are recognised.
+            sum of their ranks; in (0, 1], small = suspects are recognised. Both are 1 where suspects on the whole have
+            larger norms and a larger statistic than references, as no training images have.
     """
 
     suspects: Numbers
@@ -96,7 +97,9 @@ def learn(
     ranks = require("scipy.stats", "audit").rankdata(scores, axis=0)
     found = np.empty(len(order))
     found[order] = -scores[:, 0]
-    p_values = (_p_value(_apart(values, labels)) for values in (scores, ranks))
+    # what was learned may be any difference: that of training has a direction
+    towards = _apart(-expected[:, None], labels[:, :1])[0] > 0
+    p_values = (_p_value(_apart(values, labels)) if towards else 1.0 for values in (scores, ranks))
     return Learned(found[: len(suspects)], found[len(suspects) :], *p_values)
 
 

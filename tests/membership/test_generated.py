@@ -1,0 +1,108 @@
+"""A model's own images are not taken for training images: they survive their autoencoder's second round trip."""
+
+import numpy as np
+import pytest
+import torch
+
+from cryptomnesia.errors import InputError, NonFiniteError
+from cryptomnesia.membership import CONFOUNDED, GENERATED, LIKELY, NO_EVIDENCE, Measured, Settings, compare
+from cryptomnesia.membership.round_trip import look_generated, round_trips
+from cryptomnesia.sidecar.findings import KINDS
+
+
+class Blurring:
+    """An autoencoder that keeps every other pixel's neighbourhood."""
+
+    def encode_image(self, image: torch.Tensor) -> torch.Tensor:
+        return torch.nn.functional.avg_pool2d(image, 2)
+
+    def decode(self, latent: torch.Tensor) -> torch.Tensor:
+        return torch.nn.functional.interpolate(latent, scale_factor=2)
+
+
+def test_a_round_trip_loses_what_was_not_decoded():
+    coder, generator = Blurring(), torch.Generator().manual_seed(0)
+    others = torch.rand(4, 3, 16, 16, generator=generator)
+    own = (coder.decode(torch.rand(4, 3, 8, 8, generator=generator)) * 255).round() / 255  # as a file keeps it
+    lost = (others - coder.decode(coder.encode_image(others))).double().square().mean((1, 2, 3))
+    rounding = 1 / (12 * 255**2)
+    assert torch.allclose(round_trips(coder, others), ((lost + rounding) / rounding).log(), atol=1e-6)
+    assert torch.allclose(round_trips(coder, own), torch.zeros(4, dtype=torch.float64), atol=1e-6)
+    coder.encode_image = lambda image: image[..., ::2, ::2] * float("nan")
+    with pytest.raises(NonFiniteError, match="autoencoder answered with NaN"):
+        round_trips(coder, others)
+
+
+def trips(count: int, made: int, seed: int = 0) -> np.ndarray:
+    found = np.random.default_rng(seed).normal(2.6, 0.5, count)
+    found[:made] -= 2.2
+    return found
+
+
+@pytest.mark.parametrize("count", [10, 70, 500])
+def test_images_from_elsewhere_rarely_look_generated(count):
+    shares = [len(look_generated(trips(200, 0, seed), trips(count, 0, seed + 1000)).rows) / 200 for seed in range(100)]
+    assert 0.005 < np.mean(shares) < 0.015  # one in a hundred, however few references there are
+    many = [look_generated(trips(count, 0, seed), trips(count, 0, seed + 1000)).many for seed in range(100)]
+    assert np.mean(many) <= 0.02
+
+
+def images(kind: str, low: float, made: int, count: int = 30) -> Measured:
+    """Images that look trained on by `low`, the first of them generated, which makes them look so, too."""
+    rng = np.random.default_rng(len(kind))
+    statistic = rng.normal(size=count) - low
+    statistic[:made] = rng.normal(size=made) - 3
+    names = tuple(f"{kind} {i}" for i in range(count))
+    return Measured(
+        names, statistic, rng.normal(size=(count, 3)), names, {}, 1, round_trips=trips(count, made, len(kind))
+    )
+
+
+HOW = {"settings": Settings("sima_mc"), "fingerprint": "f"}
+
+
+@pytest.mark.parametrize(
+    ("low", "made", "verdict", "words"),
+    [
+        (0.0, 30, GENERATED, "all 30 have been through this autoencoder"),
+        (0.0, 25, GENERATED, "Fewer than 10 others are left"),
+        (0.0, 18, GENERATED, "18 of 30 have been through"),
+        (2.0, 18, LIKELY, "Without them p ="),
+        (2.0, 0, LIKELY, "80 % of all cases"),
+        (2.0, 2, LIKELY, "80 % of all cases"),  # two may be chance
+        (0.0, 0, NO_EVIDENCE, "about 1,000 images in each are needed"),
+    ],
+)
+def test_verdicts(low, made, verdict, words):
+    found = compare(images("suspects", low, made), images("reference", 0.0, 0), **HOW)
+    assert found.verdict == verdict and any(words in note for note in found.notes())
+    assert (found.others_p is not None) == (made == 18)
+    if verdict == GENERATED:
+        assert found.headline().startswith("Generated, not trained on")
+        assert found.to_dict()["generated"]["images"] == [f"suspects {i}" for i in range(made)]
+
+
+def test_generated_ones_do_not_hide_that_others_are_of_another_kind():
+    suspects = images("suspects", 2.0, 15)
+    suspects.features[15:] += 3
+    found = compare(suspects, images("reference", 0.0, 0), **HOW)
+    assert found.verdict == CONFOUNDED and found.others_p is not None
+
+
+def test_a_sidecar_says_so():
+    found = compare(images("suspects", 0.0, 30), images("reference", 0.0, 0), **HOW).to_dict()
+    finding = {"kind": "membership", "verdict": found["verdict"], "p_value": found["p_value"], "alpha": 0.05}
+    said = KINDS["membership"].clause({**finding, "suspects": 30, "references": 30})
+    assert "no verdict on training" in said and "likely trained" not in said
+
+
+def test_bad_numbers():
+    one, other = images("suspects", 0.0, 30), images("reference", 0.0, 0)
+    with pytest.raises(InputError, match="round trips of the suspects hold NaN"):
+        look_generated(one.round_trips * np.nan, other.round_trips)
+    with pytest.raises(InputError, match="one of the two sets only"):
+        compare(
+            one,
+            Measured(*(getattr(other, n) for n in ("names", "statistic", "features", "digests", "skipped", "sizes"))),
+            **HOW,
+        )
