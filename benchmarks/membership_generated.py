@@ -29,7 +29,7 @@ from training.zoo.load import load_model
 from .common import store, table
 from .membership_data import Model, pictures, sets
 
-SUBJECT, COUNT, SIZE, TRIALS = "tuned", 40, 20, 100
+SUBJECT, COUNT, SIZE, TRIALS = "tuned", 30, 20, 100
 MADE: dict[str, tuple[str, int, float, int]] = {  # model, steps, guidance, images
     "its own, 20 steps, guidance 7.5": (SUBJECT, 20, 7.5, COUNT),
     "its own, 20 steps, guidance 1": (SUBJECT, 20, 1.0, COUNT),

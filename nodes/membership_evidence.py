@@ -32,7 +32,10 @@ class MembershipEvidence(io.ComfyNode):
                 inputs.model(),
                 inputs.clip(),
                 io.Vae.Input("vae", tooltip="The VAE that belongs to the model."),
-                io.Image.Input("suspects", tooltip="The images in question: 10 or more, better 70."),
+                io.Image.Input(
+                    "suspects",
+                    tooltip="The images in question: 10 or more, better 70; about 1,000 for a large pretrained model.",
+                ),
                 io.Image.Input(
                     "references",
                     tooltip="Images that it surely was not trained on, of the same source, style, size and quality: "

@@ -22,6 +22,8 @@ from .numbers import GRADIENTS, ROUND_TRIP, STATISTIC, Numbers, Picture
 from .settings import Settings
 from .store import Store
 
+COMPLEXITY = IMAGE_FEATURES.index("compressed size")  # its column among the features
+
 
 @dataclass(frozen=True)
 class Measured:
@@ -91,10 +93,14 @@ def gather_images(
         folder = Path(given).expanduser()
         if not folder.is_dir():
             raise InputError(f"there is no folder {given}: check the name")
-        files = sorted(file for file in folder.iterdir() if file.is_file() and not file.name.startswith("."))
+        inside = sorted(file for file in folder.iterdir() if not file.name.startswith("."))
+        files = [file for file in inside if file.is_file()]
         images: list[Any] = images_among(files)
         odd = (file for file in files if file.suffix.lower() not in (*SUFFIXES, CAPTION))
         skipped = {str(file): f"no image ({', '.join(SUFFIXES)})" for file in odd}
+        skipped |= {
+            str(file): "a link that leads nowhere" for file in inside if file.is_symlink() and not file.exists()
+        }
     else:
         images = list(given)
     if prompts is True:
@@ -153,10 +159,14 @@ def measure(
             waiting = []
     if waiting:
         numbers.measure(waiting)
+    statistic = np.asarray(numbers.column(STATISTIC, seen))
+    features = np.array([picture.features for picture in seen], dtype=np.float64)
+    if settings.by_complexity and seen:
+        statistic = statistic - features[:, COMPLEXITY]  # both are logarithms
     return Measured(
         names=tuple(picture.name for picture in seen),
-        statistic=np.asarray(numbers.column(STATISTIC, seen)),
-        features=np.array([picture.features for picture in seen], dtype=np.float64),
+        statistic=statistic,
+        features=features,
         digests=tuple(picture.digest for picture in seen),
         skipped=skipped,
         sizes=len({picture.size for picture in seen}),

@@ -98,7 +98,7 @@ class Numbers:
 
     @cached_property
     def _setup(self) -> str:
-        plain = replace(self.settings, features="statistic").to_dict()
+        plain = replace(self.settings, features="statistic", by_complexity=False).to_dict()
         return digest(self.model.denoiser.fingerprint, plain, self.model.autoencoder_key)
 
 

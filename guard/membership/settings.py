@@ -15,6 +15,10 @@ Features = Literal["statistic", "gradients"]
 FEATURES: tuple[Features, ...] = ("statistic", "gradients")
 NOISE_TO_SIGNAL = 0.43
 """Where images are noised to: sigma / alpha, timestep 140 of Stable Diffusion; chosen by `benchmarks.membership`."""
+FLOW_TIME = 0.5
+"""The same for rectified flow, whose training images stand out most half way, and by a statistic that is divided by the
+image's complexity (Rao & Moyer 2026, arXiv 2603.13421); see `benchmarks.membership_flow`."""
+NOT_DIVIDED = ("sima_relative", "pfami")  # already fractions, in which complexity cancels out
 
 
 @dataclass(frozen=True)
@@ -23,11 +27,13 @@ class Settings:
 
     Attributes:
         method: One of `METHODS`; None for "sima_relative" where there are prompts and "sima_mc" where there are none.
-        timesteps: The model's own times; None for where sigma / alpha is NOISE_TO_SIGNAL.
+        timesteps: The model's own times; None for `default_timestep`.
         draws: Number of noised copies of each image, where the method has any.
         seed: Seed of the noise.
         features: "statistic" for the method's alone; "gradients" for the norm of each layer's gradient, too, from which
             together a statistic is learned: three times the work, and more memory.
+        by_complexity: Whether the statistic is divided by the image's compressed size; None for rectified flow alone,
+            and not for fractions.
     """
 
     method: str | None = None
@@ -35,14 +41,21 @@ class Settings:
     draws: int = DRAWS
     seed: int = 0
     features: Features = "statistic"
+    by_complexity: bool | None = None
 
     def complete(self, denoiser: Denoiser, prompted: bool) -> "Settings":
-        """Returns the settings with a method and with timesteps of this model. Raises InputError for unknown ones."""
+        """Returns the settings with what is the default for this model. Raises InputError for unknown names and times.
+
+        This is the one place where families differ.
+        """
         self.check()
         times = (default_timestep(denoiser),) if self.timesteps is None else self.timesteps
         denoiser.level(torch.as_tensor(times))
         method = self.method or (METHOD_WITH_PROMPTS if prompted else METHOD)
-        return replace(self, method=method, timesteps=tuple(times))
+        divided = self.by_complexity
+        if divided is None:
+            divided = denoiser.levels.alphas_cumprod is None and method not in NOT_DIVIDED
+        return replace(self, method=method, timesteps=tuple(times), by_complexity=divided)
 
     def check(self) -> None:
         """Raises InputError for unknown names or no draw; timesteps are checked with the model, in `complete`."""
@@ -54,6 +67,8 @@ class Settings:
             raise InputError(f"unknown features {self.features!r} of membership: use {' or '.join(FEATURES)}")
         if self.features == "gradients" and self.draws % PAIR:
             raise InputError(f"gradients need an even number of noise draws, not {self.draws}")
+        if self.by_complexity and self.method in NOT_DIVIDED:
+            raise InputError(f"{self.method} is a fraction already: do not divide it by the complexity of images")
 
     def to_dict(self) -> dict[str, Any]:
         """Returns plain data for JSON."""
@@ -63,6 +78,7 @@ class Settings:
             "draws": self.draws,
             "seed": str(self.seed),
             **({} if self.features == "statistic" else {"features": self.features}),
+            **({"by_complexity": True} if self.by_complexity else {}),
         }
 
     def rows(self, denoiser: Denoiser) -> int:
@@ -73,8 +89,8 @@ class Settings:
 
 
 def default_timestep(denoiser: Denoiser) -> float:
-    """Returns the model's own time whose sigma / alpha is closest to NOISE_TO_SIGNAL."""
+    """Returns the model's own time whose sigma / alpha is closest to NOISE_TO_SIGNAL; FLOW_TIME for rectified flow."""
     alphas = denoiser.levels.alphas_cumprod
     if alphas is None:
-        return NOISE_TO_SIGNAL / (1 + NOISE_TO_SIGNAL)
+        return FLOW_TIME
     return int(((1 - alphas) / alphas).sqrt().sub(NOISE_TO_SIGNAL).abs().argmin())

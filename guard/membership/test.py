@@ -194,11 +194,13 @@ def check_sets(suspects: Measured, references: Measured) -> None:
         require_finite(images.statistic, f"the statistics of the {name}")
         if len(images) < FEWEST:
             left_out = f" ({len(images.skipped)} left out, e.g. {example(images)})" if images.skipped else ""
+            count = "1 image" if len(images) == 1 else f"{len(images)} images"
             raise InputError(
-                f"the {name} are {len(images)} images{left_out}, and less than {FEWEST} say nothing about a folder: "
+                f"the {name} are {count}{left_out}, and less than {FEWEST} say nothing about a folder: "
                 f"give {ENOUGH} or more"
             )
     shared = set(suspects.digests) & set(references.digests)
     if shared:
-        name = suspects.names[suspects.digests.index(sorted(shared)[0])]
-        raise InputError(f"{len(shared)} pictures are in both sets, e.g. {name}: take them out of one")
+        one, other = (side.names[side.digests.index(min(shared))] for side in (suspects, references))
+        count = "1 picture is" if len(shared) == 1 else f"{len(shared)} pictures are"
+        raise InputError(f"{count} in both sets, e.g. {one}, which is {other}: take them out of one")

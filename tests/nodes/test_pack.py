@@ -61,7 +61,7 @@ NODES = {
     "CryptomnesiaAttributionCandidate": ("model clip vae name images prompts", "candidate"),
     "CryptomnesiaAttributeImage": ("images candidates alpha prompt", "plot decision text finding"),
     "CryptomnesiaMembershipEvidence": (
-        "model clip vae suspects references size method draws alpha suspect_prompts reference_prompts",
+        "model clip vae suspects references size method draws alpha suspect_prompts reference_prompts features",
         "plot verdict text finding",
     ),
     "CryptomnesiaLineagePoolModel": ("name images prompts", "pool_model"),
