@@ -8,24 +8,24 @@ script's `--settle` shows; those two are marked. Measurements are kept in WORK, 
 
 import argparse
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
-from cryptomnesia.membership import LIKELY, Measured, Settings, compare, learned
-from cryptomnesia.two_samples import auc, auc_interval
+from cryptomnesia.comparability import IMAGE_FEATURES, comparability
+from cryptomnesia.membership import Measured, learned
+from cryptomnesia.two_samples import auc, auc_interval, permutation_p, rank_sum_p
 
 from .common import store, stored_models, table
 from .membership_data import Model, features, sets
 
-CASES = (("shallow-tuned", False), ("lora", True), ("shallow-tuned", True), ("lora", False), ("base", True))
+CASES = (("shallow-tuned", False), ("lora", True), ("lora", False), ("shallow-tuned", True), ("base", True))
 SETTLED_ON = CASES[:2]
 TIMES, DRAWS = (140,), 8
-OTHERS = 40  # further images that were not trained on, beside the held-out twins
-SIZES, TRIALS, ALPHA = (20, 70, 200), 100, 0.05
+OTHERS = 40  # further images that were not trained on, beside the held-out twins; none of the built-in model's
+SIZES, TRIALS, ALPHA, ROUNDS = (20, 70, 200), 80, 0.05, 499
 KINDS = ("statistic", "gradients")
 FITS = ((1.0, 0.0), (10.0, 0.0), (10.0, 0.1), (10.0, 0.2), (10.0, 0.4))  # penalty, and spread of what is expected
 
@@ -33,7 +33,8 @@ FITS = ((1.0, 0.0), (10.0, 0.0), (10.0, 0.1), (10.0, 0.2), (10.0, 0.4))  # penal
 def measured(model: Model, prompted: bool) -> tuple[Measured, int]:
     """Images that the model was trained on, then others; and how many come first."""
     members, twins, others = sets(model.name)
-    records = [*members, *twins, *others[:OTHERS]]
+    others = [] if model.name == "base" else others[:OTHERS]
+    records = [*members, *twins, *others]
     method = "sima_relative" if prompted else "sima_mc"
     names = tuple(f"{record.caption.text} {record.rendering}" for record in records)
     return Measured(
@@ -44,7 +45,7 @@ def measured(model: Model, prompted: bool) -> tuple[Measured, int]:
         {},
         1,
         gradients=np.concatenate(
-            [model.gradients(TIMES, DRAWS, prompted, part) for part in (members, twins, others[:OTHERS])]
+            [model.gradients(TIMES, DRAWS, prompted, part) for part in (members, twins, others) if part]
         ),
     ), len(members)
 
@@ -61,16 +62,23 @@ def folders(images: Measured, members: int, size: int, trained: bool) -> Iterato
             yield images.subset(rows[:size]), images.subset(rows[size : 2 * size])
 
 
-def share(images: Measured, members: int, size: int, trained: bool, kind: str) -> dict[str, float]:
-    """Share of pairs that are called likely, and what the p-value alone would have said."""
-    found = []
-    for trial, sides in enumerate(folders(images, members, size, trained)):
-        pair = sides if kind == "gradients" else [replace(side, gradients=None) for side in sides]
-        how: Any = {"settings": Settings(features=kind), "fingerprint": "", "alpha": ALPHA, "seed": trial}
-        result = compare(*pair, **how)
-        found.append((result.verdict == LIKELY, result.p_value <= ALPHA, result.auc))
-    likely, alone, value = np.mean(np.array(found, float), 0)
-    return {"likely": float(likely), "p_value_alone": float(alone), "auc": float(value)}
+def shares(images: Measured, members: int, size: int, trained: bool) -> dict[str, dict[str, float]]:
+    """By what is measured: of pairs of folders the share that is called likely, and by the p-value alone; mean AUC."""
+    found: dict[str, list[tuple[bool, bool, float]]] = {kind: [] for kind in KINDS}
+    for trial, (one, other) in enumerate(folders(images, members, size, trained)):
+        alike = comparability(one.features, other.features, IMAGE_FEATURES, seed=trial).comparable
+        low, high = one.statistic, other.statistic
+        plain = max(permutation_p(low, high, trial, ROUNDS), rank_sum_p(low, high)), auc(low, high)
+        pairs: Any = (one.gradients, other.gradients, low, high, one.features, other.features)
+        result = learned.learn(*pairs, seed=trial, rounds=ROUNDS)
+        learnt = max(result.permutation_p, result.rank_sum_p), auc(result.suspects, result.references)
+        for kind, (p_value, value) in zip(KINDS, (plain, learnt), strict=True):
+            alone = p_value <= ALPHA and value > 0.5
+            found[kind].append((alone and alike, alone, value))
+    return {
+        kind: dict(zip(("likely", "p_value_alone", "auc"), np.mean(np.array(rows, float), 0).tolist(), strict=True))
+        for kind, rows in found.items()
+    }
 
 
 def by_itself(images: Measured, members: int) -> dict[str, Any]:
@@ -99,15 +107,13 @@ def case(model: Model, prompted: bool) -> dict[str, Any]:
         "settled_on_this": (model.name, prompted) in SETTLED_ON,
         "per_image": by_itself(images, members),
     }
-    for kind in KINDS:
-        fits = [size for size in SIZES if size <= min(members, len(images) - members)]
-        power = {str(size): share(images, members, size, True, kind) for size in fits}
-        false = {str(size): share(images, members, size, False, kind) for size in fits if 2 * size <= about["others"]}
-        about[kind] = {"power": power, "false_alarms": false}
-        said = {size: row["likely"] for size, row in power.items()}
-        print(
-            model.name, prompted, kind, "power", said, "false", {s: r["likely"] for s, r in false.items()}, flush=True
-        )
+    for size in [size for size in SIZES if size <= min(members, about["others"])]:
+        about.setdefault("power", {})[str(size)] = shares(images, members, size, True)
+        if 2 * size <= about["others"]:
+            about.setdefault("false_alarms", {})[str(size)] = shares(images, members, size, False)
+    for what in ("power", "false_alarms"):
+        said = {size: {kind: row["likely"] for kind, row in rows.items()} for size, rows in about.get(what, {}).items()}
+        print(model.name, prompted, what, said, flush=True)
     return about
 
 
@@ -119,7 +125,7 @@ def settle(models: dict[str, Model]) -> list[list[Any]]:
         row: list[Any] = [penalty, expected]
         for name, prompted in SETTLED_ON:
             images, members = measured(models[name], prompted)
-            row += [share(images, members, size, True, "gradients")["p_value_alone"] for size in (20, 70)]
+            row += [shares(images, members, size, True)["gradients"]["p_value_alone"] for size in (20, 70)]
         rows.append(row)
     table(["penalty", "expected", *(f"{n} {p} {s}" for n, p in SETTLED_ON for s in (20, 70))], rows)
     return rows
@@ -142,7 +148,7 @@ def main() -> None:
         key = f"{name}, {'captions' if prompted else 'no captions'}"
         if key not in found:
             found[key] = case(models[name], prompted)
-            store("membership_gradients", {"alpha": ALPHA, "trials": TRIALS, "rows": 3 * DRAWS, "models": found})
+            store("membership_gradients", {"alpha": ALPHA, "trials": TRIALS, "permutations": ROUNDS, "models": found})
 
 
 if __name__ == "__main__":

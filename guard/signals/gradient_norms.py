@@ -8,7 +8,7 @@ Reference: Pang et al. 2023, "White-box Membership Inference Attacks against Dif
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 import torch
 from torch import Tensor, nn
@@ -76,7 +76,8 @@ def gradient_norms(
         questions = Questions(denoiser, latents.detach().clone(), timesteps, condition)
         noise = shared_noise(questions.latents, draws, seed, pairs=True)
         ask = _Pairs(questions, noise)
-        with torch.no_grad():  # hosts put a network in its place when it is first asked
+        # hosts put a network in its place, and make its weights fit for gradients, when it is first asked for some
+        with suppress(RuntimeError):  # which weights of inference mode raise: `_layers` says so
             ask.error(0, 0, 0)
         network = _network(denoiser)
         layers = _layers(network)

@@ -1,0 +1,103 @@
+"""Membership on rectified flow: `python -m benchmarks.membership_flow WORK` (needs the font).
+
+The small flow transformer's training images against held-out ones of the same kinds, without captions, on the sealed
+captions: at the level and with the division by complexity that are the default for flow, and as diffusion models are
+asked. The default follows Rao & Moyer 2026 (arXiv 2603.13421) and was tried on captions of the split "eval"
+(`--split eval`). Its fixed images were seen hundreds of times, general ones a few times each.
+"""
+
+import argparse
+import hashlib
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from cryptomnesia.adapters import to_denoiser
+from cryptomnesia.comparability import IMAGE_FEATURES
+from cryptomnesia.membership.settings import FLOW_TIME, NOISE_TO_SIGNAL
+from cryptomnesia.signals.membership_methods import METHODS
+from cryptomnesia.two_samples import auc, auc_interval, permutation_p, rank_sum_p
+from training.demo.records import Record
+from training.flow_captions import select
+
+from .common import store, table
+from .known_truth import FLOW, load
+from .membership_data import LATER, features, pictures
+
+BEFORE = NOISE_TO_SIGNAL / (1 + NOISE_TO_SIGNAL)  # where a diffusion model has as much noise
+DRAWS, PART, GENERAL = 8, 20, 40
+SIZE, TRIALS, ALPHA = 20, 200, 0.05
+ASKED = (("sima_mc", FLOW_TIME), ("sima_mc", BEFORE), ("sima", FLOW_TIME), ("sima", BEFORE))
+
+
+def kinds(split: str) -> dict[str, tuple[list[Record], list[Record]]]:
+    """By kind, images that were trained on and others like them. Control captions have no fixed image, but are composed
+    as fixed images are."""
+    fixed, like = select("verbatim", split), select("control", split)
+    general = select("general", split)[:GENERAL]
+    return {
+        "fixed images": ([Record(c, 0) for c in fixed], [Record(c, 512) for c in like]),
+        "general images": ([Record(c, n % 16) for n, c in enumerate(general)], [Record(c, LATER) for c in general]),
+    }
+
+
+def statistic(denoiser: Any, method: str, time: float, records: list[Record], work: Path) -> NDArray[np.float64]:
+    """The log of the statistic of each image, without captions; kept."""
+    about = (FLOW, method, time, DRAWS, [(r.caption.text, r.rendering) for r in records])
+    file = work / f"{hashlib.sha256(repr(about).encode()).hexdigest()[:24]}.npy"
+    if not file.exists():
+        parts = []
+        for images in pictures(records).split(PART):
+            z = denoiser.encode_image(images)
+            parts.append(METHODS[method](denoiser, z, [time], None, DRAWS, 0)[0].double().log())
+        np.save(file, torch.cat(parts).numpy())
+    return np.load(file)
+
+
+def told(members: NDArray[np.float64], others: NDArray[np.float64]) -> dict[str, Any]:
+    """AUC per image, and how often folders of SIZE are found, and of others alone are called so."""
+    value, rng = auc(members, others), np.random.default_rng(0)
+    rates = {"power": [], "false_alarms": []}
+    half = min(SIZE, len(others) // 2)
+    for trial in range(TRIALS):
+        order = rng.permutation(len(others))
+        one, rest = others[order[:half]], others[order[half : 2 * half]]
+        some = rng.choice(members, min(SIZE, len(members)), replace=False)
+        for name, low, high in (("power", some, others[order[:SIZE]]), ("false_alarms", one, rest)):
+            rates[name].append(max(permutation_p(low, high, trial, 499), rank_sum_p(low, high)) <= ALPHA)
+    found = {name: float(np.mean(values)) for name, values in rates.items()}
+    return {"auc": value, "interval": auc_interval(value, len(members), len(others)), **found}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("work", type=Path)
+    parser.add_argument("--split", default="sealed", help="captions to report on; eval to choose by")
+    options = parser.parse_args()
+    options.work.mkdir(parents=True, exist_ok=True)
+    denoiser, sets = to_denoiser(load(FLOW)), kinds(options.split)
+    column = IMAGE_FEATURES.index("compressed size")
+    found: dict[str, Any] = {}
+    for kind, (members, others) in sets.items():
+        sizes = [features(records)[:, column] for records in (members, others)]
+        for method, time in ASKED:
+            low, high = (statistic(denoiser, method, time, records, options.work) for records in (members, others))
+            for name, divided in (("as it is", 0.0), ("by complexity", 1.0)):
+                row = told(low - divided * sizes[0], high - divided * sizes[1])
+                found.setdefault(kind, {})[f"{method}, s = {time:.2f}, {name}"] = row
+            print(kind, method, time, {k: v["auc"] for k, v in found[kind].items()}, flush=True)
+        table(
+            [f"{kind}: {len(members)}, {len(others)}", "AUC", "power", "false alarms"],
+            [[name, row["auc"], row["power"], row["false_alarms"]] for name, row in found[kind].items()],
+        )
+    if options.split == "sealed":
+        counts = {kind: [len(members), len(others)] for kind, (members, others) in sets.items()}
+        store("membership_flow", {"draws": DRAWS, "size": SIZE, "trials": TRIALS, "images": counts, "kinds": found})
+
+
+if __name__ == "__main__":
+    torch.set_grad_enabled(False)
+    main()
