@@ -72,7 +72,7 @@ class MembershipEvidence(io.ComfyNode):
                     default=FEATURES[0],
                     optional=True,
                     tooltip="'gradients' adds the norm of each layer's gradient and learns from both sets: three times "
-                    "the work and more memory, for a model that was trained on many images.",
+                    "the work and more memory, for a model that betrays little.",
                 ),
             ],
             outputs=[

@@ -60,8 +60,8 @@ def membership(
         str,
         typer.Option(
             metavar="[statistic|gradients]",
-            help="Of folders: gradients adds the norm of each layer's gradient, and learns from both folders; three "
-            "times the work, for a model that was trained on many images.",
+            help="Of folders: gradients adds the norm of each layer's gradient, and learns from both folders; four "
+            "times the work, for a model that betrays little.",
         ),
     ] = "statistic",
     alpha: Annotated[float, typer.Option(help="Share of folders without training images called likely.")] = 0.05,

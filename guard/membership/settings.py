@@ -31,7 +31,7 @@ class Settings:
         draws: Number of noised copies of each image, where the method has any.
         seed: Seed of the noise.
         features: "statistic" for the method's alone; "gradients" for the norm of each layer's gradient, too, from which
-            together a statistic is learned: three times the work, and more memory.
+            together a statistic is learned: four times the work, and more memory.
         by_complexity: Whether the statistic is divided by the image's compressed size; None for rectified flow alone,
             and not for fractions.
     """

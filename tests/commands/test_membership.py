@@ -10,7 +10,7 @@ from PIL import Image
 
 from cryptomnesia import membership
 from cryptomnesia.commands.app import run_app
-from cryptomnesia.membership import CONFOUNDED, LIKELY, NO_EVIDENCE
+from cryptomnesia.membership import CONFOUNDED, GENERATED, LIKELY, NO_EVIDENCE
 
 FEW = ("--draws", "2")
 measuring = import_module("cryptomnesia.membership.measure")  # the function of that name hides it
@@ -82,6 +82,16 @@ def test_stopped_and_resumed(folders, tmp_path, capsys, monkeypatch):
     assert json.loads(capsys.readouterr().out) == resumed
 
 
+def test_gradients(folders, tmp_path, capsys):
+    assert asked(folders, tmp_path, "--features", "gradients", "--json") == 0
+    captured = capsys.readouterr()
+    assert captured.err.splitlines()[0].startswith("24 images will cost 192 rows of the network")
+    found = json.loads(captured.out)
+    assert found["settings"]["features"] == "gradients" and found["verdict"] == "no evidence"
+    kept = json.loads((tmp_path / "statistics.json").read_text())
+    assert len(kept["statistics"]) == len(kept["vectors"]) == 24
+
+
 def test_a_single_image(folders, tmp_path, capsys):
     image = folders[2] / "00.png"
     where = ("--references", folders[1], "--members", folders[0], "--out", tmp_path, *FEW)
@@ -90,7 +100,7 @@ def test_a_single_image(folders, tmp_path, capsys):
     assert out.startswith("Weak evidence: likelihood ratio") and "A single image is weak evidence at best" in out
 
 
-@pytest.mark.parametrize(("verdict", "code"), [(LIKELY, 3), (NO_EVIDENCE, 0), (CONFOUNDED, 5)])
+@pytest.mark.parametrize(("verdict", "code"), [(LIKELY, 3), (NO_EVIDENCE, 0), (CONFOUNDED, 5), (GENERATED, 5)])
 def test_exit_codes_tell_the_verdict(verdict, code, folders, tmp_path, monkeypatch):
     whole = membership.membership_test
     monkeypatch.setattr(
@@ -107,6 +117,8 @@ def test_exit_codes_tell_the_verdict(verdict, code, folders, tmp_path, monkeypat
         ({"--members": "suspects"}, "--members is for one image"),
         ({"--alpha": "2"}, "--alpha is a false-alarm rate"),
         ({"--method": "magic"}, "unknown method 'magic'"),
+        ({"--features": "magic"}, "unknown features 'magic'"),
+        ({"--features": "gradients", "--suspects": "suspects/00.png"}, "leave it out for a single image"),
         ({"--timestep": "5000"}, "timesteps lie in"),
         ({"--references": "few"}, "the references are 4 images, and less than 10"),
         ({"--references": "suspects"}, "12 pictures are in both sets"),

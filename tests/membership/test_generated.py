@@ -1,13 +1,18 @@
 """A model's own images are not taken for training images: they survive their autoencoder's second round trip."""
 
+import re
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
 
 from cryptomnesia.errors import InputError, NonFiniteError
 from cryptomnesia.membership import CONFOUNDED, GENERATED, LIKELY, NO_EVIDENCE, Measured, Settings, compare
+from cryptomnesia.membership.result import PRETRAINED
 from cryptomnesia.membership.round_trip import look_generated, round_trips
 from cryptomnesia.sidecar.findings import KINDS
+from cryptomnesia.two_samples import images_needed, power
 
 
 class Blurring:
@@ -106,3 +111,12 @@ def test_bad_numbers():
             Measured(*(getattr(other, n) for n in ("names", "statistic", "features", "digests", "skipped", "sizes"))),
             **HOW,
         )
+
+
+def test_the_page_tells_how_many_images_a_pretrained_model_takes():
+    page = (Path(__file__).parents[2] / "docs" / "membership.md").read_text("utf-8")
+    (counts, _, found) = page.split("| n |")[1].splitlines()[:3]
+    numbers = [[int(re.sub(r"\D", "", cell)) for cell in row.strip(" |").split("|")] for row in (counts, found[8:])]
+    assert numbers[1] == [round(100 * power(PRETRAINED["statistic"], n, n, 0.05)) for n in numbers[0]]
+    assert round((images_needed(PRETRAINED["statistic"], 0.05, 0.9) or 0) / 50) * 50 == 1000
+    assert round((images_needed(PRETRAINED["gradients"], 0.05, 0.9) or 0) / 50) * 50 == 150
