@@ -1,17 +1,20 @@
 """A model's own images are not taken for training images: they survive their autoencoder's second round trip."""
 
+import json
 import re
+from importlib import resources
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from jsonschema import Draft202012Validator
 
 from cryptomnesia.errors import InputError, NonFiniteError
 from cryptomnesia.membership import CONFOUNDED, GENERATED, LIKELY, NO_EVIDENCE, Measured, Settings, compare
 from cryptomnesia.membership.result import PRETRAINED
 from cryptomnesia.membership.round_trip import look_generated, round_trips
-from cryptomnesia.sidecar.findings import KINDS
+from cryptomnesia.sidecar.findings import KINDS, finding_of
 from cryptomnesia.two_samples import images_needed, power
 
 
@@ -94,10 +97,14 @@ def test_generated_ones_do_not_hide_that_others_are_of_another_kind():
     assert found.verdict == CONFOUNDED and found.others_p is not None
 
 
-def test_a_sidecar_says_so():
-    found = compare(images("suspects", 0.0, 30), images("reference", 0.0, 0), **HOW).to_dict()
-    finding = {"kind": "membership", "verdict": found["verdict"], "p_value": found["p_value"], "alpha": 0.05}
-    said = KINDS["membership"].clause({**finding, "suspects": 30, "references": 30})
+def test_a_sidecar_says_so_and_fits_its_schema():
+    schema = json.loads(resources.files("cryptomnesia.sidecar").joinpath("schema.json").read_text("utf-8"))
+    check = Draft202012Validator({"$ref": "#/$defs/membership", "$defs": schema["$defs"]})
+    settings = Settings("sima_mc", (0.5,), 8, features="gradients", by_complexity=True)
+    test = compare(images("suspects", 0.0, 30), images("reference", 0.0, 0), settings=settings, fingerprint="f")
+    finding = finding_of(test)
+    check.validate(finding)
+    said = KINDS["membership"].clause(finding)
     assert "no verdict on training" in said and "likely trained" not in said
 
 
