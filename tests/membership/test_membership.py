@@ -15,6 +15,7 @@ from cryptomnesia.denoiser import CallableDenoiser, Condition
 from cryptomnesia.errors import InputError, NotApplicable
 from cryptomnesia.membership import (
     CONFOUNDED,
+    GENERATED,
     LIKELY,
     NO_EVIDENCE,
     Measured,
@@ -398,6 +399,30 @@ def test_gradients_of_images(tmp_path):
     assert alone.gradients is None and np.array_equal(alone.statistic, found.statistic)
     with pytest.raises(NotApplicable, match="not at hand"):
         measure(Trained(pictures(2)), pictures(3), settings=settings, **where)
+
+
+class Lossy(Trained):
+    """Behind an autoencoder that keeps every second pixel's neighbourhood only."""
+
+    def encode_image(self, image: torch.Tensor) -> torch.Tensor:
+        coarse = torch.nn.functional.avg_pool2d(image, 2)
+        return super().encode_image(torch.nn.functional.interpolate(coarse, scale_factor=2))
+
+
+def test_a_models_own_images_are_not_taken_for_training_images():
+    grain = torch.randn(40, 3, SIZE, SIZE, generator=torch.Generator().manual_seed(4)) * 0.05
+    sharp = [(image + noise).clamp(0, 1) for image, noise in zip(pictures(40), grain, strict=True)]
+    model = Lossy(sharp[:15])
+    made = list(model.decode(model.encode_image(torch.stack(sharp[:15]))))
+    steps: list[tuple[int, int | None]] = []
+    found = membership_test(model, made, sharp[25:], progress=lambda *step: steps.append(step), **WHERE)
+    assert found.verdict == GENERATED and len(found.generated.rows) == 15 and len(steps) == 60
+    assert any("all 15 have been through this autoencoder" in note for note in found.notes())
+    trained = membership_test(model, sharp[:15], sharp[25:], **WHERE)
+    assert trained.verdict == LIKELY and not trained.generated.rows
+    steps.clear()
+    others = membership_test(model, sharp[15:25], sharp[25:], progress=lambda *step: steps.append(step), **WHERE)
+    assert others.verdict == NO_EVIDENCE and others.generated is None and len(steps) == 25  # nobody to be accused
 
 
 def test_the_old_name_of_a_subset_stays():
