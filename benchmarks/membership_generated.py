@@ -118,8 +118,8 @@ def main() -> None:
     found: dict[str, Any] = {}
     for kind, images in kinds.items():
         these = measured(model, kind, images, work)
-        limit = look_generated(these.round_trips, references.round_trips)
-        trips: Any = these.round_trips
+        trips, known = np.asarray(these.round_trips), np.asarray(references.round_trips)
+        limit = look_generated(trips, known)
         found[kind] = {
             "images": len(images),
             "round_trip": {"mean": float(trips.mean()), "spread": float(trips.std())},

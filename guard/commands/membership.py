@@ -127,7 +127,7 @@ def _tell_cost(denoiser: "Denoiser", settings: "Settings", sets: "list[Path | in
 
 
 class _Bars:
-    """A bar for each set of images, one after the other; folders are looked at again before anybody is accused."""
+    """A bar for each set of images, one after the other; folders are looked at again unless there is no evidence."""
 
     def __init__(self, bar: Any, single: bool):
         again = [f"made by a model? {name}" for name in ("suspects", "references")]

@@ -29,8 +29,8 @@ class MembershipTest:
     Attributes:
         verdict: LIKELY if the p-value is at most alpha and suspects do look more trained on, NO_EVIDENCE otherwise;
             CONFOUNDED where plain image features tell the two sets apart, whatever the p-value; GENERATED where it
-            would be LIKELY or CONFOUNDED at such a p-value, but many suspects look as if a model had made them and the
-            others alone are not LIKELY.
+            would be LIKELY or CONFOUNDED, but many suspects look as if a model had made them, and the others alone do
+            not look trained on.
         p_value: The largest of the next three, so that all must agree.
         permutation_p: One-sided p-value of a permutation test on the mean statistics, in [0, 1]; small = suspects look
             more trained on.
@@ -46,7 +46,7 @@ class MembershipTest:
         suspects, references: The images with their numbers; of gradients with the learned scores as statistic.
         settings: How the model was measured.
         fingerprint: The model's fingerprint.
-        generated: Which suspects look generated; None where nobody would be accused, so that it was not measured.
+        generated: Which suspects look generated; None where there is no evidence anyway, so that it was not measured.
         others_p: The p-value without those; None where they are no more than chance allows, or too few are left.
     """
 

@@ -44,11 +44,10 @@ class Store:
         """Keeps more numbers, and several of one key. Raises InputError for NaN or infinity, or where the file cannot
         be written."""
         require_finite(list(numbers.values()), "the statistics of images")
-        for several in (vectors or {}).values():
-            require_finite(several, "the gradients of images")
         self.numbers.update(numbers)
-        # eight digits are more than a network of 32 bits has
-        self.vectors.update({key: [float(f"{x:.8g}") for x in values] for key, values in (vectors or {}).items()})
+        for key, several in ({} if vectors is None else vectors).items():
+            require_finite(several, "the gradients of images")
+            self.vectors[key] = [float(f"{value:.8g}") for value in several]  # more than 32 bits hold
         if self.path is None:
             return
         document: dict[str, Any] = {"schema": SCHEMA, "statistics": self.numbers}

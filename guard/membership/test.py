@@ -39,8 +39,9 @@ def membership_test(
 
     Each image gets a number, see `measure`; a permutation and a rank-sum test compare the two sets, as in CDI (Dubinski
     et al. 2025, arXiv 2411.12858). The verdict is right only if the references were not trained on, and are of the same
-    kind as the suspects in every other way. Before anybody is accused, suspects and references are looked at once more:
-    images that the model itself made look like ones that it was trained on, and are told apart by its autoencoder.
+    kind as the suspects in every other way. Before anybody is accused, or the two sets are said to differ, both are looked
+    at once more: images that the model itself made look like ones that it was trained on, and are told apart by its
+    autoencoder.
 
     Args:
         denoiser: The model, or a pipeline.
@@ -53,7 +54,7 @@ def membership_test(
         size: Height and width in pixels that images are brought to; the model's own by default.
         store: Where numbers are kept, and looked up first.
         progress: Called with the numbers of images done and of all: of the suspects, of the references, and of both
-            once more where somebody would be accused.
+            once more unless there is no evidence.
 
     Returns:
         The verdict with all that it rests on.
@@ -85,7 +86,7 @@ def membership_test(
         return compare(*sets, settings=settings, fingerprint=model.fingerprint, alpha=alpha)
 
     found = compared(False)
-    return compared(True) if found.p_value <= alpha and found.auc > 0.5 else found
+    return found if found.verdict == NO_EVIDENCE else compared(True)
 
 
 def compare(
@@ -123,6 +124,7 @@ def compare(
     # a rate beyond one half must not accuse both sides of one comparison
     likely = p_value <= alpha and effect > 0.5
     others_p: float | None = None
+    alike = kind.comparable
     generated = _generated(suspects, references)
     if generated is not None and generated.many:
         others = suspects.subset(np.setdiff1d(np.arange(len(suspects)), generated.rows))
@@ -131,7 +133,8 @@ def compare(
             left = _difference(others, references, seed)
             others_p = max(left.permuted, left.ranked)
             p_value = max(p_value, others_p)
-    made = likely and generated is not None and generated.many and (others_p is None or others_p > alpha)
+    nothing_else = others_p is None or others_p > alpha
+    made = (likely or not alike) and generated is not None and generated.many and nothing_else
     verdict = GENERATED if made else CONFOUNDED if not kind.comparable else LIKELY if likely else NO_EVIDENCE
     return MembershipTest(
         verdict=verdict,

@@ -2,6 +2,7 @@
 
 import json
 import re
+from dataclasses import replace
 from importlib import resources
 from pathlib import Path
 
@@ -90,6 +91,13 @@ def test_verdicts(low, made, verdict, words):
         assert found.to_dict()["generated"]["images"] == [f"suspects {i}" for i in range(made)]
 
 
+def test_generated_ones_are_told_where_the_references_are_of_another_kind():
+    suspects = images("suspects", -5.0, 0)  # harder than the references, not easier
+    suspects = replace(suspects, round_trips=trips(30, 30), features=suspects.features + 3)
+    found = compare(suspects, images("reference", 0.0, 0), **HOW)
+    assert found.verdict == GENERATED and found.p_value > 0.05 and not found.comparability.comparable
+
+
 def test_generated_ones_do_not_hide_that_others_are_of_another_kind():
     suspects = images("suspects", 2.0, 15)
     suspects.features[15:] += 3
@@ -111,7 +119,7 @@ def test_a_sidecar_says_so_and_fits_its_schema():
 def test_bad_numbers():
     one, other = images("suspects", 0.0, 30), images("reference", 0.0, 0)
     with pytest.raises(InputError, match="round trips of the suspects hold NaN"):
-        look_generated(one.round_trips * np.nan, other.round_trips)
+        look_generated(trips(30, 0) * np.nan, trips(30, 0))
     with pytest.raises(InputError, match="one of the two sets only"):
         compare(
             one,

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -72,7 +73,7 @@ class Trained(CallableDenoiser):
         return Condition(text=torch.zeros(len(prompt), 1, 1))
 
 
-WHERE = {"size": (SIZE, SIZE), "settings": Settings(draws=2)}
+WHERE: dict[str, Any] = {"size": (SIZE, SIZE), "settings": Settings(draws=2)}
 
 
 @pytest.fixture(scope="module")
@@ -185,7 +186,7 @@ def test_the_same_folder_in_either_form(model, tmp_path):
         (lambda: pictures(12), {"settings": Settings("magic")}, "unknown method 'magic'"),
         (lambda: pictures(12), {"settings": Settings(timesteps=(5000,))}, "timesteps lie in"),
         (lambda: pictures(12), {"settings": Settings(draws=0)}, "at least 1"),
-        (lambda: pictures(12), {"settings": Settings(features="magic")}, "unknown features 'magic'"),
+        (lambda: pictures(12), {"settings": Settings(features=cast(Any, "magic"))}, "unknown features 'magic'"),
         (lambda: pictures(12), {"settings": Settings(draws=3, features="gradients")}, "even number of noise draws"),
     ],
 )
@@ -385,20 +386,22 @@ def test_gradients_of_images(tmp_path):
             return network
 
     learnt = Learnt()
-    settings, where = Settings("sima_mc", (100,), 2, features="gradients"), {"size": (SIZE, SIZE)}
+    settings = Settings("sima_mc", (100,), 2, features="gradients")
     store = Store(tmp_path / "statistics.json")
-    found = measure(learnt, pictures(3), settings=settings, store=store, **where)
+    found: Any = measure(learnt, pictures(3), settings=settings, store=store, size=(SIZE, SIZE))
     z = learnt.encode_image(torch.stack(pictures(3)))
     wanted = gradient_norms(learnt, z, [100], draws=2)
     assert found.gradients.shape == (3, 1) and np.allclose(found.gradients, wanted.numpy(), rtol=1e-6)
     kept = Store(tmp_path / "statistics.json")
-    again = measure(learnt, pictures(3), settings=settings, store=kept, **where)
+    again: Any = measure(learnt, pictures(3), settings=settings, store=kept, size=(SIZE, SIZE))
     assert np.array_equal(again.gradients, found.gradients) and kept.vectors == store.vectors
     assert again.subset([2]).gradients.shape == (1, 1)
-    alone = measure(learnt, pictures(3), settings=replace(settings, features="statistic"), store=kept, **where)
+    alone = measure(
+        learnt, pictures(3), settings=replace(settings, features="statistic"), store=kept, size=(SIZE, SIZE)
+    )
     assert alone.gradients is None and np.array_equal(alone.statistic, found.statistic)
     with pytest.raises(NotApplicable, match="not at hand"):
-        measure(Trained(pictures(2)), pictures(3), settings=settings, **where)
+        measure(Trained(pictures(2)), pictures(3), settings=settings, size=(SIZE, SIZE))
 
 
 class Lossy(Trained):
