@@ -39,9 +39,9 @@ def membership_test(
 
     Each image gets a number, see `measure`; a permutation and a rank-sum test compare the two sets, as in CDI (Dubinski
     et al. 2025, arXiv 2411.12858). The verdict is right only if the references were not trained on, and are of the same
-    kind as the suspects in every other way. Before anybody is accused, or the two sets are said to differ, both are looked
-    at once more: images that the model itself made look like ones that it was trained on, and are told apart by its
-    autoencoder.
+    kind as the suspects in every other way. Before anybody is accused, or the two sets are said to differ, both are
+    looked at once more: images that the model itself made look like ones that it was trained on, and are told apart by
+    its autoencoder.
 
     Args:
         denoiser: The model, or a pipeline.
