@@ -16,16 +16,17 @@ import torch
 from numpy.typing import NDArray
 
 from cryptomnesia.adapters import to_denoiser
-from cryptomnesia.comparability import IMAGE_FEATURES
+from cryptomnesia.comparability import IMAGE_FEATURES, image_features
 from cryptomnesia.membership.settings import FLOW_TIME, NOISE_TO_SIGNAL
 from cryptomnesia.signals.membership_methods import METHODS
 from cryptomnesia.two_samples import auc, auc_interval, permutation_p, rank_sum_p
 from training.demo.records import Record
 from training.flow_captions import select
+from training.latents import pictures
 
 from .common import store, table
 from .known_truth import FLOW, load
-from .membership_data import LATER, features, pictures
+from .membership_data import LATER
 
 BEFORE = NOISE_TO_SIGNAL / (1 + NOISE_TO_SIGNAL)  # where a diffusion model has as much noise
 DRAWS, PART, GENERAL = 8, 20, 40
@@ -44,13 +45,18 @@ def kinds(split: str) -> dict[str, tuple[list[Record], list[Record]]]:
     }
 
 
+def drawn(records: list[Record]) -> torch.Tensor:
+    """(B, 3, 64, 64) in [0, 1]."""
+    return torch.from_numpy(pictures(records)).permute(0, 3, 1, 2).float() / 255
+
+
 def statistic(denoiser: Any, method: str, time: float, records: list[Record], work: Path) -> NDArray[np.float64]:
     """The log of the statistic of each image, without captions; kept."""
     about = (FLOW, method, time, DRAWS, [(r.caption.text, r.rendering) for r in records])
     file = work / f"{hashlib.sha256(repr(about).encode()).hexdigest()[:24]}.npy"
     if not file.exists():
         parts = []
-        for images in pictures(records).split(PART):
+        for images in drawn(records).split(PART):
             z = denoiser.encode_image(images)
             parts.append(METHODS[method](denoiser, z, [time], None, DRAWS, 0)[0].double().log())
         np.save(file, torch.cat(parts).numpy())
@@ -82,7 +88,8 @@ def main() -> None:
     column = IMAGE_FEATURES.index("compressed size")
     found: dict[str, Any] = {}
     for kind, (members, others) in sets.items():
-        sizes = [features(records)[:, column] for records in (members, others)]
+        plain = [[image_features(image[None])[column] for image in drawn(records)] for records in (members, others)]
+        sizes = [np.array(numbers) for numbers in plain]
         for method, time in ASKED:
             low, high = (statistic(denoiser, method, time, records, options.work) for records in (members, others))
             for name, divided in (("as it is", 0.0), ("by complexity", 1.0)):

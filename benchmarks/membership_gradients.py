@@ -118,8 +118,8 @@ def case(model: Model, prompted: bool) -> dict[str, Any]:
     return about
 
 
-def settle(models: dict[str, Model]) -> list[list[Any]]:
-    """Power at 20 and 70 images of each way to fit, on the two cases that choose."""
+def settle(models: dict[str, Model]) -> None:
+    """Prints power at 20 and 70 images of each way to fit, on the two cases that choose."""
     rows = []
     for penalty, expected in FITS:
         learned.PENALTY, learned.EXPECTED = penalty, expected
@@ -129,7 +129,6 @@ def settle(models: dict[str, Model]) -> list[list[Any]]:
             row += [shares(images, members, size, True)["gradients"]["p_value_alone"] for size in (20, 70)]
         rows.append(row)
     table(["penalty", "expected", *(f"{n} {p} {s}" for n, p in SETTLED_ON for s in (20, 70))], rows)
-    return rows
 
 
 def main() -> None:

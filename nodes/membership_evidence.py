@@ -71,7 +71,7 @@ class MembershipEvidence(io.ComfyNode):
                     options=list(FEATURES),
                     default=FEATURES[0],
                     optional=True,
-                    tooltip="'gradients' adds the norm of each layer's gradient and learns from both sets: three times "
+                    tooltip="'gradients' adds the norm of each layer's gradient and learns from both sets: four times "
                     "the work and more memory, for a model that betrays little.",
                 ),
             ],
