@@ -151,7 +151,7 @@ class MembershipTest:
             return
         yield (
             f"Of the suspects, {share(self.generated.rows, len(self.suspects))} have been through this autoencoder "
-            "before: this model made them, or another one that shares it. A model finds its own images as easy as "
+            "before: this model made them, or another one that shares it. A model may find its own images as easy as "
             "those that it was trained on."
         )
         if self.others_p is not None:
