@@ -59,10 +59,14 @@ class Store:
 def _read(path: Path) -> tuple[dict[str, float], dict[str, list[float]]]:
     document = read_object(path, LARGEST, "file of statistics", "remove it to measure again")
     numbers, vectors = document.get("statistics"), document.get("vectors", {})
-    known = document.get("schema") == SCHEMA and isinstance(numbers, dict) and isinstance(vectors, dict)
-    if not known or not all(map(_fine, numbers.values())) or not all(map(_all_fine, vectors.values())):
-        raise InputError(f"{path} is no file of statistics of this version: remove it to measure again")
-    return {key: float(value) for key, value in numbers.items()}, vectors
+    whole = document.get("schema") == SCHEMA
+    if whole and isinstance(numbers, dict) and isinstance(vectors, dict) and _all_known(numbers, vectors):
+        return {key: float(value) for key, value in numbers.items()}, vectors
+    raise InputError(f"{path} is no file of statistics of this version: remove it to measure again")
+
+
+def _all_known(numbers: dict[str, Any], vectors: dict[str, Any]) -> bool:
+    return all(map(_fine, numbers.values())) and all(map(_all_fine, vectors.values()))
 
 
 def _all_fine(values: object) -> bool:
