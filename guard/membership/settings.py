@@ -14,10 +14,9 @@ METHOD, METHOD_WITH_PROMPTS, DRAWS = "sima_mc", "sima_relative", 8
 Features = Literal["statistic", "gradients"]
 FEATURES: tuple[Features, ...] = ("statistic", "gradients")
 NOISE_TO_SIGNAL = 0.43
-"""Where images are noised to: sigma / alpha, timestep 140 of Stable Diffusion; chosen by `benchmarks.membership`."""
-FLOW_TIME = 0.5
-"""The same for rectified flow, whose training images stand out most half way, and by a statistic that is divided by the
-image's complexity (Rao & Moyer 2026, arXiv 2603.13421); see `benchmarks.membership_flow`."""
+"""Where images are noised to: sigma / alpha, timestep 140 of Stable Diffusion; chosen by `benchmarks.membership`.
+Rectified flow is asked at the same, s = 0.30: half way, where Rao & Moyer 2026 (arXiv 2603.13421) see most, it betrays
+less in `benchmarks.membership_flow`."""
 NOT_DIVIDED = ("sima_relative", "pfami")  # already fractions, in which complexity cancels out
 
 
@@ -32,8 +31,7 @@ class Settings:
         seed: Seed of the noise.
         features: "statistic" for the method's alone; "gradients" for the norm of each layer's gradient, too, from which
             together a statistic is learned: four times the work, and more memory.
-        by_complexity: Whether the statistic is divided by the image's compressed size; None for rectified flow alone,
-            and not for fractions.
+        by_complexity: Whether the statistic is divided by the image's compressed size; not for fractions.
     """
 
     method: str | None = None
@@ -41,21 +39,17 @@ class Settings:
     draws: int = DRAWS
     seed: int = 0
     features: Features = "statistic"
-    by_complexity: bool | None = None
+    by_complexity: bool = False
 
     def complete(self, denoiser: Denoiser, prompted: bool) -> "Settings":
-        """Returns the settings with what is the default for this model. Raises InputError for unknown names and times.
-
-        This is the one place where families differ.
-        """
+        """Returns the settings with a method and with timesteps of this model. Raises InputError for unknown ones."""
         self.check()
         times = (default_timestep(denoiser),) if self.timesteps is None else self.timesteps
         denoiser.level(torch.as_tensor(times))
         method = self.method or (METHOD_WITH_PROMPTS if prompted else METHOD)
-        divided = self.by_complexity
-        if divided is None:
-            divided = denoiser.levels.alphas_cumprod is None and method not in NOT_DIVIDED
-        return replace(self, method=method, timesteps=tuple(times), by_complexity=divided)
+        complete = replace(self, method=method, timesteps=tuple(times))
+        complete.check()
+        return complete
 
     def check(self) -> None:
         """Raises InputError for unknown names or no draw; timesteps are checked with the model, in `complete`."""
@@ -89,8 +83,8 @@ class Settings:
 
 
 def default_timestep(denoiser: Denoiser) -> float:
-    """Returns the model's own time whose sigma / alpha is closest to NOISE_TO_SIGNAL; FLOW_TIME for rectified flow."""
+    """Returns the model's own time whose sigma / alpha is closest to NOISE_TO_SIGNAL."""
     alphas = denoiser.levels.alphas_cumprod
     if alphas is None:
-        return FLOW_TIME
+        return NOISE_TO_SIGNAL / (1 + NOISE_TO_SIGNAL)
     return int(((1 - alphas) / alphas).sqrt().sub(NOISE_TO_SIGNAL).abs().argmin())

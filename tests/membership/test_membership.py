@@ -335,7 +335,8 @@ def test_the_default_timestep_has_the_stated_noise():
     alpha, sigma = (float(v) for v in (discrete.level(138).alpha, discrete.level(138).sigma))
     assert default_timestep(discrete) == 138 and sigma / alpha == pytest.approx(0.43, abs=0.002)
     flow = CallableDenoiser(lambda x, t, c: x, None, "flow", empty=torch.zeros(1, 1, 1), latent_shape=SHAPE)
-    assert default_timestep(flow) == 0.5
+    s = default_timestep(flow)
+    assert s / (1 - s) == pytest.approx(0.43)
 
 
 class Flowing(Trained):
@@ -356,21 +357,21 @@ class Flowing(Trained):
         )
 
 
-def test_rectified_flow_is_asked_half_way_and_divided_by_complexity():
+def test_rectified_flow_divided_by_complexity():
     denoiser, some = Flowing(pictures(4)), pictures(5)
     settings = Settings(draws=2).complete(denoiser, False)
-    assert settings.timesteps == (0.5,) and settings.by_complexity and settings.to_dict()["by_complexity"] is True
-    store = Store()
+    assert settings.timesteps == (pytest.approx(0.3007, abs=1e-4),) and "by_complexity" not in settings.to_dict()
+    settings, store = replace(settings, timesteps=(0.5,), by_complexity=True), Store()
+    assert settings.to_dict()["by_complexity"] is True
     whole = measure(denoiser, some, settings=settings, size=(SIZE, SIZE), store=store)
     plain = measure(denoiser, some, settings=replace(settings, by_complexity=False), size=(SIZE, SIZE), store=store)
     z = denoiser.encode_image(torch.stack(some))
     assert np.allclose(plain.statistic, sima_mc(denoiser, z, [0.5], draws=2)[0].double().log(), atol=1e-5)
     sizes = plain.features[:, IMAGE_FEATURES.index("compressed size")]
     assert np.allclose(whole.statistic, plain.statistic - sizes) and len(store.numbers) == 5
-    assert not Settings().complete(denoiser, True).by_complexity  # a fraction already
-    assert not Settings().complete(Trained(pictures(2)), False).by_complexity
-    with pytest.raises(InputError, match="fraction already"):
-        Settings("pfami", by_complexity=True).check()
+    for fraction, prompted in (("pfami", False), (None, True)):
+        with pytest.raises(InputError, match="fraction already"):
+            Settings(fraction, by_complexity=True).complete(denoiser, prompted)
 
 
 def test_gradients_of_images(tmp_path):
