@@ -15,6 +15,7 @@ from torch import Tensor
 from cryptomnesia.adapters import to_denoiser
 from cryptomnesia.comparability import image_features
 from cryptomnesia.demo.captions import select
+from cryptomnesia.signals.gradient_norms import gradient_norms
 from cryptomnesia.signals.membership import sima_mc
 from cryptomnesia.signals.membership_methods import METHODS
 from training.demo.records import Record, render
@@ -24,6 +25,7 @@ from training.zoo.members import fine_tuning_records, held_out_records, member
 
 LATER = 18  # renderings from here on were seen by no training, neither the built-in model's nor a fine-tune's
 BASE_IMAGES = 200
+PART = 20  # images whose gradients are measured, and kept, at a time
 Configuration = tuple[tuple[int, ...], int]  # timesteps and draws
 RELATIVE = "sima_relative"  # needs prompts
 STATISTICS = "sima_mc, mean of statistics"
@@ -99,6 +101,25 @@ class Model:
         found = (values.double().log() if positive else values.double()).mean(0).numpy()
         np.save(kept, found)
         return found
+
+    def gradients(
+        self, times: tuple[float, ...], draws: int, prompted: bool, records: list[Record]
+    ) -> NDArray[np.float64]:
+        """(B, L) log norms of each layer's gradient."""
+        parts = []
+        for start in range(0, len(records), PART):
+            some = records[start : start + PART]
+            kept = self._file("gradients", times, draws, prompted, some)
+            if not kept.exists():
+                z, prompts = self._encoded(some, None)
+                norms = gradient_norms(self.denoiser, z, times, prompts if prompted else None, draws=draws)
+                np.save(kept, norms.numpy())
+            parts.append(np.load(kept))
+        return np.concatenate(parts)
+
+    def _file(self, what: str, times: tuple[float, ...], draws: int, prompted: bool, records: list[Record]) -> Path:
+        about = (self.name, what, times, draws, prompted, [(r.caption.text, r.rendering) for r in records])
+        return self.work / f"{hashlib.sha256(repr(about).encode()).hexdigest()[:24]}.npy"
 
     def _encoded(self, records: list[Record], quality: int | None) -> tuple[Tensor, Any]:
         """Latents and prompts."""

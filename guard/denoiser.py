@@ -266,6 +266,11 @@ class CallableDenoiser(Denoiser):
         return self.fn(x, time, text, scale.to(self.device))
 
     @property
+    def network(self) -> Callable[..., Tensor]:
+        """The function, whose weights are at hand if it is a torch module."""
+        return self.fn
+
+    @property
     def empty(self) -> Condition:
         return self._empty
 

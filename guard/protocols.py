@@ -9,9 +9,10 @@ from contextlib import AbstractContextManager
 from typing import Any, Protocol, runtime_checkable
 
 from torch import Tensor
+from torch.nn import Module
 
 from .condition import Condition, Score, Span
-from .errors import InputError
+from .errors import InputError, NotApplicable
 
 
 @runtime_checkable
@@ -95,6 +96,16 @@ class PipelineDenoiser(PipeHolder, TextDenoiser, Protocol):
 
 
 @runtime_checkable
+class NetworkHolder(Protocol):
+    """Has its network at hand."""
+
+    @property
+    def network(self) -> Any:
+        """The denoising network; no torch module where it runs elsewhere."""
+        ...
+
+
+@runtime_checkable
 class AdaptedDenoiser(Protocol):
     """Knows what is loaded into it."""
 
@@ -134,3 +145,11 @@ def pipeline_of(
     if not isinstance(denoiser, PipelineDenoiser):
         raise InputError(f"only a pipeline can {do}: {instead}")
     return denoiser
+
+
+def network_of(denoiser: object) -> Module:
+    """Returns the network whose weights the model answers with. Raises NotApplicable where there is no torch module."""
+    network = denoiser.network if isinstance(denoiser, NetworkHolder) else None
+    if not isinstance(network, Module):
+        raise NotApplicable("this model's weights are not at hand, which gradients need: give a pipeline, or a module")
+    return network

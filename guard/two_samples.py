@@ -112,6 +112,16 @@ def images_needed(value: float, alpha: float, power: float = POWER) -> int | Non
     return max(3, math.ceil(_both(alpha, power) ** 2 / (6 * (value - 0.5) ** 2)))
 
 
+def power(value: float, first: int, second: int, alpha: float) -> float:
+    """Returns the share of cases in which the rank-sum test finds that AUC with so many numbers, in [0, 1].
+
+    Noether 1987 (JASA 82:645). Raises InputError for NaN.
+    """
+    require_finite(value, "the values of an AUC")
+    spread = math.sqrt((first + second + 1) / (12 * first * second))
+    return _NORMAL.cdf((value - 0.5) / spread - _NORMAL.inv_cdf(1 - alpha))
+
+
 def detectable_auc(first: int, second: int, alpha: float, power: float = POWER) -> float | None:
     """Returns the smallest AUC that so many numbers let the test find with that power; None if not even an AUC of 1."""
     smallest = 0.5 + _both(alpha, power) * math.sqrt((first + second + 1) / (12 * first * second))

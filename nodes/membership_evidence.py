@@ -7,8 +7,8 @@ from comfy_api.latest import io
 
 from ..guard.adapters.comfyui_images import ComfyImageDenoiser
 from ..guard.membership import METHODS, Settings, Store, membership_test
-from ..guard.membership.measure import DRAWS, METHOD
-from ..guard.membership.test import ALPHA
+from ..guard.membership.result import ALPHA
+from ..guard.membership.settings import DRAWS, FEATURES, METHOD
 from . import inputs, outputs
 from .images import arrays, picture, texts_of
 from .values import CATEGORY
@@ -32,7 +32,10 @@ class MembershipEvidence(io.ComfyNode):
                 inputs.model(),
                 inputs.clip(),
                 io.Vae.Input("vae", tooltip="The VAE that belongs to the model."),
-                io.Image.Input("suspects", tooltip="The images in question: 10 or more, better 70."),
+                io.Image.Input(
+                    "suspects",
+                    tooltip="The images in question: 10 or more, better 70; about 1,000 for a large pretrained model.",
+                ),
                 io.Image.Input(
                     "references",
                     tooltip="Images that it surely was not trained on, of the same source, style, size and quality: "
@@ -63,11 +66,21 @@ class MembershipEvidence(io.ComfyNode):
                 io.String.Input(
                     "reference_prompts", optional=True, force_input=True, tooltip="The references' prompts, likewise."
                 ),
+                io.Combo.Input(
+                    "features",
+                    options=list(FEATURES),
+                    default=FEATURES[0],
+                    optional=True,
+                    tooltip="'gradients' adds the norm of each layer's gradient and learns from both sets: four times "
+                    "the work and more memory, for a model that betrays little.",
+                ),
             ],
             outputs=[
                 io.Image.Output(display_name="plot", tooltip="What was measured, of suspects and of references."),
                 io.String.Output(
-                    display_name="verdict", tooltip="'likely trained on some of these', 'no evidence' or 'confounded'."
+                    display_name="verdict",
+                    tooltip="'likely trained on some of these', 'no evidence', 'confounded', or "
+                    "'generated, not trained on'.",
                 ),
                 outputs.answer(),
                 outputs.finding(),
@@ -89,6 +102,7 @@ class MembershipEvidence(io.ComfyNode):
         alpha: list[float],
         suspect_prompts: list[str] | None = None,
         reference_prompts: list[str] | None = None,
+        features: list[Any] | None = None,
     ) -> io.NodeOutput:
         denoiser = ComfyImageDenoiser(model[0], clip[0], vae[0], (size[0], size[0]))
         suspected, others = arrays(suspects), arrays(references)
@@ -99,7 +113,7 @@ class MembershipEvidence(io.ComfyNode):
             others,
             suspect_prompts=texts_of(suspect_prompts, len(suspected)),
             reference_prompts=texts_of(reference_prompts, len(others)),
-            settings=Settings(method[0], draws=draws[0]),
+            settings=Settings(method[0], draws=draws[0], features=(features or FEATURES)[0]),
             alpha=alpha[0],
             size=denoiser.size,
             store=_store,

@@ -48,6 +48,11 @@ class ComfyDenoiser(Denoiser):
     # --- what the model is ---
 
     @property
+    def network(self) -> Any:
+        """The denoising network, with the weights that it was last asked with."""
+        return self._base.diffusion_model
+
+    @property
     def family(self) -> str:  # type: ignore[override]
         return family_of(self._base)
 

@@ -87,6 +87,15 @@ def exit_code(verdicts: Collection[str]) -> int:
     return EXIT_NO_VERDICT if set(verdicts) & {"uncalibrated", "not applicable"} else EXIT_CLEAR
 
 
+def membership_exit(verdict: str) -> int:
+    """Returns the exit code of a verdict of membership."""
+    from ..membership import LIKELY, UNDECIDED
+
+    if verdict == LIKELY:
+        return EXIT_MEMORIZED
+    return EXIT_NO_VERDICT if verdict in UNDECIDED else EXIT_CLEAR
+
+
 def verdict_text(verdict: str) -> Text:
     """Returns the verdict in words, with a sign and a colour."""
     words, style = _LOOKS.get(verdict, (verdict, ""))

@@ -20,6 +20,7 @@ from .console import (
     EXIT_NO_VERDICT,
     exit_code,
     following,
+    membership_exit,
     progress,
     stderr,
     stdout,
@@ -131,13 +132,11 @@ def _code(kind: str, numbers: dict[str, Any]) -> int:
             return EXIT_MEMORIZED
         # one prompt alone may be flagged by chance; what has no verdict is still to be told
         return exit_code([verdict for verdict in numbers["verdicts"] or ["not applicable"] if verdict != "memorized"])
-    from ..membership import CONFOUNDED, LIKELY
-
     if numbers["unfit"]:
         return EXIT_CHANGED
     membership = (numbers.get("membership") or {}).get("verdict")
     if membership is not None:
-        return {LIKELY: EXIT_MEMORIZED, CONFOUNDED: EXIT_NO_VERDICT}.get(membership, EXIT_CLEAR)
+        return membership_exit(membership)
     known = set(numbers["sidecars"]) - {"missing"}
     return EXIT_CLEAR if known or numbers["answered"] else EXIT_NO_VERDICT
 

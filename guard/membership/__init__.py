@@ -2,16 +2,20 @@
 
 from ..comparability import Comparability, comparability
 from ..signals.membership_methods import METHODS
-from .measure import Measured, Settings, measure
+from .measure import Measured, measure
+from .result import CONFOUNDED, GENERATED, LIKELY, NO_EVIDENCE, UNDECIDED, MembershipTest
+from .settings import Settings
 from .single import ImageEvidence, image_evidence
 from .store import Store
-from .test import CONFOUNDED, LIKELY, NO_EVIDENCE, MembershipTest, compare, membership_test
+from .test import compare, membership_test
 
 __all__ = [
     "CONFOUNDED",
+    "GENERATED",
     "LIKELY",
     "METHODS",
     "NO_EVIDENCE",
+    "UNDECIDED",
     "Comparability",
     "ImageEvidence",
     "Measured",

@@ -7,7 +7,7 @@ import numpy as np
 from ..drawing import INK, LINE, MARGIN, SOFT, STRONG, blank, wrapped, write, write_lines
 
 if TYPE_CHECKING:
-    from .test import MembershipTest
+    from .result import MembershipTest
 
 BINS, HEIGHT, ROW = 30, 110, 19
 COLOURS = {"suspects": STRONG, "references": (191, 130, 60)}

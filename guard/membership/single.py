@@ -11,9 +11,10 @@ from ..denoiser import Denoiser
 from ..errors import InputError
 from ..finite import require_finite
 from ..progress import Progress
-from .measure import Measured, Settings, measure
+from .measure import Measured, measure
+from .result import FEWEST
+from .settings import Settings
 from .store import Store
-from .test import FEWEST
 
 WORDS = "weak evidence"
 

@@ -51,6 +51,8 @@ def _membership(finding: Mapping[str, Any]) -> str:
     about = f"a set of {finding['suspects']} images"
     if finding["verdict"] == "confounded":
         return f"no verdict on training on {about}: the references are of another kind"
+    if finding["verdict"] == "generated, not trained on":
+        return f"no verdict on training on {about}: many of them look like a model's own"
     rate = f"p = {finding['p_value']:.2g} against {finding['references']} references"
     if finding["verdict"] == "no evidence":
         return f"no evidence that the model was trained on {about}; {rate}"

@@ -10,10 +10,11 @@ from PIL import Image
 
 from cryptomnesia import membership
 from cryptomnesia.commands.app import run_app
-from cryptomnesia.membership import CONFOUNDED, LIKELY, NO_EVIDENCE
+from cryptomnesia.membership import CONFOUNDED, GENERATED, LIKELY, NO_EVIDENCE
 
 FEW = ("--draws", "2")
 measuring = import_module("cryptomnesia.membership.measure")  # the function of that name hides it
+numbers = import_module("cryptomnesia.membership.numbers")
 
 
 def fill(folder, count, seed):
@@ -53,7 +54,7 @@ def test_a_folder_twice(folders, tmp_path, capsys, monkeypatch):
     def never(*arguments):
         raise AssertionError("measured again")
 
-    monkeypatch.setattr(measuring, "_statistics", never)
+    monkeypatch.setattr(numbers, "statistics", never)
     assert asked(folders, tmp_path / "out") == 0
     captured = capsys.readouterr()
     assert captured.out.startswith("No evidence of training on these images") and "kept in" in captured.err
@@ -61,7 +62,7 @@ def test_a_folder_twice(folders, tmp_path, capsys, monkeypatch):
 
 
 def test_stopped_and_resumed(folders, tmp_path, capsys, monkeypatch):
-    whole, calls = measuring._statistics, []
+    whole, calls = numbers.statistics, []
 
     def stopped(*arguments):
         calls.append(1)
@@ -70,15 +71,25 @@ def test_stopped_and_resumed(folders, tmp_path, capsys, monkeypatch):
         return whole(*arguments)
 
     monkeypatch.setattr(measuring, "rows_per_call", lambda *values: 10)  # five images at a time
-    monkeypatch.setattr(measuring, "_statistics", stopped)
+    monkeypatch.setattr(numbers, "statistics", stopped)
     assert asked(folders, tmp_path, "--prompts") == 130
     kept = json.loads((tmp_path / "statistics.json").read_text())["statistics"]
     assert len(kept) == 5
     assert asked(folders, tmp_path, "--prompts", "--json") == 0
     resumed = json.loads(capsys.readouterr().out)
-    monkeypatch.setattr(measuring, "_statistics", whole)
+    monkeypatch.setattr(numbers, "statistics", whole)
     assert asked(folders, tmp_path / "fresh", "--prompts", "--json") == 0
     assert json.loads(capsys.readouterr().out) == resumed
+
+
+def test_gradients(folders, tmp_path, capsys):
+    assert asked(folders, tmp_path, "--features", "gradients", "--json") == 0
+    captured = capsys.readouterr()
+    assert captured.err.splitlines()[0].startswith("24 images will cost 192 rows of the network")
+    found = json.loads(captured.out)
+    assert found["settings"]["features"] == "gradients" and found["verdict"] == "no evidence"
+    kept = json.loads((tmp_path / "statistics.json").read_text())
+    assert len(kept["statistics"]) == len(kept["vectors"]) == 24
 
 
 def test_a_single_image(folders, tmp_path, capsys):
@@ -89,7 +100,7 @@ def test_a_single_image(folders, tmp_path, capsys):
     assert out.startswith("Weak evidence: likelihood ratio") and "A single image is weak evidence at best" in out
 
 
-@pytest.mark.parametrize(("verdict", "code"), [(LIKELY, 3), (NO_EVIDENCE, 0), (CONFOUNDED, 5)])
+@pytest.mark.parametrize(("verdict", "code"), [(LIKELY, 3), (NO_EVIDENCE, 0), (CONFOUNDED, 5), (GENERATED, 5)])
 def test_exit_codes_tell_the_verdict(verdict, code, folders, tmp_path, monkeypatch):
     whole = membership.membership_test
     monkeypatch.setattr(
@@ -106,6 +117,8 @@ def test_exit_codes_tell_the_verdict(verdict, code, folders, tmp_path, monkeypat
         ({"--members": "suspects"}, "--members is for one image"),
         ({"--alpha": "2"}, "--alpha is a false-alarm rate"),
         ({"--method": "magic"}, "unknown method 'magic'"),
+        ({"--features": "magic"}, "unknown features 'magic'"),
+        ({"--features": "gradients", "--suspects": "suspects/00.png"}, "leave it out for a single image"),
         ({"--timestep": "5000"}, "timesteps lie in"),
         ({"--references": "few"}, "the references are 4 images, and less than 10"),
         ({"--references": "suspects"}, "12 pictures are in both sets"),

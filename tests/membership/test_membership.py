@@ -3,6 +3,7 @@
 import json
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -10,10 +11,12 @@ import torch
 from PIL import Image
 
 from cryptomnesia.adapters import to_denoiser
+from cryptomnesia.comparability import IMAGE_FEATURES
 from cryptomnesia.denoiser import CallableDenoiser, Condition
 from cryptomnesia.errors import InputError, NotApplicable
 from cryptomnesia.membership import (
     CONFOUNDED,
+    GENERATED,
     LIKELY,
     NO_EVIDENCE,
     Measured,
@@ -24,8 +27,10 @@ from cryptomnesia.membership import (
     measure,
     membership_test,
 )
-from cryptomnesia.membership.measure import default_timestep
+from cryptomnesia.membership.settings import default_timestep
 from cryptomnesia.membership.single import judge
+from cryptomnesia.signals.gradient_norms import gradient_norms
+from cryptomnesia.signals.membership import sima_mc
 
 from ..helpers import gaussian, toy
 from ..helpers.pipelines import build
@@ -68,7 +73,7 @@ class Trained(CallableDenoiser):
         return Condition(text=torch.zeros(len(prompt), 1, 1))
 
 
-WHERE = {"size": (SIZE, SIZE), "settings": Settings(draws=2)}
+WHERE: dict[str, Any] = {"size": (SIZE, SIZE), "settings": Settings(draws=2)}
 
 
 @pytest.fixture(scope="module")
@@ -137,16 +142,20 @@ def test_folders_of_all_sorts(model, tmp_path):
     Image.new("RGB", (8, 8)).save(odd / "tiny.png")
     Image.new("RGBA", (40, 40)).save(odd / "clear.png")
     (odd / "again.png").write_bytes((odd / "00.png").read_bytes())
+    (odd / "loop.png").symlink_to("loop.png")
+    (odd / "self").symlink_to(odd)
     big = torch.nn.functional.interpolate(pictures(1, seed=7)[0][None], (48, 64))[0]
     save(odd, [big], "big.png")
     steps = []
     found = membership_test(model, odd, good, progress=lambda *step: steps.append(step), **WHERE)
-    assert steps == [(i + 1, 18) for i in range(18)] + [(i + 1, 12) for i in range(12)]
+    once = [(i + 1, 18) for i in range(18)] + [(i + 1, 12) for i in range(12)]
+    assert steps == once * 2  # once more before anybody is accused
     assert len(found.suspects) == 13 and found.suspects.sizes == 2
     reasons = {name.rsplit("/", 1)[-1]: reason for name, reason in found.suspects.skipped.items()}
-    assert sorted(reasons) == ["again.png", "broken.png", "clear.png", "empty.jpg", "notes.md", "tiny.png"]
+    files = ["again.png", "broken.png", "clear.png", "empty.jpg", "loop.png", "notes.md", "tiny.png"]
+    assert sorted(reasons) == files and "leads nowhere" in reasons["loop.png"]
     assert "counted once" in reasons["again.png"] and "8x8" in reasons["tiny.png"] and "no image" in reasons["notes.md"]
-    assert any("6 files were left out" in note for note in found.notes())
+    assert any("7 files were left out" in note for note in found.notes())
     assert any("2 different sizes" in note for note in found.notes())
     assert not found.references.skipped
 
@@ -162,9 +171,9 @@ def test_the_same_folder_in_either_form(model, tmp_path):
     ("suspects", "more", "words"),
     [
         (lambda: pictures(9), {}, "the suspects are 9 images, and less than 10"),
-        (lambda: pictures(1) * 30, {}, "1 images \\(29 left out, e.g. image 2: the same picture as image 1"),
+        (lambda: pictures(1) * 30, {}, "1 image \\(29 left out, e.g. image 2: the same picture as image 1"),
         (lambda: [], {}, "the suspects are 0 images"),
-        (lambda: pictures(12, seed=1), {}, "12 pictures are in both sets, e.g. image"),
+        (lambda: pictures(12, seed=1), {}, "12 pictures are in both sets, e.g. image \\d+, which is image \\d+"),
         (lambda: "nowhere", {}, "there is no folder nowhere"),
         (lambda: pictures(12), {"alpha": 1.0}, "alpha is a false-alarm rate"),
         (lambda: pictures(12), {"suspect_prompts": ["a"] * 12}, "for one of the two sets only"),
@@ -177,6 +186,8 @@ def test_the_same_folder_in_either_form(model, tmp_path):
         (lambda: pictures(12), {"settings": Settings("magic")}, "unknown method 'magic'"),
         (lambda: pictures(12), {"settings": Settings(timesteps=(5000,))}, "timesteps lie in"),
         (lambda: pictures(12), {"settings": Settings(draws=0)}, "at least 1"),
+        (lambda: pictures(12), {"settings": Settings(features=cast(Any, "magic"))}, "unknown features 'magic'"),
+        (lambda: pictures(12), {"settings": Settings(draws=3, features="gradients")}, "even number of noise draws"),
     ],
 )
 def test_bad_input(model, suspects, more, words):
@@ -252,6 +263,11 @@ def test_another_autoencoder_is_measured_anew():
         ('{"schema": "cryptomnesia/membership-statistics/1", "statistics": {"a": NaN}}', "NaN is no number"),
         ('{"schema": "cryptomnesia/membership-statistics/1", "statistics": {"a": 1, "a": 2}}', "appears twice"),
         ('{"schema": "cryptomnesia/membership-statistics/1", "statistics": {"a": true}}', "of this version"),
+        (
+            '{"schema": "cryptomnesia/membership-statistics/1", "statistics": {}, "vectors": {"a": []}}',
+            "of this version",
+        ),
+        ('{"schema": "cryptomnesia/membership-statistics/1", "statistics": {}, "vectors": []}', "of this version"),
     ],
 )
 def test_broken_stores_cost_one_line(text, words, tmp_path):
@@ -321,6 +337,96 @@ def test_the_default_timestep_has_the_stated_noise():
     flow = CallableDenoiser(lambda x, t, c: x, None, "flow", empty=torch.zeros(1, 1, 1), latent_shape=SHAPE)
     s = default_timestep(flow)
     assert s / (1 - s) == pytest.approx(0.43)
+
+
+class Flowing(Trained):
+    """The same as rectified flow."""
+
+    def __init__(self, images: list[torch.Tensor]):
+        super().__init__(images)
+        known = self.encode_image(torch.stack(images)).double()
+
+        def fn(x: torch.Tensor, s: torch.Tensor, condition: torch.Tensor) -> torch.Tensor:
+            sigma = s.double().view(-1, 1, 1, 1)
+            apart = (x.double()[:, None] - (1 - sigma)[:, None] * known).square().sum((2, 3, 4))
+            x0 = torch.einsum("bn,nchw->bchw", torch.softmax(-apart / (2 * s.double()[:, None] ** 2), 1), known)
+            return ((x.double() - x0) / sigma).to(x.dtype)
+
+        CallableDenoiser.__init__(
+            self, fn, None, "flow", empty=torch.zeros(1, 1, 1), latent_shape=SHAPE, fingerprint="flow"
+        )
+
+
+def test_rectified_flow_divided_by_complexity():
+    denoiser, some = Flowing(pictures(4)), pictures(5)
+    settings = Settings(draws=2).complete(denoiser, False)
+    assert settings.timesteps == (pytest.approx(0.3007, abs=1e-4),) and "by_complexity" not in settings.to_dict()
+    settings, store = replace(settings, timesteps=(0.5,), by_complexity=True), Store()
+    assert settings.to_dict()["by_complexity"] is True
+    whole = measure(denoiser, some, settings=settings, size=(SIZE, SIZE), store=store)
+    plain = measure(denoiser, some, settings=replace(settings, by_complexity=False), size=(SIZE, SIZE), store=store)
+    z = denoiser.encode_image(torch.stack(some))
+    assert np.allclose(plain.statistic, sima_mc(denoiser, z, [0.5], draws=2)[0].double().log(), atol=1e-5)
+    sizes = plain.features[:, IMAGE_FEATURES.index("compressed size")]
+    assert np.allclose(whole.statistic, plain.statistic - sizes) and len(store.numbers) == 5
+    for fraction, prompted in (("pfami", False), (None, True)):
+        with pytest.raises(InputError, match="fraction already"):
+            Settings(fraction, by_complexity=True).complete(denoiser, prompted)
+
+
+def test_gradients_of_images(tmp_path):
+    network = torch.nn.Conv2d(SHAPE[0], SHAPE[0], 1)
+
+    class Learnt(Trained):
+        def __init__(self) -> None:
+            super().__init__(pictures(2))
+            self.fn = lambda x, t, c: network(x)
+
+        @property
+        def network(self):
+            return network
+
+    learnt = Learnt()
+    settings = Settings("sima_mc", (100,), 2, features="gradients")
+    store = Store(tmp_path / "statistics.json")
+    found: Any = measure(learnt, pictures(3), settings=settings, store=store, size=(SIZE, SIZE))
+    z = learnt.encode_image(torch.stack(pictures(3)))
+    wanted = gradient_norms(learnt, z, [100], draws=2)
+    assert found.gradients.shape == (3, 1) and np.allclose(found.gradients, wanted.numpy(), rtol=1e-6)
+    kept = Store(tmp_path / "statistics.json")
+    again: Any = measure(learnt, pictures(3), settings=settings, store=kept, size=(SIZE, SIZE))
+    assert np.array_equal(again.gradients, found.gradients) and kept.vectors == store.vectors
+    assert again.subset([2]).gradients.shape == (1, 1)
+    alone = measure(
+        learnt, pictures(3), settings=replace(settings, features="statistic"), store=kept, size=(SIZE, SIZE)
+    )
+    assert alone.gradients is None and np.array_equal(alone.statistic, found.statistic)
+    with pytest.raises(NotApplicable, match="not at hand"):
+        measure(Trained(pictures(2)), pictures(3), settings=settings, size=(SIZE, SIZE))
+
+
+class Lossy(Trained):
+    """Behind an autoencoder that keeps every second pixel's neighbourhood only."""
+
+    def encode_image(self, image: torch.Tensor) -> torch.Tensor:
+        coarse = torch.nn.functional.avg_pool2d(image, 2)
+        return super().encode_image(torch.nn.functional.interpolate(coarse, scale_factor=2))
+
+
+def test_a_models_own_images_are_not_taken_for_training_images():
+    grain = torch.randn(40, 3, SIZE, SIZE, generator=torch.Generator().manual_seed(4)) * 0.05
+    sharp = [(image + noise).clamp(0, 1) for image, noise in zip(pictures(40), grain, strict=True)]
+    model = Lossy(sharp[:15])
+    made = list(model.decode(model.encode_image(torch.stack(sharp[:15]))))
+    steps: list[tuple[int, int | None]] = []
+    found = membership_test(model, made, sharp[25:], progress=lambda *step: steps.append(step), **WHERE)
+    assert found.verdict == GENERATED and len(found.generated.rows) == 15 and len(steps) == 60
+    assert any("all 15 have been through this autoencoder" in note for note in found.notes())
+    trained = membership_test(model, sharp[:15], sharp[25:], **WHERE)
+    assert trained.verdict == LIKELY and not trained.generated.rows
+    steps.clear()
+    others = membership_test(model, sharp[15:25], sharp[25:], progress=lambda *step: steps.append(step), **WHERE)
+    assert others.verdict == NO_EVIDENCE and others.generated is None and len(steps) == 25  # nobody to be accused
 
 
 def test_the_old_name_of_a_subset_stays():

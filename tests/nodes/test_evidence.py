@@ -58,6 +58,13 @@ def test_images_that_were_trained_on_are_likely_told(comfy: Comfy):
     assert checked.matches and any("likely trained on some of a set of 12 images" in line for line in checked.lines)
 
 
+def test_gradients_are_found_in_comfyuis_network(comfy: Comfy):
+    prompt = asking(comfy, ABOUT["seen"], ABOUT["unseen"], features="gradients", draws=2)
+    result = ran(comfy, prompt)
+    _, verdict, _, (finding,) = result.outputs["test"]
+    assert verdict == LIKELY and finding["settings"]["features"] == "gradients"
+
+
 def test_other_sets_are_not(comfy: Comfy):
     assert ran(comfy, asking(comfy, ABOUT["others"], ABOUT["unseen"])).outputs["test"][1] == NO_EVIDENCE
     bright = ABOUT["seen"] * 0.5 + 0.5

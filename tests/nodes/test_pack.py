@@ -66,7 +66,7 @@ NODES = {
     "CryptomnesiaAttributeImage": ("images candidates alpha prompt", "plot decision text finding"),
     "CryptomnesiaCompareReferences": ("images references alpha", "plot kind text finding masks"),
     "CryptomnesiaMembershipEvidence": (
-        "model clip vae suspects references size method draws alpha suspect_prompts reference_prompts",
+        "model clip vae suspects references size method draws alpha suspect_prompts reference_prompts features",
         "plot verdict text finding",
     ),
     "CryptomnesiaLineagePoolModel": ("name images prompts", "pool_model"),
