@@ -67,7 +67,8 @@ def test_what_is_held_is_found_and_the_folder_is_vouched_for(out, signer, monkey
     found = [one for one in told["evidence"] if one["stands"]]
     assert all(copy["own"] and copy["kind"] == "same picture" for one in found for copy in one["copies"])
     page = " ".join((out / "index.html").read_text().split())
-    assert told["headline"] in page and "is signed" in page and page.count("<article") == sum(bool(one["copies"]) for one in told["evidence"])
+    shown = [one for one in told["evidence"] if one["copies"]]
+    assert told["headline"] in page and "is signed" in page and page.count("<article") == len(shown)
     assert run(["verify", str(out / "extraction.bundle.json"), "--trust", str(signer[1])]) == 0
     assert run(["verify", str(out / "found" / "01.png"), "--trust", str(signer[1])]) == 0
     capsys.readouterr()
