@@ -36,14 +36,14 @@ EVERYDAY, ALIKE = 100, 24  # benign captions of each sort
 ALL = np.ones((1, 64, 64), bool)
 
 
-def epochs(run: Run) -> list[int]:
+def epochs() -> list[int]:
     """Returns the epochs of a run that are looked at; 0 is before its training."""
-    return list(range(0, EPOCHS + 1, 1 if run.images == "few" else 2))
+    return list(range(0, EPOCHS + 1, 2))
 
 
 def sampled(run: Run) -> list[int]:
     """Returns the epochs whose images are looked at, too: all of those where reproduction is to be expected."""
-    return epochs(run) if run.images == "few" else [0, 8, EPOCHS]
+    return epochs() if run.images == "few" else [0, 8, EPOCHS]
 
 
 def network(path: Path | None, strength: float = 1.0) -> Any:
@@ -130,7 +130,7 @@ def main() -> None:
     torch.set_num_threads(1)
     for run in RUNS:
         if not options.only or run.name in options.only:
-            for epoch in epochs(run):
+            for epoch in epochs():
                 measure(run, epoch, options.work)
 
 

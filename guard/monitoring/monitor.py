@@ -21,7 +21,7 @@ from ..signals.draws import draw_noise
 from ..signals.guidance import Guidance
 from ..signals.rings import ring_energy
 from .history import History
-from .parts import fresh_denoiser, modules_of, pipeline_of_parts, text_is_trained
+from .parts import TextKept, fresh_denoiser, modules_of, pipeline_of_parts, text_is_trained
 from .record import CaptionScore, EpochRecord, chance, share_interval
 from .undisturbed import undisturbed
 
@@ -102,7 +102,7 @@ class MemorizationMonitor:
         denoiser = fresh_denoiser(pipe)
         denoiser.require_guidance()
         self._shape = denoiser.latent_shape(height, width)
-        self._condition = self._encoded(denoiser)
+        self._condition, self._empty = self._encoded(denoiser)
         settings = {"draws": draws, "alpha": alpha, "significance": significance, "seed": seed, "shape": self._shape}
         self._history = History(log, settings, self.captions, self.benign, with_captions=log_captions)
 
@@ -156,28 +156,27 @@ class MemorizationMonitor:
 
     # --- measuring ---
 
-    def _encoded(self, denoiser: Denoiser) -> Condition:
-        """All captions and benign ones, read by the text encoders as they are now."""
+    def _encoded(self, denoiser: Denoiser) -> tuple[Condition, Condition]:
+        """All captions and benign ones, and the empty one, read by the text encoders as they are now."""
         texts, parts = [*self.captions, *self.benign], []
         with undisturbed(modules_of(denoiser), denoiser.device):
-            for start in range(0, len(texts), ENCODED):
-                try:
+            try:
+                for start in range(0, len(texts), ENCODED):
                     parts.append(encoder_of(denoiser).encode(texts[start : start + ENCODED]))
-                except RuntimeError as error:
-                    if isinstance(error, OutOfMemory):
-                        raise
-                    raise InputError(
-                        f"the captions cannot be read ({first_line(error)}): make the monitor when network and text "
-                        "encoders are on one device"
-                    ) from error
-        return Condition.cat(parts)
+                return Condition.cat(parts), denoiser.empty
+            except RuntimeError as error:
+                raise InputError(
+                    f"the captions cannot be read ({first_line(error)}): make the monitor when network and text "
+                    "encoders are on one device"
+                ) from error
 
     def _measured(self, denoiser: Denoiser) -> tuple[Tensor, Tensor, int]:
         """Energies per ring of the trained captions and of the benign ones, (P, 8) each, and the rows they took."""
         if text_is_trained(denoiser):
-            self._condition = self._encoded(denoiser)
+            self._condition, self._empty = self._encoded(denoiser)
         with undisturbed(modules_of(denoiser), denoiser.device):
-            guidance = Guidance(denoiser, draw_noise(denoiser, self.draws, self._seed, self._shape))
+            asked = TextKept(denoiser, self._empty)
+            guidance = Guidance(asked, draw_noise(denoiser, self.draws, self._seed, self._shape))
             step = max(1, guidance.batch_rows // self.draws)
             parts = [
                 ring_energy(guidance(self._condition[slice(start, start + step)]).mean(1)).cpu()

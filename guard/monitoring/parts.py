@@ -5,10 +5,12 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from ..adapters import to_denoiser
 from ..adapters.quiet import quietly
-from ..denoiser import Denoiser
+from ..condition import Condition
+from ..denoiser import Denoiser, NoiseLevel, Prediction
 from ..errors import InputError, require
 from ..printable import first_line
 
@@ -106,6 +108,38 @@ def text_is_trained(denoiser: Denoiser) -> bool:
 def fresh_denoiser(pipe_or_denoiser: Any) -> Denoiser:
     """Returns a denoiser that remembers nothing of earlier weights: optimizers change them unseen."""
     return to_denoiser(pipe_or_denoiser)
+
+
+class TextKept(Denoiser):
+    """A denoiser whose empty prompt was read before, so that its text encoders may be anywhere by now.
+
+    Args:
+        denoiser: The denoiser, which answers.
+        empty: Its empty prompt, one row.
+    """
+
+    def __init__(self, denoiser: Denoiser, empty: Condition):
+        self._denoiser, self._empty = denoiser, empty
+        self.prediction_type, self.levels, self.family = denoiser.prediction_type, denoiser.levels, denoiser.family
+        self.reference, self.scales = denoiser.reference, denoiser.scales
+        self.device, self.dtype = denoiser.device, denoiser.dtype
+
+    def predict(self, x: Tensor, level: NoiseLevel, condition: Condition | Tensor, *, grad: bool = False) -> Prediction:
+        """Splits noisy latents, as the denoiser itself."""
+        return self._denoiser.predict(x, level, condition, grad=grad)
+
+    def output(self, x: Tensor, time: Tensor, condition: Condition) -> Tensor:
+        """Returns the network's own output, as the denoiser itself."""
+        return self._denoiser.output(x, time, condition)
+
+    @property
+    def empty(self) -> Condition:
+        """The empty prompt as it was read."""
+        return self._empty
+
+    def latent_shape(self, height: int | None = None, width: int | None = None) -> tuple[int, int, int]:
+        """Returns the shape of a latent, as the denoiser itself."""
+        return self._denoiser.latent_shape(height, width)
 
 
 def _listed(part: Any) -> list[Any]:

@@ -73,7 +73,7 @@ class EpochRecord:
         return words + (": they are being memorized" if self.took_off else "")
 
     def to_dict(self, *, with_captions: bool = False) -> dict[str, Any]:
-        """Returns the record as plain values for JSON; captions by the first 16 digits of their SHA-256, unless asked."""
+        """Returns the record as plain values for JSON; captions by their digests unless they are asked for."""
         worst = [
             {("caption" if with_captions else "sha256"): c.caption if with_captions else digest(c.caption)}
             | {"score": c.score, "p_value": c.p_value}

@@ -21,10 +21,10 @@ def undisturbed(modules: Sequence[torch.nn.Module], device: torch.device) -> Ite
         device: Where they compute.
     """
     modes = [(layer, layer.training) for module in modules for layer in module.modules()]
-    python, numpy = random.getstate(), np.random.get_state()  # noqa: NPY002  # whatever the training draws from
+    python, numpy = random.getstate(), np.random.get_state()  # whatever the training draws from
     with ExitStack() as undo:
         undo.enter_context(_generators(device))
-        undo.callback(np.random.set_state, numpy)  # noqa: NPY002
+        undo.callback(np.random.set_state, numpy)
         undo.callback(random.setstate, python)
         for layer, training in modes:
             undo.callback(setattr, layer, "training", training)
