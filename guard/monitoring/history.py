@@ -12,6 +12,7 @@ from ..errors import InputError
 from ..files import read_if_there, write_file
 from ..printable import printable_line
 from ..strict_json import parse_json
+from .judging import level_of
 from .record import CaptionScore, EpochRecord, digest
 
 SCHEMA = "cryptomnesia/monitor/1"
@@ -66,8 +67,7 @@ class History:
 
         The first call is the ground for the others, and tests nothing.
         """
-        tests = max(1, len(self.records))
-        return significance / (tests * (tests + 1))
+        return level_of(max(1, len(self.records)), significance)
 
     @property
     def flagged_at_first(self) -> tuple[int, ...] | None:

@@ -9,8 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..calibration import check_promise, conformal
-from ..combination import Combination
+from ..calibration import check_promise
 from ..denoiser import Condition, Denoiser
 from ..errors import InputError, NonFiniteError, NotApplicable, OutOfMemory
 from ..printable import first_line
@@ -21,8 +20,9 @@ from ..signals.draws import draw_noise
 from ..signals.guidance import Guidance
 from ..signals.rings import ring_energy
 from .history import History
+from .judging import chance, most_allowed, scored, share_interval
 from .parts import TextKept, fresh_denoiser, modules_of, pipeline_of_parts, text_is_trained
-from .record import CaptionScore, EpochRecord, chance, share_interval
+from .record import CaptionScore, EpochRecord
 from .undisturbed import undisturbed
 
 DRAWS, MOST, BENIGN, WORST = 4, 64, 100, 5
@@ -188,13 +188,12 @@ class MemorizationMonitor:
     # --- judging ---
 
     def _judged(self, epoch: float, trained: Tensor, benign: Tensor, rows: int, seconds: float) -> EpochRecord:
-        scores, against = Combination.learn(benign).score(trained), left_out_scores(benign)
-        p_values = conformal(against, scores)
+        scores, p_values = scored(trained, benign)
         flags = tuple(i for i, p_value in enumerate(p_values.tolist()) if p_value <= self.alpha)
         before = self._history.flagged_at_first
         newly = () if before is None else set(flags) - set(before)
-        allowed = int(self.alpha * (len(self.benign) + 1) * (1 + 1e-12))
-        p_value = chance(len(newly), len(self.captions), len(self.benign), allowed)
+        allowed = most_allowed(len(benign), self.alpha)
+        p_value = chance(len(newly), len(trained), len(benign), allowed)
         level = self._history.next_level(self.significance)
         order = scores.argsort(descending=True)[:WORST].tolist()
         return EpochRecord(
@@ -227,16 +226,6 @@ class MemorizationMonitor:
         }
         tested: dict[str, Any] = {"p_value": 1.0, "level": level, "took_off": False, "worst": ()}
         return EpochRecord(epoch=epoch, **counts, **tested, forward_rows=0, seconds=seconds, reason=reason)
-
-
-def left_out_scores(benign: Tensor) -> Tensor:
-    """Returns the score (n,) float64 of each benign caption by energies (n, 8) that the others alone define."""
-    scores, others = [], torch.ones(len(benign), dtype=torch.bool)
-    for i in range(len(benign)):
-        others[i] = False
-        scores.append(Combination.learn(benign[others]).score(benign[i : i + 1]))
-        others[i] = True
-    return torch.cat(scores)
 
 
 def _chosen(captions: Iterable[str], benign: Iterable[str] | None, most: int, seed: int) -> tuple[list[str], list[str]]:

@@ -1,14 +1,8 @@
 """What a monitor finds at one moment of a training, and what of it is more than chance."""
 
 import hashlib
-import math
 from dataclasses import dataclass
 from typing import Any
-
-from ..printable import printable
-from ..two_samples import edge
-
-CONFIDENCE = 0.95
 
 
 @dataclass(frozen=True)
@@ -86,49 +80,3 @@ class EpochRecord:
 def digest(caption: str) -> str:
     """Returns the first 16 hex digits of a text's SHA-256."""
     return hashlib.sha256(caption.encode()).hexdigest()[:16]
-
-
-def share_interval(hits: int, of: int, confidence: float = CONFIDENCE) -> tuple[float, float]:
-    """Returns the exact interval of a share (Clopper and Pearson 1934): what hits are not too rare or too many for."""
-    tail = (1 - confidence) / 2
-    low = 0.0 if hits == 0 else edge(lambda p: at_least(hits, of, p) > tail, hits / of, 0.0)
-    high = 1.0 if hits == of else edge(lambda p: 1 - at_least(hits + 1, of, p) > tail, hits / of, 1.0)
-    return low, high
-
-
-def at_least(hits: int, of: int, p: float) -> float:
-    """Returns the probability of that many hits or more in independent trials with probability p each."""
-    if hits <= 0:
-        return 1.0
-    if p <= 0 or p >= 1:
-        return float(p >= 1)
-    terms = (
-        math.lgamma(of + 1) - math.lgamma(k + 1) - math.lgamma(of - k + 1) + k * math.log(p) + (of - k) * math.log1p(-p)
-        for k in range(hits, of + 1)
-    )
-    return min(1.0, math.fsum(math.exp(term) for term in terms))
-
-
-def chance(hits: int, trained: int, benign: int, allowed: int) -> float:
-    """Returns how likely at least so many trained captions exceed all but `allowed` - 1 of the benign ones, by chance.
-
-    Exact where trained and benign captions are exchangeable, whatever their scores: every order of them is as likely
-    (negative hypergeometric).
-
-    Args:
-        hits: Trained captions above the benign one that is the `allowed`-th highest.
-        trained: All trained captions.
-        benign: All benign captions.
-        allowed: At least 1.
-    """
-    total = math.comb(trained + benign, trained)
-    ways = (
-        math.comb(k + allowed - 1, k) * math.comb(trained - k + benign - allowed, trained - k)
-        for k in range(hits, trained + 1)
-    )
-    return sum(ways) / total
-
-
-def shown(record: EpochRecord, most: int = 60) -> list[str]:
-    """Returns the worst captions as lines that a terminal or a picture takes."""
-    return [printable(found.caption, most) for found in record.worst]

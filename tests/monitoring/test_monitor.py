@@ -11,8 +11,8 @@ import torch
 
 from cryptomnesia import CallableDenoiser, MemorizationMonitor
 from cryptomnesia.errors import InputError
+from cryptomnesia.monitoring.judging import at_least, chance, share_interval
 from cryptomnesia.monitoring.parts import unwrapped
-from cryptomnesia.monitoring.record import at_least, chance, share_interval
 from training.zoo import lora
 
 from ..helpers import pipelines
@@ -148,7 +148,7 @@ def test_a_log_goes_on_and_keeps_captions_private(tmp_path):
 
 
 def test_captions_are_written_where_asked(tmp_path):
-    toy, monitor = toy_monitor(log=tmp_path / "log.jsonl", log_captions=True)
+    _, monitor = toy_monitor(log=tmp_path / "log.jsonl", log_captions=True)
     monitor(0)
     _, again = toy_monitor(log=tmp_path / "log.jsonl", log_captions=True)
     assert again.history == monitor.history and "trained" in (tmp_path / "log.jsonl").read_text()
