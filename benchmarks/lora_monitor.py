@@ -18,7 +18,7 @@ from cryptomnesia.monitoring.monitor import ALPHA, SIGNIFICANCE
 from training.zoo.series import BATCH, EPOCH, RUNS, Run
 
 from .common import arguments, store, stored, table
-from .lora_series import DRAWS, epochs, measured, sampled
+from .lora_series import DRAWS, epochs, measured
 
 CHOSEN = {"draws": 4, "alpha": 0.01, "against": "benign captions of the moment"}
 WAYS = ("benign captions of the moment", "each caption's own score before")
@@ -70,7 +70,7 @@ def course(run: Run, work: Path, rule: Rule, limit: float) -> list[dict[str, Any
                 "captions_reproduced": None if near is None else float((near.sum(1) >= REPRODUCED).double().mean()),
                 "by_caption": None
                 if near is None
-                else [[float(f), float(n.double().mean())] for f, n in zip(flags, near)],
+                else [[float(f), float(n.double().mean())] for f, n in zip(flags, near, strict=False)],
             }
         )
     return rows

@@ -103,11 +103,10 @@ def _record(line: dict[str, Any], by_digest: dict[str, str]) -> EpochRecord:
     names = {field.name for field in fields(EpochRecord)}
     if set(line) != names:
         raise TypeError(f"it has {', '.join(sorted(set(line) ^ names))} too many or too few")
-    worst = tuple(
-        CaptionScore(
-            by_digest.get(c["sha256"], c["sha256"]) if "sha256" in c else c["caption"], c["score"], c["p_value"]
-        )
-        for c in line["worst"]
-    )
+    worst = tuple(CaptionScore(_caption(c, by_digest), c["score"], c["p_value"]) for c in line["worst"])
     interval = None if line["interval"] is None else (line["interval"][0], line["interval"][1])
     return EpochRecord(**{**line, "flags": tuple(line["flags"]), "worst": worst, "interval": interval})
+
+
+def _caption(found: dict[str, Any], by_digest: dict[str, str]) -> str:
+    return str(found["caption"]) if "caption" in found else by_digest[found["sha256"]]

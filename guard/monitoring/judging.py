@@ -45,7 +45,7 @@ def most_allowed(benign: int, alpha: float) -> int:
 
 
 def level_of(test: int, significance: float) -> float:
-    """Returns what the p-value of test number 1, 2, ... of a training is compared with; their sum is the significance."""
+    """Returns what the p-value of a training's test number 1, 2, ... is compared with; in sum the significance."""
     return significance / (test * (test + 1))
 
 

@@ -211,7 +211,9 @@ def trained(monitored: bool) -> list[torch.Tensor]:
     parameters = [p for p in pipe.unet.parameters() if p.requires_grad]
     optimizer = torch.optim.AdamW(parameters, 1e-2)
     monitor = MemorizationMonitor(**parts_of(pipe), captions=LETTERS[:2], benign=LETTERS[2:], draws=1)
-    random.seed(1), np.random.seed(1), torch.manual_seed(1)
+    random.seed(1)
+    np.random.seed(1)
+    torch.manual_seed(1)
     pipe.unet.train()
     for step in range(4):
         with torch.autocast("cpu", torch.bfloat16):

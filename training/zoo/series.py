@@ -124,12 +124,13 @@ def train(run: Run, work: Path) -> None:
     pipe = load_demo()
     torch.manual_seed(sum(map(ord, run.name)))
     parameters = lora.add(pipe.unet, RANK, everywhere=True)
+    watched: list[Tensor] = [*parameters]  # each step's own weights are what is looked at, and no average
     optimizer = torch.optim.AdamW(parameters, RATE, weight_decay=1e-3)
     fixed = None if run.images == "varied" else latents_of(pipe.vae, images(run.captions))
     captions = [*run.captions, *(r.caption for r in style_records(run.split, 0))]
     texts = encoded(["", *(caption.text for caption in captions)])
     alphas = networks.scheduler().alphas_cumprod
-    first = load_state(state, parameters, parameters, optimizer) if state.exists() else 0
+    first = load_state(state, parameters, watched, optimizer) if state.exists() else 0
     for step in range(first, EPOCHS * EPOCH):
         for group in optimizer.param_groups:
             group["lr"] = RATE * min(1.0, (step + 1) / WARM_UP)
@@ -151,7 +152,7 @@ def train(run: Run, work: Path) -> None:
         optimizer.step()
         if (step + 1) % EPOCH == 0:
             save_file(lora.tensors(pipe.unet), folder / f"{(step + 1) // EPOCH:02d}.safetensors")
-            save_state(state, step + 1, parameters, parameters, optimizer)
+            save_state(state, step + 1, parameters, watched, optimizer)
             log.info("%s: epoch %d, loss %.4f", run.name, (step + 1) // EPOCH, loss.item())
     state.unlink(missing_ok=True)
 
