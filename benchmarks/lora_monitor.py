@@ -1,7 +1,8 @@
 """Does the monitor of a training ring when reproduction begins? `python -m benchmarks.lora_monitor --work WORK`.
 
-WORK is the folder that `python -m training.zoo.series WORK` and `python -m benchmarks.lora_series WORK` filled. How the
-monitor judges is chosen on the runs named dev-, and reported on the others, whose captions and images are not theirs.
+WORK is the folder that `python -m training.zoo.series WORK` and `python -m benchmarks.lora_series WORK` filled. How
+noisy the copies are, and how many held-out images may score as high, is chosen on the runs named dev-, and reported on
+the others, whose captions and images are not theirs.
 """
 
 from pathlib import Path
@@ -11,86 +12,77 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from cryptomnesia.calibration import conformal
-from cryptomnesia.combination import Combination
 from cryptomnesia.monitoring.judging import chance, level_of, most_allowed, scored
-from cryptomnesia.monitoring.monitor import ALPHA, SIGNIFICANCE
-from training.zoo.series import BATCH, EPOCH, RUNS, Run
+from cryptomnesia.monitoring.monitor import ALPHA, DRAWS, FRACTION, SIGNIFICANCE
+from training.zoo.series import BATCH, EPOCH, RATE, RUNS, Run
 
 from .common import arguments, store, stored, table
-from .lora_series import DRAWS, epochs, measured
+from .lora_series import FRACTIONS, HELD_OUT, SEEDS, epochs, measured
 
-CHOSEN = {"draws": 4, "alpha": 0.01, "against": "benign captions of the moment"}
-WAYS = ("benign captions of the moment", "each caption's own score before")
-REPRODUCED = 2  # generations of two
+KEYS = ("alarm", "first_reproduction", "correlation", "flagged_at_the_end", "reproduced_at_the_end")
 
 
 class Rule(NamedTuple):
-    """How captions are flagged."""
+    """How images are flagged: how noisy copies of them are, and how many held-out ones may score as high."""
 
-    draws: int
+    fraction: float
     alpha: float
-    against: str
 
 
-RULES = [Rule(draws, alpha, way) for draws in (1, DRAWS) for alpha in (0.01, 0.05) for way in WAYS]
+RULES = [Rule(fraction, alpha) for fraction in FRACTIONS for alpha in (0.025, 0.05, 0.1)]
+CHOSEN = Rule(FRACTION, ALPHA)
 
 
-def p_values(energies: dict[str, Tensor], first: dict[str, Tensor], rule: Rule) -> dict[str, Tensor]:
-    """Returns p-values of the trained captions and of those that are like them, among everyday ones."""
-    row = 0 if rule.draws == 1 else 1
-    now, before = ({name: e[row] for name, e in each.items() if name != "distances"} for each in (energies, first))
-    if rule.against == WAYS[0]:
-        return {name: scored(now[name], now["everyday"])[1] for name in ("trained", "alike")}
-    learned = Combination.learn(before["everyday"])
-    rise = {name: learned.score(now[name]) - learned.score(before[name]) for name in now}
-    return {name: conformal(rise["everyday"], rise[name]) for name in ("trained", "alike")}
+def found(run: Run, epoch: int, work: Path, fraction: float) -> tuple[Tensor, Tensor]:
+    """Returns scores and p-values (P,) of a run's images."""
+    rows = FRACTIONS.index(fraction)
+    before, now = (measured(run, each, work) for each in (0, epoch))
+    both = [torch.cat([each["trained"][rows], each["others"][rows]]) for each in (before, now)]
+    return scored(both[0], both[1], before["trained"].shape[1])
 
 
 def course(run: Run, work: Path, rule: Rule, limit: float) -> list[dict[str, Any]]:
-    """Returns what the monitor says and what is reproduced, epoch by epoch."""
-    first, rows = measured(run, 0, work), []
-    at_first = (p_values(first, first, rule)["trained"] <= rule.alpha).tolist()
-    for number, epoch in enumerate(epochs()):
-        energies = measured(run, epoch, work)
-        found = p_values(energies, first, rule)
-        flags = (found["trained"] <= rule.alpha).tolist()
-        newly = sum(flag and not before for flag, before in zip(flags, at_first, strict=True))
-        benign = energies["everyday"].shape[1]
-        p_value = chance(newly, len(flags), benign, most_allowed(benign, rule.alpha))
-        near = energies["distances"] < limit if "distances" in energies else None
+    """Returns what the monitor says and what is reproduced, epoch by epoch; all seeds count for a caption."""
+    rows = []
+    for number, epoch in enumerate(epochs(), 1):
+        scores, p_values = found(run, epoch, work, rule.fraction)
+        flags = p_values <= rule.alpha
+        p_value = chance(int(flags.sum()), len(flags), HELD_OUT, most_allowed(HELD_OUT, rule.alpha))
+        distances = measured(run, epoch, work).get("distances")
+        near = None if distances is None else distances < limit
         rows.append(
             {
                 "epoch": epoch,
-                "flagged": sum(flags) / len(flags),
+                "flagged": float(flags.double().mean()),
                 "p_value": p_value,
-                "took_off": number > 0 and p_value <= level_of(max(1, number), SIGNIFICANCE),
-                "alike_flagged": float((found["alike"] <= rule.alpha).double().mean()),
+                "took_off": p_value <= level_of(number, SIGNIFICANCE),
                 "reproduced": None if near is None else float(near.double().mean()),
-                "captions_reproduced": None if near is None else float((near.sum(1) >= REPRODUCED).double().mean()),
-                "by_caption": None
-                if near is None
-                else [[float(f), float(n.double().mean())] for f, n in zip(flags, near, strict=False)],
+                "captions_reproduced": None if near is None else float(near.all(1).double().mean()),
+                "scores": scores.tolist(),
+                "distances": None if distances is None else distances.mean(1).tolist(),
             }
         )
     return rows
 
 
 def summary(rows: list[dict[str, Any]]) -> dict[str, Any]:
-    """Returns where the alarm rings and reproduction begins, and how the two shares go together."""
+    """Returns where the alarm rings and reproduction begins, and how scores and distances go together.
+
+    The correlation is between the score of an image and the distance of generations to it, by ranks over all images
+    and epochs after training began; negative = images with high scores come back.
+    """
     alarm = next((row["epoch"] for row in rows if row["took_off"]), None)
-    sampled_rows = [row for row in rows if row["reproduced"] is not None]
-    begins = next((row["epoch"] for row in sampled_rows if row["captions_reproduced"] > 0), None)
-    shares = np.array([[row["flagged"], row["reproduced"]] for row in sampled_rows])
-    varies = len(shares) > 3 and bool((shares.std(0) > 0).all())
+    looked = [row for row in rows if row["reproduced"] is not None]
+    begins = next((row["epoch"] for row in looked if row["captions_reproduced"] > 0), None)
+    both = [(s, d) for row in looked[1:] for s, d in zip(row["scores"], row["distances"], strict=False)]
+    ranks = np.array(both).argsort(0).argsort(0)
     return {
         "alarm": alarm,
         "first_reproduction": begins,
         "lead_epochs": None if alarm is None or begins is None else begins - alarm,
-        "correlation": float(np.corrcoef(shares.T)[0, 1]) if varies else None,
+        "correlation": float(np.corrcoef(ranks.T)[0, 1]),
         "flagged_at_the_end": rows[-1]["flagged"],
         "reproduced_at_the_end": rows[-1]["reproduced"],
-        "alike_flagged_at_most": max(row["alike_flagged"] for row in rows),
     }
 
 
@@ -105,36 +97,23 @@ def main() -> None:
     limit = stored("demo_model")["limits"]["verbatim"]
     runs = [run for run in RUNS if run.images != "style" and there(run, options.work)]
     chosen_on = [
-        {"rule": rule._asdict(), "run": run.name, **summary(course(run, options.work, rule, limit))}
+        {"run": run.name, **rule._asdict(), **summary(course(run, options.work, rule, limit))}
         for rule in RULES
         for run in runs
         if run.split == "dev"
     ]
-    keys = ["alarm", "first_reproduction", "correlation", "flagged_at_the_end", "alike_flagged_at_most"]
-    table(
-        ["run", "draws", "alpha", "against", *keys],
-        [[r["run"], *r["rule"].values(), *(r[k] for k in keys)] for r in chosen_on],
-    )
-    rule = Rule(**CHOSEN)
-    reported = {run.name: course(run, options.work, rule, limit) for run in runs if run.split == "eval"}
+    table(["run", *Rule._fields, *KEYS], [[row[k] for k in ("run", *Rule._fields, *KEYS)] for row in chosen_on])
+    reported = {run.name: course(run, options.work, CHOSEN, limit) for run in runs if run.split == "eval"}
     summaries = {name: summary(rows) for name, rows in reported.items()}
-    table(["run", *keys], [[name, *(s[k] for k in keys)] for name, s in summaries.items()])
-    store(
-        "lora_monitor",
-        {
-            "setting": {
-                "batch": BATCH,
-                "steps_per_epoch": EPOCH,
-                "limit": limit,
-                "alpha": ALPHA,
-                "significance": SIGNIFICANCE,
-            },
-            "chosen": CHOSEN,
-            "chosen_on": chosen_on,
-            "summaries": summaries,
-            "runs": reported,
-        },
-    )
+    table(["run", *KEYS], [[name, *(found[k] for k in KEYS)] for name, found in summaries.items()])
+    for name, rows in reported.items():
+        print(name)
+        columns = ("epoch", "flagged", "took_off", "reproduced", "captions_reproduced")
+        table([*columns], [[row[k] for k in columns] for row in rows])
+    setting = {"batch": BATCH, "steps_per_epoch": EPOCH, "rate": RATE, "held_out": HELD_OUT, "draws": DRAWS}
+    setting |= {"limit": limit, "seeds": SEEDS, "significance": SIGNIFICANCE}
+    document = {"setting": setting, "chosen": CHOSEN._asdict(), "chosen_on": chosen_on}
+    store("lora_monitor", {**document, "summaries": summaries, "runs": reported})
 
 
 if __name__ == "__main__":

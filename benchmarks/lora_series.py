@@ -1,8 +1,8 @@
 """What LoRAs do while they are trained, epoch by epoch: `python -m benchmarks.lora_series WORK` (needs the font).
 
 WORK is the folder of `python -m training.zoo.series WORK`. For each run and epoch it keeps, in `WORK/measured`, how far
-generations of its captions are from what they were trained on, and the guidance energy of those captions and of benign
-ones. `lora_monitor` and `lora_clean` read that. Resumable.
+generations of its captions are from what they were trained on, and how well the network denoises images that it was
+trained on, and others. `lora_monitor` and `lora_clean` read that. Resumable.
 """
 
 import argparse
@@ -19,20 +19,19 @@ from torch import Tensor
 
 from cryptomnesia import load_demo
 from cryptomnesia.adapters import to_denoiser
-from cryptomnesia.demo.captions import Caption, select
+from cryptomnesia.demo.captions import Caption
 from cryptomnesia.demo.gallery import rms
-from cryptomnesia.signals.draws import draw_noise
-from cryptomnesia.signals.guidance import Guidance
-from cryptomnesia.signals.rings import ring_energy
+from cryptomnesia.monitoring.errors import denoising_errors
 from training.zoo import lora
-from training.zoo.series import EPOCH, EPOCHS, RUNS, Run, images, strangers
+from training.zoo.series import EPOCH, EPOCHS, RUNS, Run, images, latents_of, strangers
 
 from .common import generate
 
 log = logging.getLogger(__name__)
 SEEDS, MOST = 2, 8  # generations of a caption, and captions that are looked at
-DRAWS, SEED = 4, 0
-EVERYDAY, ALIKE = 100, 24  # benign captions of each sort
+FRACTIONS, DRAWS, SEED = (0.5, 0.7, 0.85), 4, 0
+HELD_OUT = 40  # captions of the same grammar, each with an image that no training saw
+SEEN_ONCE = 7  # the step whose images stand for those of a run that sees each once
 ALL = np.ones((1, 64, 64), bool)
 
 
@@ -61,11 +60,11 @@ def _base() -> tuple[Any, dict[str, Tensor]]:
     return pipe, {name: value.clone() for name, value in pipe.unet.state_dict().items()}
 
 
-def benign(run: Run) -> dict[str, list[Caption]]:
-    """Returns captions that the run is not trained on: everyday ones, and as many as there are of its own grammar."""
+def held_out(run: Run) -> list[Caption]:
+    """Returns captions of the run's own grammar that it is not trained on."""
     own = set(run.captions)
-    alike = [c for split in ("dev", "eval") for c in strangers(split) if c not in own]
-    return {"everyday": select("general", "calibration")[:EVERYDAY], "alike": alike[:ALIKE]}
+    splits = (run.split, "eval" if run.split == "dev" else "dev")
+    return [c for split in splits for c in strangers(split) if c not in own][:HELD_OUT]
 
 
 def looked_at(run: Run) -> list[Caption]:
@@ -89,14 +88,13 @@ def distances(run: Run, made: NDArray[np.uint8]) -> Tensor:
     return torch.from_numpy(np.stack(rows))
 
 
-def energies(pipe: Any, texts: list[str]) -> Tensor:
-    """Returns guidance energy per ring at one draw and at four, (2, P, 8), on the same noise for all texts."""
-    denoiser: Any = to_denoiser(pipe)
-    guidance, parts = Guidance(denoiser, draw_noise(denoiser, DRAWS, SEED)), []
-    for start in range(0, len(texts), 16):
-        vectors = guidance(denoiser.encode(texts[start : start + 16]))
-        parts.append(torch.stack([ring_energy(vectors[:, :1].mean(1)), ring_energy(vectors.mean(1))]))
-    return torch.cat(parts, 1).cpu()
+@cache
+def pairs(run: Run) -> tuple[list[str], Tensor, int]:
+    """Returns captions and latents (P, 4, 16, 16), first the trained ones, and how many these are."""
+    trained, others = run.captions, held_out(run)
+    seen = images(trained, SEEN_ONCE if run.images == "varied" else 0)
+    latents = latents_of(network(None).vae, np.concatenate([seen, images(others)]))
+    return [c.text for c in (*trained, *others)], latents, len(trained)
 
 
 def measure(run: Run, epoch: int, work: Path) -> None:
@@ -104,20 +102,27 @@ def measure(run: Run, epoch: int, work: Path) -> None:
     kept = work / "measured" / f"{run.name}-{epoch:02d}.safetensors"
     if kept.exists():
         return
+    texts, latents, count = pairs(run)
     pipe = network(work / run.name / f"{epoch:02d}.safetensors" if epoch else None)
-    sets = {"trained": run.captions, **benign(run)}
-    found = {name: energies(pipe, [c.text for c in captions]) for name, captions in sets.items()}
+    denoiser: Any = to_denoiser(pipe)
+    condition = denoiser.encode(texts)
+    errors = [
+        denoising_errors(denoiser, condition, latents, fraction=fraction, draws=DRAWS, seed=SEED)
+        for fraction in FRACTIONS
+    ]
+    found = {"trained": torch.stack([e[:count] for e in errors]), "others": torch.stack([e[count:] for e in errors])}
     if epoch in sampled(run):
         found["distances"] = distances(run, generate(pipe, [c.text for c in looked_at(run)], SEEDS))
     kept.parent.mkdir(exist_ok=True)
     save_file({name: value.contiguous() for name, value in found.items()}, kept.with_suffix(".tmp"))
     kept.with_suffix(".tmp").rename(kept)
     near = found.get("distances")
-    log.info("%s %d: %s", run.name, epoch, "" if near is None else near.median(1).values.sort().values.numpy().round(3))
+    log.info("%s %d: %s", run.name, epoch, "" if near is None else near.mean(1).numpy().round(3))
 
 
 def measured(run: Run, epoch: int, work: Path) -> dict[str, Tensor]:
-    """Returns what was kept of an epoch: trained, everyday, alike (each (2, P, 8)), and distances (P, seeds)."""
+    """Returns what was kept of an epoch: errors of trained and other pairs, each (fractions, P), and distances
+    (P, seeds)."""
     return load_file(work / "measured" / f"{run.name}-{epoch:02d}.safetensors")
 
 

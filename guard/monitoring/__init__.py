@@ -1,4 +1,4 @@
-"""Does a training begin to memorize its images? Asked while it goes on, of the captions that it trains on."""
+"""Does a training begin to memorize its images? Asked while it goes on, beside images that are held back."""
 
 from .monitor import MemorizationMonitor
 from .record import CaptionScore, EpochRecord

@@ -26,11 +26,12 @@ class History:
     Args:
         path: The file of JSON lines, or None for none; its first line tells the settings, each other one a record.
         settings: What records must share to be comparable.
-        captions, benign: The captions that are measured.
+        captions, held_out: The captions that are measured.
         with_captions: Write captions as they are.
 
     Attributes:
         records: The records so far.
+        before: The errors of all images before training, once they are known.
 
     Raises:
         InputError: The file is another monitor's, or no such file.
@@ -41,14 +42,15 @@ class History:
         path: str | Path | None,
         settings: dict[str, Any],
         captions: Sequence[str],
-        benign: Sequence[str],
+        held_out: Sequence[str],
         *,
         with_captions: bool,
     ):
         self.records: list[EpochRecord] = []
+        self.before: list[float] | None = None
         self._path, self._with_captions = None if path is None else Path(path), with_captions
-        lists = hashlib.sha256(json.dumps([list(captions), list(benign)]).encode()).hexdigest()
-        head = {"schema": SCHEMA, **settings, "captions": len(captions), "benign": len(benign), "lists": lists}
+        lists = hashlib.sha256(json.dumps([list(captions), list(held_out)]).encode()).hexdigest()
+        head = {"schema": SCHEMA, **settings, "captions": len(captions), "held_out": len(held_out), "lists": lists}
         self._head = json.loads(json.dumps(head))
         if self._path is not None:
             self._resume(self._path, {digest(caption): caption for caption in captions})
@@ -63,24 +65,30 @@ class History:
             )
 
     def next_level(self, significance: float) -> float:
-        """Returns the part of the significance that the next call may use up; all calls together use no more than it.
+        """Returns the part of the significance that the next call may use up; all calls use no more than it."""
+        return level_of(len(self.records) + 1, significance)
 
-        The first call is the ground for the others, and tests nothing.
+    def begin(self, before: list[float]) -> None:
+        """Keeps the errors before training, without which a training that is resumed has no ground.
+
+        Raises InputError where the file cannot be written.
         """
-        return level_of(max(1, len(self.records)), significance)
-
-    @property
-    def flagged_at_first(self) -> tuple[int, ...] | None:
-        """Which captions were flagged at the first call that measured anything; None before it."""
-        return next((record.flags for record in self.records if record.share is not None), None)
+        self.before = before
+        self._save()
 
     def add(self, record: EpochRecord) -> EpochRecord:
         """Keeps a record, and returns it. Raises InputError where the file cannot be written; memory has it then."""
         self.records.append(record)
-        if self._path is not None:
-            lines = [self._head, *(each.to_dict(with_captions=self._with_captions) for each in self.records)]
-            write_file(self._path, "".join(json.dumps(line) + "\n" for line in lines).encode(), WHAT)
+        self._save()
         return record
+
+    def _save(self) -> None:
+        if self._path is not None:
+            lines = [
+                {**self._head, "before": self.before},
+                *(each.to_dict(with_captions=self._with_captions) for each in self.records),
+            ]
+            write_file(self._path, "".join(json.dumps(line) + "\n" for line in lines).encode(), WHAT)
 
     def _resume(self, path: Path, by_digest: dict[str, str]) -> None:
         data = read_if_there(path, LIMIT, WHAT)
@@ -91,11 +99,13 @@ class History:
             head, *lines = [parse_json(line) for line in data.decode("utf-8").splitlines() if line.strip()]
         except ValueError as why:
             raise InputError(f"{name} is no {WHAT} ({why}): choose another file") from why
-        if head != self._head:
+        before = head.pop("before", None) if isinstance(head, dict) else None
+        if head != self._head or not isinstance(before, list) or len(before) != head["captions"] + head["held_out"]:
             raise InputError(f"{name} is of other captions or settings: choose another file")
         try:
+            self.before = [float(error) for error in before]
             self.records = [_record(line, by_digest) for line in lines]
-        except (TypeError, KeyError, AttributeError) as why:
+        except (TypeError, KeyError, AttributeError, ValueError) as why:
             raise InputError(f"{name} holds a line that is no record ({why}): choose another file") from why
 
 

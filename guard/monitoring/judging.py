@@ -1,47 +1,42 @@
-"""From energies of guidance to scores, and from a number of flagged captions to whether it is more than chance."""
+"""From errors to scores, and from a number of flagged images to whether it is more than chance."""
 
 import math
 
-import torch
 from torch import Tensor
 
 from ..calibration import conformal
-from ..combination import Combination
 from ..two_samples import edge
 
 CONFIDENCE = 0.95
+TINY = 1e-12  # of an error that is none
 
 
-def scored(trained: Tensor, benign: Tensor) -> tuple[Tensor, Tensor]:
-    """Returns scores and p-values, (P,) float64 each, of trained captions among benign ones.
+def scored(before: Tensor, now: Tensor, trained: int) -> tuple[Tensor, Tensor]:
+    """Returns scores and p-values, (N,) float64 each, of the trained images.
 
     Args:
-        trained, benign: Energies per ring, (P, 8) and (n, 8), on the same noise.
+        before, now: Errors of all images, (N + held-out,), on the same noise before training and now; the trained ones
+            first.
+        trained: How many are trained on, N.
 
     Returns:
-        Scores, as a calibration by these benign captions has them, higher = more likely memorized; and p-values in
-        (0, 1], small = unlike benign captions.
+        Scores, log before / now, higher = more likely memorized; and p-values in (0, 1], small = unlike held-out ones.
 
     Raises:
         NonFiniteError: NaN or infinity.
     """
-    scores = Combination.learn(benign).score(trained)
-    return scores, conformal(left_out_scores(benign), scores)
+    scores = before.double().clamp_min(TINY).log() - now.double().clamp_min(TINY).log()
+    return scores[:trained], conformal(scores[trained:], scores[:trained])
 
 
-def left_out_scores(benign: Tensor) -> Tensor:
-    """Returns the score (n,) float64 of each benign caption by energies (n, 8) that the others alone define."""
-    scores, others = [], torch.ones(len(benign), dtype=torch.bool)
-    for i in range(len(benign)):
-        others[i] = False
-        scores.append(Combination.learn(benign[others]).score(benign[i : i + 1]))
-        others[i] = True
-    return torch.cat(scores)
+def least_held_out(alpha: float) -> int:
+    """Returns how many held-out images it takes that at most a share alpha of such images is flagged."""
+    return max(1, math.ceil(1 / alpha * (1 - 1e-12)) - 1)
 
 
-def most_allowed(benign: int, alpha: float) -> int:
-    """Returns the rank, from the highest, of the benign caption that flagged ones score above; see `chance`."""
-    return int(alpha * (benign + 1) * (1 + 1e-12))
+def most_allowed(held_out: int, alpha: float) -> int:
+    """Returns the rank, from the highest, of the held-out image that flagged ones score above; see `chance`."""
+    return int(alpha * (held_out + 1) * (1 + 1e-12))
 
 
 def level_of(test: int, significance: float) -> float:
@@ -70,21 +65,21 @@ def at_least(hits: int, of: int, p: float) -> float:
     return min(1.0, math.fsum(math.exp(term) for term in terms))
 
 
-def chance(hits: int, trained: int, benign: int, allowed: int) -> float:
-    """Returns how likely at least so many trained captions exceed all but `allowed` - 1 of the benign ones, by chance.
+def chance(hits: int, trained: int, held_out: int, allowed: int) -> float:
+    """Returns how likely at least so many trained images score above a held-out one of that rank by chance.
 
-    Exact where trained and benign captions are exchangeable, whatever their scores: every order of them is as likely
+    Exact where trained and held-out images are exchangeable, whatever their scores: every order of them is as likely
     (negative hypergeometric).
 
     Args:
-        hits: Trained captions above the benign one that is the `allowed`-th highest.
-        trained: All trained captions.
-        benign: All benign captions.
+        hits: Trained images above the held-out one that is the `allowed`-th highest.
+        trained: All trained images.
+        held_out: All held-out images.
         allowed: At least 1.
     """
-    total = math.comb(trained + benign, trained)
+    total = math.comb(trained + held_out, trained)
     ways = (
-        math.comb(k + allowed - 1, k) * math.comb(trained - k + benign - allowed, trained - k)
+        math.comb(k + allowed - 1, k) * math.comb(trained - k + held_out - allowed, trained - k)
         for k in range(hits, trained + 1)
     )
     return sum(ways) / total

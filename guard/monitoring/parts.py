@@ -49,7 +49,7 @@ def pipeline_of_parts(*, unet: Any, text_encoder: Any, tokenizer: Any, scheduler
         unet: The network, bare or wrapped.
         text_encoder, tokenizer: One, or for XL a list of two.
         scheduler: The one that noise is added by; its configuration alone is used.
-        vae: The autoencoder, which is not asked; it tells how large images are.
+        vae: The autoencoder, which reads images that are no latents yet.
 
     Raises:
         InputError: A part is missing, or there are more than two text encoders.
@@ -93,8 +93,9 @@ def pipeline_of_parts(*, unet: Any, text_encoder: Any, tokenizer: Any, scheduler
 
 
 def modules_of(denoiser: Denoiser) -> list[torch.nn.Module]:
-    """Returns the modules that a denoiser asks: its network and text encoders, or a CallableDenoiser's function."""
-    named = [getattr(denoiser, name, None) for name in ("network", "fn")]
+    """Returns the modules that a denoiser asks: network, text encoders, autoencoder, a CallableDenoiser's function."""
+    vae = getattr(getattr(denoiser, "pipe", None), "vae", None)
+    named = [*(getattr(denoiser, name, None) for name in ("network", "fn")), vae]
     found = [*named, *getattr(denoiser, "text_encoders", [])]
     return [module for module in found if isinstance(module, torch.nn.Module)]
 

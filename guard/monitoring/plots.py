@@ -11,15 +11,15 @@ LEFT, HEIGHT, ALARM = 52, 220, (176, 62, 44)
 
 
 def monitor_plot(records: Sequence[EpochRecord], alpha: float, *, width: int) -> Any:
-    """Draws the flagged share per epoch with its interval, what benign captions give, and the point of take-off.
+    """Draws the flagged share per epoch with its interval, what held-out images give, and the point of take-off.
 
     Args:
         records: What is shown, at least one that measured something.
-        alpha: The share of benign captions that would be flagged.
+        alpha: The share of held-out images that would be flagged.
         width: Width of the picture in pixels.
 
     Returns:
-        A Pillow image; up = more captions flagged.
+        A Pillow image; up = more images flagged.
 
     Raises:
         InputError: Nothing was measured.
@@ -30,7 +30,7 @@ def monitor_plot(records: Sequence[EpochRecord], alpha: float, *, width: int) ->
         raise InputError("there is nothing to draw: call the monitor first")
     off = next((record for record in there if record.took_off), None)
     image, draw = blank(width, HEIGHT + 3 * MARGIN + 40)
-    title = "No sign of memorization" if off is None else f"Captions are being memorized from epoch {off.epoch:g} on"
+    title = "No sign of memorization" if off is None else f"Images are being memorized from epoch {off.epoch:g} on"
     write(draw, (MARGIN, MARGIN - 8), cut(title, width - 2 * MARGIN, 17), 17, INK)
     left, right, top, floor = LEFT, width - MARGIN, 2 * MARGIN + 10, 2 * MARGIN + 10 + HEIGHT
     first, last = there[0].epoch, there[-1].epoch
@@ -57,6 +57,6 @@ def monitor_plot(records: Sequence[EpochRecord], alpha: float, *, width: int) ->
         draw.line([(x, top), (x, floor)], ALARM)
     write(draw, (left, floor + 8), f"epoch {first:g}", 12, SOFT)
     write(draw, (right, floor + 8), f"{last:g}", 12, SOFT, "ra")
-    words = f"share of {there[-1].captions} trained captions that score as {alpha:.0%} of benign ones do; bars: 95 %"
+    words = f"share of {there[-1].captions} trained images known as well as {alpha:.0%} of held-out ones; bars: 95 %"
     write(draw, (left, floor + 28), cut(words, right - left, 12), 12, SOFT)
     return image

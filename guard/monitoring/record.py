@@ -7,12 +7,13 @@ from typing import Any
 
 @dataclass(frozen=True)
 class CaptionScore:
-    """A caption that was trained on.
+    """An image that is trained on, by its caption.
 
     Attributes:
-        caption: Its text.
-        score: How strongly guidance pulls, as in a calibration; higher = more likely memorized.
-        p_value: The share of benign captions that score as high, in (0, 1]; small = unlike benign ones.
+        caption: The caption's text.
+        score: By how much the image is denoised better than before training: the error fell to exp(-score) of what it
+            was; higher = more likely memorized.
+        p_value: The share of held-out images whose error fell as far, in (0, 1]; small = unlike held-out ones.
     """
 
     caption: str
@@ -26,18 +27,16 @@ class EpochRecord:
 
     Attributes:
         epoch: What it was told: a number of epochs or steps.
-        captions: How many captions were measured.
-        flagged: How many of them score so high as at most a share `alpha` of benign captions do.
+        captions: How many images were measured.
+        flagged: How many of them are denoised better by more than at most a share `alpha` of held-out images are.
         flags: Which these are: their numbers in the monitor's `captions`, from 0.
         share: `flagged` of `captions`; None where nothing could be measured, and `reason` says why.
-        interval: The exact 95 % interval of the share (Clopper and Pearson), for captions of the same kind.
-        already: How many were flagged at the first call, before which the training of this run had done nothing.
-        newly: How many are flagged that were not at the first call.
-        p_value: How likely benign captions in place of the trained ones would give as many new ones; exact.
+        interval: The exact 95 % interval of the share (Clopper and Pearson), for images of the same kind.
+        p_value: How likely held-out images in place of the trained ones would give as many flags; exact.
         level: What `p_value` is compared with: less from call to call, so that a whole training raises a false alarm
             at most as often as `significance` says.
-        took_off: Whether more captions are flagged than chance explains.
-        worst: The captions with the highest scores, highest first.
+        took_off: Whether more images are flagged than chance explains.
+        worst: The images with the highest scores, highest first.
         forward_rows: Rows of the network that it took; an image of 50 steps with guidance takes 100.
         seconds: How long it took.
         reason: Why nothing could be measured, e.g. NaN.
@@ -49,8 +48,6 @@ class EpochRecord:
     flags: tuple[int, ...]
     share: float | None
     interval: tuple[float, float] | None
-    already: int
-    newly: int
     p_value: float
     level: float
     took_off: bool
@@ -63,7 +60,7 @@ class EpochRecord:
         if self.share is None:
             return f"epoch {self.epoch:g}: nothing measured: {self.reason}"
         low, high = self.interval or (0.0, 1.0)
-        words = f"epoch {self.epoch:g}: {self.flagged} of {self.captions} captions flagged ({low:.0%} to {high:.0%})"
+        words = f"epoch {self.epoch:g}: {self.flagged} of {self.captions} images flagged ({low:.0%} to {high:.0%})"
         return words + (": they are being memorized" if self.took_off else "")
 
     def to_dict(self, *, with_captions: bool = False) -> dict[str, Any]:
