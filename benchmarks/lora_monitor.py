@@ -12,6 +12,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from cryptomnesia.calibration import conformal
+from cryptomnesia.combination import Combination
+from cryptomnesia.drawing import GROUND, INK, MARGIN, SOFT, STRONG, blank, write
 from cryptomnesia.monitoring.judging import chance, level_of, most_allowed, scored
 from cryptomnesia.monitoring.monitor import ALPHA, DRAWS, FRACTION, SIGNIFICANCE
 from training.zoo.series import BATCH, EPOCH, RATE, RUNS, Run
@@ -19,6 +22,9 @@ from training.zoo.series import BATCH, EPOCH, RATE, RUNS, Run
 from .common import arguments, store, stored, table
 from .lora_series import FRACTIONS, HELD_OUT, SEEDS, epochs, measured
 
+GUIDANCE_ALPHA = 0.01
+HEIGHT, BARS, ALARM = 150, (214, 178, 120), (176, 62, 44)
+TITLES = {"few": "8 images, shown 280 times", "many": "77 images, 29 times", "varied": "8 captions, ever new images"}
 KEYS = ("alarm", "first_reproduction", "correlation", "flagged_at_the_end", "reproduced_at_the_end")
 
 
@@ -86,16 +92,61 @@ def summary(rows: list[dict[str, Any]]) -> dict[str, Any]:
     }
 
 
+def guidance_flagged(run: Run, work: Path) -> float | None:
+    """Returns the share of captions that a check by guidance flags after training, calibrated on the same weights."""
+    last = measured(run, epochs()[-1], work)
+    if "guidance_trained" not in last:
+        return None
+    benign, trained = last["guidance_everyday"], last["guidance_trained"]
+    learned, own = Combination.learn(benign), []
+    for i in range(len(benign)):
+        rest = torch.cat([benign[:i], benign[i + 1 :]])
+        own.append(Combination.learn(rest).score(benign[i : i + 1]))
+    return float((conformal(torch.cat(own), learned.score(trained)) <= GUIDANCE_ALPHA).double().mean())
+
+
+def picture(reported: dict[str, list[dict[str, Any]]]) -> Any:
+    """Draws, run by run, the share that is flagged and the share of generations that are training images again."""
+    side, room, top = 250, 210, 64
+    image, draw = blank(MARGIN + len(reported) * side, top + HEIGHT + 64)
+    write(
+        draw,
+        (MARGIN, 14),
+        "LoRAs in training: training images flagged (line), generations that reproduce (bars)",
+        15,
+        INK,
+    )
+    for number, (name, rows) in enumerate(reported.items()):
+        left, floor = MARGIN + number * side, top + HEIGHT
+        draw.rectangle([left, top, left + room, floor], fill=GROUND)
+        step = room / max(row["epoch"] for row in rows)
+        for row in rows:
+            if row["reproduced"] is not None:
+                x = left + row["epoch"] * step
+                draw.rectangle([x - 5, floor - row["reproduced"] * HEIGHT, x + 5, floor], fill=BARS)
+        draw.line([(left + r["epoch"] * step, floor - r["flagged"] * HEIGHT) for r in rows], STRONG, width=3)
+        off = next((row["epoch"] for row in rows if row["took_off"]), None)
+        if off is not None:
+            draw.line([(left + off * step, top), (left + off * step, floor)], ALARM, width=2)
+            write(draw, (left + off * step + 4, top + 4), "alarm", 12, ALARM)
+        write(draw, (left, floor + 8), "epoch 0", 12, SOFT)
+        write(draw, (left + room, floor + 8), str(rows[-1]["epoch"]), 12, SOFT, "ra")
+        write(draw, (left, floor + 28), TITLES[name.split("-")[0]], 13, INK)
+        for share in (0, 1):
+            write(draw, (left + room + 4, floor - share * HEIGHT), f"{share:.0%}", 10, SOFT, "lm")
+    return image
+
+
 def there(run: Run, work: Path) -> bool:
     """Returns whether a run was measured to its end."""
     return (work / "measured" / f"{run.name}-{epochs()[-1]:02d}.safetensors").exists()
 
 
 def main() -> None:
-    options = arguments(__doc__, work={"type": Path, "required": True})
+    options = arguments(__doc__, work={"type": Path, "required": True}, picture={"type": Path})
     torch.set_num_threads(1)
     limit = stored("demo_model")["limits"]["verbatim"]
-    runs = [run for run in RUNS if run.images != "style" and there(run, options.work)]
+    runs = [run for run in RUNS if there(run, options.work)]
     chosen_on = [
         {"run": run.name, **rule._asdict(), **summary(course(run, options.work, rule, limit))}
         for rule in RULES
@@ -105,7 +156,11 @@ def main() -> None:
     table(["run", *Rule._fields, *KEYS], [[row[k] for k in ("run", *Rule._fields, *KEYS)] for row in chosen_on])
     reported = {run.name: course(run, options.work, CHOSEN, limit) for run in runs if run.split == "eval"}
     summaries = {name: summary(rows) for name, rows in reported.items()}
-    table(["run", *KEYS], [[name, *(found[k] for k in KEYS)] for name, found in summaries.items()])
+    for run in runs:
+        if run.images == "few":
+            found_so = summaries.setdefault(run.name, {})
+            found_so["guidance_flagged_at_the_end"] = guidance_flagged(run, options.work)
+    table(["run", *KEYS], [[name, *(found.get(k) for k in KEYS)] for name, found in summaries.items()])
     for name, rows in reported.items():
         print(name)
         columns = ("epoch", "flagged", "took_off", "reproduced", "captions_reproduced")
@@ -113,6 +168,8 @@ def main() -> None:
     setting = {"batch": BATCH, "steps_per_epoch": EPOCH, "rate": RATE, "held_out": HELD_OUT, "draws": DRAWS}
     setting |= {"limit": limit, "seeds": SEEDS, "significance": SIGNIFICANCE}
     document = {"setting": setting, "chosen": CHOSEN._asdict(), "chosen_on": chosen_on}
+    if options.picture:
+        picture(reported).save(options.picture)
     store("lora_monitor", {**document, "summaries": summaries, "runs": reported})
 
 

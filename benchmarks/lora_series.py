@@ -19,9 +19,10 @@ from torch import Tensor
 
 from cryptomnesia import load_demo
 from cryptomnesia.adapters import to_denoiser
-from cryptomnesia.demo.captions import Caption
+from cryptomnesia.demo.captions import Caption, select
 from cryptomnesia.demo.gallery import rms
 from cryptomnesia.monitoring.errors import denoising_errors
+from cryptomnesia.signals.memorization import memorization_score
 from training.zoo import lora
 from training.zoo.series import EPOCH, EPOCHS, RUNS, Run, images, latents_of, strangers
 
@@ -30,6 +31,7 @@ from .common import generate
 log = logging.getLogger(__name__)
 SEEDS, MOST = 2, 8  # generations of a caption, and captions that are looked at
 FRACTIONS, DRAWS, SEED = (0.5, 0.7, 0.85), 4, 0
+EVERYDAY = 100  # captions whose guidance that of the trained ones is compared with, once
 HELD_OUT = 40  # captions of the same grammar, each with an image that no training saw
 SEEN_ONCE = 7  # the step whose images stand for those of a run that sees each once
 ALL = np.ones((1, 64, 64), bool)
@@ -113,6 +115,12 @@ def measure(run: Run, epoch: int, work: Path) -> None:
     found = {"trained": torch.stack([e[:count] for e in errors]), "others": torch.stack([e[count:] for e in errors])}
     if epoch in sampled(run):
         found["distances"] = distances(run, generate(pipe, [c.text for c in looked_at(run)], SEEDS))
+    if run.images == "few" and epoch == EPOCHS:
+        for name, captions in (("trained", run.captions), ("everyday", select("general", "calibration")[:EVERYDAY])):
+            score = memorization_score(
+                denoiser, denoiser.encode([c.text for c in captions]), seed=SEED, alignment=False
+            )
+            found[f"guidance_{name}"] = score.spectrum
     kept.parent.mkdir(exist_ok=True)
     save_file({name: value.contiguous() for name, value in found.items()}, kept.with_suffix(".tmp"))
     kept.with_suffix(".tmp").rename(kept)

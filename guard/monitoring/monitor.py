@@ -49,7 +49,8 @@ class MemorizationMonitor:
             encoders and tokenizers), bare or wrapped by accelerate, PEFT or torch.compile. The autoencoder may be
             left out where latents are given.
         height, width: The size of the images that are trained on, in pixels, by default the model's own.
-        most: Trained images that are measured, a sample where there are more; of held-out ones twice as many, or as many as alpha needs.
+        most: Trained images that are measured, a sample where there are more; of held-out ones twice as many, or as
+            many as alpha needs.
         draws: Noisy copies per image.
         fraction: How noisy these are: 0 is clean, 1 pure noise.
         alpha: The share of held-out images that may have fallen as far as a flagged one.

@@ -24,9 +24,8 @@ from cryptomnesia import load_demo
 from cryptomnesia.demo.captions import Caption, select
 
 from ..demo import networks, rendering
-from ..demo.records import Record
 from ..demo.train import CAPTION_DROPOUT
-from . import domains, lora
+from . import lora
 from .train import encoded, load_state, loss_of, save_state
 
 log = logging.getLogger(__name__)
@@ -45,14 +44,13 @@ class Run:
         name: The run's name, which is its folder's, too.
         split: Where its captions come from: "dev" to choose on, "eval" to report.
         images: "few": one image for each of eight captions. "many": one for each of the split's captions.
-            "varied": another image at every step for each of eight captions. "style": half of each batch from one
-            image for each of eight captions, half from ever new images in the style of another domain.
+            "varied": another image at every step for each of eight captions.
         part: Which eight captions of the split it takes; runs of one part share none with those of another.
     """
 
     name: str
     split: Literal["dev", "eval"]
-    images: Literal["few", "many", "varied", "style"]
+    images: Literal["few", "many", "varied"]
     part: int = 0
 
     @property
@@ -70,8 +68,6 @@ RUNS = (
     Run("few-2", "eval", "few", 1),
     Run("many", "eval", "many"),
     Run("varied-2", "eval", "varied", 1),
-    Run("dev-style", "dev", "style"),
-    Run("style", "eval", "style", 0),
 )
 
 
@@ -105,11 +101,6 @@ def images(captions: list[Caption], rendered: int = 0) -> NDArray[np.uint8]:
     return np.stack([np.asarray(image(caption, rendered)) for caption in captions])
 
 
-def style_records(split: str, rendered: int) -> list[Record]:
-    """Returns one image for each of forty everyday captions in the style's domain, as its records."""
-    return [Record(caption, rendered) for caption in select("general", split)[:40]]
-
-
 def latents_of(vae: Any, pictures: NDArray[np.uint8]) -> Tensor:
     """Returns the scaled latents (B, 4, 16, 16) of pictures (B, 64, 64, 3)."""
     pixels = torch.from_numpy(pictures).permute(0, 3, 1, 2).float() / 127.5 - 1
@@ -127,7 +118,7 @@ def train(run: Run, work: Path) -> None:
     watched: list[Tensor] = [*parameters]  # each step's own weights are what is looked at, and no average
     optimizer = torch.optim.AdamW(parameters, RATE, weight_decay=1e-3)
     fixed = None if run.images == "varied" else latents_of(pipe.vae, images(run.captions))
-    captions = [*run.captions, *(r.caption for r in style_records(run.split, 0))]
+    captions = run.captions
     texts = encoded(["", *(caption.text for caption in captions)])
     alphas = networks.scheduler().alphas_cumprod
     first = load_state(state, parameters, watched, optimizer) if state.exists() else 0
@@ -136,14 +127,8 @@ def train(run: Run, work: Path) -> None:
             group["lr"] = RATE * min(1.0, (step + 1) / WARM_UP)
         rng = random.Random(f"{run.name}/{step}")
         torch.manual_seed(rng.getrandbits(63))
-        rows = rng.sample(range(len(run.captions)), BATCH // 2 if run.images == "style" else BATCH)
+        rows = rng.sample(range(len(captions)), BATCH)
         z = fixed[rows] if fixed is not None else latents_of(pipe.vae, images([captions[r] for r in rows], step + 1))
-        if run.images == "style":
-            new = rng.sample(range(40), BATCH // 2)
-            records = style_records(run.split, step)
-            drawn = [np.asarray(domains.render(domains.ARTIST, records[number])) for number in new]
-            z = torch.cat([z, latents_of(pipe.vae, np.stack(drawn))])
-            rows += [len(run.captions) + number for number in new]
         words = [0 if rng.random() < CAPTION_DROPOUT else row + 1 for row in rows]
         loss = loss_of(pipe.unet, z, texts[words], alphas, "epsilon", half=False)
         optimizer.zero_grad()
