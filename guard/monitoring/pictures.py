@@ -84,9 +84,10 @@ def _cropped(image: Any, height: int, width: int, what: str) -> Tensor:
     """One image (3, H, W) in [0, 1], as small as still covers the size, and cropped in the middle."""
     fit = require("PIL.ImageOps", "provenance").fit
     images = require("PIL.Image", "provenance")
+    shown: Any = image
     if isinstance(image, np.ndarray) and image.dtype == np.uint8 and image.ndim == 3 and image.shape[2] == 3:
-        image = images.fromarray(image)
-    if not isinstance(image, images.Image):
+        shown = images.fromarray(image)
+    if not isinstance(shown, images.Image):
         raise InputError(f"{what} hold a {type(image).__name__}: give PIL images, arrays (H, W, 3) uint8, or a tensor")
-    pixels = np.asarray(fit(image.convert("RGB"), (width, height), images.Resampling.BICUBIC))
+    pixels = np.asarray(fit(shown.convert("RGB"), (width, height), images.Resampling.BICUBIC))
     return torch.from_numpy(pixels.copy()).permute(2, 0, 1).float() / 255

@@ -54,13 +54,17 @@ def tensors(unet: Any) -> dict[str, Tensor]:
 
 
 def merge(unet: Any, lora: dict[str, Tensor], strength: float = 1.0) -> None:
-    """Adds the updates of a LoRA file, times the strength, to the weights."""
+    """Adds the updates of a LoRA file, times the strength, to the weights. Raises KeyError for those of no layer."""
+    left = {name.removesuffix(".lora_up.weight") for name in lora if name.endswith(".lora_up.weight")}
     with torch.no_grad():
         for name, layer in _layers(unet, True):
             key = _key(name)
             if f"{key}.lora_up.weight" in lora:
                 up, down = (lora[f"{key}.lora_{part}.weight"].float() for part in ("up", "down"))
                 layer.weight += strength * product(up, down)
+                left.discard(key)
+    if left:
+        raise KeyError(f"the network has no layer for {min(left)}, and {len(left) - 1} others of the LoRA")
 
 
 def _key(name: str) -> str:
