@@ -22,7 +22,7 @@ from training.zoo.series import BATCH, EPOCH, RATE, RUNS, Run
 from .common import arguments, store, stored, table
 from .lora_series import FRACTIONS, HELD_OUT, SEEDS, epochs, measured
 
-GUIDANCE_ALPHA = 0.01
+GUIDANCE_ALPHA, SPLITS = 0.01, 5000
 HEIGHT, BARS, ALARM = 150, (214, 178, 120), (176, 62, 44)
 TITLES = {"few": "8 images, shown 280 times", "many": "77 images, 29 times", "varied": "8 captions, ever new images"}
 KEYS = ("alarm", "first_reproduction", "correlation", "flagged_at_the_end", "reproduced_at_the_end")
@@ -92,6 +92,25 @@ def summary(rows: list[dict[str, Any]]) -> dict[str, Any]:
     }
 
 
+def false_alarms(run: Run, work: Path) -> float:
+    """Returns how often a whole training gives an alarm where held-out images are put in place of trained ones."""
+    before = measured(run, 0, work)["others"][FRACTIONS.index(CHOSEN.fraction)]
+    scores = []
+    for epoch in epochs():
+        now = measured(run, epoch, work)["others"][FRACTIONS.index(CHOSEN.fraction)]
+        scores.append((before.log() - now.log()).numpy())
+    rng, rung = np.random.default_rng(0), 0
+    left = HELD_OUT - BATCH
+    allowed = most_allowed(left, CHOSEN.alpha)
+    likely = [chance(hits, BATCH, left, allowed) for hits in range(BATCH + 1)]
+    for _ in range(SPLITS):
+        order = rng.permutation(HELD_OUT)
+        trained, others = (np.stack(scores)[:, rows] for rows in (order[:BATCH], order[BATCH:]))
+        hits = (trained > np.sort(others, 1)[:, [-allowed]]).sum(1)
+        rung += any(likely[count] <= level_of(i, SIGNIFICANCE) for i, count in enumerate(hits, 1))
+    return rung / SPLITS
+
+
 def guidance_flagged(run: Run, work: Path) -> float | None:
     """Returns the share of captions that a check by guidance flags after training, calibrated on the same weights."""
     last = measured(run, epochs()[-1], work)
@@ -157,10 +176,13 @@ def main() -> None:
     reported = {run.name: course(run, options.work, CHOSEN, limit) for run in runs if run.split == "eval"}
     summaries = {name: summary(rows) for name, rows in reported.items()}
     for run in runs:
-        if run.images == "few":
+        if run.name in summaries:
+            summaries[run.name]["false_alarms_of_held_out"] = false_alarms(run, options.work)
+        if run.images == "few" and run.name in summaries:
             found_so = summaries.setdefault(run.name, {})
             found_so["guidance_flagged_at_the_end"] = guidance_flagged(run, options.work)
-    table(["run", *KEYS], [[name, *(found.get(k) for k in KEYS)] for name, found in summaries.items()])
+    shown = (*KEYS, "false_alarms_of_held_out", "guidance_flagged_at_the_end")
+    table(["run", *shown], [[name, *(found.get(k) for k in shown)] for name, found in summaries.items()])
     for name, rows in reported.items():
         print(name)
         columns = ("epoch", "flagged", "took_off", "reproduced", "captions_reproduced")

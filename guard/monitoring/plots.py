@@ -57,6 +57,8 @@ def monitor_plot(records: Sequence[EpochRecord], alpha: float, *, width: int) ->
         draw.line([(x, top), (x, floor)], ALARM)
     write(draw, (left, floor + 8), f"epoch {first:g}", 12, SOFT)
     write(draw, (right, floor + 8), f"{last:g}", 12, SOFT, "ra")
-    words = f"share of {there[-1].captions} trained images known better than all but {alpha:.0%} of held-out ones; bars: 95 %"
+    words = (
+        f"share of {there[-1].captions} trained images that are known better than all but {alpha:.0%} of held-out ones"
+    )
     write(draw, (left, floor + 28), cut(words, right - left, 12), 12, SOFT)
     return image
