@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from .errors import UnverifiedBlocked as UnverifiedBlocked
     from .errors import UnverifiedWarning as UnverifiedWarning
     from .guard import Guard as Guard
+    from .monitoring import MemorizationMonitor as MemorizationMonitor
     from .version import __version__ as __version__
 
 _HOMES = {
@@ -20,6 +21,7 @@ _HOMES = {
     "CallableDenoiser": ".denoiser",
     "CryptomnesiaError": ".errors",
     "MemorizationBlocked": ".errors",
+    "MemorizationMonitor": ".monitoring",
     "MemorizationWarning": ".errors",
     "UnverifiedBlocked": ".errors",
     "UnverifiedWarning": ".errors",
@@ -31,6 +33,7 @@ __all__ = [
     "CryptomnesiaError",
     "Guard",
     "MemorizationBlocked",
+    "MemorizationMonitor",
     "MemorizationWarning",
     "UnverifiedBlocked",
     "UnverifiedWarning",

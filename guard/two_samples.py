@@ -98,7 +98,7 @@ def auc_interval(value: float, first: int, second: int, confidence: float = 0.95
         spread = 1 + (mean - 1) * ((1 - theta) / (2 - theta) + theta / (1 + theta))
         return (theta - value) ** 2 <= z * z * theta * (1 - theta) * spread / (first * second)
 
-    return _edge(possible, value, 0.0), _edge(possible, value, 1.0)
+    return edge(possible, value, 0.0), edge(possible, value, 1.0)
 
 
 def images_needed(value: float, alpha: float, power: float = POWER) -> int | None:
@@ -139,7 +139,7 @@ def _both(alpha: float, power: float) -> float:
     return _NORMAL.inv_cdf(1 - alpha) + _NORMAL.inv_cdf(power)
 
 
-def _edge(possible: Callable[[float], bool], inside: float, outside: float) -> float:
+def edge(possible: Callable[[float], bool], inside: float, outside: float) -> float:
     """Where a property ends between a point that has it and one at the border, by bisection."""
     if inside == outside:
         return outside

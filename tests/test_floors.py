@@ -18,7 +18,7 @@ FLOORS = (
     "calibration calibration_file calibration_misfit calibration_run calibration_source calibration_store combination "
     "known known_run report verdict image_model encoders",
     "mitigation sidecar",
-    "attached localization attribution membership lineage similarity",
+    "attached localization attribution membership lineage similarity monitoring",
     "lora",
     "guard",
     "pages",

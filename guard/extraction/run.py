@@ -127,11 +127,11 @@ class Run:
         known = self.located.get(prompt)
         if known is not None and known["seed"] == str(seed) and (known["report"] is None or file.is_file()):
             return known["report"], file
-        steps = {} if sampling.steps is None else {"steps": sampling.steps}
-        size = {"height": sampling.height, "width": sampling.width}
+        given: dict[str, Any] = {} if sampling.steps is None else {"steps": sampling.steps}
+        given |= {"guidance": sampling.guidance, "height": sampling.height, "width": sampling.width}
         report = None
         with suppress(NotApplicable):
-            location = guard.locate(prompt, seed=seed, guidance=sampling.guidance, **steps, **size)
+            location = guard.locate(prompt, seed=seed, **given)
             write_file(file, png(location.overlay()), "map")
             report = location.report.to_dict()
         self.located[prompt] = {"seed": str(seed), "report": report}

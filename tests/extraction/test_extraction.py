@@ -1,6 +1,7 @@
 """Getting pictures out of the built-in model: what is found, kept, resumed and handed on."""
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -140,7 +141,7 @@ def test_a_dry_run_says_the_cost_and_writes_nothing(mine, tmp_path, capsys):
 # --- weighing, against numbers by hand ---
 
 
-def compared(p_values: list[float | None], kinds: list[str], pictures: list[Path]) -> Any:
+def compared(p_values: Sequence[float | None], kinds: list[str], pictures: list[Path]) -> Any:
     """A comparison whose images are nearest to the first picture, the second, and so on."""
     images = [
         SimpleNamespace(

@@ -5,6 +5,7 @@ import torch
 from torch import Tensor
 
 from cryptomnesia import CallableDenoiser
+from cryptomnesia.condition import Condition
 from cryptomnesia.errors import InputError, NonFiniteError
 from cryptomnesia.localization.agreement import (
     DRAWS,
@@ -34,7 +35,7 @@ def gaussian(mean: Tensor, deviation: Tensor, alphas: Tensor, unusual: float = 1
 
 
 ALPHAS = torch.linspace(0.9999, 0.0047, 1000)
-PROMPT = torch.ones(1, 1, 1)
+PROMPT = Condition(text=torch.ones(1, 1, 1))
 
 
 def test_matched_draws_have_mean_0_and_variance_1_at_every_element():

@@ -125,11 +125,11 @@ def train(model: Member, work: Path) -> None:
     state.unlink(missing_ok=True)
 
 
-def loss_of(network: Any, z: Tensor, text: Tensor, alphas: Tensor, target: str) -> Tensor:
-    """Returns the mean squared error of the network's own target at random timesteps."""
+def loss_of(network: Any, z: Tensor, text: Tensor, alphas: Tensor, target: str, half: bool = True) -> Tensor:
+    """Returns the mean squared error of the network's own target at random timesteps; `half` computes in bfloat16."""
     t, noise = torch.randint(0, 1000, (len(z),)), torch.randn_like(z)
     alpha, sigma = (v.sqrt().view(-1, 1, 1, 1) for v in (alphas[t], 1 - alphas[t]))
-    with torch.autocast("cpu", torch.bfloat16):
+    with torch.autocast("cpu", torch.bfloat16, enabled=half):
         out = network(alpha * z + sigma * noise, t, text).sample
     wanted = noise if target == "epsilon" else alpha * noise - sigma * z
     return (out.float() - wanted).square().mean()
