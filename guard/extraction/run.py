@@ -98,7 +98,7 @@ class Run:
             NonFiniteError, OutOfMemory: As `TextToImage.images` says.
         """
         host = pipeline_of(guard.denoiser, "make images", "give a pipeline")
-        size = {"height": sampling.height, "width": sampling.width}
+        size: dict[str, Any] = {"height": sampling.height, "width": sampling.width}
         maker = TextToImage(host.pipe, steps=sampling.steps, guidance=sampling.guidance, **size)
         (self.folder / GENERATED).mkdir(exist_ok=True)
         done = 0
