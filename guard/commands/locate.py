@@ -62,7 +62,7 @@ def locate(
     guard, _ = open_guard(
         model, calibration, alpha, None, (height, width), device=device, dtype=dtype, reference=compared
     )
-    _tell_cost(guard, probes, guidance)
+    _tell_cost(guard, probes, guidance, seeds)
     with progress("steps") if not as_json else nullcontext() as bar:
         location = guard.locate(
             prompt,
@@ -83,14 +83,15 @@ def locate(
     return EXIT_MEMORIZED if location.share else exit_code([location.report.verdict])
 
 
-def _tell_cost(guard: "Guard", probes: int, guidance: float | None) -> None:
+def _tell_cost(guard: "Guard", probes: int, guidance: float | None, seeds: int) -> None:
     from ..cost import rows_per_image
     from ..localization import OUTLINE, rows_of_map
 
     denoiser = guard.denoiser
     branches = denoiser.reference == "empty branch" and (guidance is None or guidance > 1)
     rows = rows_of_map(probes, known=branches) + OUTLINE
-    tell_cost("map and outline", rows, rows / rows_per_image(denoiser), ", beside the image and its check")
+    beside = ", beside the image and its check" + (f", and {seeds} images more where it is memorized" if seeds else "")
+    tell_cost(f"{probes} probes of the map and its outline", rows, rows / rows_per_image(denoiser), beside)
 
 
 def write(out: Path, location: "Location", guard: "Guard") -> dict[str, str]:

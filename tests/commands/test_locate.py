@@ -35,8 +35,8 @@ def command(folder, monkeypatch, capsys):
 def test_files_belong_together_and_the_sidecar_vouches_for_them(command, tmp_path):
     code, out, err = command("-m", "model", "-c", "all.calibration.json", "-p", "a [red] cat", "-o", tmp_path, *SMALL)
     assert code == 3
-    rows = "8 rows of the network, as many as 0.1 images of 50 steps"
-    assert err == f"4 probes of the map will cost {rows}, beside the image and its check\n"
+    rows = "16 rows of the network, as many as 0.2 images of 50 steps"
+    assert err == f"4 probes of the map and its outline will cost {rows}, beside the image and its check\n"
     assert out.startswith("▲ likely memorized") and "a [red] cat" in out and "likely reproduced:" in out
     names = {"image.png", "image.png.cryptomnesia.json", "map.png", "map.npy", "mask.png"}
     assert {path.name for path in tmp_path.iterdir()} == names
@@ -75,7 +75,7 @@ def test_without_a_calibration_there_is_no_mask_and_the_reason_is_told(command, 
     (tmp_path / "mask.png").write_bytes(b"of an earlier image")
     code, out, err = command("-m", "model", "-p", "a", "-o", tmp_path, *SMALL)
     assert code == 5 and "no mask: model has no calibration: run `cryptomnesia calibrate" in out
-    assert err.count("\n") == 1 and "probes of the map will cost" in err
+    assert err.count("\n") == 1 and "probes of the map and its outline will cost" in err
     assert not (tmp_path / "mask.png").exists() and (tmp_path / "map.png").exists()
     said = read_statement(tmp_path / "image.png.cryptomnesia.json")["predicate"]
     assert said["check"]["region"]["share"] is None
