@@ -84,6 +84,12 @@ def test_the_map_costs_no_more_than_it_says():
     clear = replace(given, verdict="clear")
     found, cost = rows(pipe, lambda: located(pipe, report=clear, probes=3))
     assert cost - sampling == found.report.region.forward_rows == 6  # nothing to outline
+    found, cost = rows(pipe, lambda: located(pipe, report=given, seeds=2))
+    assert cost - 3 * sampling == found.report.region.forward_rows  # two images more
+    _, cost = rows(pipe, lambda: located(pipe, report=clear, probes=3, seeds=2))
+    assert cost - sampling == 6
+    with pytest.raises(InputError, match="seeds"):
+        located(pipe, report=given, seeds=-1)
 
 
 def test_other_schedulers_are_read_where_they_come_closest():
