@@ -13,7 +13,8 @@ from cryptomnesia.questions import QUESTIONS
 from cryptomnesia.sidecar.findings import KINDS
 
 ROOT = Path(__file__).parents[1]
-PAGES_ELSEWHERE = {"audit": "audit/report.py"}  # where another module than the command's writes the page
+# where another module than the command's writes the page
+PAGES_ELSEWHERE = {"audit": "audit/report.py", "extract": "extraction/extract.py"}
 
 
 def test_each_command_is_a_module_and_is_named_once():
