@@ -8,7 +8,7 @@ BIN := $(VENV)/bin
 HAS_TORCH := $(shell $(PYTHON) -c 'import torch' 2>/dev/null && echo yes)
 CORES := $(shell nproc 2>/dev/null || echo 2)
 export OMP_NUM_THREADS ?= $(CORES)
-JOBS ?= $(shell n=$(CORES); [ $$n -gt 2 ] || n=2; [ $$n -lt 4 ] || n=4; echo $$n)
+JOBS ?= $(shell n=$(CORES); [ $$n -gt 3 ] || n=3; [ $$n -lt 4 ] || n=4; echo $$n)
 
 # One line before each step that takes long; pip shows its own progress after it.
 say = @printf '\n==> %s\n'
@@ -20,7 +20,8 @@ demo: $(VENV)/installed-cli
 	$(say) "checking twelve prompts of the built-in model, then sampling them: two minutes on two cores"
 	$(BIN)/cryptomnesia demo
 
-# File by file in two processes, or up to four; in order, since those with ComfyUI in their process come last.
+# File by file in three processes, or four: on two cores, too, since some wait for browsers and servers. In order, since
+# those with ComfyUI in their process come last.
 test: $(VENV)/installed-test
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder
 
