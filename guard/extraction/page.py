@@ -35,7 +35,7 @@ class Exhibit:
     overlay: Any
 
     @property
-    def panels(self) -> list[tuple[str, NDArray[np.uint8]]]:
+    def panels(self) -> list[tuple[str, Any]]:
         """The wide pictures with what they show."""
         panels = [("made by the model, beside the picture; outlined: the same in both", _small(self.beside, WIDE))]
         if self.overlay is not None:
@@ -51,8 +51,8 @@ class Exhibit:
     def pair(self) -> list[tuple[str, NDArray[np.uint8]]]:
         """The image and the picture."""
         return [
-            (f"made by the model, seed {self.copy.seed}", _small(self.image, SIDE)),
-            ("the picture", _small(self.original, SIDE)),
+            (f"made by the model, seed {self.copy.seed}", np.asarray(_small(self.image, SIDE))),
+            ("the picture", np.asarray(_small(self.original, SIDE))),
         ]
 
 
@@ -92,8 +92,8 @@ def render(found: Extraction, model: str, exhibits: Sequence[Exhibit], *, signed
     return render_page("extraction/page.html", ExtractionPage(found, model, exhibits, signed))
 
 
-def _small(picture: Any, side: int) -> NDArray[np.uint8]:
-    """A picture as RGB, no side longer than that."""
+def _small(picture: Any, side: int) -> Any:
+    """A picture as RGB, no side longer than that, as a Pillow image."""
     small = picture.convert("RGB")
     small.thumbnail((side, side))
-    return np.asarray(small)
+    return small
