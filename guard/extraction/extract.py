@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -114,7 +114,7 @@ class Extractor:
         found = Extraction(self.captions, evidence, self.alpha, self.suspicion)
         return replace(
             found,
-            rejected={} if compared is None else dict(compared.rejected),
+            rejected={} if compared is None else self._named(compared.reference_rejected),
             facts=tuple(self._facts()),
         )
 
@@ -182,6 +182,11 @@ class Extractor:
         original = open_image(self.captions.pictures[copy.picture])
         files = [path, sidecar, *(file for _, file in evidence)]
         return Exhibit(one, copy, path.name, image, original, beside, overlay), files
+
+    def _named(self, reasons: Mapping[str, str]) -> dict[str, str]:
+        """Reasons by names in the folder: where it lies is nobody's business who is handed the evidence."""
+        place = f"{self.captions.folder}/"
+        return {name.removeprefix(place): reason.replace(place, "") for name, reason in reasons.items()}
 
     def _sampling(self) -> dict[str, Any]:
         known = {"steps": self.sampling.steps, "guidance_scale": self.sampling.guidance}

@@ -21,7 +21,7 @@ from cryptomnesia.extraction.evidence import weigh
 from cryptomnesia.sidecar import load_signer, new_chain
 
 SAMPLING = Sampling(seeds=1, steps=12)
-HELD, OTHERS = 3, 20
+HELD, OTHERS, BARE = 3, 20, 2  # the last are a picture twice, and a broken one
 
 
 @pytest.fixture(scope="module")
@@ -33,6 +33,9 @@ def mine(tmp_path_factory) -> Path:
     for name, number in enumerate(numbers["verbatim"][:HELD] + numbers["general"][:OTHERS]):
         Image.fromarray(gallery.images[number]).save(folder / f"{name:02}.png")
         (folder / f"{name:02}.txt").write_text(gallery.captions[number].text)
+    (folder / "again.png").write_bytes((folder / "00.png").read_bytes())
+    (folder / "broken.png").write_bytes((folder / "00.png").read_bytes()[:99])
+    (folder / "nobody.txt").write_text("a caption without a picture")
     return folder
 
 
@@ -60,9 +63,11 @@ def report(folder: Path) -> dict[str, Any]:
     return json.loads((folder / "extraction.json").read_text())
 
 
-def test_what_is_held_is_found_and_the_folder_is_vouched_for(out, signer, monkeypatch, capsys):
+def test_what_is_held_is_found_and_the_folder_is_vouched_for(out, mine, signer, capsys):
     told = report(out)
-    assert told["verdict"] == "reproduced" and told["pictures"] == HELD + OTHERS
+    assert told["verdict"] == "reproduced" and told["pictures"] == HELD + OTHERS + BARE
+    assert list(told["rejected"]) == ["broken.png"] and told["without_words"] == BARE
+    assert str(mine.parent) not in (out / "index.html").read_text() + (out / "extraction.json").read_text()
     assert set(told["reproduced"]) >= {f"{name:02}.png" for name in range(HELD)}
     assert len(told["reproduced"]) <= HELD + 1
     found = [one for one in told["evidence"] if one["stands"]]
