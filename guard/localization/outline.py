@@ -13,9 +13,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import interpolate, pad
 
-from ..errors import InputError
+from .refine import laid_on
 
-FINE = 4  # most pixels per latent pixel at which it is found
 RADIUS, WIDTH = 4, 3.0  # latent pixels: where the kernel ends, and its standard deviation
 STRIDE = 3  # only every third neighbour is asked, down and across
 COLOUR = 0.15  # standard deviation in colour, of values in [0, 1]
@@ -36,18 +35,8 @@ def outline(logits: Tensor, images: Tensor) -> Tensor:
     Raises:
         InputError: Shapes do not fit.
     """
-    fits = logits.ndim == 3 and images.ndim == 4 and images.shape[1] == 3 and len(images) == len(logits)
-    if not fits or any(large < small for large, small in zip(images.shape[-2:], logits.shape[-2:], strict=True)):
-        raise InputError(
-            f"log odds (B, h, w) are outlined in images (B, 3, H, W) at least as large, "
-            f"not {tuple(logits.shape)} in {tuple(images.shape)}"
-        )
-    height, width = (
-        min(FINE * small, large) for large, small in zip(images.shape[-2:], logits.shape[-2:], strict=True)
-    )
-    guide = interpolate(images.float(), size=(height, width), mode="area")
-    unary = interpolate(logits.float().unsqueeze(1), size=(height, width), mode="bilinear", align_corners=False)
-    found = _mean_field(unary[:, 0], guide, height / logits.shape[1])
+    unary, guide = laid_on(logits, images)
+    found = _mean_field(unary[:, 0], guide, guide.shape[-2] / logits.shape[1])
     return interpolate(found.unsqueeze(1), size=images.shape[-2:], mode="bilinear", align_corners=False)[:, 0] > 0
 
 

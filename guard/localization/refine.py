@@ -32,19 +32,27 @@ def refine(maps: Tensor, images: Tensor) -> Tensor:
     Raises:
         InputError: Shapes do not fit.
     """
-    fits = maps.ndim == 3 and images.ndim == 4 and images.shape[1] == 3 and len(images) == len(maps)
-    if not fits or any(large < small for large, small in zip(images.shape[-2:], maps.shape[-2:], strict=True)):
-        raise InputError(
-            f"maps (B, h, w) are refined with images (B, 3, H, W) at least as large, "
-            f"not {tuple(maps.shape)} with {tuple(images.shape)}"
-        )
-    height, width = (min(FINE * small, large) for large, small in zip(images.shape[-2:], maps.shape[-2:], strict=True))
-    guide = interpolate(images.float(), size=(height, width), mode="area")
-    coarse = interpolate(maps.float().unsqueeze(1), size=(height, width), mode="bilinear", align_corners=False)
-    radius = max(1, round(RADIUS * height / maps.shape[1]))
+    coarse, guide = laid_on(maps, images)
+    radius = max(1, round(RADIUS * guide.shape[-2] / maps.shape[1]))
     coefficients = _coefficients(coarse, guide, radius)
     fine = interpolate(coefficients, size=images.shape[-2:], mode="bilinear", align_corners=False)
     return ((fine[:, :3] * images.float()).sum(1) + fine[:, 3]).clamp_min(0)
+
+
+def laid_on(maps: Tensor, images: Tensor) -> tuple[Tensor, Tensor]:
+    """Returns maps (B, h, w) and their images (B, 3, H, W) at one size between both, (B, 1, ...) and (B, 3, ...).
+
+    That size has FINE pixels per latent pixel, or as many as the image has. Raises InputError where shapes do not fit.
+    """
+    fits = maps.ndim == 3 and images.ndim == 4 and images.shape[1] == 3 and len(images) == len(maps)
+    if not fits or any(large < small for large, small in zip(images.shape[-2:], maps.shape[-2:], strict=True)):
+        raise InputError(
+            f"maps (B, h, w) belong to images (B, 3, H, W) at least as large, "
+            f"not {tuple(maps.shape)} to {tuple(images.shape)}"
+        )
+    size = [min(FINE * small, large) for large, small in zip(images.shape[-2:], maps.shape[-2:], strict=True)]
+    guide = interpolate(images.float(), size=size, mode="area")
+    return interpolate(maps.float().unsqueeze(1), size=size, mode="bilinear", align_corners=False), guide
 
 
 def _coefficients(maps: Tensor, guide: Tensor, radius: int) -> Tensor:
