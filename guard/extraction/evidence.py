@@ -9,10 +9,10 @@ import numpy as np
 
 from ..false_discovery import adjusted, rejected, share_of_nulls
 from ..similarity import Comparison, ImageComparison
+from ..similarity.result import COPIES
 from .captions import Asked, Captions
 
 ALPHA = 0.05
-COPIES = ("same picture", "same part")  # kinds that are reproductions; a similar picture is none
 FOUND, NONE, CANNOT_TELL = "reproduced", "none found", "cannot tell"
 
 
@@ -90,7 +90,6 @@ class Extraction:
         alpha: The false discovery rate of the images that stand.
         suspicion: Images were made where the check's p-value was at most this.
         rejected: Pictures that could not be read, with the reason.
-        notes: What else is to be said, a line each.
         facts: What it rests on: model, calibration, settings; pairs of words.
     """
 
@@ -99,7 +98,6 @@ class Extraction:
     alpha: float
     suspicion: float
     rejected: Mapping[str, str] = field(default_factory=dict)
-    notes: tuple[str, ...] = ()
     facts: tuple[tuple[str, str], ...] = ()
 
     @property
@@ -182,7 +180,7 @@ class Extraction:
             "evidence": [self._one(one) for one in self.evidence],
             "untried": self.untried(),
             "rejected": dict(self.rejected),
-            "notes": [*self.captions.notes, *self.notes],
+            "notes": list(self.captions.notes),
             "facts": dict(self.facts),
         }
 

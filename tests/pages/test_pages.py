@@ -105,7 +105,7 @@ def extraction_page(text):
     found = Extraction(
         captions,
         (Evidence(asked[0], check, (0, 1), (copy,)), Evidence(asked[1], check | {"p_value": None})),
-        *(0.05, 0.05, {text: text}, (text,), ((text, text),)),
+        *(0.05, 0.05, {text: text}, ((text, text),)),
     )
     exhibit = extraction.Exhibit(found.evidence[0], copy, text, *[picture] * 4)
     return extraction.render(found, text, [exhibit], signed=True)
