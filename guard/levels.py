@@ -85,17 +85,7 @@ class Levels:
         Discrete: DDIM's "leading" timesteps plus one (981, 961, ..., 1 of 1,000 for 50), as in Stable Diffusion.
         Flow: shifted times from 1 down to the last before 0.
         """
-        if self.alphas_cumprod is None:
-            if steps < 1:
-                raise InputError(f"steps are at least 1, not {steps}")
-            times = [1 - i / steps for i in range(steps)]
-            # rounding may lead past 1
-            return [self.timestep(min(1.0, self.shift * s / (1 + (self.shift - 1) * s))) for s in times]
-        count = len(self.alphas_cumprod)
-        if not 1 <= steps <= count:
-            raise InputError(f"steps lie in 1..{count}, not {steps}")
-        stride = count // steps
-        return [self.timestep(min(i * stride + 1, count - 1)) for i in reversed(range(steps))]
+        return [self.timestep(time) for time in self._times(steps)]
 
     def fraction(self, fraction: float) -> NoiseLevel:
         """Returns the level that far into the schedule: 0 is clean, 1 pure noise."""
@@ -111,4 +101,17 @@ class Levels:
         if self.first is not None:
             return self.timestep(self.first)
         steps = 50 if self.alphas_cumprod is None else min(50, len(self.alphas_cumprod))
-        return self.sampling(steps)[0]
+        return self.timestep(self._times(steps)[0])
+
+    def _times(self, steps: int) -> list[float]:
+        if self.alphas_cumprod is None:
+            if steps < 1:
+                raise InputError(f"steps are at least 1, not {steps}")
+            times = [1 - i / steps for i in range(steps)]
+            # rounding may lead past 1
+            return [min(1.0, self.shift * s / (1 + (self.shift - 1) * s)) for s in times]
+        count = len(self.alphas_cumprod)
+        if not 1 <= steps <= count:
+            raise InputError(f"steps lie in 1..{count}, not {steps}")
+        stride = count // steps
+        return [min(i * stride + 1, count - 1) for i in reversed(range(steps))]

@@ -5,7 +5,7 @@ level that the score is defined at, and by the model's own reference, nothing ha
 """
 
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor
@@ -131,38 +131,58 @@ def look(
     Raises:
         NonFiniteError, OutOfMemory: As in `Guidance`.
     """
-    first, rows = _on_own_noise(denoiser, step if step.is_at(level) else replace(step, upper=None, lower=None), level)
+    told = step if step.is_at(level) else replace(step, upper=None, lower=None)
+    firsts = [numbers.index(number) for number in sorted(set(numbers))]
+    texts, each = without_extras(step.positive[firsts], denoiser.empty), torch.tensor(numbers)
+    (first, _), shared, rows = _guidance(denoiser, told, _Question(level, "pull", private), texts)
     vectors, alignments = first.unsqueeze(1), None
+    if shared is not None:
+        vectors = torch.cat([vectors, shared[0][each]], dim=1)
     if weighed:
-        on_own, asked = _aligned_on_own_noise(denoiser, step)
-        alignments, rows = on_own.unsqueeze(1), rows + asked
-    if private is not None:
-        firsts = [numbers.index(number) for number in sorted(set(numbers))]
-        texts, each = without_extras(step.positive[firsts], denoiser.empty), torch.tensor(numbers)
-        shared, asked = private.counted(texts)
-        vectors, rows = torch.cat([vectors, shared[each]], dim=1), rows + asked
-        if low is not None and alignments is not None:
-            shared, asked = low.counted(texts)
-            alignments, rows = torch.cat([alignments, shared[each]], dim=1), rows + asked
+        question = _Question(low_noise(denoiser), "noise", None if low is None else low.guidance)
+        (first, start), shared, asked = _guidance(denoiser, replace(step, upper=None, lower=None), question, texts)
+        alignments, rows = cosines(start, first).unsqueeze(1), rows + asked
+        if shared is not None:
+            alignments = torch.cat([alignments, cosines(shared[1], shared[0])[each]], dim=1)
     return of_vectors(vectors, rows, alignments)
 
 
-def _on_own_noise(denoiser: Denoiser, step: FirstStep, level: NoiseLevel) -> tuple[Tensor, int]:
-    """Guidance vectors (B, C, H, W) on x_T at the score's level, and the rows that the step does not tell."""
+class _Question(NamedTuple):
+    """Where and in what branches are compared, and the private draws that are asked about beside x_T."""
+
+    level: NoiseLevel
+    answer: Literal["pull", "noise"]
+    private: Guidance | None
+
+
+_Compared = tuple[Tensor, Tensor]  # guidance vectors, and what they start from
+
+
+def _guidance(
+    denoiser: Denoiser, step: FirstStep, question: _Question, texts: Condition
+) -> tuple[_Compared, _Compared | None, int]:
+    """Guidance on x_T, (B, C, H, W), and on private draws, (P, draws, C, H, W), and the rows that the step left open.
+
+    All rows share a call where they can.
+    """
     upper, lower, width = _both(denoiser, step)
     wanted = [] if step.upper is not None else [upper]
     wanted += [] if step.lower is not None else [lower]
-    answers = _answers(denoiser, step.noise, level, wanted, "pull")
+    private, shared, rows = question.private, None, len(wanted) * len(step.noise)
+    # a prompt may be longer than the encoder reads at once
+    alike = len({tuple(condition.tensors["text"].shape[1:]) for condition in wanted}) == 1
+    if private is not None and alike:
+        x = step.noise.repeat(len(wanted), 1, 1, 1)
+        vectors, start, answer, rows = private.beside(texts, x, Condition.cat(wanted))
+        shared, answers = (vectors, start), list(answer.chunk(len(wanted)))
+    else:
+        answers = _answers(denoiser, step.noise, question, wanted, alike)
+        if private is not None:
+            vectors, start, more = private.compared(texts)
+            shared, rows = (vectors, start), rows + more
     above = answers.pop(0) if step.upper is None else step.upper
     compared = answers.pop(0) if step.lower is None else step.lower
-    return (above - compared) / width, len(wanted) * len(step.noise)
-
-
-def _aligned_on_own_noise(denoiser: Denoiser, step: FirstStep) -> tuple[Tensor, int]:
-    """Both alignments (B, 2) on x_T, and the rows they cost."""
-    upper, lower, width = _both(denoiser, step)
-    above, compared = _answers(denoiser, step.noise, low_noise(denoiser), [upper, lower], "noise")
-    return cosines(compared, (above - compared) / width), 2 * len(step.noise)
+    return ((above - compared) / width, compared), shared, rows
 
 
 def _both(denoiser: Denoiser, step: FirstStep) -> tuple[Condition, Condition, float]:
@@ -173,14 +193,14 @@ def _both(denoiser: Denoiser, step: FirstStep) -> tuple[Condition, Condition, fl
 
 
 def _answers(
-    denoiser: Denoiser, noise: Tensor, level: NoiseLevel, conditions: list[Condition], answer: str
+    denoiser: Denoiser, noise: Tensor, question: _Question, conditions: list[Condition], alike: bool
 ) -> list[Tensor]:
-    """What the network answers about each condition on the same noise, in one call where they can share one."""
-    shapes = {tuple(condition.tensors["text"].shape[1:]) for condition in conditions}
-    if len(shapes) > 1:  # a prompt longer than the encoder reads at once
-        return [getattr(denoiser.predict(noise, level, condition), answer) for condition in conditions]
-    if not conditions:
-        return []
-    x = noise.repeat(len(conditions), 1, 1, 1)
-    both = denoiser.predict(x, level, Condition.cat(conditions))
-    return list(getattr(both, answer).chunk(len(conditions)))
+    """What the network answers about each condition on the same noise, in one call where their texts are alike."""
+
+    def ask(x: Tensor, condition: Condition) -> Tensor:
+        return getattr(denoiser.predict(x, question.level, condition), question.answer)
+
+    if not alike:
+        return [ask(noise, condition) for condition in conditions]
+    both = ask(noise.repeat(len(conditions), 1, 1, 1), Condition.cat(conditions))
+    return list(both.chunk(len(conditions)))

@@ -1,5 +1,6 @@
 """Guidance vectors at pure noise, of any conditions on fixed noise: what the score and every mitigation stand on."""
 
+from collections.abc import Callable
 from typing import Literal
 
 import torch
@@ -105,6 +106,42 @@ class Guidance:
         require_effect(self.denoiser, condition, upper, lower)
         return (upper - lower) / asked.width, lower if lower.ndim == 5 else lower[None], rows
 
+    def beside(self, condition: Condition, noise: Tensor, others: Condition) -> tuple[Tensor, Tensor, Tensor, int]:
+        """Returns what `compared` returns, with the network's answers to other rows at the same level between them.
+
+        They share calls where conditions have one shape: a few rows alone take nearly as long as a few more.
+
+        Args:
+            condition: P prompts.
+            noise, others: The other rows, (R, C, H, W), and their conditions.
+
+        Returns:
+            Guidance vectors (P, draws, C, H, W), what they start from, (P or 1, draws, C, H, W), the answers
+            (R, C, H, W), and how many rows the network was asked for all.
+
+        Raises:
+            NotApplicable, NonFiniteError, OutOfMemory: As `counted`.
+        """
+        asked, draws = self.denoiser.branches(condition), len(self.noise)
+        rows = draws if asked.shared and self._empty is None else 0
+        lower = self.empty if asked.shared else None
+        parts = [asked.upper] if asked.shared else [asked.upper, asked.lower]
+        each = torch.arange(len(condition)).repeat_interleave(draws)
+        try:
+            every = Condition.cat([*(part[each] for part in parts), others])
+        except InputError:  # of different shapes, as where a prompt is longer than the encoder reads
+            vectors, lower, more = self.compared(condition)
+            answers = self._in_calls(len(others), lambda rows: (noise[rows], others[rows]), grad=False)
+            return vectors, lower, answers, rows + more + len(others)
+        x = torch.cat([self.noise.repeat(len(parts) * len(condition), 1, 1, 1), noise.to(self.noise.device)])
+        found = self._in_calls(len(x), lambda rows: (x[rows], every[rows]), grad=False)
+        split = [len(each)] * len(parts) + [len(others)]
+        *mine, answers = found.split(split)
+        upper, *own = (part.view(len(condition), draws, *self.noise.shape[1:]) for part in mine)
+        lower = own[0] if lower is None else lower
+        require_effect(self.denoiser, condition, upper, lower)
+        return (upper - lower) / asked.width, lower if lower.ndim == 5 else lower[None], answers, rows + len(x)
+
     def spectrum(self, condition: Condition, *, grad: bool = False) -> Tensor:
         """Returns the energy (P, 8) per ring of the draws' mean guidance vector; see `MemorizationResult.spectrum`."""
         return ring_energy(self(condition, grad=grad).mean(1))
@@ -113,21 +150,25 @@ class Guidance:
         draws = len(self.noise)
         prompt = torch.arange(len(condition)).repeat_interleave(draws)
         draw = torch.arange(draws).repeat(len(condition))
+        found = self._in_calls(len(prompt), lambda rows: (self.noise[draw[rows]], condition[prompt[rows]]), grad)
+        return found.view(len(condition), draws, *self.noise.shape[1:])
+
+    def _in_calls(self, count: int, pick: Callable[[slice], tuple[Tensor, Condition]], grad: bool) -> Tensor:
+        """The network's answers to so many rows, (count, C, H, W), as many at a time as there is memory for."""
         parts, start = [], 0
         # what is kept must serve gradients later, even if asked for in inference mode
         with torch.inference_mode(False):
-            while start < len(prompt):
-                rows = slice(start, start + self.batch_rows)
+            while start < count:
                 try:
-                    parts.append(self._ask(self.noise[draw[rows]], condition[prompt[rows]], grad))
+                    parts.append(self._ask(*pick(slice(start, start + self.batch_rows)), grad))
                 except OutOfMemory:
                     if not (self.save_memory() if grad else self._halve()):
                         raise
                     continue
                 start += len(parts[-1])
-        self.forward_rows += len(prompt)
-        self.backward_rows += len(prompt) if grad else 0
-        return torch.cat(parts).view(len(condition), draws, *self.noise.shape[1:])
+        self.forward_rows += count
+        self.backward_rows += count if grad else 0
+        return torch.cat(parts)
 
     def _ask(self, x: Tensor, condition: Condition, grad: bool) -> Tensor:
         def ask(x: Tensor, *values: Tensor) -> Tensor:

@@ -14,7 +14,7 @@ from cryptomnesia.errors import InputError
 from cryptomnesia.signals.draws import derived_seed, draw_noise
 from cryptomnesia.signals.memorization import memorization_score
 
-from ..helpers.guarded import BENIGN, SHAPE, above, attached, call, flags_all, initial_noise, rows, seeded
+from ..helpers.guarded import BENIGN, SHAPE, Counter, above, attached, call, flags_all, initial_noise, rows, seeded
 from ..helpers.pipelines import build
 from ..helpers.toy import linear, prompts
 
@@ -75,6 +75,9 @@ def test_at_another_start_the_rows_are_asked_for_at_the_calibrations_level(steps
     )
     assert out.memorization[0].forward_rows == rows_each
     assert out.memorization[0].score == pytest.approx(guard.calibration.score(checked).item(), abs=1e-4)  # type: ignore[union-attr]
+    with Counter(pipe) as counter:
+        attached(guard, steps=steps)
+    assert counter.calls == steps + 1  # all of the guard's rows share one
 
 
 def test_checks_and_mitigations_take_the_calibrations_level():

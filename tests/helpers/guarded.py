@@ -73,15 +73,15 @@ def initial_noise(*seeds: int) -> torch.Tensor:
 
 
 class Counter(TorchFunctionMode):
-    """Counts the rows that go through a network, by its first layer's weight: any hook would make another model."""
+    """Counts calls of a network, and their rows, by its first layer's weight: any hook would make another model."""
 
     def __init__(self, pipe: Any):
         super().__init__()
-        self.weight, self.rows = next(network_of(pipe).parameters()), 0
+        self.weight, self.rows, self.calls = next(network_of(pipe).parameters()), 0, 0
 
     def __torch_function__(self, func, types, args=(), kwargs=None):
         if func in (torch.conv2d, torch.nn.functional.linear) and args[1] is self.weight:
-            self.rows += len(args[0])
+            self.rows, self.calls = self.rows + len(args[0]), self.calls + 1
         return func(*args, **(kwargs or {}))
 
 

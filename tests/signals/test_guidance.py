@@ -80,6 +80,27 @@ def test_what_inference_mode_computed_serves_gradients_later():
     assert gradient(guidance).abs().sum() > 0
 
 
+@pytest.mark.parametrize("length", [2, 3])  # of the others' text: 2 as the prompts'
+def test_other_rows_share_the_prompts_call_where_their_texts_have_one_shape(length):
+    denoiser, calls = nonlinear(), []
+    fn = denoiser.fn
+    denoiser.fn = lambda x, t, condition: calls.append(len(x)) or fn(x, t, condition)
+    level, texts = denoiser.levels.pure_noise, Condition(text=toy.prompts(2))
+    guidance = Guidance(denoiser, draw_noise(denoiser, 3, 0))
+    noise, others = draw_noise(denoiser, 2, 1), Condition(text=torch.rand(2, length, 5))
+    expected = guidance(texts)
+    start = guidance.empty[None]
+    answers = denoiser.predict(noise, level, others).pull
+    calls.clear()
+    vectors, lower, found, rows = guidance.beside(texts, noise, others)
+    assert rows == 8 and calls == ([8] if length == 2 else [6, 2])
+    torch.testing.assert_close(vectors, expected)
+    torch.testing.assert_close(lower, start)
+    torch.testing.assert_close(found, answers)
+    fresh = Guidance(denoiser, guidance.noise, batch_rows=3)
+    assert fresh.beside(texts, noise, others)[3] == fresh.forward_rows == 8 + 3  # the empty prompt, once
+
+
 def test_bad_noise_and_models_without_guidance_are_refused():
     denoiser = nonlinear()
     for shape in ((3, 4, 4), (0, 3, 4, 4), (1, 2, 3, 4, 4)):
