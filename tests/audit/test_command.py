@@ -141,8 +141,7 @@ def test_an_unwritable_place_costs_one_line(audit, folder):
     assert (code, out) == (2, "") and "cannot be written" in err and err.count("\n") == 1
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_stop_keeps_what_was_begun_and_the_same_command_goes_on(folder, tmp_path, number):
+def test_a_stop_keeps_what_was_begun_and_the_same_command_goes_on(folder, tmp_path):
     """For real, in processes of their own, which would go on for a minute."""
     total, kept = 400 * PART, 0
     (tmp_path / "log.txt").write_text("\n".join(f"a cat {i}" for i in range(total)))
@@ -150,7 +149,7 @@ def test_a_stop_keeps_what_was_begun_and_the_same_command_goes_on(folder, tmp_pa
     command = [sys.executable, "-m", "cryptomnesia.cli", *map(str, ["audit", "prompts", "--json", *options])]
     listening = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)  # background jobs ignore it
     streams = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
-    for _ in range(2):
+    for number in (signal.SIGINT, signal.SIGTERM):
         process = subprocess.Popen(command, **streams, env=os.environ, preexec_fn=listening)
         started = json.loads(process.stdout.readline())
         assert started == {"event": "started", "total": total, "done": kept}

@@ -133,14 +133,13 @@ def test_a_finished_file_is_not_made_again(comfy: Comfy, folder: Path):
     assert again.outputs["made"][1].startswith("100 benign prompts")
     assert counted(comfy, counter, alpha=0.05).ok and counter.calls == 0  # only the promise is another
     assert place.read_bytes() != before and Calibration.load(place).alpha == 0.05
-    for changes in ({"prompts": LINES.replace("red", "dark")}, {"check_seed": 1}, {"draws": 2}):
-        counter = Counter(comfy)
-        assert counted(comfy, counter, **changes).ok and counter.calls == CHUNKS
     for damage in (place.unlink, lambda: place.write_text("{")):
-        assert counted(comfy, Counter(comfy)).ok
         damage()
         counter = Counter(comfy)
         assert counted(comfy, counter).ok and counter.calls == CHUNKS
+    for changes in ({"prompts": LINES.replace("red", "dark")}, {"check_seed": 1}, {"draws": 2}):
+        counter = Counter(comfy)
+        assert counted(comfy, counter, **changes).ok and counter.calls == CHUNKS
 
 
 def test_a_damaged_partial_file_is_no_harm(comfy: Comfy, folder: Path, whole: bytes):

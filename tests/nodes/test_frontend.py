@@ -14,16 +14,18 @@ from .thumbnails import parts, thumbnail
 
 COMPLAINTS = ("failed", "issing", "rror", "nable to")
 NODE_FIELDS = ("id", "type", "pos", "size", "mode", "widgets_values")
-TEXTS = {
-    ATTRIBUTE: {"What that rests on": ["Likely made by first model"]},
+TRAINED = ("Likely trained on some of these images.\n12 suspects against 12 references", "look alike", "no proof")
+CHILD = ("If all show the same prompts: likely a child of second model.\n", "no proof")
+TEXTS = {  # of each node that is called so, a text or parts of one
+    ATTRIBUTE: {"What that rests on": [("Likely made by first model", "none of these")]},
     CHECK: {"What the check says": [MEMORIZED, CLEAR]},
     GATE: {
         "What the gate says": ["Cryptomnesia stopped this branch (block if memorized). " + MEMORIZED],
         "What was changed": [CLEAR],
     },
     LOCATE: {"How much of it": ["likely memorized"], "What was changed": [CLEAR]},
-    MEMBERSHIP: {"What that rests on": ["Likely trained on some of these images."]},
-    LINEAGE: {"What that rests on": ["likely a child of second model."]},
+    MEMBERSHIP: {"What that rests on": [TRAINED]},
+    LINEAGE: {"What that rests on": [CHILD]},
     SAVE: {"What was changed": [CLEAR], "What holds": [f"{PACK}/demo_0"]},
 }
 IMAGES = {
@@ -131,7 +133,8 @@ def test_a_run_shows_texts_and_images(opened: tuple[Browser, str], tmp_path: Pat
     assert not complaints(browser)  # a branch that a gate stopped is no failure
     for title, texts in TEXTS[name].items():
         for number, text in zip(titled(saved, title), texts, strict=True):
-            assert text in shown(browser, number)
+            found = shown(browser, number)
+            assert all(part in found for part in ([text] if isinstance(text, str) else text))
     if name == GATE:
         browser.until(lambda: all(map(said_more, gates(browser))), "what the gates say", 30)
         stopped, passed = gates(browser)
