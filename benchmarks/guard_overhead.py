@@ -1,6 +1,7 @@
 """What a guard costs while a pipeline samples: `python -m benchmarks.guard_overhead`.
 
-Paired: guarded and unguarded calls of the same pipeline take turns, and each pair gives one ratio of wall times.
+Paired: guarded and unguarded calls of the same pipeline take turns, and each pair gives one ratio of this process's CPU
+times, which others on the machine hardly change.
 """
 
 import time
@@ -40,15 +41,15 @@ def calibration(pipe: Any, draws: int, steps: int | None) -> Calibration:
 
 
 def seconds(pipe: Any, prompts: list[str], steps: int, seed: int) -> tuple[float, Any]:
-    """Wall time and output of one call."""
+    """CPU time and output of one call."""
     generator = torch.Generator().manual_seed(seed)
-    started = time.perf_counter()
+    started = time.process_time()
     out = pipe(prompts, num_inference_steps=steps, generator=generator, output_type="latent")
-    return time.perf_counter() - started, out
+    return time.process_time() - started, out
 
 
 def paired(pipe: Any, guard: Guard, images: int, steps: int, pairs: int) -> dict[str, float]:
-    """Median and quartiles of guarded / unguarded wall time, and what rows say it should be."""
+    """Median and quartiles of guarded / unguarded CPU time, and what rows say it should be."""
     prompts = [c.text for c in select("general", "eval")[:images]]
     ratios, rows = [], 0
     for seed in range(-2, pairs):

@@ -12,7 +12,8 @@ GUARD = ROOT / "guard"
 # modules are too small to be rooms, and may use each other as long as nothing circles.
 FLOORS = (
     "errors envelope printable prompt_text finite files tensors strict_json images image_codes pixels drawing "
-    "containers version memory own_calls progress questions false_discovery two_samples comparability",
+    "containers version memory own_calls progress questions false_discovery two_samples comparability "
+    "run_folder",
     "levels condition branches reference identity denoiser protocols cost",
     "adapters signals prompts",
     "calibration calibration_file calibration_misfit calibration_run calibration_source calibration_store combination "

@@ -3,8 +3,6 @@
 import datetime
 import hashlib
 import json
-import re
-from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -12,23 +10,15 @@ from typing import Any
 from .. import __version__
 from ..errors import InputError
 from ..files import write_atomically
+from ..run_folder import refuse, unwritable
 from ..strict_json import read_json
 from .inputs import sha256_of
 from .ledger import RESULTS
-from .shards import unwritable
 from .worker import About
 
 SCHEMA = 2
 FILE = "run.json"
 LARGEST = 16 << 20  # bytes of run.json
-_WORDS = {
-    "input": "the input's content",
-    "model": "the model",
-    "model_files": "the model's files",
-    "calibration": "the calibration",
-    "calibration_file": "the calibration's file",
-}
-_DIGEST = re.compile("[0-9a-f]{16,}")  # says nothing to people
 
 
 @dataclass
@@ -112,16 +102,6 @@ def _compared(run: Manifest) -> dict[str, Any]:
     return {"kind": run.kind, "seed": run.seed, **run.settings, **run.digests}
 
 
-def refuse(folder: Path, there: dict[str, Any], now: dict[str, Any], what: str = "an audit") -> None:
-    """Raises InputError, telling the difference, unless both are equal; `what` is what messages say a folder holds."""
-    names = [name for name in {**there, **now} if there.get(name) != now.get(name)]
-    if names:
-        raise InputError(
-            f"{folder} holds {what} with other settings ({'; '.join(_differences(names, there, now))}): "
-            "give the same ones to go on with it, or another --out to start anew"
-        )
-
-
 def files_digest(path: Path) -> str:
     """Returns the SHA-256, in hex, of a file, or over all files of a folder by name.
 
@@ -138,19 +118,6 @@ def files_digest(path: Path) -> str:
         name = file.name if file == path else file.relative_to(folders[0]).as_posix()
         digest.update(f"{name} {sha256_of(file)}\n".encode("utf-8", "surrogateescape"))
     return digest.hexdigest()
-
-
-def _differences(names: Iterable[str], there: dict[str, Any], now: dict[str, Any]) -> Iterable[str]:
-    for name in names:
-        before, after = there.get(name), now.get(name)
-        if any(isinstance(value, str) and _DIGEST.fullmatch(value) for value in (before, after)):
-            yield f"{_WORDS.get(name, name)} changed"
-        else:
-            yield f"{_WORDS.get(name, name)}: {_shown(before)} then, {_shown(after)} now"
-
-
-def _shown(value: object) -> str:
-    return "the default" if value is None else json.dumps(value) if not isinstance(value, str) else value
 
 
 def _read(path: Path) -> Manifest:

@@ -11,10 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..files import create, write_atomically
+from ..run_folder import unwritable
 from . import table
 from .page import AuditPage, render
 from .results import Spool
-from .shards import unwritable
 
 BESIDE = "report"
 EMBEDDED = 2_000  # rows whose texts stand in the page itself

@@ -6,10 +6,10 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from ..errors import InputError
+from ..run_folder import locked
 from .engine_local import LocalEngine
 from .engine_ray import RayEngine
 from .inputs import Prints, print_of
-from .lock import locked
 from .manifest import Manifest, open_run
 from .rows import PART, Done, Reject, Row
 from .shards import Shards

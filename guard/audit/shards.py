@@ -14,8 +14,9 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from ..errors import InputError, require
+from ..errors import require
 from ..files import remove, write_atomically
+from ..run_folder import unwritable
 from ..strict_json import read_json
 from .ledger import REJECTS, RESULTS, Entry, digest_of, part_name, read_ledger, write_entry
 from .rows import PART, Done, Reject, Row
@@ -155,14 +156,6 @@ def reject_schema() -> Any:
     arrow = require("pyarrow", "audit")
     texts = [("reason", arrow.string()), ("excerpt", arrow.string())]
     return arrow.schema([("row", arrow.int64()), *texts, ("line", arrow.int64())])
-
-
-def unwritable(path: Path, error: OSError) -> InputError:
-    """Returns the error, in one line, for a file that cannot be written."""
-    return InputError(
-        f"{path} cannot be written ({error.strerror or error}): free disk space or make it writable; what is finished "
-        "is kept, and the same command goes on from there"
-    )
 
 
 def _rows_of(done: Done) -> list[int]:

@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..audit.manifest import refuse
 from ..errors import InputError
 from ..files import write_file
 from ..images import open_image, png
+from ..run_folder import refuse
 from .reproduction import References, Reproduction, reproduction, thumbnails
 from .run import Run
 

@@ -16,12 +16,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..audit.manifest import refuse
 from ..combination import Combination
 from ..denoiser import Denoiser
 from ..errors import InputError
 from ..files import write_file
 from ..protocols import encoder_of
+from ..run_folder import refuse
 from ..signals.draws import derived_seed, draw_noise
 from ..signals.rings import RINGS
 from ..strict_json import read_object

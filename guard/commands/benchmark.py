@@ -112,8 +112,8 @@ def benchmark(
     for note in notes:
         stderr().print(note, style="yellow", soft_wrap=True)
     make_folder(out)
-    from ..audit.lock import locked
     from ..benchmark.run import open_run
+    from ..run_folder import locked
 
     with locked(out, "benchmark"):
         run = open_run(out, lists.texts, seed, lists.digests)

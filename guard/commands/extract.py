@@ -122,8 +122,8 @@ def extract(
     if dry_run:
         return EXIT_CLEAR
     make_folder(out)
-    from ..audit.lock import locked
     from ..extraction import Extractor
+    from ..run_folder import locked
 
     with locked(out, "extraction"):
         work = Extractor(guard, known, out, sampling=sampling, suspicion=suspicion, alpha=alpha, encoder=encoder)

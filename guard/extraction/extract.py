@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import Any
 
 from .. import __version__
-from ..audit.lock import locked
 from ..errors import InputError
 from ..files import write_file
 from ..guard import Guard
 from ..images import BUNDLE, open_image, png
 from ..progress import Progress
+from ..run_folder import locked
 from ..sidecar import Signer, write_bundle
 from ..similarity import ReferenceIndex, compare
 from .captions import Captions, read_captions

@@ -12,12 +12,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..adapters.sampling import TextToImage, as_bytes
-from ..audit.manifest import refuse
 from ..errors import InputError, NotApplicable
 from ..files import write_file
 from ..guard import Guard
 from ..images import open_image, png
 from ..protocols import pipeline_of
+from ..run_folder import refuse
 from ..strict_json import read_object
 
 FILE, GENERATED = "run.json", "generated"

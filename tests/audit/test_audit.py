@@ -15,7 +15,6 @@ from cryptomnesia import Guard
 from cryptomnesia.adapters import to_denoiser
 from cryptomnesia.audit import shards
 from cryptomnesia.audit.inputs import Prompts
-from cryptomnesia.audit.lock import locked
 from cryptomnesia.audit.prompts import PromptJob
 from cryptomnesia.audit.report import write_report
 from cryptomnesia.audit.rows import PART, Done, Reject, Row
@@ -24,6 +23,7 @@ from cryptomnesia.audit.shards import Shards
 from cryptomnesia.audit.worker import Worker
 from cryptomnesia.demo import demo_calibration, load_demo
 from cryptomnesia.errors import InputError, MissingPackage, NotApplicable, OutOfMemory
+from cryptomnesia.run_folder import locked
 from cryptomnesia.signals.memorization import memorization_score
 
 from ..helpers import auditing
@@ -466,7 +466,7 @@ def test_two_runs_do_not_share_a_folder(tmp_path):
 
 def test_the_lock_goes_with_its_process(tmp_path):
     code = (
-        "import sys, os; from pathlib import Path; from cryptomnesia.audit.lock import locked;"
+        "import sys, os; from pathlib import Path; from cryptomnesia.run_folder import locked;"
         f"place = locked(Path({str(tmp_path)!r})); place.__enter__(); print('held', flush=True); sys.stdin.read()"
     )
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
