@@ -22,8 +22,10 @@ _DIGEST = re.compile("[0-9a-f]{16,}")  # says nothing to people
 
 
 @contextmanager
-def locked(folder: Path, what: str = "audit") -> Iterator[None]:
-    """Returns a context that holds a folder for this process, for work of the kind that messages call `what`.
+def locked(folder: Path, what: str = "audit", instead: str = "another --out") -> Iterator[None]:
+    """Returns a context that holds a folder for this process.
+
+    Messages call the work `what`, and say what to give `instead`.
 
     The lock ends with the process, whatever ends it; the file may stay.
 
@@ -37,8 +39,7 @@ def locked(folder: Path, what: str = "audit") -> Iterator[None]:
     try:
         if not _taken(handle):
             raise InputError(
-                f"another {what} is writing to {folder}: wait for its end and give the same command, or give another "
-                "--out"
+                f"another {what} is writing to {folder}: wait for its end and give the same command, or give {instead}"
             )
         yield
     finally:

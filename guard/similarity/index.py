@@ -17,6 +17,7 @@ from ..encoders import Encoder, open_encoder
 from ..errors import InputError
 from ..printable import printable
 from ..progress import Progress
+from ..run_folder import locked
 from . import appearance, local
 from .pictures import Picture, listed, name_of, read
 from .shards import ROWS, Entry, Row, Shard, read_manifest, read_shard, shard_of, write_manifest, write_shard
@@ -190,14 +191,24 @@ class Builder:
         self.settings = settings_of(encoder, self.parts)
         self.shards: list[tuple[str, list[Entry | None], Shard]] = []
         self.rejected: dict[str, str] = {}
+        self.home: dict[str, str] = {}  # each entry's shard, by path
         self.waiting: list[tuple[Entry, Picture]] = []
         self.rows: list[tuple[Entry, Row]] = []
         self.given: dict[str, Any] = {}
         self.read_again = 0
 
     def built(self, progress: Progress | None = None) -> ReferenceIndex:
-        """Returns the index. Raises InputError where none of the items can be read, or the folder holds another."""
-        known = self._known()
+        """Returns the index, and holds its folder meanwhile.
+
+        Raises InputError where none of the items can be read, or the folder holds something else, or is being written.
+        """
+        if self.store is None:
+            return self._built({}, progress)
+        self._require_place(self.store)
+        with locked(self.store, "comparison", "another folder for the index"):
+            return self._built(self._known(self.store), progress)
+
+    def _built(self, known: dict[str, Entry], progress: Progress | None) -> ReferenceIndex:
         wanted: set[str] = set()
         for number, item in enumerate(self.items):
             name = name_of(item, number)
@@ -219,20 +230,21 @@ class Builder:
     def _is(self, shard: str, entry: Entry, wanted: set[str]) -> bool:
         return entry.path in wanted and self.home.get(entry.path) == shard
 
-    def _known(self) -> dict[str, Entry]:
-        """Entries that are kept, by path; their shards are opened."""
-        self.home: dict[str, str] = {}
-        if self.store is None:
-            return {}
+    def _require_place(self, store: Path) -> None:
+        """Makes the folder, unless it is there; nothing is written into one that holds something else."""
         try:
-            self.store.mkdir(parents=True, exist_ok=True)
+            store.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise InputError(
-                f"{printable(self.store)} cannot be a folder ({error.strerror}): give another for the index"
+                f"{printable(store)} cannot be a folder ({error.strerror}): give another for the index"
             ) from error
+        read_manifest(store, self.settings)
+
+    def _known(self, store: Path) -> dict[str, Entry]:
+        """Entries that are kept, by path; their shards are opened."""
         known = {}
-        for name, entries in read_manifest(self.store, self.settings):
-            self.shards.append((name, entries, read_shard(self.store, name, len(entries))))
+        for name, entries in read_manifest(store, self.settings):
+            self.shards.append((name, entries, read_shard(store, name, len(entries))))
             for entry in entries:
                 if entry is not None:
                     known[entry.path], self.home[entry.path] = entry, name

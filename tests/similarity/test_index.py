@@ -72,6 +72,17 @@ def test_a_stopped_build_goes_on(folder, tmp_path, monkeypatch):
     assert known <= {file.name for file in store.iterdir()} and len(shards(store)) == 3
 
 
+def test_two_builds_do_not_share_a_folder_at_once(folder, tmp_path):
+    def meanwhile(done, total):
+        if done == 1:
+            with pytest.raises(InputError, match=r"another comparison is writing to .*another folder for the index"):
+                ReferenceIndex.build(folder, store=tmp_path)
+
+    index = ReferenceIndex.build(folder, store=tmp_path, progress=meanwhile)
+    assert ReferenceIndex.build(folder, store=tmp_path).read_again == 0
+    same_rows(index, ReferenceIndex.build(folder))
+
+
 def shards(store):
     return [shard["name"] for shard in json.loads((store / "index.json").read_text())["shards"]]
 
@@ -112,6 +123,7 @@ def test_a_folder_of_something_else_is_left_alone(folder, tmp_path):
     with pytest.raises(InputError, match="give another folder"):
         ReferenceIndex.build(folder, store=tmp_path)
     assert "something" in (tmp_path / "index.json").read_text()
+    assert [file.name for file in tmp_path.iterdir() if file.is_file()] == ["index.json"]
 
 
 def png_of(width, height):
