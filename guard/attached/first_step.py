@@ -12,7 +12,7 @@ from torch import Tensor
 
 from ..adapters.network_calls import read_call
 from ..branches import SCALE, Branches
-from ..condition import UNTIL, is_empty, own_copy, with_extras, without_extras, without_step
+from ..condition import UNTIL, is_empty, mean_text, own_copy, with_extras, without_extras, without_step
 from ..denoiser import Condition, Denoiser, NoiseLevel, Prediction
 from ..errors import NonFiniteError, NotApplicable
 from ..protocols import PipelineDenoiser
@@ -144,7 +144,7 @@ def look(
         if low is not None and alignments is not None:
             shared, asked = low.counted(texts)
             alignments, rows = torch.cat([alignments, shared[each]], dim=1), rows + asked
-    return of_vectors(vectors, rows, alignments)
+    return of_vectors(vectors, rows, alignments, mean_text(step.positive))
 
 
 def _on_own_noise(denoiser: Denoiser, step: FirstStep, level: NoiseLevel) -> tuple[Tensor, int]:
