@@ -54,6 +54,7 @@ class CalibrateModel(io.ComfyNode):
                 io.Boolean.Input(
                     "by_words",
                     default=False,
+                    optional=True,
                     tooltip="Also learn what score a prompt's words lead to expect, and take a part of it off: flags "
                     "more of what is memorized.",
                 ),
