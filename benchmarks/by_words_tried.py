@@ -108,7 +108,7 @@ def groups(count: int, share: float) -> Rule:
 
     def rule(lot: Lot) -> Scores:
         own, alone = usual(lot)
-        found = KMeans(count, n_init=10, random_state=0).fit(lot.benign_words)
+        found = KMeans(count, random_state=0).fit(lot.benign_words)
         medians = np.array([np.median(alone[found.labels_ == k]) for k in range(count)])
         return own - share * medians[found.predict(lot.words)], alone - share * medians[found.labels_]
 

@@ -14,7 +14,7 @@ from .signals.memorization import MemorizationResult, memorization_score, score_
 
 TRUNCATED = "the prompt is longer than the text encoder reads: it was checked as the pipeline truncates it"
 WEIGHED = "the score weighs alignment, too, as prompts taught that this model is known to have memorized"
-BY_WORDS = "a part of what the prompt's words lead to expect is taken off the score"
+BY_WORDS = "less what its words lead to expect"
 
 
 class Judgement(NamedTuple):

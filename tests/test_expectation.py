@@ -1,5 +1,6 @@
 import json
 from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
@@ -146,10 +147,10 @@ def test_every_check_takes_the_same_off(family):
     made = replace(usual, expectation=Expectation(words.mean(0).tolist(), (words[3] - words[5]).tolist()))
     less = made.expectation.of(mean_text(denoiser.encode(["a cat"]))).item()
     assert abs(less) > 1e-4
-    size, scores = {"height": 16, "width": 16}, {}
+    scores = {}
     for name, calibration in (("usual", usual), ("by words", made)):
         guard = Guard(pipe, calibration)
-        checked = guard.check("a cat", **size)
+        checked = guard.check("a cat", height=16, width=16)
         with guard.attached():
             attached = call(pipe).memorization[0]
         lowered = Objective(denoiser, calibration, denoiser.encode(["a cat"])).before
@@ -161,7 +162,8 @@ def test_every_check_takes_the_same_off(family):
 def test_a_run_that_was_stopped_gives_the_same(tmp_path):
     denoiser = to_denoiser(build("sd1"))
     path, partial = tmp_path / "made.calibration.json", tmp_path / "partial"
-    settings = {"draws": 1, "seed": 0, "alpha": 0.01, "partial": partial, "latent_shape": (4, 8, 8), "by_words": True}
+    settings: dict[str, Any] = {"draws": 1, "seed": 0, "alpha": 0.01, "partial": partial, "latent_shape": (4, 8, 8)}
+    settings["by_words"] = True
     next(CalibrationRun(denoiser, BENIGN, **settings).steps())
     run = CalibrationRun(denoiser, BENIGN, **settings)
     assert 0 < run.done < run.total
@@ -172,7 +174,8 @@ def test_a_run_that_was_stopped_gives_the_same(tmp_path):
     assert made.expectation is not None
     torch.testing.assert_close(torch.tensor(made.scores), torch.tensor(whole.scores), atol=1e-4, rtol=1e-4)
     assert CalibrationRun(denoiser, BENIGN, **settings).finished(path) == made
-    assert CalibrationRun(denoiser, BENIGN, **settings | {"by_words": False}).finished(path) is None
+    settings["by_words"] = False
+    assert CalibrationRun(denoiser, BENIGN, **settings).finished(path) is None
 
 
 def test_known_prompts_and_words_are_two_ways():
