@@ -1,4 +1,4 @@
-"""Memorization told by what words lead to expect: `python -m benchmarks.by_words --work WORK` (needs the font).
+"""Memorization told by what words lead to expect: `python -m benchmarks.by_words --work WORK`.
 
 A calibration by words takes a part of what the prompt's text embedding leads to expect off the score; see
 `cryptomnesia.expectation`. Here beside the usual score, on the same noise and the same benign captions: the built-in

@@ -109,7 +109,9 @@ def mean_text(condition: Condition) -> Tensor | None:
     elif mask is not None and mask.shape == text.shape[:2]:
         counted = (mask.to(text.device) > 0).float()
     total = counted.sum(1, keepdim=True).clamp_min(1)
-    return (torch.einsum("pl,pld->pd", counted, text.detach().float()) / total).cpu()
+    # one by one, since texts in float32 may take more memory than there is
+    sums = [weights @ rows.float() for weights, rows in zip(counted, text.detach(), strict=True)]
+    return (torch.stack(sums) / total).cpu() if sums else text.new_zeros(0, text.shape[2], dtype=torch.float32).cpu()
 
 
 def texts_of(prompt: str | Sequence[str]) -> list[str]:

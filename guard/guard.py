@@ -238,8 +238,8 @@ class Guard:
                 alignment is used where it tells held-out ones better than the default score does, and doubles a
                 check's rows then; one benign prompt in three is learned from, and the others calibrate.
             by_words: Also learn from the benign prompts what score a prompt's words lead to expect, and take a part of
-                it off: it finds more memorized prompts of a kind that scores low, and costs checks nothing
-                (docs/results.md). Not together with known.
+                it off: it flags more prompts that are memorized in part, at no cost to a check, but on distilled
+                models fewer that are memorized whole (docs/results.md). Not together with known.
             height, width: The image's size in pixels, by default the model's own.
             progress: Called with the number of prompts done, and of all.
 

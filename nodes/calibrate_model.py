@@ -56,7 +56,7 @@ class CalibrateModel(io.ComfyNode):
                     default=False,
                     optional=True,
                     tooltip="Also learn what score a prompt's words lead to expect, and take a part of it off: flags "
-                    "more of what is memorized.",
+                    "more that is memorized in part. Not for distilled models.",
                 ),
             ],
             outputs=[

@@ -60,7 +60,10 @@ def calibrate(
         ),
     ] = None,
     by_words: Annotated[
-        bool, typer.Option("--by-words", help="Also learn what score a prompt's words lead to expect: it flags more.")
+        bool,
+        typer.Option(
+            "--by-words", help="Also learn what score words lead to expect: flags more that is memorized in part."
+        ),
     ] = False,
     seed: options.Seed = 0,
     alpha: Annotated[float, typer.Option(help="The false-alarm rate to promise.")] = 0.01,
