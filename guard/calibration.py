@@ -23,9 +23,11 @@ from torch import Tensor
 
 from .calibration_file import LEAST, MOST_DRAWS, SCHEMA, read_values
 from .calibration_misfit import Binding, binding_of, misfit
-from .combination import Combination, require_finite
+from .combination import Combination, left_out_scores, require_finite
+from .condition import mean_text
 from .denoiser import Condition, Denoiser, NoiseLevel
 from .errors import CalibrationError, InputError
+from .expectation import Expectation, learn
 from .false_discovery import adjusted, rejected
 from .files import write_atomically
 from .reference import Reference
@@ -72,6 +74,7 @@ class Calibration:
         reference: What prompts were compared with; see `reference`.
         time: The timestep that guidance is taken at, where it is not the model's own at pure noise: the first of a
             sampler's, so that an attached guard reads its call.
+        expectation: What the prompt's words lead to take off the score; None where words were not asked for.
     """
 
     fingerprint: str
@@ -87,6 +90,7 @@ class Calibration:
     prompts: str | None = None
     reference: Reference = "empty branch"
     time: int | None = None
+    expectation: Expectation | None = None
 
     @property
     def n(self) -> int:
@@ -112,20 +116,24 @@ class Calibration:
         """Returns the score (P,) float64 that was learned from benign prompts; higher = more likely memorized.
 
         Raises CalibrationError if the result was measured with another number of draws, or lacks the alignment that
-        the score weighs.
+        the score weighs, or the embeddings that it reads.
         """
         if result.draws != self.draws:
             raise CalibrationError(
                 f"calibrated at {self.draws} draws, measured with {result.draws}: use the same number"
             )
-        return self.combination.score(result.spectrum, result.alignments)
+        return self.combination.score(result.spectrum, result.alignments) - self.expected(result.words)
+
+    def expected(self, words: Tensor | None) -> Tensor | float:
+        """Returns what is taken off the scores of prompts with mean text embeddings (P, D); see `Expectation.of`."""
+        return 0.0 if self.expectation is None else self.expectation.of(words)
 
     def p_value(self, result: MemorizationResult) -> Tensor:
         """Returns (P,) float64 conformal p-values in (0, 1]; small = unlike benign prompts. Errors as in `score`."""
         return self.p_of(self.score(result))
 
     def p_of(self, scores: Tensor) -> Tensor:
-        """Returns (P,) float64 conformal p-values of scores that the combination gave."""
+        """Returns (P,) float64 conformal p-values of scores that `score` gave."""
         return conformal(torch.tensor(self.scores, dtype=torch.float64), scores)
 
     def require(
@@ -160,13 +168,20 @@ class Calibration:
             del document["time"]
         if self.combination.weights is None:
             del document["combination"]["weights"]
+        if self.expectation is None:
+            del document["expectation"]
         return document | {"seed": str(self.seed), "latent_shape": list(self.latent_shape)}
 
     @staticmethod
     def load(path: str | Path) -> "Calibration":
         """Loads a file that `save` wrote. Raises CalibrationError if anything in it is missing, extra or odd."""
         values = read_values(Path(path))
-        return Calibration(combination=Combination(values.pop("energies"), values.pop("weights")), **values)
+        expectation = values.pop("expectation")
+        return Calibration(
+            combination=Combination(values.pop("energies"), values.pop("weights")),
+            expectation=None if expectation is None else Expectation(**expectation),
+            **values,
+        )
 
 
 def write_json(path: Path, document: Any) -> None:
@@ -226,25 +241,6 @@ def check_promise(prompts: int, alpha: float, draws: int = 1) -> None:
         )
 
 
-def left_out_scores(benign: Tensor, weights: list[float] | None = None) -> Tensor:
-    """Returns each benign prompt's score (n,) float64 against the others' energies: it must not help to define what it
-    is compared with.
-
-    Args:
-        benign: What `measure_benign` gave, (n, 8), or (n, 10) for a score of those weights.
-        weights: As in `Combination`.
-    """
-    spectrum, alignments = benign[:, :RINGS], benign[:, RINGS:] if weights is not None else None
-    others = torch.ones(len(benign), dtype=torch.bool)
-    scores = []
-    for i in range(len(benign)):
-        others[i] = False
-        own = None if alignments is None else alignments[i : i + 1]
-        scores.append(Combination.learn(spectrum[others], weights).score(spectrum[i : i + 1], own))
-        others[i] = True
-    return torch.cat(scores)
-
-
 def from_spectra(
     denoiser: Denoiser,
     benign: Tensor,
@@ -256,13 +252,19 @@ def from_spectra(
     prompts: str | None = None,
     time: int | None = None,
     weights: list[float] | None = None,
+    words: Tensor | None = None,
 ) -> Calibration:
     """Returns a calibration from what `measure_benign` gave, (n, 8), or (n, 10) for a score of those weights.
 
-    Raises InputError for under 100 prompts or an odd alpha.
+    With the prompts' mean text embeddings, `words` (n, D), it is one by words. Raises InputError for under 100 prompts
+    or an odd alpha.
     """
     check_promise(len(benign), alpha, draws)
     spectrum, scores = benign[:, :RINGS], left_out_scores(benign, weights)
+    expectation = None
+    if words is not None:
+        expectation, taken_off = learn(words, scores)
+        scores = scores - taken_off
     return Calibration(
         fingerprint=denoiser.fingerprint,
         family=denoiser.family,
@@ -277,6 +279,7 @@ def from_spectra(
         prompts=prompts,
         reference=denoiser.reference,
         time=time,
+        expectation=expectation,
     )
 
 
@@ -289,6 +292,7 @@ def calibrate(
     alpha: float = 0.01,
     latent_shape: tuple[int, int, int] | None = None,
     time: int | None = None,
+    by_words: bool = False,
 ) -> Calibration:
     """Learns from benign prompts what is normal on this model.
 
@@ -301,14 +305,26 @@ def calibrate(
         latent_shape: The latent's shape (C, H, W), by default the model's own.
         time: The timestep that guidance is taken at, by default the model's own at pure noise; the first of your
             sampler's makes an attached guard cheaper.
+        by_words: Take off the score a part of what the prompt's words lead to expect; see `expectation`.
 
     Returns:
         The calibration, bound to the model as it is now, the shape and the number of draws.
 
     Raises:
-        InputError: Too few prompts, zero draws, odd alpha, or a timestep that the model has not.
+        InputError: Too few prompts, zero draws, odd alpha, a timestep that the model has not, or no text embeddings to
+            calibrate by.
         NotApplicable, NonFiniteError: As in `memorization_score`.
     """
     condition, shape = Condition.of(condition), latent_shape or denoiser.latent_shape()
+    words = require_words(condition) if by_words else None
     benign = measure_benign(denoiser, condition, range(len(condition)), draws, seed, shape, time)
-    return from_spectra(denoiser, benign, draws=draws, seed=seed, alpha=alpha, shape=shape, time=time)
+    return from_spectra(denoiser, benign, draws=draws, seed=seed, alpha=alpha, shape=shape, time=time, words=words)
+
+
+def require_words(condition: Condition) -> Tensor:
+    """Returns the prompts' mean text embeddings, (P, D). Raises InputError where the model has none."""
+    words = mean_text(condition)
+    if words is None:
+        raise InputError("this model's prompts are no text embeddings (P, L, D): calibrate without by_words")
+    require_finite(words, "the text embeddings")
+    return words

@@ -35,14 +35,15 @@ _NEEDED = {
     "combination",
     "scores",
 }
-_OPTIONAL = {"prompts", "reference", "time"}
+_OPTIONAL = {"prompts", "reference", "time", "expectation"}
 _DIGEST = re.compile("[0-9a-f]{64}")
 
 
 def read_values(path: Path) -> dict[str, Any]:
     """Returns the fields of a calibration file, checked and in Python's types, without its schema.
 
-    Of its "combination" the energies of benign prompts are called `energies`, and the weights `weights`.
+    Of its "combination" the energies of benign prompts are called `energies`, and the weights `weights`; "expectation"
+    is a dictionary of lists, or None.
 
     Raises:
         CalibrationError: It cannot be read, is too large, or anything in it is missing, extra, odd or impossible.
@@ -64,6 +65,7 @@ def read_values(path: Path) -> dict[str, Any]:
         "latent_shape": tuple(document["latent_shape"]),
         "reference": document.get("reference", REFERENCES[0]),
         "time": document.get("time"),
+        "expectation": _floats(document.get("expectation")),
         "energies": [float(value) for value in document["combination"]["reference"]],
         "weights": None if weights is None else [float(value) for value in weights],
         "scores": [float(value) for value in document["scores"]],
@@ -95,6 +97,7 @@ def _fine(document: dict[str, Any]) -> dict[str, bool]:
         and _are_energies(combination["reference"])
         and ("weights" not in combination or _are_weights(combination["weights"])),
         "reference": document.get("reference", REFERENCES[0]) in REFERENCES,
+        "expectation": "expectation" not in document or _is_expectation(document["expectation"]),
         "time": "time" not in document or _is_whole(document["time"], 0, MOST_TIME),
         "prompts": document.get("prompts") is None or _is_match(_DIGEST, document["prompts"]),
     }
@@ -141,3 +144,17 @@ def _are_energies(value: Any) -> bool:
 
 def _are_weights(value: Any) -> bool:
     return isinstance(value, list) and len(value) == FEATURES and all(map(_is_number, value))
+
+
+def _is_expectation(value: Any) -> bool:
+    if not isinstance(value, dict) or set(value) != {"centre", "direction"}:
+        return False
+    parts = list(value.values())
+    known = all(isinstance(part, list) and all(map(_is_number, part)) for part in parts)
+    return known and len(parts[0]) == len(parts[1]) <= LARGEST_SIDE
+
+
+def _floats(expectation: dict[str, list[Any]] | None) -> dict[str, list[float]] | None:
+    if expectation is None:
+        return None
+    return {name: [float(number) for number in numbers] for name, numbers in expectation.items()}

@@ -10,7 +10,15 @@ from typing import Any
 
 import torch
 
-from .calibration import Calibration, check_promise, from_spectra, level_at, measure_benign, write_json
+from .calibration import (
+    Calibration,
+    check_promise,
+    from_spectra,
+    level_at,
+    measure_benign,
+    require_words,
+    write_json,
+)
 from .calibration_file import LIMIT
 from .calibration_misfit import binding_of
 from .denoiser import Denoiser
@@ -23,6 +31,7 @@ from .strict_json import read_json
 
 QUICK_PROMPTS, QUICK_DRAWS = 100, 1  # as many rows as two images of 50 steps
 MOST_PER_CALL = 16  # so that progress is seen, and little is lost
+ONE_WAY = "known prompts and what words lead to expect are two ways to a better score: calibrate by one of them"
 
 
 def extent(prompts: list[str], draws: int | None, quick: bool) -> tuple[list[str], int]:
@@ -148,10 +157,11 @@ class CalibrationRun(MeasuringRun):
         prompts: Benign prompts.
         alpha: As in `calibrate`.
         weights: Those of a score that was learned from known prompts; see `known`.
+        by_words: As in `calibrate`.
 
     Raises:
-        InputError: Too few prompts, zero draws, odd alpha, a timestep that the model has not, or a model that cannot
-            encode prompts.
+        InputError: Too few prompts, zero draws, odd alpha, a timestep that the model has not, a model that cannot
+            encode prompts, or no text embeddings to calibrate by.
     """
 
     def __init__(
@@ -166,11 +176,14 @@ class CalibrationRun(MeasuringRun):
         latent_shape: tuple[int, int, int] | None = None,
         time: int | None = None,
         weights: list[float] | None = None,
+        by_words: bool = False,
     ):
         check_promise(len(prompts), alpha, draws)  # before the long work
-        self.alpha, self.weights = alpha, weights
+        self.alpha, self.weights, self.by_words = alpha, weights, by_words
         settings: dict[str, Any] = {"latent_shape": latent_shape, "time": time, "alignment": weights is not None}
         super().__init__(denoiser, prompts, draws=draws, seed=seed, partial=partial, **settings)
+        if by_words:
+            require_words(self.encoder.encode(prompts[:1]))
 
     def finished(self, path: Path) -> Calibration | None:
         """Returns the calibration that is there already, if this run would make the same; else None.
@@ -182,7 +195,8 @@ class CalibrationRun(MeasuringRun):
         except CalibrationError:
             return None
         same = (found.binding, found.seed, found.prompts) == (self.binding, self.seed, self.digest)
-        return replace(found, alpha=self.alpha) if same and found.combination.weights == self.weights else None
+        same = same and found.combination.weights == self.weights and (found.expectation is not None) == self.by_words
+        return replace(found, alpha=self.alpha) if same else None
 
     def finish(self, path: Path) -> Calibration:
         """Returns the calibration of all prompts, after saving it to path and removing the partial file."""
@@ -196,10 +210,17 @@ class CalibrationRun(MeasuringRun):
             prompts=self.digest,
             time=self.time,
             weights=self.weights,
+            words=self._words() if self.by_words else None,
         )
         calibration.save(path)
         self.partial.unlink(missing_ok=True)
         return calibration
+
+    def _words(self) -> torch.Tensor:
+        """All prompts' mean embeddings: encoded anew, since none are kept in the partial file."""
+        starts = range(0, self.total, MOST_PER_CALL)
+        parts = [self.encoder.encode(self.prompts[start : start + MOST_PER_CALL]) for start in starts]
+        return torch.cat([require_words(part) for part in parts])
 
 
 def prompts_digest(prompts: list[str]) -> str:

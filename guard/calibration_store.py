@@ -13,7 +13,7 @@ from typing import Any
 
 from .calibration import Calibration
 from .calibration_misfit import Binding, binding_of, differences, misfit
-from .calibration_run import CalibrationRun, extent
+from .calibration_run import ONE_WAY, CalibrationRun, extent
 from .denoiser import Denoiser
 from .errors import CalibrationError, InputError
 from .known_run import KnownRun
@@ -97,9 +97,12 @@ def make(
     latent_shape: tuple[int, int, int],
     time: int | None = None,
     known: Iterable[str] | None = None,
+    by_words: bool = False,
     progress: Progress | None = None,
 ) -> Calibration:
     """Calibrates a model and keeps the result; arguments and errors as in `Guard.calibrate` and `calibrate`."""
+    if known is not None and by_words:
+        raise InputError(ONE_WAY)
     texts, draws = extent(benign() if prompts is None else _different(prompts), draws, quick)
     encoder_of(denoiser)
     make_folder()
@@ -121,7 +124,7 @@ def make(
                 progress(done, before + len(measuring.rest))
         weights = measuring.learned().weights
         texts = texts if weights is None else measuring.rest
-    run = CalibrationRun(denoiser, texts, partial=partial, weights=weights, **settings)
+    run = CalibrationRun(denoiser, texts, partial=partial, weights=weights, by_words=by_words, **settings)
     found = run.finished(path)
     if found is not None:
         keep(found)

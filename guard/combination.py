@@ -75,6 +75,25 @@ class Combination:
         return spectrum.cpu().double() / torch.tensor(self.reference, dtype=torch.float64)
 
 
+def left_out_scores(benign: Tensor, weights: list[float] | None = None) -> Tensor:
+    """Returns each benign prompt's score (n,) float64 against the others' energies: it must not help to define what it
+    is compared with.
+
+    Args:
+        benign: What `calibration.measure_benign` gave, (n, 8), or (n, 10) for a score of those weights.
+        weights: As in `Combination`.
+    """
+    spectrum, alignments = benign[:, :RINGS], benign[:, RINGS:] if weights is not None else None
+    others = torch.ones(len(benign), dtype=torch.bool)
+    scores = []
+    for i in range(len(benign)):
+        others[i] = False
+        own = None if alignments is None else alignments[i : i + 1]
+        scores.append(Combination.learn(spectrum[others], weights).score(spectrum[i : i + 1], own))
+        others[i] = True
+    return torch.cat(scores)
+
+
 def require_finite(values: Tensor, what: str) -> None:
     """Raises NonFiniteError for NaN or infinity."""
     if not torch.isfinite(values).all():

@@ -94,6 +94,26 @@ def is_empty(rows: Condition, empty: Condition, beside: Condition) -> bool:
     return True
 
 
+def mean_text(condition: Condition) -> Tensor | None:
+    """Returns the mean of each text's rows that count, (P, D) float32 on the CPU; None where there is no text.
+
+    Rows of padding that `tokens`, or a mask (P, L), leaves out do not count; without either, all do.
+    """
+    text = condition.tensors.get("text")
+    if text is None or text.ndim != 3:
+        return None
+    tokens, mask = condition.tensors.get(TOKENS), condition.tensors.get("mask")
+    counted = torch.ones(text.shape[:2], device=text.device)
+    if tokens is not None:
+        counted = (torch.arange(text.shape[1], device=text.device) < tokens.to(text.device).view(-1, 1)).float()
+    elif mask is not None and mask.shape == text.shape[:2]:
+        counted = (mask.to(text.device) > 0).float()
+    total = counted.sum(1, keepdim=True).clamp_min(1)
+    # one by one, since texts in float32 may take more memory than there is
+    sums = [weights @ rows.float() for weights, rows in zip(counted, text.detach(), strict=True)]
+    return (torch.stack(sums) / total).cpu() if sums else text.new_zeros(0, text.shape[2], dtype=torch.float32).cpu()
+
+
 def texts_of(prompt: str | Sequence[str]) -> list[str]:
     """Returns one or more prompts as a list; the empty one is allowed.
 

@@ -214,6 +214,7 @@ class Guard:
         quick: bool = False,
         steps: int | None = None,
         known: Iterable[str] | None = None,
+        by_words: bool = False,
         height: int | None = None,
         width: int | None = None,
         progress: Progress | None = None,
@@ -236,6 +237,9 @@ class Guard:
             known: At least 20 prompts that this model is known to have memorized. What they teach of ring energies and
                 alignment is used where it tells held-out ones better than the default score does, and doubles a
                 check's rows then; one benign prompt in three is learned from, and the others calibrate.
+            by_words: Also learn from the benign prompts what score a prompt's words lead to expect, and take a part of
+                it off: it flags more prompts that are memorized in part, at no cost to a check, but on distilled
+                models fewer that are memorized whole (docs/results.md). Not together with known.
             height, width: The image's size in pixels, by default the model's own.
             progress: Called with the number of prompts done, and of all.
 
@@ -257,6 +261,7 @@ class Guard:
             quick=quick,
             time=None if steps is None else first_timestep(self.denoiser, steps),
             known=known,
+            by_words=by_words,
             latent_shape=self.denoiser.latent_shape(height, width),
             progress=progress,
         )

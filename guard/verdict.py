@@ -14,6 +14,7 @@ from .signals.memorization import MemorizationResult, memorization_score, score_
 
 TRUNCATED = "the prompt is longer than the text encoder reads: it was checked as the pipeline truncates it"
 WEIGHED = "the score weighs alignment, too, as prompts taught that this model is known to have memorized"
+BY_WORDS = "less what its words lead to expect"
 
 
 class Judgement(NamedTuple):
@@ -182,6 +183,8 @@ def _fingerprint(denoiser: Denoiser) -> str | None:
 
 def _note(denoiser: Denoiser, prompt: str | None, calibration: Calibration | None) -> str | None:
     notes = [WEIGHED] if calibration is not None and calibration.combination.takes_alignment else []
+    if calibration is not None and calibration.expectation is not None and calibration.expectation.direction:
+        notes.append(BY_WORDS)
     if isinstance(denoiser, TextDenoiser) and prompt is not None and denoiser.truncated(prompt):
         notes.append(TRUNCATED)
     return "; ".join(notes) or None

@@ -51,6 +51,13 @@ class CalibrateModel(io.ComfyNode):
                     "comes with the pack.",
                 ),
                 inputs.check_seed(),
+                io.Boolean.Input(
+                    "by_words",
+                    default=False,
+                    optional=True,
+                    tooltip="Also learn what score a prompt's words lead to expect, and take a part of it off: flags "
+                    "more that is memorized in part. Not for distilled models.",
+                ),
             ],
             outputs=[
                 io.String.Output(display_name="calibration", tooltip="The file's name."),
@@ -70,6 +77,7 @@ class CalibrateModel(io.ComfyNode):
         alpha: float,
         prompts: str,
         check_seed: int,
+        by_words: bool = False,
     ) -> io.NodeOutput:
         path = folder.new_file(name, calibrations.ENDING)
         denoiser = ComfyDenoiser(model, clip)
@@ -86,6 +94,7 @@ class CalibrateModel(io.ComfyNode):
             alpha=alpha,
             partial=path.with_name(path.name + ".partial"),
             latent_shape=start_shape(model, latent),
+            by_words=by_words,
         )
         made = run.finished(path)
         if made is None:

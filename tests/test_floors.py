@@ -17,7 +17,7 @@ FLOORS = (
     "levels condition branches reference identity denoiser protocols cost",
     "adapters signals prompts",
     "calibration calibration_file calibration_misfit calibration_run calibration_source calibration_store combination "
-    "known known_run report verdict image_model encoders",
+    "expectation known known_run report verdict image_model encoders",
     "mitigation sidecar",
     "attached localization attribution membership lineage similarity monitoring",
     "lora",

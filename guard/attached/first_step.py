@@ -12,7 +12,7 @@ from torch import Tensor
 
 from ..adapters.network_calls import read_call
 from ..branches import SCALE, Branches
-from ..condition import UNTIL, is_empty, own_copy, with_extras, without_extras, without_step
+from ..condition import UNTIL, is_empty, mean_text, own_copy, with_extras, without_extras, without_step
 from ..denoiser import Condition, Denoiser, NoiseLevel, Prediction
 from ..errors import NonFiniteError, NotApplicable
 from ..protocols import PipelineDenoiser
@@ -144,7 +144,7 @@ def look(
         alignments, rows = cosines(start, first).unsqueeze(1), rows + asked
         if shared is not None:
             alignments = torch.cat([alignments, cosines(shared[1], shared[0])[each]], dim=1)
-    return of_vectors(vectors, rows, alignments)
+    return of_vectors(vectors, rows, alignments, mean_text(step.positive))
 
 
 class _Question(NamedTuple):

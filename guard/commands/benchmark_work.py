@@ -14,6 +14,8 @@ from .files import write_text
 from .models import DEMO
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from ..benchmark.evaluation import Evaluation
     from ..benchmark.generation import Generation
     from ..benchmark.lists import Lists
@@ -231,6 +233,7 @@ class Work:
         made = None if self.generation is None else self.generation.reproductions()
         with waiting("comparing"):
             scores = self.run.scores(calibration.combination)
+            scores["default"] -= self._expected(calibration)
             evaluation = evaluate(self.lists, scores, calibration, made, seed=self.seed)
         rows = self.run.forward_rows
         cost = Cost(rows, rows / rows_per_image(self.denoiser), self.run.seconds, len(evaluation.prompts))
@@ -259,6 +262,22 @@ class Work:
         write_text(report, json.dumps(document, indent=1) + "\n")
         write_text(page, render(shown))
         return document
+
+    def _expected(self, calibration: "Calibration") -> "Tensor":
+        """What the words of the prompts lead to take off their scores, (P,) float64."""
+        import torch
+
+        from ..benchmark.run import CHUNK
+        from ..condition import mean_text
+        from ..protocols import encoder_of
+
+        texts, expected = self.run.texts, torch.zeros(self.run.total, dtype=torch.float64)
+        if calibration.expectation is not None:
+            encode = encoder_of(self.denoiser).encode
+            for start in range(0, len(texts), CHUNK):
+                chunk = slice(start, start + CHUNK)
+                expected[chunk] = calibration.expected(mean_text(encode(list(texts[chunk]))))
+        return expected
 
     def _generated(self, evaluation: "Evaluation") -> "Generated | None":
         from ..benchmark.page import SHOWN, Exhibit, Generated, KindMade

@@ -59,6 +59,12 @@ def calibrate(
             "--known", metavar="FILE", help="Memorized prompts of this model: learn from them, if that helps."
         ),
     ] = None,
+    by_words: Annotated[
+        bool,
+        typer.Option(
+            "--by-words", help="Also learn what score words lead to expect: flags more that is memorized in part."
+        ),
+    ] = False,
     seed: options.Seed = 0,
     alpha: Annotated[float, typer.Option(help="The false-alarm rate to promise.")] = 0.01,
     height: options.Height = None,
@@ -77,8 +83,10 @@ def calibrate(
         _check_out(out)
     texts = _benign(PromptSource((), prompts or str(BENIGN), format, column, delimiter), alpha)
     from .. import calibration_store as store
-    from ..calibration_run import extent
+    from ..calibration_run import ONE_WAY, extent
 
+    if known is not None and by_words:
+        raise InputError(ONE_WAY)
     texts, draws = extent(texts, draws, quick)
     memorized = None if known is None else _known(known, format, delimiter)
     if out is None or memorized is not None:
@@ -106,7 +114,7 @@ def calibrate(
         taught = learning.learned()
         stderr().print(taught.words, soft_wrap=True)
         weights, texts = taught.weights, texts if taught.weights is None else learning.rest
-    run = CalibrationRun(denoiser, texts, partial=partial, weights=weights, **settings)
+    run = CalibrationRun(denoiser, texts, partial=partial, weights=weights, by_words=by_words, **settings)
     made = run.finished(out or kept) or run.finished(kept)
     if made is not None:
         stderr().print("nothing to measure: the same model, prompts and settings were calibrated before", style="dim")
@@ -164,6 +172,8 @@ def _keep(calibration: "Calibration", *, required: bool) -> Path | None:
 
 def _report(calibration: "Calibration", out: Path | None, kept: Path | None, as_json: bool) -> int:
     path, threshold = out or kept, calibration.threshold
+    if calibration.expectation is not None and not calibration.expectation.direction:
+        stderr().print("what words lead to expect is not used, since they tell nothing of these prompts' scores")
     if as_json:
         summary = {"calibration": str(path), "kept": kept and str(kept), "n": calibration.n, "draws": calibration.draws}
         write_document(summary | {"alpha": calibration.alpha, "threshold": threshold})

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from ..calibration import Calibration
+from ..condition import mean_text
 from ..denoiser import Condition, Denoiser
 from ..signals.alignment import Alignment
 from ..signals.draws import draw_noise
@@ -70,15 +71,17 @@ class Objective:
         self.alignment = Alignment(denoiser, noise) if weighed else None
         self._original = self.guidance(original).mean(1)
         self._original_alignments = self._alignments(original)
+        self._original_words = mean_text(original)
 
     @property
     def before(self) -> Measure:
         """The measure of the original itself, whose guidance similarity is 1."""
-        return self._measure(self._original, self._original_alignments)
+        return self._measure(self._original, self._original_alignments, self._original_words)
 
     def __call__(self, condition: Condition, *, grad: bool = False) -> Measure:
         """Measures P conditions; with `grad`, score and guidance similarity are differentiable in their tensors."""
-        return self._measure(self.guidance(condition, grad=grad).mean(1), self._alignments(condition, grad))
+        guidance, alignments = self.guidance(condition, grad=grad).mean(1), self._alignments(condition, grad)
+        return self._measure(guidance, alignments, mean_text(condition))
 
     def save_memory(self) -> bool:
         """Takes one row at a time from now on; returns False if that is so already. See `Guidance.save_memory`."""
@@ -101,8 +104,9 @@ class Objective:
     def _alignments(self, condition: Condition, grad: bool = False) -> Tensor | None:
         return None if self.alignment is None else self.alignment(condition, grad=grad).mean(1)
 
-    def _measure(self, guidance: Tensor, alignments: Tensor | None) -> Measure:
+    def _measure(self, guidance: Tensor, alignments: Tensor | None, words: Tensor | None) -> Measure:
         combination = self.calibration.combination
-        score = combination.score(ring_energy(guidance), alignments)
+        # what words lead to expect is no aim: embeddings must not be moved to where much is expected
+        score = combination.score(ring_energy(guidance), alignments) - self.calibration.expected(words)
         similarity = guidance_similarity(guidance, self._original, combination.reference).double().cpu()
         return Measure(score, similarity, self.calibration.p_of(score.detach()))

@@ -18,6 +18,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ..condition import mean_text
 from ..denoiser import Condition, Denoiser, NoiseLevel
 from ..errors import InputError, NonFiniteError
 from ..progress import Progress
@@ -45,6 +46,7 @@ class MemorizationResult:
             says whatever the noise. The rings sum up to its squared norm.
         draws: Noise draws per prompt.
         forward_rows: Rows that went through the network for all prompts together.
+        words: (P, D), mean text embedding, as `condition.mean_text` gives it; None where there is none.
     """
 
     score: Tensor
@@ -54,6 +56,7 @@ class MemorizationResult:
     spectrum: Tensor
     draws: int
     forward_rows: int
+    words: Any = None
 
     @property
     def alignments(self) -> Any:
@@ -150,7 +153,7 @@ def memorization_score(
     first = denoiser.levels.sampling(50)[0] if author_compat else level or denoiser.levels.pure_noise
     levels = NoiseLevel.cat([first, low_noise(denoiser)] if alignment else [first])
     parts = list(_measure(denoiser, condition, noise, levels, author_compat, batch_rows, progress))
-    return MemorizationResult.cat(parts)
+    return replace(MemorizationResult.cat(parts), words=mean_text(condition))
 
 
 def score_on(
@@ -163,20 +166,24 @@ def score_on(
     """
     guidance.batch_rows = rows_per_call(guidance.denoiser, guidance.noise.shape[1:], batch_rows)
     vectors, rows = guidance.counted(condition)
+    words = mean_text(condition)
     if alignment is None:
-        return of_vectors(vectors, rows)
+        return of_vectors(vectors, rows, words=words)
     alignment.guidance.batch_rows = guidance.batch_rows
     low, more = alignment.counted(condition)
-    return of_vectors(vectors, rows + more, low)
+    return of_vectors(vectors, rows + more, low, words)
 
 
-def of_vectors(vectors: Tensor, forward_rows: int, alignments: Tensor | None = None) -> MemorizationResult:
+def of_vectors(
+    vectors: Tensor, forward_rows: int, alignments: Tensor | None = None, words: Tensor | None = None
+) -> MemorizationResult:
     """Returns what guidance vectors at pure noise amount to.
 
     Args:
         vectors: (P, draws, C, H, W).
         forward_rows: Rows that went through the network for them.
         alignments: Both cosines of each draw, (P, draws, 2), where they were measured; see `alignment.cosines`.
+        words: The prompts' mean text embeddings, (P, D), where they have any.
     """
     both = None if alignments is None else alignments.mean(1).cpu()
     iso = vectors.flatten(2).norm(dim=-1).mean(1).cpu()
@@ -188,6 +195,7 @@ def of_vectors(vectors: Tensor, forward_rows: int, alignments: Tensor | None = N
         spectrum=ring_energy(vectors.mean(1)).cpu(),
         draws=vectors.shape[1],
         forward_rows=forward_rows,
+        words=words,
     )
 
 

@@ -18,6 +18,7 @@ from cryptomnesia.adapters.network_calls import read_call, watched
 from cryptomnesia.adapters.pipeline_call import initial_noise, parameters
 from cryptomnesia.adapters.sampling import TextToImage
 from cryptomnesia.calibration import Calibration
+from cryptomnesia.condition import mean_text
 from cryptomnesia.denoiser import Condition
 from cryptomnesia.errors import InputError, MemorizationWarning
 from cryptomnesia.mitigation.objective import Measure
@@ -99,6 +100,12 @@ def test_what_the_pipeline_makes_of_a_prompt_we_make_of_it(name: str):
     assert len(condition) >= 1 and set(expected.tensors) <= set(condition.tensors)
     for key, tensor in expected.tensors.items():
         torch.testing.assert_close(condition.tensors[key][-1:].float(), tensor.float(), **CLOSE)
+    # a calibration by words reads the same of it, alone or in company
+    words = mean_text(expected)
+    assert words is not None
+    together = mean_text(denoiser.encode(["a cat", "a big red dog in a house with many green windows"]))
+    for other in (mean_text(condition)[-1:], together[:1]):  # type: ignore[index]
+        torch.testing.assert_close(other, words, **CLOSE)
 
 
 @every

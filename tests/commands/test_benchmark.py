@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from dataclasses import replace
 from inspect import signature
 
 import numpy as np
@@ -11,6 +12,8 @@ from diffusers import StableDiffusionPipeline
 
 from cryptomnesia.benchmark import run as runs
 from cryptomnesia.calibration import Calibration
+from cryptomnesia.condition import mean_text
+from cryptomnesia.expectation import Expectation
 from cryptomnesia.images import png
 from cryptomnesia.signals.memorization import memorization_score
 
@@ -254,3 +257,23 @@ def test_verdicts_are_those_of_the_same_noise(done, folder):
     scores = Calibration.load(done / "benchmark.calibration.json").score(measured).tolist()
     told = {prompt["text"]: prompt["score"] for prompt in document["prompts"]}
     assert scores == pytest.approx([told[text] for text in chosen], abs=1e-5)
+
+
+def test_a_calibration_by_words_is_read(command, copied, folder, tmp_path):
+    from cryptomnesia.adapters import to_denoiser
+    from cryptomnesia.adapters.loading import load_pipeline
+
+    usual = {p["text"]: p["score"] for p in json.loads((copied / "benchmark.json").read_text())["prompts"]}
+    denoiser, texts = to_denoiser(load_pipeline(str(folder / "model"))), list(usual)
+    words = mean_text(denoiser.encode(texts))
+    expectation = Expectation(words.mean(0).tolist(), (words[0] - words[1]).tolist())
+    calibration = replace(Calibration.load(copied / "benchmark.calibration.json"), expectation=expectation)
+    calibration.save(tmp_path / "words.calibration.json")
+    code, text, err = command("--calibration", tmp_path / "words.calibration.json", "--out", copied, "--json")
+    assert code == 0 and "nothing to measure" in err
+    prompts = json.loads(text)["prompts"]
+    less = [usual[prompt["text"]] - prompt["score"] for prompt in prompts]
+    order = [texts.index(prompt["text"]) for prompt in prompts]
+    assert less == pytest.approx(expectation.of(words)[order].tolist(), abs=1e-5) and max(map(abs, less)) > 1e-3
+    scores = torch.tensor([prompt["score"] for prompt in prompts], dtype=torch.float64)
+    assert [prompt["p_value"] for prompt in prompts] == calibration.p_of(scores).tolist()

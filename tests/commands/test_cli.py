@@ -239,6 +239,18 @@ def test_a_calibration_where_the_sampler_starts(command, folder):
     assert "cannot take 5000 steps" in one_line(command(*start, 5000))
 
 
+def test_a_calibration_by_words(command, folder):
+    words = ("calibrate", "-m", "model", "-p", "benign.txt", "--draws", 1, "-o", "words.calibration.json", "--by-words")
+    code, _, err = command(*words)
+    expectation = Calibration.load(folder / "words.calibration.json").expectation
+    assert code == 0 and expectation is not None
+    assert ("is not used" in err) == (expectation.direction == [])
+    code, out, _ = command("check", "-m", "model", "-c", "words.calibration.json", "a cat", "--json")
+    (report,) = json.loads(out)["results"]
+    assert code in (0, 3) and ("lead to expect" in (report["note"] or "")) == (expectation.direction != [])
+    assert "by one of them" in one_line(command(*words, "--known", "benign.txt"))
+
+
 def test_known_prompts_teach_or_are_told_not_to(command, folder):
     more = [f"{a}{b} {b}{c}" for a in "abcdef" for b in "fghij" for c in "klmno"]
     (folder / "more.txt").write_text("\n".join(more))

@@ -220,12 +220,14 @@ def test_the_file_is_what_the_library_makes(comfy: Comfy, folder: Path):
     from cryptomnesia.adapters import to_denoiser
     from cryptomnesia.calibration import calibrate
 
-    ran(comfy, calibrating(comfy, demo(), name="demo"))
+    ran(comfy, calibrating(comfy, demo(), name="demo", by_words=True))
     denoiser = to_denoiser(load_demo())
-    expected = calibrate(denoiser, denoiser.encode(PROMPTS), draws=1)
+    expected = calibrate(denoiser, denoiser.encode(PROMPTS), draws=1, by_words=True)
     made = Calibration.load(folder / f"demo{ENDING}")
     assert made.scores == pytest.approx(expected.scores, abs=1e-3)
     assert made.combination.reference == pytest.approx(expected.combination.reference, rel=1e-3)
+    assert made.expectation.centre == pytest.approx(expected.expectation.centre, abs=1e-3)
+    assert made.expectation.direction == pytest.approx(expected.expectation.direction, abs=1e-3)
     for name in ("fingerprint", "family", "dtype", "latent_shape", "draws", "alpha"):
         assert getattr(made, name) == getattr(expected, name)
     assert json.loads((folder / f"demo{ENDING}").read_text())["seed"] == "0"

@@ -58,7 +58,10 @@ NODES = {
         "model clip positive latent noise_seed candidates calibration",
         "noise seed text",
     ),
-    "CryptomnesiaCalibrateModel": ("model clip latent name draws alpha prompts check_seed", "calibration text"),
+    "CryptomnesiaCalibrateModel": (
+        "model clip latent name draws alpha prompts check_seed by_words",
+        "calibration text",
+    ),
     "CryptomnesiaSpectralSignature": ("model clip samples name plan", "signature plot text"),
     "CryptomnesiaSaveSignature": ("signature name", "file"),
     "CryptomnesiaLoadSignature": ("file", "signature plot text"),
