@@ -18,7 +18,7 @@ from ..denoiser import Condition, Denoiser
 from ..errors import InputError
 from ..protocols import text_of
 from ..signals.draws import derived_seed
-from .objective import Measure, Objective
+from .objective import Measure, Objective, ordinary
 from .result import Mended, Mitigation, WordChange, similarity
 from .words import Words, word_list
 
@@ -148,8 +148,9 @@ class _Search:
             tested = self.test(condition[finalists])
             held = tested.holds(self.alpha).nonzero().flatten().tolist()
             if held:
-                k = finalists[held[0]]
-                return self._held(candidates[new[k]], condition[[k]], tested, held[0], alike[k].item()), []
+                row = ordinary(tested, held)[0]
+                k = finalists[row]
+                return self._held(candidates[new[k]], condition[[k]], tested, row, alike[k].item()), []
         closest = (screened.score - self.screen.before.score + 4 * screened.guidance_similarity).argsort().tolist()
         return None, [new[k] for k in closest]
 

@@ -1,0 +1,182 @@
+"""Attenuated tokens: what attention makes of them, where words are, and for real on the built-in model."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from cryptomnesia import Guard, load_demo
+from cryptomnesia.adapters import to_denoiser
+from cryptomnesia.demo import demo_calibration
+from cryptomnesia.demo.captions import select
+from cryptomnesia.denoiser import Condition
+from cryptomnesia.errors import InputError, NotApplicable
+from cryptomnesia.mitigation.attenuation import attended, attenuate
+from cryptomnesia.mitigation.mitigate import mitigate
+from cryptomnesia.mitigation.objective import LIMIT, Measure, Objective, ordinary
+from cryptomnesia.mitigation.words import Words
+
+from ..helpers import toy
+from ..helpers.guarded import call, flags_all, flags_none
+from ..helpers.pipelines import build
+
+
+@pytest.fixture(scope="module")
+def demo():
+    pipe = load_demo()
+    for part in (pipe.unet, pipe.text_encoder):
+        part.requires_grad_(False)
+    return to_denoiser(pipe), demo_calibration()
+
+
+@pytest.fixture(scope="module")
+def memorized(demo):
+    reports = Guard(*demo).check_many([c.text for c in select("verbatim", "dev")])
+    return next(report.prompt for report in reports if report.memorized)
+
+
+def rows(count: int, seed: int = 0) -> torch.Tensor:
+    return torch.randn(count, 6, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+
+
+# --- what attention reads ---
+
+
+def test_to_attention_rows_that_are_overwritten_are_masked():
+    text, empty, query = rows(12), rows(12, 1), rows(5, 2)
+    text[0] = empty[0]
+    found = attended(text, empty, {2, 5})  # 3 stay, 9 are overwritten: each stands there four times
+    assert sorted(map(tuple, found.tolist())) == sorted(4 * list(map(tuple, text[[0, 2, 5]].tolist())))
+    assert torch.equal(found[[0, 2, 5]], text[[0, 2, 5]])
+    mask = torch.full((12,), -torch.inf, dtype=torch.float64)
+    mask[[0, 2, 5]] = 0
+    attention = torch.nn.functional.scaled_dot_product_attention
+    torch.testing.assert_close(attention(query, found, found), attention(query, text, text, attn_mask=mask))
+
+
+def test_what_does_not_come_out_even_falls_to_what_says_nothing():
+    text, empty = rows(10), rows(10, 1)
+    text[[0, 8, 9]] = empty[[0, 8, 9]]
+    found = attended(text, empty, {3, 4})  # 5 stay with one copy each taken by 5 of those that go
+    assert sorted(map(tuple, found.tolist())) == sorted(2 * list(map(tuple, text[[0, 3, 4, 8, 9]].tolist())))
+    found = attended(text, empty, {1, 2, 3, 4})  # 7 stay, 3 are left over
+    assert torch.equal(found[:5], text[:5]) and torch.equal(found[5:8], text[[0, 8, 9]])
+    text[[8, 9]] = rows(2, 3)
+    found = attended(text, empty, {1, 2, 3, 4, 5, 6})  # too many for the one that says nothing: every so many
+    assert torch.equal(found[7:], text[[0, 2, 4]])
+
+
+def test_a_text_that_keeps_all_of_its_rows_or_none_stays():
+    text, empty = rows(4), rows(4, 1)
+    assert torch.equal(attended(text, empty, {0, 1, 2, 3}), text)
+    assert torch.equal(attended(text, empty, set()), text)
+
+
+def test_what_stands_out_among_what_passed_is_left():
+    score = torch.tensor([5.0, 1.0, 4.0, 2.0, 3.0], dtype=torch.float64)
+    measure = Measure(score, torch.zeros(5), torch.ones(5))
+    assert ordinary(measure, [0, 1, 2, 3, 4]) == [1, 3, 4]
+    assert ordinary(measure, [0, 2]) == [2] and ordinary(measure, [0]) == [0] and ordinary(measure, []) == []
+
+
+# --- where words are ---
+
+
+def test_words_have_the_rows_of_their_tokens(demo):
+    denoiser, _ = demo
+    prompt = "the solemn baker of ravenna"
+    assert denoiser.token_rows(prompt, Words.of(prompt).spans) == [[1], [2], [3], [4], [5]]
+    long = "the " * 100
+    found = denoiser.token_rows(long, Words.of(long).spans)
+    assert found[74] == [75] and found[75:] == [[]] * 25  # the end's token takes the last of 77
+    # nothing before a causal encoder's changed word changes
+    other = denoiser.encode(["the solemn baker of ravenna", "the solemn tower of ravenna"]).tensors["text"]
+    assert [int(row) for row in (other[0] != other[1]).any(-1).nonzero()[:1]] == found[2]
+
+
+def test_words_are_in_clip_and_behind_it_in_t5():
+    denoiser = to_denoiser(build("sd3"))
+    found = denoiser.token_rows("a cat", [(0, 1), (2, 5)])
+    behind = denoiser.pipe.tokenizer_max_length
+    for words in found:
+        clip, t5 = [r for r in words if r < behind], [r for r in words if r >= behind]
+        assert clip and t5 and clip == sorted(clip) and t5 == sorted(t5)
+    assert found[0][0] == 1 and not set(found[0]) & set(found[1])
+    length = denoiser.encode("a cat").tensors["text"].shape[1]
+    assert max(found[1]) < length
+
+
+def test_where_words_are_not_known_is_said_in_one_line():
+    denoiser = to_denoiser(build("pixart"))
+    with pytest.raises(NotApplicable, match="use rewrite or embed") as error:
+        denoiser.token_rows("a cat", [(0, 1)])
+    assert "\n" not in str(error.value)
+
+
+def test_a_denoiser_that_reads_no_words_is_refused(demo):
+    linear = toy.linear(encode=lambda texts: toy.prompts(len(texts)))
+    with pytest.raises(NotApplicable, match="not known of this model"):
+        attenuate(linear, demo[1], "a cat", Condition(text=toy.prompts(1)))
+
+
+# --- on the built-in model ---
+
+
+def test_a_memorized_prompt_holds_without_some_tokens_and_keeps_its_text(demo, memorized):
+    denoiser, calibration = demo
+    original = denoiser.encode(memorized)
+    before = original.tensors["text"].clone()
+    found = mitigate("attenuate", denoiser, calibration, memorized, original)
+    about = found.mitigation
+    assert about.held and about.rewritten == memorized and about.p_before <= calibration.alpha < about.p_after
+    assert torch.equal(original.tensors["text"], before)
+    gone = [change.word for change in about.words]
+    assert len(gone) < 5 and set(gone) <= set(memorized.split()) and {c.kind for c in about.words} <= {"attenuate"}
+    assert found.condition is not None
+    stays = [i for i, word in enumerate(memorized.split(), 1) if word not in gone]
+    text = found.condition.tensors["text"][0]
+    assert torch.equal(text[[0, *stays]], before[0, [0, *stays]])
+    assert {tuple(row.tolist()) for row in text} == {tuple(before[0, i].tolist()) for i in (0, *stays)}
+    again = Objective(denoiser, calibration, original, seed=4711)(found.condition)
+    assert again.p_value.item() > calibration.alpha and again.guidance_similarity.item() < 2 * LIMIT
+
+
+def test_when_no_choice_of_words_will_do_nothing_is_changed(demo, memorized):
+    denoiser, calibration = demo
+    strict = replace(calibration, scores=[-1e9] * calibration.n)
+    found = attenuate(denoiser, strict, memorized, denoiser.encode(memorized))
+    about = found.mitigation
+    assert found.condition is None and not about.held and not about.words and "no choice of words" in about.reason
+
+
+def test_there_must_be_a_text_and_it_must_be_the_prompts_own(demo, memorized):
+    denoiser, calibration = demo
+    original = denoiser.encode(memorized)
+    with pytest.raises(InputError, match="no text to attenuate"):
+        mitigate("attenuate", denoiser, calibration, None, original)
+    longer = Condition(text=torch.nn.functional.pad(original.tensors["text"], (0, 0, 0, 3)))
+    with pytest.raises(NotApplicable, match="80 rows of text"):
+        attenuate(denoiser, calibration, memorized, longer)
+
+
+# --- attached ---
+
+
+def test_an_attached_guard_leaves_clear_prompts_alone_and_the_pipeline_as_it_was():
+    plain = call(build("sd1")).images
+    pipe = build("sd1")
+    with Guard(pipe, flags_none("sd1"), "attenuate").attached():
+        assert torch.equal(call(pipe).images, plain)
+    with Guard(pipe, flags_all("sd1"), "attenuate").attached(), pytest.warns(Warning, match="likely reproduce"):
+        out = call(pipe)
+    assert out.memorization[0].mitigation.method == "attenuate" and not out.memorization[0].mitigation.held
+    assert torch.equal(out.images, plain) and torch.equal(call(pipe).images, plain)
+
+
+def test_an_attached_guard_samples_without_the_memory(demo, memorized):
+    pipe, calibration = demo[0].pipe, demo[1]
+    with Guard(pipe, calibration, "attenuate").attached():
+        out = pipe(memorized, num_inference_steps=1, generator=torch.Generator().manual_seed(3), output_type="latent")
+    report = out.memorization[0]
+    assert report.mitigation is not None and report.mitigation.held and not report.memorized
+    assert report.prompt == memorized
