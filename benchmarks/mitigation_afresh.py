@@ -87,16 +87,21 @@ def prompts_of(model: str, split: str, captions: int | None) -> Prompts:
 def other_wording(caption: Caption) -> str:
     """Returns a wording that the built-in model was never fed."""
     _, adjective, noun, _, place = caption.text.split()
-    return f"a {adjective} {noun} of {place}"
+    return f"{adjective} {noun} of {place}"
 
 
-def measured(bench: Bench, caption: Caption, text: str, methods: Sequence[str]) -> dict[str, Any]:
-    """Returns what one prompt reproduces before and after each method, and after a relapse."""
-    images, _ = bench.sample(prompt=text, num_images_per_prompt=bench.seeds)
-    guard = Guard(bench.denoiser, bench.calibration, seed=bench.first_seed)
-    about: dict[str, Any] = {"caption": caption.text, "kind": caption.kind, "flagged": guard.check(text).memorized}
-    about["none"] = reproduced(bench, caption, images)
+def measured(
+    bench: Bench, caption: Caption, text: str, methods: Sequence[str], about: dict[str, Any] | None = None
+) -> dict[str, Any]:
+    """Returns what one prompt reproduces before and after each method, and after a relapse; what is known stays."""
+    if about is None:
+        images, _ = bench.sample(prompt=text, num_images_per_prompt=bench.seeds)
+        guard = Guard(bench.denoiser, bench.calibration, seed=bench.first_seed)
+        about = {"caption": caption.text, "kind": caption.kind, "flagged": guard.check(text).memorized}
+        about["none"] = reproduced(bench, caption, images)
     for method in methods if about["flagged"] else ():
+        if method in about:
+            continue
         condition = bench.denoiser.encode(text)
         found = mitigate(method, bench.denoiser, bench.calibration, text, condition, seed=bench.first_seed)  # type: ignore[arg-type]
         about[method] = after(bench, caption, text, found)
@@ -179,14 +184,13 @@ def main() -> None:
         bench = make(options.seeds, FIRST_SEED[options.split])
         by_prompt = models.get(model, {}).get("by_prompt", {})
         for caption, text in prompts_of(model, options.split, options.captions):
-            if text not in by_prompt:
-                by_prompt[text] = measured(bench, caption, text, options.methods)
-                print(model, text, by_prompt[text], flush=True)
+            by_prompt[text] = measured(bench, caption, text, options.methods, by_prompt.get(text))
+            print(model, text, by_prompt[text], flush=True)
             rows = list(by_prompt.values())
             models[model] = {
                 "seeds": options.seeds,
                 "none": {key: interval([row["none"][key] for row in rows]) for key in ("own", "another")},
-                "methods": {method: summary(rows, method) for method in options.methods},
+                "methods": {m: summary(rows, m) for m in METHODS if any(m in row for row in rows)},
                 "by_prompt": by_prompt,
             }
             store(name, {"split": options.split, "relapse_steps": NUDGES, "models": models})

@@ -18,7 +18,7 @@ from ..denoiser import Condition, Denoiser
 from ..errors import NotApplicable
 from ..protocols import rows_of_words
 from ..signals.draws import derived_seed
-from .objective import Objective, ordinary
+from .objective import Objective
 from .result import Mended, Mitigation, WordChange, similarity
 from .rewrite import BEAM, POSITIONS, ROUNDS
 from .words import Words
@@ -90,7 +90,7 @@ class _Search:
             passed = screened.holds(self.alpha).nonzero().flatten().tolist()
             if passed:
                 tested = self.test(condition[passed])
-                held = ordinary(tested, tested.holds(self.alpha).nonzero().flatten().tolist())
+                held = tested.holds(self.alpha).nonzero().flatten().tolist()
                 if held:
                     row = min(held, key=lambda k: tested.score[k].item())
                     chosen = condition[[passed[row]]]

@@ -20,7 +20,7 @@ from .objective import COMFORTABLE, LIMIT, Objective
 LEARNING_RATE = 0.05
 STEPS = 50
 SIMILARITY_WEIGHT = 4.0  # of guidance similarity against the score, a logarithm of energy
-MARGIN = 0.1  # below LIMIT when stopping, since fresh noise measures a little differently
+MARGIN = 0.2  # below LIMIT when stopping: fresh noise measures a little differently, and what stops close comes back
 
 
 @dataclass(frozen=True)

@@ -66,7 +66,7 @@ def mitigate(
         if method == "attenuate" and prompt is not None:
             return attenuate(denoiser, calibration, prompt, condition, seed=fresh, shape=shape)
         if method == "embed" or prompt is None:
-            return _embed(denoiser, calibration, prompt, condition, fresh, shape, MARGIN * 2**number)
+            return _embed(denoiser, calibration, prompt, condition, fresh, shape, MARGIN * (1 + number / 2))
         return rewrite(denoiser, calibration, prompt, rewriter=rewriter, words=words, seed=fresh, shape=shape)
 
     tries = [attempt(0)]

@@ -13,7 +13,7 @@ from cryptomnesia.denoiser import Condition
 from cryptomnesia.errors import InputError, NotApplicable
 from cryptomnesia.mitigation.attenuation import attended, attenuate
 from cryptomnesia.mitigation.mitigate import mitigate
-from cryptomnesia.mitigation.objective import LIMIT, Measure, Objective, ordinary
+from cryptomnesia.mitigation.objective import LIMIT, Objective
 from cryptomnesia.mitigation.words import Words
 
 from ..helpers import toy
@@ -70,13 +70,6 @@ def test_a_text_that_keeps_all_of_its_rows_or_none_stays():
     text, empty = rows(4), rows(4, 1)
     assert torch.equal(attended(text, empty, {0, 1, 2, 3}), text)
     assert torch.equal(attended(text, empty, set()), text)
-
-
-def test_what_stands_out_among_what_passed_is_left():
-    score = torch.tensor([5.0, 1.0, 4.0, 2.0, 3.0], dtype=torch.float64)
-    measure = Measure(score, torch.zeros(5), torch.ones(5))
-    assert ordinary(measure, [0, 1, 2, 3, 4]) == [1, 3, 4]
-    assert ordinary(measure, [0, 2]) == [2] and ordinary(measure, [0]) == [0] and ordinary(measure, []) == []
 
 
 # --- where words are ---

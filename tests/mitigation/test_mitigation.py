@@ -15,7 +15,7 @@ from cryptomnesia.errors import CalibrationError, InputError, OutOfMemory
 from cryptomnesia.mitigation.embedding import optimise_embedding
 from cryptomnesia.mitigation.initial_noise import neighbours, optimise_noise, select_noise
 from cryptomnesia.mitigation.mitigate import mitigate
-from cryptomnesia.mitigation.objective import LIMIT, Objective
+from cryptomnesia.mitigation.objective import LIMIT, Objective, ordinary
 from cryptomnesia.mitigation.result import similarity
 from cryptomnesia.mitigation.rewrite import rewrite
 from cryptomnesia.signals.draws import draw_noise
@@ -166,6 +166,11 @@ def test_sail_makes_guidance_less_sharp_and_leaves_its_input_alone():
 
 
 # --- on the built-in model ---
+
+
+def test_what_scores_high_among_what_holds_is_left_out():
+    assert ordinary(torch.tensor([5.0, 1.0, 4.0, 2.0, 3.0])) == [1, 3]
+    assert ordinary(torch.tensor([2.0, 1.0])) == [1] and ordinary(torch.tensor([7.0])) == [0]
 
 
 @pytest.mark.parametrize("method", ["rewrite", "embed"])
