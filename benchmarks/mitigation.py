@@ -95,9 +95,8 @@ class Bench:
         return (out.images * 255).round().astype(np.uint8), out
 
     def embedded(self, condition: Any) -> NDArray[np.uint8]:
-        """Returns images from a text condition of one row."""
-        text, empty = condition.tensors["text"], self.denoiser.empty.tensors["text"]
-        rows = {"prompt_embeds": text, "negative_prompt_embeds": empty}
+        """Returns images from a condition of one row."""
+        rows = self.denoiser.as_arguments(condition, self.denoiser.empty)
         return self.sample(num_images_per_prompt=self.seeds, **rows)[0]
 
     def outcome(self, caption: Caption, images: NDArray[np.uint8], **more: Any) -> Outcome:

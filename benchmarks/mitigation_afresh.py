@@ -3,7 +3,7 @@ font).
 
 The built-in model and the rectified-flow transformer, on other wordings of their captions and on seeds that nothing was
 chosen by; on the transformer, of the sealed captions. `--split dev` asks development prompts in their place, to choose
-by. Every prompt that was stored is left as it is, so that a run can be stopped and taken up again.
+by, and stores nothing. What was stored of a prompt is left as it is, so that a run can be stopped and taken up again.
 """
 
 import math
@@ -177,8 +177,7 @@ def main() -> None:
     )
     warnings.simplefilter("ignore")
     torch.set_grad_enabled(False)
-    name = NAME if options.split == SEALED else f"{NAME}_{DEV}"
-    models: dict[str, Any] = stored_models(name)
+    models: dict[str, Any] = stored_models(NAME) if options.split == SEALED else {}
     for model in options.only:
         make = FlowBench if model == FLOW else Bench
         bench = make(options.seeds, FIRST_SEED[options.split])
@@ -193,7 +192,8 @@ def main() -> None:
                 "methods": {m: summary(rows, m) for m in METHODS if any(m in row for row in rows)},
                 "by_prompt": by_prompt,
             }
-            store(name, {"split": options.split, "relapse_steps": NUDGES, "models": models})
+            if options.split == SEALED:
+                store(NAME, {"relapse_steps": NUDGES, "models": models})
     columns = ("reproduces", "reproduces_where_flagged", "another_where_flagged", "relapse_where_held", "similarity")
     table(
         ["model", "method", "flagged", "held", *columns, "rows"],

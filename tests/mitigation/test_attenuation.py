@@ -17,7 +17,7 @@ from cryptomnesia.mitigation.objective import LIMIT, Objective
 from cryptomnesia.mitigation.words import Words
 
 from ..helpers import toy
-from ..helpers.guarded import call, flags_all, flags_none
+from ..helpers.guarded import call, flags_none
 from ..helpers.pipelines import build
 
 
@@ -155,15 +155,10 @@ def test_there_must_be_a_text_and_it_must_be_the_prompts_own(demo, memorized):
 # --- attached ---
 
 
-def test_an_attached_guard_leaves_clear_prompts_alone_and_the_pipeline_as_it_was():
-    plain = call(build("sd1")).images
-    pipe = build("sd1")
+def test_an_attached_guard_leaves_clear_prompts_alone():
+    plain, pipe = call(build("sd1")).images, build("sd1")
     with Guard(pipe, flags_none("sd1"), "attenuate").attached():
         assert torch.equal(call(pipe).images, plain)
-    with Guard(pipe, flags_all("sd1"), "attenuate").attached(), pytest.warns(Warning, match="likely reproduce"):
-        out = call(pipe)
-    assert out.memorization[0].mitigation.method == "attenuate" and not out.memorization[0].mitigation.held
-    assert torch.equal(out.images, plain) and torch.equal(call(pipe).images, plain)
 
 
 def test_an_attached_guard_samples_without_the_memory(demo, memorized):
