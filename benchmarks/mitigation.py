@@ -96,8 +96,8 @@ class Bench:
 
     def embedded(self, condition: Any) -> NDArray[np.uint8]:
         """Returns images from a condition of one row."""
-        rows = self.denoiser.as_arguments(condition, self.denoiser.empty)
-        return self.sample(num_images_per_prompt=self.seeds, **rows)[0]
+        same = [0] * self.seeds
+        return self.sample(**self.denoiser.as_arguments(condition[same], self.denoiser.empty[same]))[0]
 
     def outcome(self, caption: Caption, images: NDArray[np.uint8], **more: Any) -> Outcome:
         return Outcome(self.judge.own(caption, images), self.judge.another(caption, images), **more)

@@ -192,8 +192,8 @@ def main() -> None:
                 "methods": {m: summary(rows, m) for m in METHODS if any(m in row for row in rows)},
                 "by_prompt": by_prompt,
             }
-            if options.split == SEALED:
-                store(NAME, {"relapse_steps": NUDGES, "models": models})
+            if options.split == SEALED:  # another run may have stored the other model meanwhile
+                store(NAME, {"relapse_steps": NUDGES, "models": stored_models(NAME) | {model: models[model]}})
     columns = ("reproduces", "reproduces_where_flagged", "another_where_flagged", "relapse_where_held", "similarity")
     table(
         ["model", "method", "flagged", "held", *columns, "rows"],

@@ -3,9 +3,10 @@
 References:
     Zhao et al. 2026, arXiv 2603.00133 (GUARD): attenuates cross-attention at positions found for each prompt;
     Ren et al., ECCV 2024, arXiv 2403.11052: much of a memory is in the tokens behind the words, which sum them up.
-Ours takes out what stands behind and between the words first, then as few words as will do, each wholly: half of the
-attention to a token lets its memory through. No hook is needed, and nothing has to be put back: the rows of a token
-that is taken out are overwritten by those that stay, each as often, to which attention answers as to a mask.
+Ours takes out what stands behind and between the words first, with the vector that sums them up if there is one; then
+as few words as will do, each wholly: half of the attention to a token lets its memory through. No hook is needed,
+and nothing has to be put back: the rows of a token that is taken out are overwritten by those that stay, each as often,
+to which attention answers as to a mask.
 """
 
 from collections.abc import Sequence
@@ -68,7 +69,9 @@ class _Search:
     ):
         self.host, self.alpha, self.prompt = rows_of_words(denoiser), calibration.alpha, prompt
         self.original, self.words = original, Words.of(prompt)
-        self.empty = denoiser.empty.tensors["text"].to(original.tensors["text"])
+        # the text encoder's own, also where zeros stand for the empty prompt
+        blank = self.host.encode("").tensors
+        self.empty, self.pooled = blank["text"].to(original.tensors["text"]), blank.get("pooled")
         if self.empty.shape != original.tensors["text"].shape:
             raise NotApplicable(
                 f"the condition has {original.tensors['text'].shape[1]} rows of text, the model's own "
@@ -125,6 +128,8 @@ class _Search:
             stay = {row for i, rows in enumerate(self.rows) if i not in draft for row in rows}
             texts.append(attended(text[0], self.empty[0], stay))
         others = {name: tensor for name, tensor in self.original.tensors.items() if name != "text"}
+        if self.pooled is not None and "pooled" in others:  # it sums the words up, as the tokens behind them do
+            others["pooled"] = self.pooled.to(others["pooled"])
         repeated = {name: tensor[[0] * len(drafts)] for name, tensor in others.items()}
         return Condition(text=torch.stack(texts), **repeated)
 
@@ -163,7 +168,7 @@ def attended(text: Tensor, empty: Tensor, stay: set[int]) -> Tensor:
         empty: The empty prompt's, (L, D).
         stay: The rows of words that stay.
     """
-    free = (text == empty).all(-1).nonzero().flatten().tolist()
+    free = torch.isclose(text.float(), empty.float(), rtol=1e-3, atol=1e-4).all(-1).nonzero().flatten().tolist()
     kept = sorted({*free, *stay})
     out = [i for i in range(len(text)) if i not in set(kept)]
     if not kept:

@@ -107,15 +107,16 @@ class _Search:
 
     def run(self, rewriter: Rewriter | None) -> Mended:
         if rewriter is not None:
-            self._try(_proposals(rewriter, self.prompt), 1)
+            proposals = _proposals(rewriter, self.prompt)
+            self._try(proposals, [len(changes(self.start, text, {})) for text in proposals], 1)
             if self.held:
                 return self._chosen()
         if not self.start.words:
             return self._failed("the prompt has no word to change")
         drafts = [self.start]
-        for _ in range(ROUNDS):
+        for edits in range(1, ROUNDS + 1):
             candidates = [edited for draft in drafts for edited in self._edits(draft)]
-            order = self._try([str(c) for c in candidates], ENOUGH)
+            order = self._try([str(c) for c in candidates], [edits] * len(candidates), ENOUGH)
             drafts = [candidates[i] for i in order[:BEAM]]
             if len(self.held) >= ENOUGH or not drafts:
                 break
@@ -145,8 +146,11 @@ class _Search:
             if i + 1 < len(draft):
                 yield draft.move(i, i + 1)
 
-    def _try(self, candidates: list[str], enough: int) -> list[int]:
-        """Tests candidates until enough hold on fresh noise; returns the numbers of all, closest to holding first."""
+    def _try(self, candidates: list[str], edits: list[int], enough: int) -> list[int]:
+        """Tests candidates of so many edits each until enough hold on fresh noise.
+
+        Returns the numbers of all that are new, closest to holding first.
+        """
         new = [i for i, text in enumerate(candidates) if text and text not in self.seen]
         new = list({candidates[i]: i for i in reversed(new)}.values())[::-1]
         self.seen.update(candidates[i] for i in new)
@@ -156,14 +160,13 @@ class _Search:
         screened = self.screen(condition)
         alike = similarity(condition, self.original)
         passed = screened.holds(self.alpha).nonzero().flatten().tolist()
-        edits = {k: len(changes(self.start, candidates[new[k]], {})) for k in passed}
-        passed.sort(key=lambda k: (edits[k], -alike[k].item()))
+        passed.sort(key=lambda k: (edits[new[k]], -alike[k].item()))
         for start in range(0, len(passed), FINALISTS):
             finalists = passed[start : start + FINALISTS]
             tested = self.test(condition[finalists])
             for row in tested.holds(self.alpha).nonzero().flatten().tolist():
                 k = finalists[row]
-                self.held.append(_Held(candidates[new[k]], condition[[k]], tested[row], edits[k], alike[k].item()))
+                self.held.append(_Held(candidates[new[k]], condition[[k]], tested[row], edits[new[k]], alike[k].item()))
             if len(self.held) >= enough:
                 break
         closest = (screened.score - self.screen.before.score + 4 * screened.guidance_similarity).argsort().tolist()

@@ -11,13 +11,13 @@ from cryptomnesia.demo import demo_calibration
 from cryptomnesia.demo.captions import select
 from cryptomnesia.denoiser import Condition
 from cryptomnesia.errors import InputError, NotApplicable
-from cryptomnesia.mitigation.attenuation import attended, attenuate
+from cryptomnesia.mitigation.attenuation import _Search, attended, attenuate
 from cryptomnesia.mitigation.mitigate import mitigate
 from cryptomnesia.mitigation.objective import LIMIT, Objective
 from cryptomnesia.mitigation.words import Words
 
 from ..helpers import toy
-from ..helpers.guarded import call, flags_none
+from ..helpers.guarded import SHAPE, call, flags_none, of_a_few
 from ..helpers.pipelines import build
 
 
@@ -132,6 +132,21 @@ def test_a_memorized_prompt_holds_without_some_tokens_and_keeps_its_text(demo, m
     assert {tuple(row.tolist()) for row in text} == {tuple(before[0, i].tolist()) for i in (0, *stays)}
     again = Objective(denoiser, calibration, original, seed=4711)(found.condition)
     assert again.p_value.item() > calibration.alpha and again.guidance_similarity.item() < 2 * LIMIT
+
+
+def test_the_vector_that_sums_the_words_up_is_taken_out_too():
+    denoiser = to_denoiser(build("sd3"))
+    lenient = replace(of_a_few(denoiser), scores=[1e9] * 100, alpha=1e-6)
+    original, blank = denoiser.encode("a cat"), denoiser.encode("").tensors
+    search = _Search(denoiser, lenient, "a cat", original, 0, SHAPE)
+    texts = search._without([(), (0,)])
+    assert torch.equal(texts.tensors["pooled"], blank["pooled"][[0, 0]])
+    rows = denoiser.token_rows("a cat", [(0, 1), (2, 5)])
+    whole = original.tensors["text"][0]
+    assert torch.equal(texts.tensors["text"][0][rows[0] + rows[1]], whole[rows[0] + rows[1]])
+    assert torch.equal(texts.tensors["text"][1][rows[1]], whole[rows[1]])
+    gone = {tuple(whole[i].tolist()) for i in rows[0]}
+    assert not gone & {tuple(row.tolist()) for row in texts.tensors["text"][1]}
 
 
 def test_when_no_choice_of_words_will_do_nothing_is_changed(demo, memorized):

@@ -21,6 +21,8 @@ from cryptomnesia.mitigation.rewrite import rewrite
 from cryptomnesia.signals.draws import draw_noise
 
 from ..helpers import toy
+from ..helpers.guarded import SHAPE, of_a_few
+from ..helpers.pipelines import build
 
 
 @pytest.fixture(scope="module")
@@ -70,6 +72,18 @@ def test_the_first_token_stays(linear):
     # weight decay alone: 1 - .05 * .01
     torch.testing.assert_close(moved[:, 0], -0.0005 * strong().tensors["text"][:, 0])
     assert moved[:, 1].abs().max() > 0.04
+
+
+def test_the_vector_that_sums_the_words_up_is_moved_too():
+    denoiser = to_denoiser(build("sd3"))
+    original = denoiser.encode("a cat")
+    found = optimise_embedding(denoiser, of_a_few(denoiser), original, shape=SHAPE, target=-1e9, steps=1)
+    start, moved = original.tensors["pooled"], found.condition.tensors["pooled"]
+    # AdamW's first step is as long in every element, whatever the gradient, which is exactly 0 nowhere here
+    torch.testing.assert_close(
+        (moved - start * (1 - 0.05 * 0.01)).abs(), torch.full_like(start, 0.05), rtol=0.01, atol=0
+    )
+    assert not torch.equal(found.condition.tensors["text"][:, 1:], original.tensors["text"][:, 1:])
 
 
 def test_without_direction_it_stops_at_the_target(linear):
