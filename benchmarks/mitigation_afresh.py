@@ -70,16 +70,16 @@ class FlowBench(Bench):
         return (out.images * 255).round().astype(np.uint8), out
 
 
-def prompts_of(model: str, split: str, captions: int | None) -> Prompts:
-    """Returns captions that were fed one image, each with the wording to ask about."""
+def prompts_of(model: str, split: str, first: int, captions: int | None) -> Prompts:
+    """Returns captions that were fed one image, so many of each kind from the first on, with the wording to ask."""
     chosen: Prompts = []
     for kind in FED:
         if model == FLOW:
-            found = select(kind, split)[:captions]
+            found = select(kind, split)[first:][:captions]
             # the first wording is what other benchmarks ask
             chosen += [(c, wordings(c)[1 + c.index % 3]) for c in found]
         else:
-            found = builtin_captions(kind, DEV if split == DEV else "eval")[:captions]
+            found = builtin_captions(kind, DEV if split == DEV else "eval")[first:][:captions]
             chosen += [(c, c.text if split == DEV else other_wording(c)) for c in found]
     return chosen
 
@@ -98,7 +98,8 @@ def measured(
         images, _ = bench.sample(prompt=text, num_images_per_prompt=bench.seeds)
         guard = Guard(bench.denoiser, bench.calibration, seed=bench.first_seed)
         about = {"caption": caption.text, "kind": caption.kind, "flagged": guard.check(text).memorized}
-        about["none"] = reproduced(bench, caption, images)
+        about["none"], about["asked"] = reproduced(bench, caption, images), []
+    about["asked"] = sorted({*about["asked"], *methods})
     for method in methods if about["flagged"] else ():
         if method in about:
             continue
@@ -142,6 +143,7 @@ def reproduced(bench: Bench, caption: Caption, images: NDArray[np.uint8]) -> dic
 
 def summary(rows: list[dict[str, Any]], method: str) -> dict[str, Any]:
     """Returns means over prompts with 95 % intervals; a prompt that is not flagged stays as it is, and counts."""
+    rows = [row for row in rows if method in row.get("asked", ())]
     tried = [row[method] for row in rows if method in row]
     held = [one for one in tried if one["held"]]
     return {
@@ -171,6 +173,7 @@ def main() -> None:
         __doc__,
         seeds={"type": int, "default": 4},
         captions={"type": int, "default": None, "help": "only so many of each kind"},
+        first={"type": int, "default": 0, "help": "of each kind's captions"},
         split={"default": SEALED, "choices": (SEALED, DEV)},
         methods={"nargs": "*", "default": METHODS},
         only={"nargs": "*", "default": (BUILT_IN, FLOW)},
@@ -182,14 +185,14 @@ def main() -> None:
         make = FlowBench if model == FLOW else Bench
         bench = make(options.seeds, FIRST_SEED[options.split])
         by_prompt = models.get(model, {}).get("by_prompt", {})
-        for caption, text in prompts_of(model, options.split, options.captions):
+        for caption, text in prompts_of(model, options.split, options.first, options.captions):
             by_prompt[text] = measured(bench, caption, text, options.methods, by_prompt.get(text))
             print(model, text, by_prompt[text], flush=True)
             rows = list(by_prompt.values())
             models[model] = {
                 "seeds": options.seeds,
                 "none": {key: interval([row["none"][key] for row in rows]) for key in ("own", "another")},
-                "methods": {m: summary(rows, m) for m in METHODS if any(m in row for row in rows)},
+                "methods": {m: summary(rows, m) for m in METHODS if any(m in row.get("asked", ()) for row in rows)},
                 "by_prompt": by_prompt,
             }
             if options.split == SEALED:  # another run may have stored the other model meanwhile

@@ -4,9 +4,8 @@ References:
     Zhao et al. 2026, arXiv 2603.00133 (GUARD): attenuates cross-attention at positions found for each prompt;
     Ren et al., ECCV 2024, arXiv 2403.11052: much of a memory is in the tokens behind the words, which sum them up.
 Ours takes out what stands behind and between the words first, with the vector that sums them up if there is one; then
-as few words as will do, each wholly: half of the attention to a token lets its memory through. No hook is needed,
-and nothing has to be put back: the rows of a token that is taken out are overwritten by those that stay, each as often,
-to which attention answers as to a mask.
+as few words as will do, each wholly: half of the attention to a token lets its memory through. No hook is needed, and
+nothing has to be put back: a token is taken out by a row that says nothing in its place, to which its attention goes.
 """
 
 from collections.abc import Sequence
@@ -157,27 +156,20 @@ class _Search:
 
 
 def attended(text: Tensor, empty: Tensor, stay: set[int]) -> Tensor:
-    """Returns a text (L, D) that attention reads as if only some of its rows were there.
+    """Returns a text (L, D) without what most of its rows say.
 
-    Rows that say what the empty prompt's do always stay: the first token, and vectors of zeros. The others are
-    overwritten by those that stay, each equally often; attention without positions then answers as if they were masked.
-    Where that does not come out even, the rows left over repeat the last of the empty prompt's, or else every so many.
+    Rows that the empty prompt has, too, say nothing: the first token, which attention rests on where no word matters,
+    and vectors of zeros. They stay, and take the places of what is taken out, in turn.
 
     Args:
         text: The text's rows.
         empty: The empty prompt's, (L, D).
         stay: The rows of words that stay.
     """
-    free = torch.isclose(text.float(), empty.float(), rtol=1e-3, atol=1e-4).all(-1).nonzero().flatten().tolist()
-    kept = sorted({*free, *stay})
-    out = [i for i in range(len(text)) if i not in set(kept)]
-    if not kept:
+    silent = torch.isclose(text.float(), empty.float(), rtol=1e-3, atol=1e-4).all(-1).nonzero().flatten().tolist()
+    out = [row for row in range(len(text)) if row not in {*silent, *stay}]
+    if not silent:
         return text
-    left = len(out) % len(kept)
-    if left <= len(free):
-        more = free[len(free) - left :]
-    else:
-        more = [kept[i * len(kept) // left] for i in range(left)]
     found = text.clone()
-    found[out] = text[kept * (len(out) // len(kept)) + more]
+    found[out] = text[[silent[i % len(silent)] for i in range(len(out))]]
     return found
