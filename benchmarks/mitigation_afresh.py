@@ -143,7 +143,7 @@ def reproduced(bench: Bench, caption: Caption, images: NDArray[np.uint8]) -> dic
 
 def summary(rows: list[dict[str, Any]], method: str) -> dict[str, Any]:
     """Returns means over prompts with 95 % intervals; a prompt that is not flagged stays as it is, and counts."""
-    rows = [row for row in rows if method in row.get("asked", ())]
+    rows = [row for row in rows if method in row["asked"]]
     tried = [row[method] for row in rows if method in row]
     held = [one for one in tried if one["held"]]
     return {
@@ -192,7 +192,7 @@ def main() -> None:
             models[model] = {
                 "seeds": options.seeds,
                 "none": {key: interval([row["none"][key] for row in rows]) for key in ("own", "another")},
-                "methods": {m: summary(rows, m) for m in METHODS if any(m in row.get("asked", ()) for row in rows)},
+                "methods": {m: summary(rows, m) for m in METHODS if any(m in row["asked"] for row in rows)},
                 "by_prompt": by_prompt,
             }
             if options.split == SEALED:  # another run may have stored the other model meanwhile

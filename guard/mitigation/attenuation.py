@@ -18,7 +18,7 @@ from ..denoiser import Condition, Denoiser
 from ..errors import NotApplicable
 from ..protocols import rows_of_words
 from ..signals.draws import derived_seed
-from .objective import Objective
+from .objective import Measure, Objective
 from .result import Mended, Mitigation, WordChange, similarity
 from .rewrite import BEAM, POSITIONS, ROUNDS
 from .words import Words
@@ -95,15 +95,13 @@ class _Search:
                 held = tested.holds(self.alpha).nonzero().flatten().tolist()
                 if held:
                     row = min(held, key=lambda k: tested.score[k].item())
-                    chosen = condition[[passed[row]]]
-                    values = [v[row].item() for v in (tested.score, tested.p_value, tested.guidance_similarity)]
+                    chosen, about = condition[[passed[row]]], tested[row]
                     alike = similarity(chosen, self.original).item()
-                    return Mended(self._report(drafts[passed[row]], None, *values, alike), chosen)
+                    return Mended(self._report(drafts[passed[row]], None, about, alike), chosen)
             closest = (screened.score - self.screen.before.score + 4 * screened.guidance_similarity).argsort().tolist()
             drafts = self._longer([drafts[i] for i in closest[:BEAM]])
-        before = self.test.before
         reason = "no choice of words whose tokens are attenuated passed the test"
-        return Mended(self._report((), reason, before.score.item(), before.p_value.item(), 1.0, 1.0))
+        return Mended(self._report((), reason, self.test.before, 1.0))
 
     def _longer(self, drafts: Sequence[tuple[int, ...]]) -> list[tuple[int, ...]]:
         """Each draft with one more of the most significant words, every choice once."""
@@ -132,9 +130,7 @@ class _Search:
         repeated = {name: tensor[[0] * len(drafts)] for name, tensor in others.items()}
         return Condition(text=torch.stack(texts), **repeated)
 
-    def _report(
-        self, draft: tuple[int, ...], reason: str | None, score: float, p_value: float, recall: float, alike: float
-    ) -> Mitigation:
+    def _report(self, draft: tuple[int, ...], reason: str | None, after: Measure, alike: float) -> Mitigation:
         before, words = self.test.before, self.words.words
         parts = (self.screen, self.test)
         return Mitigation(
@@ -145,10 +141,10 @@ class _Search:
             rewritten=self.prompt,
             words=[WordChange("attenuate", words[i], words[i], self.significance[i]) for i in draft],
             score_before=before.score.item(),
-            score_after=score,
+            score_after=after.score.item(),
             p_before=before.p_value.item(),
-            p_after=p_value,
-            recall=recall,
+            p_after=after.p_value.item(),
+            recall=after.guidance_similarity.item(),
             similarity=alike,
             forward_rows=sum(part.forward_rows for part in parts),
             backward_rows=sum(part.backward_rows for part in parts),
