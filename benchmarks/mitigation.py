@@ -57,16 +57,16 @@ class Outcome:
 class Judge:
     """Says how many of a caption's images reproduce its training image, or another verbatim one."""
 
-    def __init__(self) -> None:
+    def __init__(self, gallery: Gallery | None = None) -> None:
         self.limits: dict[str, float] = stored("demo_model")["limits"]
-        gallery = Gallery.load()
+        self.gallery = gallery = gallery or Gallery.load()
         numbers = [i for i, c in enumerate(gallery.captions) if c.kind == "verbatim"]
         self.captions = [gallery.captions[i] for i in numbers]
         self.images, self.masks = gallery.images[numbers], gallery.masks[numbers]
 
     def own(self, caption: Caption, images: NDArray[np.uint8]) -> float:
         """Returns the share of images (S, 64, 64, 3) that reproduce the caption's own."""
-        return float((own_distances([caption], images[None])[0] < self.limits[caption.kind]).mean())
+        return float((own_distances([caption], images[None], self.gallery)[0] < self.limits[caption.kind]).mean())
 
     def another(self, caption: Caption, images: NDArray[np.uint8]) -> float:
         """Returns the share that reproduces the verbatim image of another caption."""
@@ -76,10 +76,10 @@ class Judge:
 
 
 class Bench:
-    """The built-in model with everything that a method needs."""
+    """The built-in model with everything that a method needs; images are of `seeds` seeds from `first_seed` on."""
 
-    def __init__(self, seeds: int):
-        self.pipe, self.seeds = load_demo(), seeds
+    def __init__(self, seeds: int, first_seed: int = 1000):
+        self.pipe, self.seeds, self.first_seed = load_demo(), seeds, first_seed
         scheduler = type(self.pipe.scheduler).from_config(self.pipe.scheduler.config)
         self.pipe.scheduler = scheduler
         for part in (self.pipe.unet, self.pipe.text_encoder):
@@ -89,16 +89,15 @@ class Bench:
         self.judge = Judge()
 
     def sample(self, **what: Any) -> tuple[NDArray[np.uint8], Any]:
-        """Returns images of `seeds` seeds, as in benchmarks.demo_model, and the pipeline's output."""
-        generators = [torch.Generator().manual_seed(1000 + s) for s in range(self.seeds)]
+        """Returns images, made as in benchmarks.demo_model, and the pipeline's output."""
+        generators = [torch.Generator().manual_seed(self.first_seed + s) for s in range(self.seeds)]
         out = self.pipe(num_inference_steps=20, guidance_scale=7.5, generator=generators, output_type="np", **what)
         return (out.images * 255).round().astype(np.uint8), out
 
     def embedded(self, condition: Any) -> NDArray[np.uint8]:
-        """Returns images from a text condition of one row."""
-        text, empty = condition.tensors["text"], self.denoiser.empty.tensors["text"]
-        rows = {"prompt_embeds": text, "negative_prompt_embeds": empty}
-        return self.sample(num_images_per_prompt=self.seeds, **rows)[0]
+        """Returns images from a condition of one row."""
+        same = [0] * self.seeds
+        return self.sample(**self.denoiser.as_arguments(condition[same], self.denoiser.empty[same]))[0]
 
     def outcome(self, caption: Caption, images: NDArray[np.uint8], **more: Any) -> Outcome:
         return Outcome(self.judge.own(caption, images), self.judge.another(caption, images), **more)

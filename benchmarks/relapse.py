@@ -7,7 +7,7 @@ swapped in or inserted in the rewritten prompt.
 
 import random
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -16,7 +16,6 @@ from torch import Tensor
 
 from cryptomnesia import Guard
 from cryptomnesia.demo.captions import Caption, select
-from cryptomnesia.demo.gallery import Gallery
 from cryptomnesia.denoiser import Condition
 from cryptomnesia.mitigation.mitigate import mitigate
 from cryptomnesia.mitigation.result import Mended
@@ -33,7 +32,7 @@ BATCH = 16
 
 def training_latent(bench: Bench, caption: Caption) -> tuple[Tensor, Tensor]:
     """Returns the latent (1, C, h, w) of the caption's fixed image, and the mask (1, 1, h, w) of where it is fixed."""
-    gallery = Gallery.load()
+    gallery = bench.judge.gallery
     number = gallery.captions.index(caption)
     image = torch.from_numpy(gallery.images[number]).permute(2, 0, 1)[None].float() / 255
     mask = torch.from_numpy(gallery.masks[number])[None, None].float()
@@ -41,23 +40,30 @@ def training_latent(bench: Bench, caption: Caption) -> tuple[Tensor, Tensor]:
     return latent, torch.nn.functional.adaptive_avg_pool2d(mask, latent.shape[-2:])
 
 
-def nudged(bench: Bench, caption: Caption, start: Condition) -> Iterator[Condition]:
-    """Yields an embedding on its way to what makes the network denoise to the old image, after each of NUDGES."""
+def nudged(bench: Bench, caption: Caption, start: Condition, after: Sequence[int] = NUDGES) -> Iterator[Condition]:
+    """Yields an embedding on its way to what makes the network denoise to the old image, after so many steps each."""
     denoiser = bench.denoiser
     latent, mask = training_latent(bench, caption)
     generator = torch.Generator().manual_seed(7)
+    flows = denoiser.prediction_type == "flow"
+    fixed = {name: tensor for name, tensor in start.tensors.items() if name != "text"}
     with torch.enable_grad():
         text = start.tensors["text"].clone().requires_grad_()
         optimiser = torch.optim.AdamW([text], lr=LEARNING_RATE)
-        for step in range(max(NUDGES) + 1):
-            if step in NUDGES:
-                yield Condition(text=text.detach().clone())
-            level = denoiser.level(torch.randint(1, 1000, (BATCH,), generator=generator))
+        for step in range(max(after) + 1):
+            if step in after:
+                yield Condition(text=text.detach().clone(), **fixed)
+            if step == max(after):
+                return
+            time = torch.randint(1, 1000, (BATCH,), generator=generator)
+            level = denoiser.level(time / 1000 if flows else time)
             noise = torch.randn(BATCH, *latent.shape[1:], generator=generator)
             alpha, sigma = (v.view(-1, 1, 1, 1) for v in (level.alpha, level.sigma))
-            found = denoiser.predict(alpha * latent + sigma * noise, level, Condition(text=text), grad=True).noise
+            condition = Condition(text=text, **fixed)
+            found = denoiser.predict(alpha * latent + sigma * noise, level, condition, grad=True)
+            error = found.raw - (noise - latent) if flows else found.noise - noise
             optimiser.zero_grad()
-            ((found - noise).square() * mask).mean().backward()
+            (error.square() * mask).mean().backward()
             optimiser.step()
 
 

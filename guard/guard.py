@@ -34,8 +34,8 @@ class Guard:
         calibration: A Calibration, the path of one, or "auto" for the one that is kept for the model as it is at each
             check (see `calibrate`); without one no verdict is given.
         policy: What an attached guard does about images that are likely memorized. "warn": report and warn; "block":
-            raise MemorizationBlocked; "rewrite": change words of the prompt; "embed": move its embedding; "reseed":
-            start from another noise.
+            raise MemorizationBlocked; "rewrite": change words of the prompt; "embed": move its embedding; "attenuate":
+            take tokens that carry the memory out of attention; "reseed": start from another noise.
         unverified: What an attached guard does about images that could not be checked, whose verdict is "uncalibrated"
             or "not applicable". "allow": report; "warn": report and warn; "block": raise UnverifiedBlocked, before the
             first step where that can be known by then. By default "block" under the policy "block", else "warn".
@@ -307,8 +307,8 @@ class Guard:
         """Mitigates the memorization of a prompt, flagged or not, and tests the result on fresh noise.
 
         Args:
-            prompt: The prompt; None where only its condition is known, which "rewrite" cannot use.
-            method: "rewrite", "embed" or "reseed".
+            prompt: The prompt; None where only its condition is known, which "rewrite" and "attenuate" cannot use.
+            method: "rewrite", "embed", "attenuate" or "reseed".
             condition: The prompt's condition, one row, by default the prompt's.
             shape: The latent's shape (C, H, W), in place of height and width.
             height, width: The image's size in pixels, by default the model's own.

@@ -38,6 +38,18 @@ class TextDenoiser(PromptEncoder, Protocol):
 
 
 @runtime_checkable
+class WordRows(TextDenoiser, Protocol):
+    """Also tells where words are in a condition; needed to attenuate them."""
+
+    def token_rows(self, prompt: str, spans: Sequence[Span]) -> list[list[int]]:
+        """Returns which rows of the text belong to each character range; none for what is cut off.
+
+        Raises NotApplicable where that is not known.
+        """
+        ...
+
+
+@runtime_checkable
 class ImageDenoiser(Protocol):
     """Has an autoencoder."""
 
@@ -126,6 +138,16 @@ def text_of(denoiser: object) -> TextDenoiser:
     """Returns the model as one that tells what becomes of words. Raises InputError where it cannot."""
     if not isinstance(denoiser, TextDenoiser):
         raise InputError("this model cannot tell what a prompt's words do: give it `encode` and `significance`")
+    return denoiser
+
+
+def rows_of_words(denoiser: object) -> WordRows:
+    """Returns the model as one that tells which rows belong to which word. Raises NotApplicable where it cannot."""
+    if not isinstance(denoiser, WordRows):
+        raise NotApplicable(
+            "which rows of the text belong to which word is not known of this model, so that no token can "
+            "be attenuated: use rewrite or embed"
+        )
     return denoiser
 
 

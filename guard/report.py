@@ -7,7 +7,7 @@ from typing import Any, Literal
 from .errors import InputError
 from .reference import Reference
 
-Method = Literal["rewrite", "embed", "reseed"]
+Method = Literal["rewrite", "embed", "attenuate", "reseed"]
 Verdict = Literal["memorized", "clear", "uncalibrated", "not applicable"]
 
 
@@ -16,13 +16,13 @@ class WordChange:
     """One edit of a prompt.
 
     Attributes:
-        kind: "drop", "swap" or "insert".
+        kind: "drop", "swap", "insert", or "attenuate" for a word whose tokens are taken out of attention.
         word: The word of the original ("" for an insertion).
-        became: What stands there now ("" for a drop).
+        became: What stands there now ("" for a drop, the word itself if it is attenuated).
         significance: The word's saliency, >= 0; higher = the score depends more on it.
     """
 
-    kind: Literal["drop", "swap", "insert"]
+    kind: Literal["drop", "swap", "insert", "attenuate"]
     word: str
     became: str
     significance: float

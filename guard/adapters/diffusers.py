@@ -26,7 +26,7 @@ from .network import FEW_STEPS, PipelineNetwork
 from .plain_calls import plainly
 from .quiet import quietly
 from .settings import level_settings, text_settings
-from .tokens import token_saliency
+from .tokens import token_rows, token_saliency
 
 _PREDICTION_TYPES: dict[str, PredictionType] = {"epsilon": "epsilon", "v_prediction": "v", "sample": "sample"}
 
@@ -229,6 +229,31 @@ class PipelineDenoiser(PipelineNetwork):
                 lambda condition: score(condition, True),
             )
         return occlusion_saliency(self.encode, prompt, spans, score)
+
+    def token_rows(self, prompt: str, spans: Sequence[Span]) -> list[list[int]]:
+        """Returns which rows of the text belong to each character range of the prompt; none for what is cut off.
+
+        Raises:
+            NotApplicable: That is not known of the family, or a word stands for several tokens (textual inversion).
+        """
+        places = self._text_places()
+        if not places:
+            raise NotApplicable(
+                f"which rows of the text belong to which word is not known of {type(self.pipe).__name__}, so that no "
+                "token can be attenuated: use rewrite or embed"
+            )
+        with self.text_lock, quietly():
+            if any(self._converted(prompt, tokenizer) != prompt for tokenizer, _, _ in places):
+                raise NotApplicable(
+                    "a word of this prompt stands for several tokens of a textual inversion, and cannot be attenuated: "
+                    "use rewrite or embed"
+                )
+            return token_rows(places, prompt, spans)
+
+    def _text_places(self) -> list[tuple[Any, int, int]]:
+        """Each tokenizer, with its limit and the row of the text that its first token is in; none if not known, or if
+        attention depends on where a token is."""
+        return []
 
     def _converted(self, prompt: str, tokenizer: Any) -> str:
         # a textual inversion may stand for several tokens

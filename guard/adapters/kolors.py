@@ -22,6 +22,9 @@ class KolorsDenoiser(StableDiffusionXLDenoiser):
     def _tokenizers(self) -> list[tuple[Any, int]]:
         return [(self.pipe.tokenizer, self.glm_tokens)]
 
+    def _text_places(self) -> list[tuple[Any, int, int]]:
+        return []  # a padded prompt's words stand at its end
+
 
 class KolorsPAGDenoiser(PerturbedDenoiser, KolorsDenoiser):
     """KolorsPAGPipeline."""

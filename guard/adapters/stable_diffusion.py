@@ -84,6 +84,9 @@ class StableDiffusionDenoiser(PipelineDenoiser):
     def _tokenizers(self) -> list[tuple[Any, int]]:
         return [(self.pipe.tokenizer, self.pipe.tokenizer.model_max_length)]
 
+    def _text_places(self) -> list[tuple[Any, int, int]]:
+        return [(tokenizer, limit, 0) for tokenizer, limit in self._tokenizers()]
+
 
 class LatentConsistencyDenoiser(StableDiffusionDenoiser):
     """LatentConsistencyModelPipeline: a Stable Diffusion that is told its guidance, and sampled in a few steps."""

@@ -40,6 +40,13 @@ class StableDiffusion3Denoiser(FlowDenoiser):
         )
         return Condition(text=text, pooled=pooled)
 
+    def _text_places(self) -> list[tuple[Any, int, int]]:
+        # two CLIPs side by side, T5 behind them
+        return [
+            (tokenizer, limit, self.pipe.tokenizer_max_length if tokenizer is self.pipe.tokenizer_3 else 0)
+            for tokenizer, limit in self._tokenizers()
+        ]
+
     def _tokenizers(self) -> list[tuple[Any, int]]:
         clip = self.pipe.tokenizer_max_length
         limits = {"": clip, "_2": clip, "_3": self.t5_tokens}

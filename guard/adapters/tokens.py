@@ -60,6 +60,23 @@ def token_saliency(
 span_gradients = token_saliency  # the former name
 
 
+def token_rows(places: Sequence[tuple[Any, int, int]], prompt: str, spans: Sequence[Span]) -> list[list[int]]:
+    """Returns the rows of a text condition that belong to each character range of a prompt, ascending.
+
+    Args:
+        places: Each tokenizer with the number of tokens after which the pipeline cuts, and the row of its first token;
+            tokenizers whose states lie side by side have the same.
+        prompt: One prompt.
+        spans: Character ranges in it, ascending.
+    """
+    rows: list[set[int]] = [set() for _ in spans]
+    for tokenizer, limit, start in places:
+        # the end's token takes the last place of a prompt that is cut off
+        for found, (first, last) in zip(rows, _token_ranges(tokenizer, prompt, spans, limit - 1), strict=True):
+            found |= set(range(start + first, start + last))
+    return [sorted(found) for found in rows]
+
+
 @contextmanager
 def _tracked(encoders: Sequence[Any]) -> Iterator[dict[int, Tensor]]:
     """Collects each encoder's token embeddings (1, L, D) as it runs, as leaves of the graph."""

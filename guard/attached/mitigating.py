@@ -85,7 +85,7 @@ class Mitigating:
     def _one(self, method: Method, step: FirstStep, image: int, calibration: Calibration) -> Mended:
         prompt = self.request.prompts[image]
         try:
-            if method == "rewrite":
+            if method in ("rewrite", "attenuate"):
                 prompt = self.request.require_rewritable(image)
                 lengths = self._lengths(step, image, prompt)
                 if lengths[0] != lengths[1]:

@@ -36,6 +36,7 @@ class Method(str, Enum):
 
     rewrite = "rewrite"
     embed = "embed"
+    attenuate = "attenuate"
     reseed = "reseed"
 
 
@@ -52,7 +53,7 @@ def rewrite(
     calibration: options.Calibration = "auto",
     alpha: Annotated[float | None, typer.Option(help="False-alarm rate; the calibration's own by default.")] = None,
     method: Annotated[
-        Method, typer.Option(help="Change words, move the embedding, or start from another noise.")
+        Method, typer.Option(help="Change words, move the embedding, attenuate tokens, or start from another noise.")
     ] = Method.rewrite,
     words: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Words to put in, one per line; by default a shipped list.")

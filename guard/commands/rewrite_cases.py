@@ -14,10 +14,11 @@ from ..report import MemorizationReport
 HELD = {
     "rewrite": "On noise that it was not made with, the new prompt is clear and no longer pulls to the same image.",
     "embed": "On noise that it was not made with, the moved embedding is clear and no longer pulls to the same image.",
+    "attenuate": "On fresh noise, the prompt without these tokens is clear and no longer pulls to the same image.",
     "reseed": "On noise close to the chosen one, the prompt is clear.",
 }
 LARGE = 160  # pixels of width
-CHANGES = {"drop": "dropped", "swap": "swapped", "insert": "inserted"}
+CHANGES = {"drop": "dropped", "swap": "swapped", "insert": "inserted", "attenuate": "attenuated"}
 
 
 @dataclass(frozen=True)
@@ -72,9 +73,9 @@ class Case:
 
     @property
     def changed(self) -> bool:
-        """Whether there is something to sample with in place of the prompt; a rewriting may not be found."""
+        """Whether there is something to sample with in place of the prompt; a choice of words may not be found."""
         about = self.mitigation
-        return about is not None and (about.held or about.method != "rewrite")
+        return about is not None and (about.held or about.method not in ("rewrite", "attenuate"))
 
     @property
     def numbers_before(self) -> tuple[float | None, float | None]:

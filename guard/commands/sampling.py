@@ -91,7 +91,7 @@ class Sampler:
             return Side(images, ["chosen noise", *["close to it"] * (len(images) - 1)], independent=False)
         if mitigated.condition is None:
             return None
-        if about.method == "embed":
+        if about.method in ("embed", "attenuate"):
             moved, empty = mitigated.condition, self.denoiser.empty
             images = self._made(
                 prompt, progress, embeddings=lambda n: self.host.as_arguments(moved[[0] * n], empty[[0] * n])

@@ -19,8 +19,9 @@ from .objective import COMFORTABLE, LIMIT, Objective
 
 LEARNING_RATE = 0.05
 STEPS = 50
+MOVED = ("text", "pooled")  # of a condition: the tokens, and the vector that sums them up where a model reads one
 SIMILARITY_WEIGHT = 4.0  # of guidance similarity against the score, a logarithm of energy
-MARGIN = 0.1  # below LIMIT when stopping, since fresh noise measures a little differently
+MARGIN = 0.2  # below LIMIT when stopping: fresh noise measures a little differently, and what stops close comes back
 
 
 @dataclass(frozen=True)
@@ -71,23 +72,25 @@ def optimise_embedding(
     target = comfortable(calibration) if target is None else target
     # usable inside inference mode, too
     with torch.inference_mode(False), torch.enable_grad():
-        start = original.tensors["text"].detach().clone()
-        fixed = {name: tensor.detach().clone() for name, tensor in original.tensors.items() if name != "text"}
+        start = {name: tensor.detach().clone() for name, tensor in original.tensors.items() if name in MOVED}
+        fixed = {name: tensor.detach().clone() for name, tensor in original.tensors.items() if name not in MOVED}
         objective = Objective(denoiser, calibration, original, seed=seed, shape=shape)
-        text = start.float().requires_grad_()
-        optimiser = torch.optim.AdamW([text], lr=LEARNING_RATE)
+        moved = {name: tensor.float().requires_grad_() for name, tensor in start.items()}
+        optimiser = torch.optim.AdamW(moved.values(), lr=LEARNING_RATE)
         step = 0
         for step in range(steps + 1):
-            now = objective(Condition(text=text, **fixed), grad=step < steps)
+            now = objective(Condition(**moved, **fixed), grad=step < steps)
             if step == steps or _done(now.score, now.guidance_similarity, target, LIMIT - margin if direction else 1.0):
                 break
             loss = now.score + SIMILARITY_WEIGHT * now.guidance_similarity if direction else now.score
-            text.grad = _gradient(loss, text, objective)
-            if text.grad is None:
+            gradients = _gradients(loss, list(moved.values()), objective)
+            if gradients is None:
                 continue
-            text.grad[:, 0] = 0  # the first token carries no prompt
+            for tensor, gradient in zip(moved.values(), gradients, strict=True):
+                tensor.grad = gradient
+            moved["text"].grad[:, 0] = 0  # type: ignore[index]  # the first token carries no prompt
             optimiser.step()
-    condition = Condition(text=text.detach().to(start.dtype), **fixed)
+    condition = Condition(**{name: moved[name].detach().to(start[name].dtype) for name in moved}, **fixed)
     return Optimised(condition, step, objective.forward_rows, objective.backward_rows)
 
 
@@ -97,11 +100,12 @@ def comfortable(calibration: Calibration) -> float:
     return min(calibration.threshold, benign.quantile(1 - COMFORTABLE).item())
 
 
-def _gradient(loss: Tensor, text: Tensor, objective: Objective) -> Tensor | None:
-    """The gradient in the text alone. None, and one row at a time from now on, if memory runs out the first time."""
+def _gradients(loss: Tensor, moved: list[Tensor], objective: Objective) -> list[Tensor] | None:
+    """The gradients in what is moved. None, and one row at a time from now on, if memory runs out the first time."""
     try:
         with memory_needed("the device has no memory for the gradient of a single row"):
-            return torch.autograd.grad(loss.sum(), text)[0]
+            found = torch.autograd.grad(loss.sum(), moved, allow_unused=True)
+            return [torch.zeros_like(part) if g is None else g for part, g in zip(moved, found, strict=True)]
     except OutOfMemory:
         if not objective.save_memory():
             raise

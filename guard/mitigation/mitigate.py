@@ -11,6 +11,7 @@ from ..condition import alike
 from ..denoiser import Condition, Denoiser
 from ..errors import InputError
 from ..signals.draws import derived_seed, draw_noise
+from .attenuation import attenuate
 from .embedding import MARGIN, optimise_embedding
 from .initial_noise import CANDIDATES, neighbours, select_noise
 from .objective import Measure, Objective
@@ -18,7 +19,7 @@ from .result import Mended, Method, Mitigation, similarity
 from .rewrite import Rewriter, rewrite
 
 ATTEMPTS = 3  # each with other noise and words, and a wider margin
-METHODS: tuple[Method, ...] = ("rewrite", "embed", "reseed")
+METHODS: tuple[Method, ...] = ("rewrite", "embed", "attenuate", "reseed")
 
 
 def mitigate(
@@ -36,8 +37,9 @@ def mitigate(
     """Mitigates one memorized prompt, and tests the result on noise that the method has not seen.
 
     Args:
-        method: "rewrite" edits words, "embed" moves the embedding, "reseed" chooses another initial noise.
-        denoiser: The model; for "rewrite" one that reads prompts.
+        method: "rewrite" edits words, "embed" moves the embedding, "attenuate" takes tokens out of attention, "reseed"
+            chooses another initial noise.
+        denoiser: The model; for "rewrite" one that reads prompts, for "attenuate" one that tells where words are.
         calibration: The model's calibration.
         prompt: The prompt's text, where there is one.
         condition: The prompt's condition, one row.
@@ -56,13 +58,15 @@ def mitigate(
         raise InputError(f"unknown method {method!r}: use one of {', '.join(METHODS)}")
     if method == "reseed":
         return _reseed(denoiser, calibration, prompt, condition, seed, shape)
-    if method == "rewrite" and prompt is None:
-        raise InputError("there is no text to rewrite: only the prompt's embeddings are known")
+    if method in ("rewrite", "attenuate") and prompt is None:
+        raise InputError(f"there is no text to {method}: only the prompt's embeddings are known")
 
     def attempt(number: int) -> Mended:
         fresh = derived_seed(seed, method, number)
+        if method == "attenuate" and prompt is not None:
+            return attenuate(denoiser, calibration, prompt, condition, seed=fresh, shape=shape)
         if method == "embed" or prompt is None:
-            return _embed(denoiser, calibration, prompt, condition, fresh, shape, MARGIN * 2**number)
+            return _embed(denoiser, calibration, prompt, condition, fresh, shape, MARGIN * (1 + number / 2))
         return rewrite(denoiser, calibration, prompt, rewriter=rewriter, words=words, seed=fresh, shape=shape)
 
     tries = [attempt(0)]

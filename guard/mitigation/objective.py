@@ -14,6 +14,7 @@ from ..signals.guidance_similarity import guidance_similarity
 from ..signals.rings import ring_energy
 
 LIMIT = 0.1  # guidance similarity above it brings the old image back, on the built-in model's development captions
+QUANTILE = 0.25  # of what holds: prompts that score higher call up another training image now and then
 COMFORTABLE = 0.1  # p-value; what has just left the flagged ones may still reproduce another image
 
 
@@ -31,9 +32,21 @@ class Measure:
     guidance_similarity: Tensor
     p_value: Tensor
 
+    def __getitem__(self, row: int) -> "Measure":
+        """One row of all."""
+        return Measure(*(values[row : row + 1] for values in (self.score, self.guidance_similarity, self.p_value)))
+
     def holds(self, alpha: float) -> Tensor:
         """Returns (P,) bool: as ordinary as a benign prompt comfortably is, and not pulling to the original's image."""
         return (self.p_value > max(alpha, COMFORTABLE)) & (self.guidance_similarity <= LIMIT)
+
+
+def ordinary(scores: Tensor) -> list[int]:
+    """Returns which of scores (P,) are no higher than their QUANTILE.
+
+    A prompt that calls up another training image is often not flagged, and stands out among its like.
+    """
+    return (scores <= scores.quantile(QUANTILE, interpolation="lower")).nonzero().flatten().tolist()
 
 
 class Objective:

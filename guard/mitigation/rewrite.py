@@ -8,9 +8,11 @@ and the best are tested on fresh ones.
 
 import random
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from difflib import SequenceMatcher
 from pathlib import Path
 
+import torch
 from torch import Tensor
 
 from ..calibration import Calibration
@@ -18,7 +20,7 @@ from ..denoiser import Condition, Denoiser
 from ..errors import InputError
 from ..protocols import text_of
 from ..signals.draws import derived_seed
-from .objective import Measure, Objective
+from .objective import Measure, Objective, ordinary
 from .result import Mended, Mitigation, WordChange, similarity
 from .words import Words, word_list
 
@@ -28,6 +30,7 @@ POSITIONS = 6  # most significant words that are edited in a round, at most
 RELEVANT = 0.25  # of the largest significance; below that a word is no trigger, and its place is left alone
 SWAPS = 8  # words tried in each place
 FINALISTS = 8  # tested on fresh noise at a time
+ENOUGH = 4  # that hold, to see which of them stands out among its like
 Rewriter = Callable[[str], list[str]]
 
 
@@ -43,7 +46,9 @@ def rewrite(
 ) -> Mended:
     """Looks for the least edit of a prompt that is neither flagged nor pulls to the original's image.
 
-    Among edits of equally few words, the one whose text condition is most like the original's.
+    Of those that hold, those whose score is high among them are left out, since they call up another training image now
+    and then; of the others the least edit, and of equally few words the one whose text condition is most like the
+    original's.
 
     Args:
         denoiser: The model, a TextDenoiser.
@@ -63,6 +68,17 @@ def rewrite(
         NotApplicable, NonFiniteError, OutOfMemory: As in `Guidance`.
     """
     return _Search(denoiser, calibration, prompt, words, seed, shape).run(rewriter)
+
+
+@dataclass(frozen=True)
+class _Held:
+    """A rewriting that holds on fresh noise, with its measure there, of one row."""
+
+    text: str
+    condition: Condition
+    measure: Measure
+    edits: int
+    alike: float
 
 
 class _Search:
@@ -87,24 +103,24 @@ class _Search:
         self.test = Objective(denoiser, calibration, self.original, seed=seeds[1], shape=shape)
         self.significance = self._significance()
         self.seen = {prompt}
+        self.held: list[_Held] = []
 
     def run(self, rewriter: Rewriter | None) -> Mended:
         if rewriter is not None:
-            mended, _ = self._best(_proposals(rewriter, self.prompt))
-            if mended is not None:
-                return mended
+            proposals = _proposals(rewriter, self.prompt)
+            self._try(proposals, [len(changes(self.start, text, {})) for text in proposals], 1)
+            if self.held:
+                return self._chosen()
         if not self.start.words:
             return self._failed("the prompt has no word to change")
         drafts = [self.start]
-        for _ in range(ROUNDS):
+        for edits in range(1, ROUNDS + 1):
             candidates = [edited for draft in drafts for edited in self._edits(draft)]
-            mended, order = self._best([str(c) for c in candidates])
-            if mended is not None:
-                return mended
+            order = self._try([str(c) for c in candidates], [edits] * len(candidates), ENOUGH)
             drafts = [candidates[i] for i in order[:BEAM]]
-            if not drafts:
+            if len(self.held) >= ENOUGH or not drafts:
                 break
-        return self._failed(f"no edit of up to {ROUNDS} words passed the test")
+        return self._chosen() if self.held else self._failed(f"no edit of up to {ROUNDS} words passed the test")
 
     def _significance(self) -> dict[str, float]:
         def score(condition: Condition, grad: bool) -> Tensor:
@@ -130,33 +146,39 @@ class _Search:
             if i + 1 < len(draft):
                 yield draft.move(i, i + 1)
 
-    def _best(self, candidates: list[str]) -> tuple[Mended | None, list[int]]:
-        """The least edit that holds on fresh noise, if any; else the candidates' numbers, closest to holding first."""
+    def _try(self, candidates: list[str], edits: list[int], enough: int) -> list[int]:
+        """Tests candidates of so many edits each until enough hold on fresh noise.
+
+        Returns the numbers of all that are new, closest to holding first.
+        """
         new = [i for i, text in enumerate(candidates) if text and text not in self.seen]
         new = list({candidates[i]: i for i in reversed(new)}.values())[::-1]
         self.seen.update(candidates[i] for i in new)
         if not new:
-            return None, []
+            return []
         condition = self.text.encode([candidates[i] for i in new])
         screened = self.screen(condition)
         alike = similarity(condition, self.original)
         passed = screened.holds(self.alpha).nonzero().flatten().tolist()
-        edits = {k: len(changes(self.start, candidates[new[k]], {})) for k in passed}
-        passed.sort(key=lambda k: (edits[k], -alike[k].item()))
+        passed.sort(key=lambda k: (edits[new[k]], -alike[k].item()))
         for start in range(0, len(passed), FINALISTS):
             finalists = passed[start : start + FINALISTS]
             tested = self.test(condition[finalists])
-            held = tested.holds(self.alpha).nonzero().flatten().tolist()
-            if held:
-                k = finalists[held[0]]
-                return self._held(candidates[new[k]], condition[[k]], tested, held[0], alike[k].item()), []
+            for row in tested.holds(self.alpha).nonzero().flatten().tolist():
+                k = finalists[row]
+                self.held.append(_Held(candidates[new[k]], condition[[k]], tested[row], edits[new[k]], alike[k].item()))
+            if len(self.held) >= enough:
+                break
         closest = (screened.score - self.screen.before.score + 4 * screened.guidance_similarity).argsort().tolist()
-        return None, [new[k] for k in closest]
+        return [new[k] for k in closest]
 
-    def _held(self, text: str, condition: Condition, tested: Measure, row: int, alike: float) -> Mended:
-        changed = changes(self.start, text, self.significance)
-        values = (tested.score[row].item(), tested.p_value[row].item(), tested.guidance_similarity[row].item())
-        return Mended(self._report(True, None, text, changed, values, alike), condition)
+    def _chosen(self) -> Mended:
+        rows = ordinary(torch.cat([held.measure.score for held in self.held]))
+        best = min((self.held[row] for row in rows), key=lambda held: (held.edits, -held.alike))
+        changed = changes(self.start, best.text, self.significance)
+        about = best.measure
+        values = (about.score.item(), about.p_value.item(), about.guidance_similarity.item())
+        return Mended(self._report(True, None, best.text, changed, values, best.alike), best.condition)
 
     def _failed(self, reason: str) -> Mended:
         before = self.test.before

@@ -69,7 +69,7 @@ def test_one_flagged_image_blocks_its_batch_and_none_blocks_nothing():
         assert torch.equal(call(pipe).images, call(build("sd1")).images)
 
 
-@pytest.mark.parametrize("policy", ["rewrite", "embed", "reseed"])
+@pytest.mark.parametrize("policy", ["rewrite", "embed", "attenuate", "reseed"])
 def test_what_cannot_be_mended_is_made_or_blocked(policy):
     pipe = build("sd1")
     expected, steps = call(build("sd1")).images, []

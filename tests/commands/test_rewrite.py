@@ -96,7 +96,7 @@ def test_a_memorized_prompt_is_mitigated_and_shown_beside_the_new_one(command, m
     assert "rows asked of the network" in out
 
 
-@pytest.mark.parametrize("method", ["rewrite", "embed", "reseed"])
+@pytest.mark.parametrize("method", ["rewrite", "embed", "attenuate", "reseed"])
 def test_page_and_json(command, tmp_path, method, memorized, clear):
     out = tmp_path / "deep" / "er"
     arguments = ("-p", memorized, clear, "--method", method, "--out", out, "--images", 2, "--steps", 3, "--json")
@@ -112,7 +112,7 @@ def test_page_and_json(command, tmp_path, method, memorized, clear):
     assert second["report"]["prompt"] == clear and second["mitigation"] is None
     assert first["images"]["before"]["from"] == ["seed 0", "seed 1"] and second["images"]["before"] is None
     found = parsed((out / "index.html").read_text(encoding="utf-8"))
-    sides = 1 if method == "rewrite" and not held else 2
+    sides = 1 if method in ("rewrite", "attenuate") and not held else 2
     assert found.seen.count("img") == 2 * sides and found.seen.count("article") == 2
 
 

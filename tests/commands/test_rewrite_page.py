@@ -48,8 +48,9 @@ def test_page_quotes_literally():
     assert "&lt;tiny&gt;" in html
 
 
-def test_page_of_what_was_not_found_shows_one_side_only():
-    html = page(Case(report(), mitigation(held=False), pictures()))
+@pytest.mark.parametrize("method", ["rewrite", "attenuate"])
+def test_page_of_what_was_not_found_shows_one_side_only(method):
+    html = page(Case(report(), mitigation(method, held=False), pictures()), method=method)
     assert "Not mitigated" in html and "The prompt stays as it was" in html and ">after<" not in html
     assert parsed(html).seen.count("img") == 2 and "guidance similarity;" not in html
 
