@@ -18,9 +18,9 @@ from cryptomnesia.signals.lineage import (
     judged,
     lineage,
     null_threshold,
-    relative,
     unrolled,
 )
+from cryptomnesia.signals.unrelated import unrelated
 
 STEADY = settings(deadline=None, derandomize=True, max_examples=12)
 ODD = st.sampled_from([float("nan"), float("inf"), float("-inf")])
@@ -61,7 +61,7 @@ FUNCTIONS: dict[str, Callable[[np.ndarray], Any]] = {
     "divergence": lambda v: divergence(*((part[0], np.cov(part.T) + np.eye(2)) for part in points(v)[:2])),
     "divergences": lambda v: divergences([(part[0], np.cov(part.T) + np.eye(2)) for part in points(v)]),
     "judged": lambda v: judged(table(v), NAMES, [20] * 4),
-    "relative": lambda v: relative(table(v)),
+    "unrelated": lambda v: unrelated(table(v)),
     "null_threshold": lambda v: null_threshold(list(v)),
     "combined": all_together,
 }
