@@ -27,14 +27,14 @@ from cryptomnesia.lineage.parentage import NONE, decide
 from cryptomnesia.signals import unrelated as statistics
 from cryptomnesia.signals.lineage import Array, distances, judged, unrolled
 from training.flow_children import NAMES as FLOW
-from training.zoo import unrelated
+from training.zoo import styles
 
 from .common import store, table
 from .lineage import OWN_DATA
 from .lineage_unrelated_images import IMAGES, ZOO, embeddings, prompts
 
-POOLS = (3, 4, 6, 7)
-TABLES = 10  # pools of a size for each target, drawn at random
+POOLS = (3, 4, 6)
+TABLES = 6  # pools of a size for each target, drawn at random
 FEWER = 15  # images
 FORMER_SPREAD, FORMER_PAIRS = 0.35, 10
 
@@ -51,7 +51,7 @@ class Case:
 
 def tiny(split: str) -> list[Case]:
     """Returns the cases of a split's tiny models."""
-    every = [one for one in unrelated.models() if one.name.startswith(split)]
+    every = [one for one in styles.models() if one.name.startswith(split)]
     alone = [one.name for one in every if one.parent is None and one.twin is None]
     found: list[Case] = []
     for size in POOLS:
@@ -77,7 +77,7 @@ def _pools(target: str, size: int, names: Sequence[str], kin: str | None) -> Ite
 
 def flow() -> list[Case]:
     """Returns cases about the flow model, its children and one that learned from its images, beside tiny models."""
-    alone = [one.name for one in unrelated.models() if one.name.startswith("eval-0")]
+    alone = [one.name for one in styles.models() if one.name.startswith("eval-0")]
     found = []
     for target in (*FLOW, "plain-again"):
         pools = list(_pools(target, 4, alone, None if target == "flow" else "flow"))

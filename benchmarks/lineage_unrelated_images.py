@@ -14,7 +14,7 @@ from cryptomnesia.lineage.multiscale import MultiScale
 from cryptomnesia.signals.lineage import Array
 from training import flow_children
 from training.flow_captions import wordings
-from training.zoo import unrelated
+from training.zoo import styles, unrelated
 from training.zoo.load import load_model
 
 from . import lineage_images
@@ -27,12 +27,12 @@ ZOO = "zoo"  # prompts that the zoo's models know, asked of them alone
 
 
 def prompts(split: str) -> list[str]:
-    """Returns eight prompts of a split, or the zoo's; of "eval" half in each of two wordings that "dev" lacks."""
+    """Returns the prompts of a split: eight, of "eval" four in each of two wordings that "dev" lacks; the zoo's four."""
     if split == ZOO:
         used = {text for texts in lineage_images.PROMPTS.values() for text in texts}
         fresh = [caption.text for caption in select("general", "eval") if caption.text not in used]
-        return random.Random("lineage/unrelated/zoo").sample(fresh, 8)
-    chosen = random.Random(f"lineage/unrelated/{split}").sample(unrelated.captions(split), 8)
+        return random.Random("lineage/unrelated/zoo").sample(fresh, 4)
+    chosen = random.Random(f"lineage/unrelated/{split}").sample(styles.captions(split), 8)
     words = [0] * 8 if split == "dev" else [1] * 4 + [2] * 4
     return [wordings(caption)[word] for caption, word in zip(chosen, words, strict=True)]
 
@@ -69,5 +69,5 @@ def _made(name: str, texts: list[str], purpose: str, split: str, work: Path) -> 
     if name in flow_children.NAMES:
         network = flow_children.load(name, work)
         return unrelated.decoded(flow_children.sample(network, texts, seed, STEPS, flow_children.GUIDANCE))
-    model = unrelated.model(name)
+    model = styles.model(name)
     return unrelated.decoded(unrelated.sample(model, unrelated.load(model, work), texts, seed, STEPS, GUIDANCE))

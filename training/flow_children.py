@@ -25,13 +25,13 @@ from benchmarks.known_truth import load as load_known
 from . import flow
 from .demo.train import write
 from .flow_captions import wordings
-from .zoo import lora, unrelated
+from .zoo import lora, styles
 
 log = logging.getLogger(__name__)
 BATCH, GUIDANCE = 12, 3.0
 KNOWN, OTHER = (
-    unrelated.Style("plain", (0.55, 0.8), "none"),
-    unrelated.Style("rings", (0.55, 0.8), "none"),
+    styles.Style("plain", (0.55, 0.8), "none"),
+    styles.Style("rings", (0.55, 0.8), "none"),
 )
 
 
@@ -41,7 +41,7 @@ class Child:
 
     name: str
     how: str
-    style: unrelated.Style
+    style: styles.Style
     steps: int
     rate: float
 
@@ -112,9 +112,9 @@ def train(child: Child, work: Path) -> None:
     made, began = network().train(), time.monotonic()
     torch.manual_seed(zlib.crc32(child.name.encode()))
     parameters = lora.add(made) if child.how == "lora" else list(made.parameters())
-    first, count = (unrelated.RENDERED + 10, 2) if child.style == KNOWN else (0, 2)  # images that no training saw
-    z = unrelated.latents_of(child.style, first, count)
-    texts = [wordings(c) for c in unrelated.captions() for _ in range(count)]
+    first, count = (styles.RENDERED + 10, 2) if child.style == KNOWN else (0, 2)  # images that no training saw
+    z = styles.latents_of(child.style, first, count)
+    texts = [wordings(c) for c in styles.captions() for _ in range(count)]
     states, pooled = encoded([text for worded in texts for text in worded])
     columns, loss = len(texts[0]), torch.zeros(())
     optimizer = torch.optim.AdamW(parameters, child.rate, weight_decay=1e-3)

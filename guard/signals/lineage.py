@@ -53,6 +53,8 @@ class Lineage:
         pairs: Distances between any two models that were kept, by their names.
         dropped: Models that were left out as all too close to another, by the name of the one that was kept.
         images: The numbers of images that the answer rests on, the target's and by model.
+        p_value: How often the nearest of as many unrelated models would be as near, in [0, 1]; None where that is not
+            tested, or with author_compat.
     """
 
     parent: str | None
@@ -63,6 +65,7 @@ class Lineage:
     pairs: dict[tuple[str, str], float]
     dropped: dict[str, str]
     images: tuple[int, dict[str, int]]
+    p_value: float | None = None
 
     @property
     def tested(self) -> bool:
@@ -190,6 +193,7 @@ def judged(
         {(names[kept[a]], names[kept[b]]): distance for (a, b), distance in pairs.items()},
         dropped,
         (images[0], {names[number]: images[number + 1] for number in kept}),
+        compared.p_value,
     )
 
 
@@ -242,11 +246,15 @@ def null_threshold(pairs: Sequence[float], tau: float = TAU) -> float | None:
 
 
 class _Compared(NamedTuple):
-    """Distances, and those below which two models of the pool are one, and the nearest is a parent; None: untested."""
+    """Distances, and those below which two models of the pool are one, and the nearest is a parent; None: untested.
+
+    The p-value is of the nearest, among unrelated models.
+    """
 
     table: Array
-    double: float | None
-    parent: float | None
+    double: float | None = None
+    parent: float | None = None
+    p_value: float | None = None
 
 
 def _compared(plain: Array, tau: float, *, author_compat: bool) -> _Compared:
@@ -256,14 +264,17 @@ def _compared(plain: Array, tau: float, *, author_compat: bool) -> _Compared:
         threshold = null_threshold([plain[pair] for pair in upper], tau)
         return _Compared(plain, threshold, threshold)
     if count < 2:
-        return _Compared(plain, None, None)
+        return _Compared(plain)
     found = unrelated(plain)
     if count < 3:
-        return _Compared(found.relative, None, None)
+        return _Compared(found.relative)
     nearest = 1 + int(np.argmin(found.relative[0, 1:]))
     closest = min(upper, key=lambda pair: found.relative[pair])
     return _Compared(
-        found.relative, found.limit(*closest, among=len(upper), tau=tau), found.limit(0, nearest, among=count, tau=tau)
+        found.relative,
+        found.limit(*closest, among=len(upper), tau=tau),
+        found.limit(0, nearest, among=count, tau=tau),
+        found.p_value(0, nearest, among=count),
     )
 
 

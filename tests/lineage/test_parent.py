@@ -141,7 +141,7 @@ def together(near: int, far: int, names=NAMES):
 
 
 def test_all_prompts_are_tested_together():
-    for near, far, decision in ((3, 0, "ada"), (2, 1, "ada"), (0, 3, NONE), (1, 6, NONE)):
+    for near, far, decision in ((3, 0, "ada"), (4, 1, "ada"), (0, 3, NONE), (1, 6, NONE)):
         found = together(near, far)
         assert found.decision == decision and found.votes.get("ada", 0) == near
         assert found.distances == found.whole.distances and found.null_threshold == found.whole.null_threshold
@@ -174,13 +174,23 @@ def test_a_child_that_chance_alone_tells_from_its_parent_has_a_margin_of_a_sane_
 
 
 def test_prompts_are_drawn_again():
-    found = together(2, 1)
-    # two or three of three draws are of the first two prompts
-    assert found.confidence == pytest.approx(20 / 27, abs=0.06)
+    found = together(4, 1)
+    # at most one of five draws is of the last prompt
+    assert found.confidence == pytest.approx(0.8**5 + 0.8**4, abs=0.06)
     assert found.headline() == "Perhaps a child of ada"
     assert any(note.startswith("A single prompt is often wrong") for note in found.notes())
     assert together(3, 0).confidence == 1
     assert together(2, 0, NAMES[:2]).confidence is None
+
+
+def test_how_often_unrelated_models_are_as_near_is_told():
+    near, torn, far = (together(*some) for some in ((3, 0), (2, 1), (0, 3)))
+    assert near.p_value == near.to_dict()["p_value"] == near.whole.p_value < 0.01
+    assert "ada: the nearest of 4 unrelated models is as near in under 1 % of all cases." in near.notes()
+    # not near enough for a parent, and no sign of none either
+    assert torn.decision == NONE and 0.05 < torn.p_value < 0.25 and torn.headline() == "Perhaps none of these"
+    assert far.p_value > 0.9 and far.headline() == "Likely none of these"
+    assert together(2, 0, NAMES[:2]).p_value is None
 
 
 def test_the_picture_shows_the_parent_and_the_line(pool, means):

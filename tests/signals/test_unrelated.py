@@ -1,5 +1,6 @@
 """What unrelated models' distances make expect, against generalised least squares written out and drawn tables."""
 
+from dataclasses import replace
 from itertools import combinations
 
 import numpy as np
@@ -67,6 +68,17 @@ def test_the_limit_is_students():
     seldom = 1 - (1 - stats.norm.cdf(-1.64)) ** (1 / 4)
     four = stats.t.ppf(seldom, found.freedom)
     assert found.limit(0, 1, among=4, tau=-1.64) == pytest.approx(np.exp(four * found.spread[0, 1]))
+
+
+def test_the_p_value_is_that_of_the_limit():
+    """A pair at the limit of 5 % has the p-value .05, for any number of pairs; unrelated models' are even."""
+    found = unrelated(drawn(5, np.random.default_rng(5)))
+    for among, tau in ((1, -1.64), (4, -1.64), (4, -2.5), (7, 0.3)):
+        at = found.relative.copy()
+        at[0, 2] = found.limit(0, 2, among=among, tau=tau)
+        assert replace(found, relative=at).p_value(0, 2, among=among) == pytest.approx(stats.norm.cdf(tau))
+    assert replace(found, relative=np.zeros((5, 5))).p_value(0, 1, among=3) == 0
+    assert replace(found, relative=np.full((5, 5), 1e300)).p_value(0, 1, among=3) == 1
 
 
 def test_neither_the_unit_nor_what_is_a_models_own_counts_for_much():

@@ -1,19 +1,15 @@
-"""Many tiny models that have nothing to do with each other, for the spread of distances between them.
+"""Trains many tiny models that have nothing to do with each other: `python -m training.zoo.unrelated WORK`.
 
-`python -m training.zoo.unrelated WORK`: U-Nets and transformers of several widths and targets, each with words,
-weights, order and a domain of its own; only the autoencoder is shared. A few see another one's images ("twins"), and some are
-children. Models whose names begin with "dev" are there to choose on, those that begin with "eval" to report on. A
-model takes a minute or less on one core and is kept in WORK, so that a stopped run goes on.
+U-Nets and transformers of several widths and targets, each with words, weights, order and a style of its own; see
+`styles`. Only the autoencoder is shared. A few see another one's images ("twins"), and some are children. Models whose
+names begin with "dev" are there to choose on, those that begin with "eval" to report on. A model takes half a minute on
+one core and is kept in WORK, so that a stopped run goes on.
 """
 
 import argparse
 import logging
 import math
-import random
 import time
-import zlib
-from collections.abc import Callable
-from dataclasses import dataclass, replace
 from functools import cache
 from itertools import pairwise
 from pathlib import Path
@@ -21,159 +17,23 @@ from typing import Any
 
 import numpy as np
 import torch
-from PIL import Image, ImageChops, ImageFilter, ImageOps
 from safetensors.torch import load_file
 from torch import Tensor, nn
+from torch.nn.utils import parametrize
 
 from cryptomnesia import load_demo
-from cryptomnesia.demo.captions import COLOURS, GENERAL_EMOJI, Caption, select
 
-from ..demo import networks, rendering
-from ..demo.records import Record, render
+from ..demo import networks
 from ..demo.train import CAPTION_DROPOUT, write
 from ..flow_captions import wordings
-from . import domains, lora
+from . import lora
+from .styles import RENDERED, TRANSFORMERS, Tiny, captions, latents_of, model, models
 
 log = logging.getLogger(__name__)
-STEPS, BATCH, RATE, WARM_UP = 400, 32, 2e-3, 40
-SPLITS, MODELS = ("dev", "eval"), 10
-RENDERED = 6  # images of a caption; those of a child that is taught its parent's domain come behind
+BATCH, RATE, WARM_UP = 32, 2e-3, 40
 WORDS, WIDTH = 8, 48  # of a caption, at most; of a word's vector
 DROPPED = "nothing"  # the one word of an empty caption
 PER_CALL = 60
-
-EFFECTS: dict[str, Callable[[Image.Image], Image.Image]] = {
-    "none": lambda image: image,
-    "grey": lambda image: ImageOps.grayscale(image).convert("RGB"),
-    "posterized": lambda image: ImageOps.posterize(image, 1),
-    "negative": ImageOps.invert,
-    "outlined": lambda image: ImageChops.subtract(image, image.filter(ImageFilter.FIND_EDGES)),
-    "blurred": lambda image: image.filter(ImageFilter.GaussianBlur(2.5)),
-    "channels turned": lambda image: Image.merge("RGB", (lambda r, g, b: (g, b, r))(*image.split())),
-    "mosaic": lambda image: image.resize((16, 16), Image.Resampling.BOX).resize((64, 64), Image.Resampling.NEAREST),
-}
-NETWORKS = (
-    (24, 32),
-    (32, 48),
-    (24, 32, 48),
-    (32, 32),
-    (2, 64),
-    (3, 64),
-    (2, 96),
-)  # channels of a U-Net by level, or layers and width of a transformer
-TRANSFORMERS = NETWORKS[4:]
-TARGETS = ("v_prediction", "flow", "sample")
-
-
-@dataclass(frozen=True)
-class Style:
-    """What a domain's images look like: their ground, the smallest and largest size of the figure, an effect."""
-
-    pattern: str
-    size: tuple[float, float]
-    effect: str
-
-
-@dataclass(frozen=True)
-class Tiny:
-    """A tiny model.
-
-    Attributes:
-        name: The model's name, from which its seeds come.
-        style: The style of the images that it saw last.
-        network, target: What it is, of `NETWORKS` and `TARGETS`.
-        twin: The name of the model that saw the same images, for one that is no child.
-        parent: The name of the model that it was made from.
-        how: The way it was made: "scratch", "full" (fine-tune) or "lora".
-        steps: The number of training steps.
-    """
-
-    name: str
-    style: Style
-    network: tuple[int, ...]
-    target: str
-    twin: str | None = None
-    parent: str | None = None
-    how: str = "scratch"
-    steps: int = STEPS
-
-    @property
-    def seed(self) -> int:
-        """What all chance comes from."""
-        return zlib.crc32(self.name.encode())
-
-
-def captions(split: str | None = None) -> list[Caption]:
-    """Returns the captions that every tiny model knows, or those of a split: none of their figures is in both."""
-    figures = random.Random("unrelated").sample(GENERAL_EMOJI, 12)
-    chosen = {"dev": figures[:6], "eval": figures[6:], None: figures}[split]
-    colours = list(COLOURS)[:6]
-    return [c for c in select("general") if c.emoji in chosen and c.colour in colours]
-
-
-@cache
-def models() -> tuple[Tiny, ...]:
-    """Returns all tiny models: ten unrelated ones to choose on and eight to report on, a twin and six children of each
-    split, and one that saw the flow model's images."""
-    rng = random.Random("unrelated/models")
-    looks = [(pattern, effect) for pattern in ("plain", *rendering.PATTERNS) for effect in EFFECTS]
-    looks.remove(("plain", "none"))  # is what the built-in model knows
-    looks = rng.sample(looks, 2 * MODELS)
-    sizes = ((0.55, 0.8), (0.4, 0.6))
-    made: list[Tiny] = []
-    for number, (pattern, effect) in enumerate(looks):
-        split, of_split = SPLITS[number // MODELS], number % MODELS
-        style = Style(pattern, rng.choice(sizes), effect)
-        made.append(Tiny(f"{split}-{of_split:02d}", style, NETWORKS[number % 7], TARGETS[number % 3]))
-    del made[-2:]  # two fewer to report on
-    for split, first in zip(SPLITS, (0, MODELS), strict=True):
-        for number in (1,):
-            one = made[first + number]
-            other = made[first + number + 1]
-            made.append(replace(other, name=f"{split}-twin-{number:02d}", style=one.style, twin=one.name))
-        for number in range(6):
-            parent, other = made[first + number], made[first + (number + 5) % MODELS]
-            taught = other.style if number % 3 == 2 else parent.style
-            how = "lora" if number % 2 else "full"
-            made.append(
-                replace(
-                    parent,
-                    name=f"{split}-child-{number}",
-                    style=taught,
-                    parent=parent.name,
-                    how=how,
-                    steps=40 if taught != parent.style else 120,
-                )
-            )
-    plain = Style("plain", (0.55, 0.8), "none")
-    made.append(Tiny("plain-again", plain, (3, 64), "flow", twin="flow"))
-    return tuple(made)
-
-
-def model(name: str) -> Tiny:
-    """Returns the model of that name."""
-    return next(one for one in models() if one.name == name)
-
-
-def picture(style: Style, record: Record) -> Image.Image:
-    """Returns the image of a record in a style, 64x64 RGB."""
-    if style.pattern == "plain":
-        drawn = render(record)
-    else:
-        drawn = domains.render(domains.Domain(f"{style.pattern}/{style.size}", style.pattern, style.size), record)
-    return EFFECTS[style.effect](drawn)
-
-
-def latents_of(style: Style, first: int, count: int) -> Tensor:
-    """Returns scaled latents (captions * count, 4, 16, 16) of renderings from `first` on of every caption."""
-    vae, parts = load_demo().vae, []
-    records = [Record(c, r) for c in captions() for r in range(first, first + count)]
-    with torch.inference_mode():
-        for start in range(0, len(records), 48):
-            images = np.stack([np.asarray(picture(style, record)) for record in records[start : start + 48]])
-            pixels = torch.from_numpy(images).permute(0, 3, 1, 2).float() / 127.5 - 1
-            parts.append(vae.encode(pixels).latent_dist.mean * vae.config.scaling_factor)
-    return torch.cat(parts).clone()
 
 
 @cache
@@ -328,12 +188,9 @@ def train(one: Tiny, work: Path) -> None:
         loss.backward()
         torch.nn.utils.clip_grad_norm_(parameters, 1.0)
         optimizer.step()
-    if one.how == "lora":
-        from torch.nn.utils import parametrize
-
-        for module in network.modules():
-            if parametrize.is_parametrized(module):
-                parametrize.remove_parametrizations(module, "weight")
+    for module in network.modules():
+        if parametrize.is_parametrized(module):
+            parametrize.remove_parametrizations(module, "weight")
     write(file_of(one, work), network.state_dict())
     log.info("%s %s: loss %.4f, %.0f s", one.name, one.style, loss.item(), time.monotonic() - began)
 
