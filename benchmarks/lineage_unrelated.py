@@ -31,10 +31,10 @@ from training.zoo import styles
 
 from .common import store, table
 from .lineage import OWN_DATA
-from .lineage_unrelated_images import IMAGES, ZOO, embeddings, prompts
+from .lineage_unrelated_images import IMAGES, ZOO, ZOO_DEV, embeddings, prompts
 
 POOLS = (3, 4, 6)
-TABLES = 6  # pools of a size for each target, drawn at random
+TABLES = 4  # pools of a size for each target, drawn at random
 FEWER = 15  # images
 FORMER_SPREAD, FORMER_PAIRS = 0.35, 10
 
@@ -147,14 +147,20 @@ def shares(cases: Sequence[Case], split: str, scales: int, work: Path, images: i
 
 
 def by_target(cases: Sequence[Case], split: str, scales: int, work: Path, rows: Sequence[int]) -> dict[str, Any]:
-    """Returns by target how often its kin was named with some prompts alone, and how far away it was on average."""
+    """Returns by target, with its kin in the pool or without, what was named with some prompts alone, and how far away
+    the nearest was on average."""
     found: dict[str, Any] = {}
     for case in cases:
         some = [tables(case.target, case.pool, split, scales, IMAGES, work)[row] for row in rows]
         whole = judged(np.mean(some, axis=0), case.pool, [IMAGES] * (len(case.pool) + 1))
-        row = found.setdefault(case.target, {"kind": case.kind, "cases": 0, "named": 0, "nearest": [], "threshold": []})
+        row = found.setdefault(
+            f"{case.target}, {case.kind}",
+            {"cases": 0, "the answer": 0, "another": 0, "nearest": [], "threshold": []},
+        )
+        said = today(some, case.pool)
         row["cases"] += 1
-        row["named"] += today(some, case.pool) in case.pool
+        row["the answer"] += said == case.answer != NONE
+        row["another"] += said in case.pool and said != case.answer
         row["nearest"].append(min(whole.distances.values()))
         row["threshold"].append(whole.null_threshold)
     for row in found.values():
@@ -194,7 +200,7 @@ def fits(cases: Sequence[Case], split: str, work: Path) -> dict[str, Any]:
     """Returns the fit by scales, number of prompts and of images, of the pools of four of unrelated models."""
     alone = [case for case in cases if case.kind == "unrelated" and len(case.pool) == 4]
     found = {}
-    for scales, count, images in ((1, 8, IMAGES), (2, 8, IMAGES), (2, 1, IMAGES), (2, 8, FEWER)):
+    for scales, count, images in ((1, 8, IMAGES), (2, 8, IMAGES), (1, 1, IMAGES), (1, 8, FEWER)):
         drawn = [tables(case.target, case.pool, split, scales, images, work) for case in alone]
         name = f"{scales} scales, {count} prompts, {images} images"
         found[name] = fitted([np.mean(rows[:count], axis=0) for rows in drawn])
@@ -217,23 +223,23 @@ def main() -> None:
     options = parser.parse_args()
     torch.set_grad_enabled(False)
     work, chosen = options.work, tiny("dev")
-    document: dict[str, Any] = {"prompts": {split: prompts(split) for split in ("dev", "eval", ZOO)}}
+    document: dict[str, Any] = {"prompts": {split: prompts(split) for split in ("dev", *ZOO_DEV, "eval", ZOO)}}
     document["fitted on dev"] = fits(chosen, "dev", work)
     for name, fit in document["fitted on dev"].items():
         print(name, fit)
-    sets = {"dev": (chosen, "dev")}
+    sets = {"dev": (chosen, "dev"), **{split: (zoo(), split) for split in ZOO_DEV}}
     if not options.dev:
-        sets |= {"eval": (tiny("eval"), "eval"), "flow": (flow(), "eval"), "zoo": (zoo(), ZOO)}
+        sets |= {"eval": (tiny("eval"), "eval"), "flow": (flow(), "eval"), ZOO: (zoo(), ZOO)}
     for name, (cases, split) in sets.items():
         for scales in (1, 2):
             found = document.setdefault(name, {})[f"scales {scales}"] = shares(cases, split, scales, work)
             shown(f"{name}, scales {scales}", found)
     if options.dev:
         return
-    document["eval"][f"scales 2, {FEWER} images"] = shares(tiny("eval"), "eval", 2, work, FEWER)
+    document["eval"][f"scales 1, {FEWER} images"] = shares(tiny("eval"), "eval", 1, work, FEWER)
     wordings = {"background with": range(4), "picture of": range(4, 8)}
-    document["flow"]["by wording"] = {name: by_target(flow(), "eval", 2, work, rows) for name, rows in wordings.items()}
-    document["zoo"]["by target"] = by_target(zoo(), ZOO, 2, work, range(8))
+    document["flow"]["by wording"] = {name: by_target(flow(), "eval", 1, work, rows) for name, rows in wordings.items()}
+    document[ZOO]["by target"] = by_target(zoo(), ZOO, 1, work, range(4))
     store("lineage_unrelated", document)
 
 
