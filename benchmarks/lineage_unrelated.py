@@ -10,6 +10,7 @@ embeddings, so that a stopped run goes on. The rule that was the default before 
 """
 
 import argparse
+import time
 import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -23,15 +24,18 @@ import torch
 from scipy.optimize import minimize
 from scipy.special import gammaln
 
+from cryptomnesia.encoders import open_encoder
+from cryptomnesia.lineage.multiscale import MultiScale
 from cryptomnesia.lineage.parentage import NONE, decide
 from cryptomnesia.signals import unrelated as statistics
 from cryptomnesia.signals.lineage import Array, distances, judged, unrolled
 from training.flow_children import NAMES as FLOW
 from training.zoo import styles
 
+from .attribution_images import tensors
 from .common import store, table
-from .lineage import OWN_DATA
-from .lineage_unrelated_images import IMAGES, ZOO, ZOO_DEV, embeddings, prompts
+from .lineage import OWN_DATA, SCALES
+from .lineage_unrelated_images import IMAGES, ZOO, ZOO_DEV, embeddings, images, prompts
 
 POOLS = (3, 4, 6)
 TABLES = 4  # pools of a size for each target, drawn at random
@@ -93,12 +97,12 @@ def zoo() -> list[Case]:
 
 
 @cache
-def tables(target: str, pool: tuple[str, ...], split: str, scales: int, images: int, work: Path) -> list[Array]:
+def tables(target: str, pool: tuple[str, ...], split: str, scales: int, count: int, work: Path) -> list[Array]:
     """Returns distances (m, m) by prompt; one scale is the first half of what two give. Kept in the folder."""
-    name = f"{target}/{','.join(pool)}/{split}/{scales}/{images}"
+    name = f"{target}/{','.join(pool)}/{split}/{scales}/{count}"
     file = work / "tables" / f"{zlib.crc32(name.encode()):08x}.npy"
     if not file.exists():
-        groups = [embeddings(model, split, work)[:, :images] for model in (target, *pool)]
+        groups = [embeddings(model, split, work)[:, :count] for model in (target, *pool)]
         width = groups[0].shape[-1] // 2 * scales
         rows = [[group[number, :, :width] for group in groups] for number in range(len(groups[0]))]
         file.parent.mkdir(exist_ok=True)
@@ -108,8 +112,8 @@ def tables(target: str, pool: tuple[str, ...], split: str, scales: int, images: 
 
 def today(found: Sequence[Array], pool: Sequence[str]) -> str:
     """Returns the default's decision."""
-    images = [IMAGES] * (len(pool) + 1)
-    return decide(judged(np.mean(found, axis=0), pool, images), [judged(one, pool, images) for one in found])
+    counts = [IMAGES] * (len(pool) + 1)
+    return decide(judged(np.mean(found, axis=0), pool, counts), [judged(one, pool, counts) for one in found])
 
 
 def former(found: Sequence[Array], pool: Sequence[str]) -> str:
@@ -131,18 +135,21 @@ def former(found: Sequence[Array], pool: Sequence[str]) -> str:
 RULES = {"today": today, "former": former}
 
 
-def shares(cases: Sequence[Case], split: str, scales: int, work: Path, images: int = IMAGES) -> dict[str, Any]:
+def shares(cases: Sequence[Case], split: str, scales: int, work: Path, count: int = IMAGES) -> dict[str, Any]:
     """Returns by kind and number of candidates: how many cases there are, and by rule how often the answer was named,
-    another model was, and how often none."""
+    another model was, and how often none, or nothing was decided."""
     found: dict[str, Any] = {}
     for case in cases:
-        by_prompt = tables(case.target, case.pool, split, scales, images, work)
+        by_prompt = tables(case.target, case.pool, split, scales, count, work)
         row = found.setdefault(f"{case.kind}, {len(case.pool)}", {"cases": 0})
         row["cases"] += 1
         for name, rule in RULES.items():
             said = rule(by_prompt, case.pool)
             counts = row.setdefault(name, {"the answer": 0, "another": 0, "none": 0})
             counts["none" if said not in case.pool else "the answer" if said == case.answer else "another"] += 1
+            if name == "today" and said in case.pool and said != case.answer:
+                mistakes = row.setdefault("taken for another's child", {})
+                mistakes[f"{case.target}, {said}"] = mistakes.get(f"{case.target}, {said}", 0) + 1
     return found
 
 
@@ -162,9 +169,9 @@ def by_target(cases: Sequence[Case], split: str, scales: int, work: Path, rows: 
         row["the answer"] += said == case.answer != NONE
         row["another"] += said in case.pool and said != case.answer
         row["nearest"].append(min(whole.distances.values()))
-        row["threshold"].append(whole.null_threshold)
+        row["threshold"].append(whole.null_threshold or np.nan)  # a double that is left out may leave too few
     for row in found.values():
-        row |= {key: round(float(np.mean(row[key])), 3) for key in ("nearest", "threshold")}
+        row |= {key: round(float(np.nanmean(row[key])), 3) for key in ("nearest", "threshold")}
     return found
 
 
@@ -197,13 +204,30 @@ def fitted(found: Sequence[Array]) -> dict[str, float]:
 
 
 def fits(cases: Sequence[Case], split: str, work: Path) -> dict[str, Any]:
-    """Returns the fit by scales, number of prompts and of images, of the pools of four of unrelated models."""
+    """Returns the fit by scales, number of prompts and of images, of pools of four unrelated models."""
     alone = [case for case in cases if case.kind == "unrelated" and len(case.pool) == 4]
     found = {}
-    for scales, count, images in ((1, 8, IMAGES), (2, 8, IMAGES), (1, 1, IMAGES), (1, 8, FEWER)):
-        drawn = [tables(case.target, case.pool, split, scales, images, work) for case in alone]
-        name = f"{scales} scales, {count} prompts, {images} images"
-        found[name] = fitted([np.mean(rows[:count], axis=0) for rows in drawn])
+    for scales, some, count in ((1, 8, IMAGES), (2, 8, IMAGES), (1, 1, IMAGES), (1, 8, FEWER)):
+        drawn = [tables(case.target, case.pool, split, scales, count, work) for case in alone]
+        name = f"scales {scales}, {some} prompts, {count} images"
+        found[name] = fitted([np.mean(rows[:some], axis=0) for rows in drawn])
+    scratch = [case for case in zoo() if case.target in OWN_DATA.scratch]
+    drawn = [tables(case.target, case.pool, ZOO_DEV[0], 1, IMAGES, work) for case in scratch]
+    return {
+        **found,
+        f"zoodev: scales 1, 4 prompts, {IMAGES} images": fitted([np.mean(rows, axis=0) for rows in drawn]),
+    }
+
+
+def cost(work: Path) -> dict[str, float]:
+    """Returns the milliseconds of CPU that an image costs to look at, at one scale and at two."""
+    some, found = tensors(images("dev-00", "dev", work)[:4].reshape(-1, 64, 64, 3)), {}
+    for name, scales in SCALES.items():
+        encoder = MultiScale(open_encoder(), scales)
+        encoder.encode(some[:8])
+        began = time.process_time()
+        encoder.encode(some)
+        found[name] = round(1000 * (time.process_time() - began) / len(some), 2)
     return found
 
 
@@ -225,6 +249,8 @@ def main() -> None:
     work, chosen = options.work, tiny("dev")
     document: dict[str, Any] = {"prompts": {split: prompts(split) for split in ("dev", *ZOO_DEV, "eval", ZOO)}}
     document["fitted on dev"] = fits(chosen, "dev", work)
+    document["milliseconds per image"] = cost(work)
+    print(document["milliseconds per image"])
     for name, fit in document["fitted on dev"].items():
         print(name, fit)
     sets = {"dev": (chosen, "dev"), **{split: (zoo(), split) for split in ZOO_DEV}}
@@ -239,7 +265,8 @@ def main() -> None:
     document["eval"][f"scales 1, {FEWER} images"] = shares(tiny("eval"), "eval", 1, work, FEWER)
     wordings = {"background with": range(4), "picture of": range(4, 8)}
     document["flow"]["by wording"] = {name: by_target(flow(), "eval", 1, work, rows) for name, rows in wordings.items()}
-    document[ZOO]["by target"] = by_target(zoo(), ZOO, 1, work, range(4))
+    for split in (*ZOO_DEV, ZOO):
+        document[split]["by target"] = by_target(zoo(), split, 1, work, range(4))
     store("lineage_unrelated", document)
 
 

@@ -21,7 +21,7 @@ from ..finite import require_finite
 
 Array = NDArray[np.float64]
 # Standard deviation of e, the degrees of freedom that it counts as, and the variance of a as a multiple of that of e.
-# Likeliest on two kinds of models are .39 and .24, and .15 and .97; near pairs are more frequent than a normal
+# Likeliest on two kinds of models are .39 and .26, and .15 and .84; near pairs are more frequent than a normal
 # distribution has them, and these are wide enough for 5 % on the mean of both kinds.
 USUAL_SPREAD, USUAL_PAIRS, OWN = 0.5, 4.0, 0.3
 LEAST = 0.01  # of the middle distance: a smaller one is chance, and counts as this
