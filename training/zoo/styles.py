@@ -29,7 +29,7 @@ EFFECTS: dict[str, Callable[[Image.Image], Image.Image]] = {
     "negative": ImageOps.invert,
     "outlined": lambda image: ImageChops.subtract(image, image.filter(ImageFilter.FIND_EDGES)),
     "blurred": lambda image: image.filter(ImageFilter.GaussianBlur(2.5)),
-    "channels turned": lambda image: Image.merge("RGB", (lambda r, g, b: (g, b, r))(*image.split())),
+    "channels turned": lambda image: Image.merge("RGB", [image.getchannel(channel) for channel in "GBR"]),
     "mosaic": lambda image: image.resize((16, 16), Image.Resampling.BOX).resize((64, 64), Image.Resampling.NEAREST),
 }
 NETWORKS = (

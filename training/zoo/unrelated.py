@@ -196,7 +196,7 @@ def train(one: Tiny, work: Path) -> None:
 
 
 @torch.inference_mode()
-def sample(one: Tiny, network: Network, texts: list[str], seed: int, steps: int = 12, guidance: float = 2.0) -> Tensor:
+def sample(one: Tiny, network: Any, texts: list[str], seed: int, steps: int = 12, guidance: float = 2.0) -> Tensor:
     """Returns latents (N, 4, 16, 16) of texts; deterministic steps in x0 and noise, of equal times."""
     x = torch.randn(len(texts), 4, 16, 16, generator=torch.Generator().manual_seed(seed))
     words = numbered([*texts, *[""] * len(texts)])
