@@ -12,6 +12,7 @@ embeddings, so that a stopped run goes on. The rule that was the default before 
 import argparse
 import time
 import zlib
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -117,19 +118,38 @@ def today(found: Sequence[Array], pool: Sequence[str]) -> str:
 
 
 def former(found: Sequence[Array], pool: Sequence[str]) -> str:
-    """Returns the decision of the rule that was the default before, for a pool without doubles.
+    """Returns the decision of the rule that was the default before.
 
     Distances relative to the arithmetic mean of both models' distances; a normal distribution of their logarithms, of a
-    standard deviation that counts a constant as ten pairs; the same threshold for any number of candidates.
+    standard deviation that counts a constant as ten pairs; the same threshold for any number of candidates, and for
+    models of the pool that are one.
     """
-    plain = np.mean(found, axis=0)
-    far = np.maximum(plain[:, 1:].sum(1) / (len(pool) - np.array([0.0, *[1.0] * len(pool)])), 1e-9)
-    relative = np.maximum(plain / np.sqrt(np.outer(far, far)), 1e-9)
-    logs = np.log([relative[pair] for pair in combinations(range(1, len(plain)), 2)])
-    weight = FORMER_PAIRS / (FORMER_PAIRS + len(logs))
-    sigma = np.sqrt((1 - weight) * logs.var() + weight * FORMER_SPREAD**2)
-    nearest = int(np.argmin(relative[0, 1:]))
-    return pool[nearest] if np.log(relative[0, 1 + nearest]) < logs.mean() - 1.64 * sigma else NONE
+    whole = _formerly(np.mean(found, axis=0), pool)
+    votes = Counter(_formerly(one, pool)[0] for one in found)
+    (_, most), *others = votes.most_common(2)
+    majority = votes[whole[0]] == most and not (others and others[0][1] == most)
+    return whole[0] if whole[1] and majority else NONE
+
+
+def _formerly(plain: Array, pool: Sequence[str]) -> tuple[str, bool]:
+    """The nearest model that is kept, and whether it is a parent."""
+    kept = list(range(1, len(plain)))
+    while True:
+        count, table = len(kept), plain[np.ix_([0, *kept], [0, *kept])]
+        far = np.maximum(table[:, 1:].sum(1) / (count - np.array([0.0, *[1.0] * count])), 1e-9)
+        logs = np.log(np.maximum(table / np.sqrt(np.outer(far, far)), 1e-9))
+        nearest = int(np.argmin(logs[0, 1:]))
+        if count < 3:
+            return pool[kept[nearest] - 1], False
+        pairs = {pair: logs[pair] for pair in combinations(range(1, count + 1), 2)}
+        values = np.array(list(pairs.values()))
+        weight = FORMER_PAIRS / (FORMER_PAIRS + len(values))
+        sigma = np.sqrt((1 - weight) * values.var() + weight * FORMER_SPREAD**2)
+        threshold = values.mean() - 1.64 * sigma
+        closest = min(pairs, key=lambda pair: pairs[pair])
+        if pairs[closest] >= threshold:
+            return pool[kept[nearest] - 1], bool(logs[0, 1 + nearest] < threshold)
+        del kept[closest[1] - 1]
 
 
 RULES = {"today": today, "former": former}

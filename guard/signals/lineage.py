@@ -272,7 +272,7 @@ def _compared(plain: Array, tau: float, *, author_compat: bool) -> _Compared:
     closest = min(upper, key=lambda pair: found.relative[pair])
     return _Compared(
         found.relative,
-        found.limit(*closest, among=len(upper), tau=tau),
+        found.limit(*closest, among=len(upper), tau=tau, capped=True),
         found.limit(0, nearest, among=count, tau=tau),
         found.p_value(0, nearest, among=count),
     )

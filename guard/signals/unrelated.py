@@ -36,21 +36,25 @@ class Unrelated:
             1 = as far as unrelated models, smaller = more alike, 0 = no farther than chance.
         spread: Standard deviations (m, m) of the logarithms of these, had the pair nothing in common.
         freedom: Degrees of freedom that those rest on.
+        usual: Their standard deviation before these distances are looked at.
     """
 
     relative: Array
     spread: Array
     freedom: float
+    usual: float
 
-    def limit(self, one: int, other: int, among: int, tau: float) -> float:
+    def limit(self, one: int, other: int, among: int, tau: float, *, capped: bool = False) -> float:
         """Returns the relative distance below which the nearest of some unrelated pairs lies seldom.
 
         Args:
             one, other: The models, by row and column.
             among: How many pairs there are of which this is the nearest.
             tau: How seldom, as a quantile of the normal distribution: -1.64 is in 5 % of all cases.
+            capped: Take no spread beyond the usual one: several pairs of equal models widen it, and hide each other.
         """
-        return float(np.exp(_quantile(tau, among, self.freedom) * self.spread[one, other]))
+        spread = min(self.spread[one, other], self.usual) if capped else self.spread[one, other]
+        return float(np.exp(_quantile(tau, among, self.freedom) * spread))
 
     def p_value(self, one: int, other: int, among: int) -> float:
         """Returns how often the nearest of so many unrelated pairs is as near as these two models, in [0, 1]."""
@@ -87,7 +91,7 @@ def unrelated(table: Array) -> Unrelated:
     freedom = USUAL_PAIRS + pairs - 2
     spread = np.sqrt((USUAL_PAIRS * USUAL_SPREAD**2 + others) / freedom / weight)
     relative = np.where(table > 0, np.exp(left / weight), 0)
-    return Unrelated(relative, spread, freedom)
+    return Unrelated(relative, spread, freedom, USUAL_SPREAD / float(np.sqrt(weight)))
 
 
 @lru_cache(maxsize=1024)

@@ -197,6 +197,12 @@ def test_models_of_the_pool_that_are_one_are_kept_once():
     assert turned.dropped == {"ada": "ada again"} and turned.parent == "ada again"
 
 
+def test_several_models_that_are_one_do_not_hide_each_other():
+    pool = {**corners(3), **{f"ada {number}": cloud([8, 0, 0, 0], 70 + number) for number in (2, 3)}}
+    found = lineage(cloud([7, 0, 0, 0], 9), pool)
+    assert found.dropped == {"ada 2": "ada", "ada 3": "ada"} and found.parent == "ada"
+
+
 def test_two_models_that_are_one_and_another_are_a_pool_of_two():
     """The distances of three would tell of an unrelated model what is true of one and its double."""
     pool = {**corners(2), "ada again": cloud([8, 0], 77)}

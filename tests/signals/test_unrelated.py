@@ -70,6 +70,18 @@ def test_the_limit_is_students():
     assert found.limit(0, 1, among=4, tau=-1.64) == pytest.approx(np.exp(four * found.spread[0, 1]))
 
 
+def test_a_spread_beyond_the_usual_can_be_left_out():
+    """A pool with three equal models: their pairs widen the spread that each is compared with."""
+    table = drawn(7, np.random.default_rng(6), spread=0.2)
+    narrow = unrelated(table)
+    assert narrow.limit(1, 2, 4, -1.64, capped=True) == narrow.limit(1, 2, 4, -1.64)
+    for pair in combinations((1, 2, 3), 2):
+        table[pair] = table[pair[::-1]] = 0.02 * table[4, 5]
+    wide = unrelated(table)
+    assert wide.usual == narrow.usual < wide.spread[1, 2]
+    assert wide.limit(1, 2, 4, -1.64) < wide.limit(1, 2, 4, -1.64, capped=True)
+
+
 def test_the_p_value_is_that_of_the_limit():
     """A pair at the limit of 5 % has the p-value .05, for any number of pairs; unrelated models' are even."""
     found = unrelated(drawn(5, np.random.default_rng(5)))
