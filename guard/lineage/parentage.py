@@ -8,18 +8,17 @@ from typing import Any
 
 import numpy as np
 
-from ..encoders import Embeddings, Encoder, open_encoder
+from ..encoders import Encoder, open_encoder
 from ..errors import InputError, require
-from ..pixels import read_picture
 from ..progress import Progress
 from ..signals.lineage import DIMENSION, TAU, Array, Lineage, distances, judged, unrolled
+from .embedding import Embedder
 from .folders import as_images
 from .multiscale import MultiScale
 from .sources import Distinct, common, prompts_known
 
 DRAWS = 200
 FEW, ENOUGH = 30, 8  # images, prompts; with fewer the answer hangs on single ones
-PER_CALL = 16  # images in memory
 DOUBTFUL = 0.25  # p-value below which "none" is not likely
 FINEST = 0.01  # smallest distance that means something
 NONE = "none of these"
@@ -210,7 +209,7 @@ def find_parent(
     counts = {prompt: [len(by_prompt[prompt]) for by_prompt in sources.values()] for prompt in prompts}
     scaled, distinct = MultiScale(open_encoder(encoder), scales), Distinct()
     tables, again, random = {}, [], np.random.default_rng(seed)
-    embedder = _Embedder(scaled, distinct, sum(map(sum, counts.values())), progress)
+    embedder = Embedder(scaled, distinct, sum(map(sum, counts.values())), progress)
     for prompt in prompts:
         embeddings = [embedder.embed(name, prompt, by_prompt[prompt]) for name, by_prompt in sources.items()]
         distinct.check(max(map(len, embeddings)))
@@ -281,27 +280,6 @@ def decide(whole: Lineage, prompts: Sequence[Lineage]) -> str:
 def _drawn(points: Sequence[Array], random: np.random.Generator) -> list[Array]:
     """The images of every model drawn again; where they lie stays."""
     return [rows[random.integers(len(rows), size=len(rows))] for rows in points]
-
-
-class _Embedder:
-    """Turns images into vectors, a few at a time, and counts them."""
-
-    def __init__(self, encoder: Encoder, distinct: Distinct, total: int, progress: Progress | None):
-        self.encoder, self.distinct, self.progress = encoder, distinct, progress
-        self.done, self.total = 0, total
-
-    def embed(self, name: str, prompt: str, images: Sequence[Any]) -> Embeddings:
-        """The vectors (n, D) of n images of a model and prompt."""
-        parts = []
-        for start in range(0, len(images), PER_CALL):
-            given = images[start : start + PER_CALL]
-            pictures = [read_picture(image, f"an image by {name}") for image in given]
-            self.distinct.add(name, prompt, pictures, given)
-            parts.append(self.encoder.encode(pictures))
-            self.done += len(pictures)
-            if self.progress is not None:
-                self.progress(self.done, self.total)
-        return np.concatenate(parts)
 
 
 def _named(pool: Mapping[str, Any]) -> Mapping[str, Any]:

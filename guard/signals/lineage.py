@@ -29,12 +29,11 @@ from numpy.typing import ArrayLike, NDArray
 
 from ..errors import InputError, require
 from ..finite import require_finite
+from .divergences import ALL_ALIKE, divergences, gaussians, null_threshold, shrunk_covariances
 from .unrelated import unrelated
 
 Array = NDArray[np.float64]
 DIMENSION, TAU, NEIGHBOURS = 10, -1.64, 80
-LEAST_SHRINKAGE = 0.01  # keeps the covariance of images that vary in few directions invertible
-ALL_ALIKE = "a model's images are all alike, so nothing tells how they vary: use another prompt"
 
 
 @dataclass(frozen=True)
@@ -149,7 +148,7 @@ def distances(points: Sequence[Array], *, author_compat: bool = False) -> Array:
         require_finite(rows, "the points of a model")
     if author_compat:
         return divergences(gaussians(points))
-    covariances = _covariances(points)
+    covariances = shrunk_covariances(points)
     if not any(covariance.any() for covariance in covariances):
         raise InputError(ALL_ALIKE)
     whitening = np.linalg.cholesky(np.linalg.inv(np.mean(covariances, axis=0)))
@@ -197,54 +196,6 @@ def judged(
     )
 
 
-def gaussians(points: Sequence[Array]) -> list[tuple[Array, Array]]:
-    """Returns mean (d,) and covariance (d, d) of each model's points (n, d).
-
-    Each covariance is shrunk towards a sphere as much as is best for its size (Ledoit & Wolf 2004). Raises InputError
-    for a model whose points are all alike.
-    """
-    for rows in points:
-        require_finite(rows, "the points of a model")
-    covariances = _covariances(points)
-    if any(not np.trace(covariance) > 0 for covariance in covariances):
-        raise InputError(ALL_ALIKE)
-    return [(rows.mean(0), covariance) for rows, covariance in zip(points, covariances, strict=True)]
-
-
-def divergence(a: tuple[Array, Array], b: tuple[Array, Array]) -> float:
-    """Returns the divergence of two Gaussians (mean, covariance), >= 0, 0 for equal ones, unbounded.
-
-    With S the mean of both covariances and d the difference of the means:
-    1/8 d' S^-1 d + 1/2 ln(det S / sqrt(det S_a det S_b)) (Bhattacharyya 1943), which is (mu_a - mu_b)^2 / (8 sigma^2)
-    in one dimension at equal variance. Ha et al. call it a Jensen-Shannon divergence; that one is bounded.
-    """
-    for part in (*a, *b):
-        require_finite(part, "the means and covariances")
-    apart, middle = a[0] - b[0], (a[1] + b[1]) / 2
-    shift = apart @ np.linalg.solve(middle, apart) / 8
-    (_, mixed), (_, first), (_, second) = (np.linalg.slogdet(c) for c in (middle, a[1], b[1]))
-    return max(0.0, float(shift + (mixed - (first + second) / 2) / 2))
-
-
-def divergences(models: Sequence[tuple[Array, Array]]) -> Array:
-    """Returns the divergences (m, m) of any two of m Gaussians; symmetric, 0 on the diagonal."""
-    table = np.zeros((len(models), len(models)))
-    for a, b in combinations(range(len(models)), 2):
-        table[a, b] = table[b, a] = divergence(models[a], models[b])
-    return table
-
-
-def null_threshold(pairs: Sequence[float], tau: float = TAU) -> float | None:
-    """Returns mu + tau * sigma of a pool's pairwise divergences, the paper's threshold, or None for fewer than three.
-
-    No one of three divergences lies below it, being at most sqrt(2) sigma below the mean; and the threshold of
-    an uneven pool may be negative, so that nothing has a parent.
-    """
-    require_finite(pairs, "the distances")
-    values = np.asarray(pairs, dtype=np.float64)
-    return float(values.mean() + tau * values.std()) if len(values) >= 3 else None
-
-
 class _Compared(NamedTuple):
     """Distances, and those below which two models of the pool are one, and the nearest is a parent; None: untested.
 
@@ -283,16 +234,6 @@ def _margin(nearest: float, second: float | None, threshold: float | None) -> fl
         return nearest - threshold
     limits = [limit for limit in (second, threshold) if limit is not None]
     return min(limits) - nearest if limits else None
-
-
-def _covariances(points: Sequence[Array]) -> list[Array]:
-    return [_shrunk_covariance(rows) for rows in points]
-
-
-def _shrunk_covariance(points: Array) -> Array:
-    covariance = np.cov(points, rowvar=False, bias=True).reshape(points.shape[1], -1)
-    share = max(require("sklearn.covariance", "audit").ledoit_wolf_shrinkage(points), LEAST_SHRINKAGE)
-    return (1 - share) * covariance + share * np.trace(covariance) / len(covariance) * np.eye(len(covariance))
 
 
 def _checked(embeddings: Sequence[ArrayLike], names: Sequence[str], dimension: int) -> list[Array]:

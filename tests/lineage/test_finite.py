@@ -10,16 +10,8 @@ from hypothesis import strategies as st
 
 from cryptomnesia.errors import InputError
 from cryptomnesia.lineage.parentage import combined
-from cryptomnesia.signals.lineage import (
-    distances,
-    divergence,
-    divergences,
-    gaussians,
-    judged,
-    lineage,
-    null_threshold,
-    unrolled,
-)
+from cryptomnesia.signals.divergences import divergence, divergences, gaussians, null_threshold
+from cryptomnesia.signals.lineage import TAU, distances, judged, lineage, unrolled
 from cryptomnesia.signals.unrelated import unrelated
 
 STEADY = settings(deadline=None, derandomize=True, max_examples=12)
@@ -62,7 +54,7 @@ FUNCTIONS: dict[str, Callable[[np.ndarray], Any]] = {
     "divergences": lambda v: divergences([(part[0], np.cov(part.T) + np.eye(2)) for part in points(v)]),
     "judged": lambda v: judged(table(v), NAMES, [20] * 4),
     "unrelated": lambda v: unrelated(table(v)),
-    "null_threshold": lambda v: null_threshold(list(v)),
+    "null_threshold": lambda v: null_threshold(list(v), TAU),
     "combined": all_together,
 }
 

@@ -9,16 +9,8 @@ from hypothesis import strategies as st
 from sklearn.covariance import ledoit_wolf
 
 from cryptomnesia.errors import InputError
-from cryptomnesia.signals.lineage import (
-    distances,
-    divergence,
-    divergences,
-    gaussians,
-    judged,
-    lineage,
-    null_threshold,
-    unrolled,
-)
+from cryptomnesia.signals.divergences import divergence, divergences, gaussians, null_threshold
+from cryptomnesia.signals.lineage import TAU, distances, judged, lineage, unrolled
 from cryptomnesia.signals.unrelated import unrelated
 
 NAMES = ("ada", "bo", "cy", "dot")
@@ -245,7 +237,7 @@ def test_the_threshold_of_the_nearest_allows_for_the_number_of_candidates():
 @given(st.lists(st.floats(0.01, 1e4), min_size=3, max_size=3))
 def test_the_papers_rule_cannot_thin_out_three(pairs):
     """None of three numbers is 1.64 standard deviations below their mean."""
-    assert null_threshold(pairs) <= min(pairs) * (1 + 1e-9)
+    assert null_threshold(pairs, TAU) <= min(pairs) * (1 + 1e-9)
 
 
 def test_distances_are_standard_deviations_less_what_chance_adds():
