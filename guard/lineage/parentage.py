@@ -8,18 +8,18 @@ from typing import Any
 
 import numpy as np
 
-from ..encoders import Embeddings, Encoder, open_encoder
+from ..encoders import Encoder, open_encoder
 from ..errors import InputError, require
-from ..pixels import read_picture
 from ..progress import Progress
 from ..signals.lineage import DIMENSION, TAU, Array, Lineage, distances, judged, unrolled
+from .embedding import Embedder
 from .folders import as_images
 from .multiscale import MultiScale
 from .sources import Distinct, common, prompts_known
 
 DRAWS = 200
 FEW, ENOUGH = 30, 8  # images, prompts; with fewer the answer hangs on single ones
-PER_CALL = 16  # images in memory
+DOUBTFUL = 0.25  # p-value below which "none" is not likely
 FINEST = 0.01  # smallest distance that means something
 NONE = "none of these"
 UNTESTED, UNDECIDED, TARGET = "not tested", "no majority", "the target"
@@ -78,6 +78,11 @@ class Parentage:
         return self.whole.null_threshold
 
     @property
+    def p_value(self) -> float | None:
+        """How often the nearest of as many unrelated models would be as near, in [0, 1]; None where untested."""
+        return self.whole.p_value
+
+    @property
     def margin(self) -> float | None:
         """How many times farther the second closest is than the closest; None for a pool of one.
 
@@ -97,7 +102,9 @@ class Parentage:
             return f"Not tested; nearest is {max(self.votes, key=lambda name: self.votes[name])}"
         if self.decision == UNDECIDED:
             return "No majority among the prompts"
-        sure = "likely" if (self.confidence or 0) >= 0.9 else "perhaps"
+        # that unrelated models seldom come as near as the nearest is no sign of none
+        torn = self.decision == NONE and (self.p_value or 0) < DOUBTFUL
+        sure = "likely" if (self.confidence or 0) >= 0.9 and not torn else "perhaps"
         answer = f"{sure} {NONE}" if self.decision == NONE else f"{sure} a child of {self.decision}"
         return answer[0].upper() + answer[1:] if self.prompts_known else f"If all show the same prompts: {answer}"
 
@@ -110,6 +117,14 @@ class Parentage:
         notes.append(f"{prompts}: {votes}{agree}.")
         if self.parent is not None and self.distances[self.parent] < FINEST:
             notes.append(f"Its images cannot be told from those of {self.parent}: it may be that very model.")
+        if self.p_value is not None:
+            share = f"{100 * self.p_value:.0f} %" if self.p_value >= 0.005 else "under 1 %"
+            count = len(self.distances)
+            notes.append(
+                f"{self.whole.nearest}: the nearest of {count} unrelated models is as near in {share} of all cases."
+            )
+        if self.parent is not None:
+            notes.append("Siblings, and models that learned from the same images, may be as near as parent and child.")
         if len(self.prompts) < ENOUGH:
             notes.append(f"A single prompt is often wrong about none of these: give {ENOUGH} or more.")
         notes += [
@@ -136,6 +151,7 @@ class Parentage:
             "fewest": self.fewest,
             "distances": self.distances,
             "null_threshold": self.null_threshold,
+            "p_value": self.p_value,
             "margin": self.margin,
             "dropped": self.whole.dropped,
             "encoder": self.encoder,
@@ -193,7 +209,7 @@ def find_parent(
     counts = {prompt: [len(by_prompt[prompt]) for by_prompt in sources.values()] for prompt in prompts}
     scaled, distinct = MultiScale(open_encoder(encoder), scales), Distinct()
     tables, again, random = {}, [], np.random.default_rng(seed)
-    embedder = _Embedder(scaled, distinct, sum(map(sum, counts.values())), progress)
+    embedder = Embedder(scaled, distinct, sum(map(sum, counts.values())), progress)
     for prompt in prompts:
         embeddings = [embedder.embed(name, prompt, by_prompt[prompt]) for name, by_prompt in sources.items()]
         distinct.check(max(map(len, embeddings)))
@@ -264,27 +280,6 @@ def decide(whole: Lineage, prompts: Sequence[Lineage]) -> str:
 def _drawn(points: Sequence[Array], random: np.random.Generator) -> list[Array]:
     """The images of every model drawn again; where they lie stays."""
     return [rows[random.integers(len(rows), size=len(rows))] for rows in points]
-
-
-class _Embedder:
-    """Turns images into vectors, a few at a time, and counts them."""
-
-    def __init__(self, encoder: Encoder, distinct: Distinct, total: int, progress: Progress | None):
-        self.encoder, self.distinct, self.progress = encoder, distinct, progress
-        self.done, self.total = 0, total
-
-    def embed(self, name: str, prompt: str, images: Sequence[Any]) -> Embeddings:
-        """The vectors (n, D) of n images of a model and prompt."""
-        parts = []
-        for start in range(0, len(images), PER_CALL):
-            given = images[start : start + PER_CALL]
-            pictures = [read_picture(image, f"an image by {name}") for image in given]
-            self.distinct.add(name, prompt, pictures, given)
-            parts.append(self.encoder.encode(pictures))
-            self.done += len(pictures)
-            if self.progress is not None:
-                self.progress(self.done, self.total)
-        return np.concatenate(parts)
 
 
 def _named(pool: Mapping[str, Any]) -> Mapping[str, Any]:

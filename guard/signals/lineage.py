@@ -11,10 +11,10 @@ Four things differ from the paper, whose rule was worse at "none of these" on th
   covariance, since a fine-tune may vary far less than its parent, and would else be far from everything;
 - they are less what few images add by chance, and not squared, so that no prompt and no pair of models outweighs all
   others;
-- distances are relative to how far each of the two models is from the others (local scaling: Zelnik-Manor & Perona
-  2004). A strong fine-tune moves away from all models, but less so from its parent;
-- the test is on logarithms, since distances are positive and skewed, and its standard deviation is moderated by what
-  is usual (Smyth 2004), since a small pool has few distances.
+- distances are relative to what all others make expect of two unrelated models; see `unrelated`. A strong fine-tune
+  moves away from all models, but less so from its parent;
+- the test is on logarithms, since distances are positive and skewed; its spread is that of many unrelated models and of
+  the pool together, since a small pool has few distances; and it allows for the number of candidates.
 
 Several prompts are best judged on the mean of their tables of distances.
 """
@@ -22,20 +22,18 @@ Several prompts are best judged on the mean of their tables of distances.
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from itertools import combinations
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ..errors import InputError, require
 from ..finite import require_finite
+from .divergences import ALL_ALIKE, divergences, gaussians, null_threshold, shrunk_covariances
+from .unrelated import unrelated
 
 Array = NDArray[np.float64]
 DIMENSION, TAU, NEIGHBOURS = 10, -1.64, 80
-LEAST_SHRINKAGE = 0.01  # keeps the covariance of images that vary in few directions invertible
-USUAL_SPREAD, USUAL_PAIRS = 0.35, 10  # standard deviation of log distances, and how many distances it counts as
-TINY = 1e-9
-ALL_ALIKE = "a model's images are all alike, so nothing tells how they vary: use another prompt"
 
 
 @dataclass(frozen=True)
@@ -46,14 +44,16 @@ class Lineage:
         parent: The pool's likely parent; None where no model of the pool is close enough, or nothing can be tested.
         nearest: The closest model of the pool, parent or not.
         distances: The distances from the target to each model of the pool that was kept, >= 0, smaller = more alike.
-            They are relative to how far the models of the pool are from each other: 1 is about that. With
-            author_compat they are plain divergences.
+            They are relative to how far apart unrelated models would be: 1 is that far. With author_compat, and of a
+            pool of one, they are plain.
         null_threshold: A nearest model at this distance or farther is no parent; None for a pool of one or two, whose
             distances among each other, one at most, do not tell how far apart unrelated models are.
         margin: How much the distances must change for another answer, >= 0; None for a pool of one.
         pairs: Distances between any two models that were kept, by their names.
         dropped: Models that were left out as all too close to another, by the name of the one that was kept.
         images: The numbers of images that the answer rests on, the target's and by model.
+        p_value: How often the nearest of as many unrelated models would be as near, in [0, 1]; None where that is not
+            tested, or with author_compat.
     """
 
     parent: str | None
@@ -64,6 +64,7 @@ class Lineage:
     pairs: dict[tuple[str, str], float]
     dropped: dict[str, str]
     images: tuple[int, dict[str, int]]
+    p_value: float | None = None
 
     @property
     def tested(self) -> bool:
@@ -88,15 +89,17 @@ def lineage(
 ) -> Lineage:
     """Tells which model of a pool the target comes from, or that it is none of them.
 
-    The target has no parent in the pool if min_i D(target, i) >= mu + tau * sigma, with mean and standard deviation
-    of the pool's own pairwise distances; else its parent is the closest. Models of the pool that are closer to
-    each other than that are one for this purpose: the first of them is kept. Fewer than three are not tested.
+    The target has no parent in the pool unless its closest model is closer than the closest of so many unrelated ones
+    would be in 5 % of all cases; see `unrelated`. With author_compat, if min_i D(target, i) >= mu + tau * sigma, with
+    mean and standard deviation of the pool's own pairwise distances. Models of the pool that are that close to each
+    other are one for this purpose: the first of them is kept. Fewer than three are not tested.
 
     Args:
         target_embeddings: Embeddings (n, D) of images that the target made of one prompt.
         pool_embeddings: Embeddings (n_i, D) of the same prompt's images, by the pool model's name.
         dimension: The dimension of the space that the embeddings are unrolled to.
-        tau: The threshold in standard deviations; -1.64 is 5 % of a normal distribution.
+        tau: How seldom unrelated models shall be taken for a parent, as a quantile of the normal distribution: -1.64 is
+            in 5 % of all cases.
         neighbours: Neighbours per image in the graph along which distances are measured.
         author_compat: Follow the paper; see the top of this module.
 
@@ -145,7 +148,7 @@ def distances(points: Sequence[Array], *, author_compat: bool = False) -> Array:
         require_finite(rows, "the points of a model")
     if author_compat:
         return divergences(gaussians(points))
-    covariances = _covariances(points)
+    covariances = shrunk_covariances(points)
     if not any(covariance.any() for covariance in covariances):
         raise InputError(ALL_ALIKE)
     whitening = np.linalg.cholesky(np.linalg.inv(np.mean(covariances, axis=0)))
@@ -168,14 +171,15 @@ def judged(
     kept, dropped = list(range(len(names))), {}
     while True:
         rows = [0, *(number + 1 for number in kept)]
-        table = plain[np.ix_(rows, rows)] if author_compat else relative(plain[np.ix_(rows, rows)])
+        compared = _compared(plain[np.ix_(rows, rows)], tau, author_compat=author_compat)
+        table = compared.table
         pairs = {(a, b): float(table[a + 1, b + 1]) for a, b in combinations(range(len(kept)), 2)}
-        threshold = null_threshold(list(pairs.values()), tau, author_compat=author_compat)
         first, second = min(pairs, key=lambda pair: pairs[pair], default=(0, 0))
-        if threshold is None or pairs[first, second] >= threshold:
+        if compared.double is None or pairs[first, second] >= compared.double:
             break
         dropped[names[kept[second]]] = names[kept[first]]
         del kept[second]
+    threshold = compared.parent
     to_pool = {names[number]: float(table[0, row + 1]) for row, number in enumerate(kept)}
     nearest, *others = sorted(to_pool, key=lambda name: to_pool[name])
     parent = nearest if threshold is not None and to_pool[nearest] < threshold else None
@@ -188,78 +192,41 @@ def judged(
         {(names[kept[a]], names[kept[b]]): distance for (a, b), distance in pairs.items()},
         dropped,
         (images[0], {names[number]: images[number + 1] for number in kept}),
+        compared.p_value,
     )
 
 
-def gaussians(points: Sequence[Array]) -> list[tuple[Array, Array]]:
-    """Returns mean (d,) and covariance (d, d) of each model's points (n, d).
+class _Compared(NamedTuple):
+    """Distances, and those below which two models of the pool are one, and the nearest is a parent; None: untested.
 
-    Each covariance is shrunk towards a sphere as much as is best for its size (Ledoit & Wolf 2004). Raises InputError
-    for a model whose points are all alike.
+    The p-value is of the nearest, among unrelated models.
     """
-    for rows in points:
-        require_finite(rows, "the points of a model")
-    covariances = _covariances(points)
-    if any(not np.trace(covariance) > 0 for covariance in covariances):
-        raise InputError(ALL_ALIKE)
-    return [(rows.mean(0), covariance) for rows, covariance in zip(points, covariances, strict=True)]
+
+    table: Array
+    double: float | None = None
+    parent: float | None = None
+    p_value: float | None = None
 
 
-def divergence(a: tuple[Array, Array], b: tuple[Array, Array]) -> float:
-    """Returns the divergence of two Gaussians (mean, covariance), >= 0, 0 for equal ones, unbounded.
-
-    With S the mean of both covariances and d the difference of the means:
-    1/8 d' S^-1 d + 1/2 ln(det S / sqrt(det S_a det S_b)) (Bhattacharyya 1943), which is (mu_a - mu_b)^2 / (8 sigma^2)
-    in one dimension at equal variance. Ha et al. call it a Jensen-Shannon divergence; that one is bounded.
-    """
-    for part in (*a, *b):
-        require_finite(part, "the means and covariances")
-    apart, middle = a[0] - b[0], (a[1] + b[1]) / 2
-    shift = apart @ np.linalg.solve(middle, apart) / 8
-    (_, mixed), (_, first), (_, second) = (np.linalg.slogdet(c) for c in (middle, a[1], b[1]))
-    return max(0.0, float(shift + (mixed - (first + second) / 2) / 2))
-
-
-def divergences(models: Sequence[tuple[Array, Array]]) -> Array:
-    """Returns the divergences (m, m) of any two of m Gaussians; symmetric, 0 on the diagonal."""
-    table = np.zeros((len(models), len(models)))
-    for a, b in combinations(range(len(models)), 2):
-        table[a, b] = table[b, a] = divergence(models[a], models[b])
-    return table
-
-
-def relative(table: Array) -> Array:
-    """Returns distances (m, m) relative to how far both models are on average from the pool's others.
-
-    The target is first. The table of a pool of one, which has no others, is returned as it is.
-    """
-    require_finite(table, "the distances")
-    count = len(table) - 1
-    if count < 2:
-        return table
-    others = count - np.array([0.0, *[1.0] * count])
-    far = np.maximum(table[:, 1:].sum(1) / others, TINY)
-    return table / np.sqrt(np.outer(far, far))
-
-
-def null_threshold(pairs: Sequence[float], tau: float = TAU, *, author_compat: bool = False) -> float | None:
-    """Returns mu + tau * sigma of a pool's pairwise distances, or None for fewer than three.
-
-    Both are taken of logarithms, and sigma is moderated.
-
-    In the paper's way, no one of three distances lies below its threshold, being at most sqrt(2) sigma below the mean;
-    and the threshold of an uneven pool may be negative, so that nothing has a parent.
-    """
-    require_finite(pairs, "the distances")
-    values = np.asarray(pairs, dtype=np.float64)
-    if len(values) < 3:
-        return None
+def _compared(plain: Array, tau: float, *, author_compat: bool) -> _Compared:
+    count = len(plain) - 1
+    upper = [(a, b) for a, b in combinations(range(1, count + 1), 2)]
     if author_compat:
-        return float(values.mean() + tau * values.std())
-    values = np.log(np.maximum(values, TINY))
-    weight = USUAL_PAIRS / (USUAL_PAIRS + len(values))
-    sigma = np.sqrt((1 - weight) * values.var() + weight * USUAL_SPREAD**2)
-    return float(np.exp(values.mean() + tau * sigma))
+        threshold = null_threshold([plain[pair] for pair in upper], tau)
+        return _Compared(plain, threshold, threshold)
+    if count < 2:
+        return _Compared(plain)
+    found = unrelated(plain)
+    if count < 3:
+        return _Compared(found.relative)
+    nearest = 1 + int(np.argmin(found.relative[0, 1:]))
+    closest = min(upper, key=lambda pair: found.relative[pair])
+    return _Compared(
+        found.relative,
+        found.limit(*closest, among=len(upper), tau=tau, capped=True),
+        found.limit(0, nearest, among=count, tau=tau),
+        found.p_value(0, nearest, among=count),
+    )
 
 
 def _margin(nearest: float, second: float | None, threshold: float | None) -> float | None:
@@ -267,16 +234,6 @@ def _margin(nearest: float, second: float | None, threshold: float | None) -> fl
         return nearest - threshold
     limits = [limit for limit in (second, threshold) if limit is not None]
     return min(limits) - nearest if limits else None
-
-
-def _covariances(points: Sequence[Array]) -> list[Array]:
-    return [_shrunk_covariance(rows) for rows in points]
-
-
-def _shrunk_covariance(points: Array) -> Array:
-    covariance = np.cov(points, rowvar=False, bias=True).reshape(points.shape[1], -1)
-    share = max(require("sklearn.covariance", "audit").ledoit_wolf_shrinkage(points), LEAST_SHRINKAGE)
-    return (1 - share) * covariance + share * np.trace(covariance) / len(covariance) * np.eye(len(covariance))
 
 
 def _checked(embeddings: Sequence[ArrayLike], names: Sequence[str], dimension: int) -> list[Array]:

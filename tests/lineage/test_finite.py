@@ -10,17 +10,9 @@ from hypothesis import strategies as st
 
 from cryptomnesia.errors import InputError
 from cryptomnesia.lineage.parentage import combined
-from cryptomnesia.signals.lineage import (
-    distances,
-    divergence,
-    divergences,
-    gaussians,
-    judged,
-    lineage,
-    null_threshold,
-    relative,
-    unrolled,
-)
+from cryptomnesia.signals.divergences import divergence, divergences, gaussians, null_threshold
+from cryptomnesia.signals.lineage import TAU, distances, judged, lineage, unrolled
+from cryptomnesia.signals.unrelated import unrelated
 
 STEADY = settings(deadline=None, derandomize=True, max_examples=12)
 ODD = st.sampled_from([float("nan"), float("inf"), float("-inf")])
@@ -61,8 +53,8 @@ FUNCTIONS: dict[str, Callable[[np.ndarray], Any]] = {
     "divergence": lambda v: divergence(*((part[0], np.cov(part.T) + np.eye(2)) for part in points(v)[:2])),
     "divergences": lambda v: divergences([(part[0], np.cov(part.T) + np.eye(2)) for part in points(v)]),
     "judged": lambda v: judged(table(v), NAMES, [20] * 4),
-    "relative": lambda v: relative(table(v)),
-    "null_threshold": lambda v: null_threshold(list(v)),
+    "unrelated": lambda v: unrelated(table(v)),
+    "null_threshold": lambda v: null_threshold(list(v), TAU),
     "combined": all_together,
 }
 

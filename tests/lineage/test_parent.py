@@ -147,7 +147,8 @@ def test_all_prompts_are_tested_together():
         assert found.distances == found.whole.distances and found.null_threshold == found.whole.null_threshold
     mean = np.mean(list(tables(2, 1).values()), axis=0)
     assert together(2, 1).distances == pytest.approx(judged(mean, NAMES, [40] * 5).distances)
-    assert together(3, 0).margin == pytest.approx(10, rel=0.1)
+    near, second = sorted(together(3, 0).distances.values())[:2]
+    assert together(3, 0).margin == pytest.approx(second / near) and second / near >= 10
 
 
 def test_the_parent_needs_a_majority_of_prompts():
@@ -180,6 +181,16 @@ def test_prompts_are_drawn_again():
     assert any(note.startswith("A single prompt is often wrong") for note in found.notes())
     assert together(3, 0).confidence == 1
     assert together(2, 0, NAMES[:2]).confidence is None
+
+
+def test_how_often_unrelated_models_are_as_near_is_told():
+    near, torn, far = (together(*some) for some in ((3, 0), (1, 1), (0, 3)))
+    assert near.p_value == near.to_dict()["p_value"] == near.whole.p_value < 0.01
+    assert "ada: the nearest of 4 unrelated models is as near in under 1 % of all cases." in near.notes()
+    # not near enough for a parent, and no sign of none either
+    assert torn.decision == NONE and 0.05 < torn.p_value < 0.25 and torn.headline() == "Perhaps none of these"
+    assert far.p_value > 0.9 and far.headline() == "Likely none of these"
+    assert together(2, 0, NAMES[:2]).p_value is None
 
 
 def test_the_picture_shows_the_parent_and_the_line(pool, means):

@@ -9,19 +9,9 @@ from hypothesis import strategies as st
 from sklearn.covariance import ledoit_wolf
 
 from cryptomnesia.errors import InputError
-from cryptomnesia.signals.lineage import (
-    USUAL_PAIRS,
-    USUAL_SPREAD,
-    distances,
-    divergence,
-    divergences,
-    gaussians,
-    judged,
-    lineage,
-    null_threshold,
-    relative,
-    unrolled,
-)
+from cryptomnesia.signals.divergences import divergence, divergences, gaussians, null_threshold
+from cryptomnesia.signals.lineage import TAU, distances, judged, lineage, unrolled
+from cryptomnesia.signals.unrelated import unrelated
 
 NAMES = ("ada", "bo", "cy", "dot")
 
@@ -199,6 +189,12 @@ def test_models_of_the_pool_that_are_one_are_kept_once():
     assert turned.dropped == {"ada": "ada again"} and turned.parent == "ada again"
 
 
+def test_several_models_that_are_one_do_not_hide_each_other():
+    pool = {**corners(3), **{f"ada {number}": cloud([8, 0, 0, 0], 70 + number) for number in (2, 3)}}
+    found = lineage(cloud([7, 0, 0, 0], 9), pool)
+    assert found.dropped == {"ada 2": "ada", "ada 3": "ada"} and found.parent == "ada"
+
+
 def test_two_models_that_are_one_and_another_are_a_pool_of_two():
     """The distances of three would tell of an unrelated model what is true of one and its double."""
     pool = {**corners(2), "ada again": cloud([8, 0], 77)}
@@ -226,20 +222,22 @@ def test_the_papers_rule_is_plain_means_and_own_covariances():
     assert found.null_threshold == pytest.approx(np.mean(pairs) - 1.64 * np.std(pairs))
 
 
-def test_the_threshold_is_moderated():
-    pairs = [1.0, 2.0, 4.0]
-    share = USUAL_PAIRS / (USUAL_PAIRS + 3)
-    sigma = np.sqrt((1 - share) * np.log(pairs).var() + share * USUAL_SPREAD**2)
-    assert null_threshold(pairs) == pytest.approx(np.exp(np.log(2) - 1.64 * sigma))
-    assert null_threshold(pairs[:2]) is None
-    assert null_threshold([0.0, 1.0, 1.0]) > 0
+def test_the_threshold_of_the_nearest_allows_for_the_number_of_candidates():
+    points = [cloud([7, 0], 9, size=4), *(rows[:, :4] for rows in corners(4).values())]
+    table = distances(points)
+    found, compared = judged(table, NAMES, [60] * 5), unrelated(table)
+    assert found.distances == pytest.approx(dict(zip(NAMES, compared.relative[0, 1:], strict=True)))
+    assert found.null_threshold == pytest.approx(compared.limit(0, 1, among=4, tau=-1.64))
+    assert found.null_threshold < compared.limit(0, 1, among=1, tau=-1.64)
+    stricter = judged(table, NAMES, [60] * 5, tau=-2.33)
+    assert stricter.null_threshold < found.null_threshold and stricter.distances == found.distances
 
 
 @settings(deadline=None, max_examples=40)
 @given(st.lists(st.floats(0.01, 1e4), min_size=3, max_size=3))
 def test_the_papers_rule_cannot_thin_out_three(pairs):
     """None of three numbers is 1.64 standard deviations below their mean."""
-    assert null_threshold(pairs, author_compat=True) <= min(pairs) * (1 + 1e-9)
+    assert null_threshold(pairs, TAU) <= min(pairs) * (1 + 1e-9)
 
 
 def test_distances_are_standard_deviations_less_what_chance_adds():
@@ -261,14 +259,6 @@ def test_a_mean_over_prompts_is_judged_like_one_prompt():
     tables = [distances(points) for points in (near, far)]
     one, both = (judged(table, NAMES[:3], [60] * 4) for table in (tables[0], np.mean(tables, axis=0)))
     assert one.parent == both.nearest == "ada" and one.distances["ada"] < both.distances["ada"]
-
-
-def test_relative_distances():
-    table = np.array([[0, 2, 4, 6], [2, 0, 8, 8], [4, 8, 0, 8], [6, 8, 8, 0]], dtype=float)
-    found = relative(table)
-    assert found[0, 1] == pytest.approx(2 / np.sqrt(4 * 8)) and found[1, 2] == pytest.approx(1)
-    np.testing.assert_allclose(relative(9 * table), found)
-    assert relative(table[:2, :2])[0, 1] == 2
 
 
 def test_plain_data():
