@@ -1,6 +1,7 @@
 """Calibrations of attribution in files, `NAME.attribution.safetensors`: read strictly, written atomically."""
 
 import json
+import math
 import re
 from pathlib import Path
 from typing import Any
@@ -16,15 +17,18 @@ from .combination import LEAST, AttributionCalibration
 from .confounding import Reasons
 from .evidence import GROUPS
 from .gaussian import Gaussian
+from .guessing import Captions
 from .likeness import SIDE, Seen
 from .verification import Verifier
 
-SCHEMA = "cryptomnesia/attribution/2"
+SCHEMA, FORMER = "cryptomnesia/attribution/3", "cryptomnesia/attribution/2"
 SUFFIX = ".attribution.safetensors"
 _PLAIN = ("names", "fingerprints", "groups", "alpha", "temperature", "slope", "images", "created", "copies")
 _REASONS = ("confounded", "unchecked")
-_FIELDS = {"schema", *_PLAIN, *_REASONS, "digests"}
+_FORMER_FIELDS = {"schema", *_PLAIN, *_REASONS, "digests"}
+_FIELDS = {*_FORMER_FIELDS, "leeway", "usual", "captions"}
 _TENSORS = {"spread", "means", "precision", "own_means", "own_spread", "weights", "held_out", "small_copies"}
+_GUESSING = {"drawings", "weights_of_drawings"}
 _DIGEST = re.compile(r"[0-9a-f]{64}")
 
 
@@ -40,6 +44,11 @@ def save_calibration(calibration: AttributionCalibration, path: str | Path) -> N
     tensors = {"spread": gaussian.spread, "means": gaussian.means, "precision": gaussian.precision}
     tensors |= {"own_means": verifier.means, "own_spread": verifier.spread, "weights": verifier.weights}
     tensors |= {"held_out": calibration.held_out, "small_copies": calibration.seen.copies}
+    captions = calibration.captions
+    if captions is not None:
+        tensors |= {"drawings": captions.drawings, "weights_of_drawings": captions.weights}
+    header["captions"] = json.dumps([] if captions is None else captions.texts)
+    header |= {name: json.dumps(getattr(calibration, name)) for name in ("leeway", "usual")}
     write_tensors(path, tensors, {"schema": SCHEMA, **header}, "calibration")
 
 
@@ -52,13 +61,15 @@ def load_calibration(path: str | Path) -> AttributionCalibration:
     """
     path = Path(path)
     header, tensors = read_tensors(path, "calibration")
-    if header.get("schema") != SCHEMA:
+    if header.get("schema") not in (SCHEMA, FORMER):
         raise CalibrationError(f"{path} is no calibration of attribution of this version ({SCHEMA}): calibrate again")
-    odd = sorted((set(header) ^ _FIELDS) | (set(tensors) ^ _TENSORS))
+    fields = _FIELDS if header["schema"] == SCHEMA else _FORMER_FIELDS
+    guessing = header.get("captions", "[]") != "[]"
+    odd = sorted((set(header) ^ fields) | (set(tensors) ^ (_TENSORS | _GUESSING if guessing else _TENSORS)))
     if odd:
         raise CalibrationError(f"the calibration {path} has odd parts ({', '.join(odd)}): calibrate again")
     try:
-        return _parse({name: parse_json(header[name]) for name in _FIELDS - {"schema"}}, tensors)
+        return _parse({name: parse_json(header[name]) for name in fields - {"schema"}}, tensors)
     except (TypeError, ValueError, KeyError, OverflowError) as error:
         raise CalibrationError(f"the calibration {path} is malformed ({error}): calibrate again") from error
 
@@ -66,6 +77,7 @@ def load_calibration(path: str | Path) -> AttributionCalibration:
 def _parse(values: dict[str, Any], tensors: dict[str, Tensor]) -> AttributionCalibration:
     texts = {name: _texts(name, values[name]) for name in ("names", "fingerprints", "groups")}
     numbers = {name: float(values[name]) for name in ("alpha", "temperature", "slope")}
+    leeway, usual = float(values.get("leeway", 0)), float(values.get("usual", 1))
     images = tuple(int(n) for n in values["images"])
     count, size, verifier_size = len(texts["names"]), len(tensors["spread"]), len(tensors["own_spread"])
     shapes = {"spread": (size,), "means": (count, size), "precision": (size, size), "held_out": (sum(images),)}
@@ -82,6 +94,8 @@ def _parse(values: dict[str, Any], tensors: dict[str, Tensor]) -> AttributionCal
         and 0 < numbers["alpha"] < 1
         and numbers["temperature"] > 0
         and numbers["slope"] > 0
+        and 0 <= leeway < math.inf
+        and 0 < usual < math.inf
         and numbers["alpha"] * (sum(images) + 1) >= 1
         and bool((tensors["spread"] > 0).all() and (tensors["own_spread"] > 0).all())
         and bool((tensors["held_out"].diff() >= 0).all())
@@ -104,7 +118,24 @@ def _parse(values: dict[str, Any], tensors: dict[str, Tensor]) -> AttributionCal
         copies=int(values["copies"]),
         confounded=_reasons(values["confounded"], texts["names"]),
         unchecked=_reasons(values["unchecked"], texts["names"]),
+        leeway=leeway,
+        usual=usual,
+        captions=_captions(values["captions"], tensors) if values.get("captions") else None,
     )
+
+
+def _captions(values: Any, tensors: dict[str, Tensor]) -> Captions:
+    texts, drawings, weights = _texts("captions", values), tensors["drawings"], tensors["weights_of_drawings"]
+    fine = (
+        drawings.ndim == 4
+        and drawings.shape == (len(texts), *weights.shape)
+        and 2 <= len(texts) == len(set(texts))
+        and drawings.dtype == weights.dtype == torch.float32
+        and bool(torch.isfinite(drawings).all() and torch.isfinite(weights).all() and (weights > 0).all())
+    )
+    if not fine:
+        raise ValueError("the drawings are not those of its captions")
+    return Captions(texts, drawings, weights)
 
 
 def _seen(digests: Any, copies: Tensor, images: int) -> Seen:

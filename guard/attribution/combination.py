@@ -2,16 +2,17 @@
 
 Learned from images whose makers are known. A shrunk Gaussian model turns evidence into squared distances d to each
 maker; softmax(-d / 2T) is who it was, if any of them, with the temperature T that makes held-out images likeliest. The
-verification score of the nearest maker tells whether it was any of them: its conformal p-value among held-out images
-promises that at most a share alpha of the candidates' own images is called "none of these". The probability of that
-outcome is logistic in threshold - score, so 1/2 at the threshold; its slope is learned by leaving each candidate out,
-with "none of these" as likely beforehand as any candidate.
+verification score of the nearest maker tells whether it was any of them. Unusual images score lower, whoever made them;
+so those that lie nearer than usual lose some, by a weight times the logarithm of their distance. The score's conformal
+p-value among held-out images promises that at most a share alpha of the candidates' own images is called "none of
+these". The probability of that outcome is logistic in threshold - score, so 1/2 at the threshold. Weight and slope are
+learned by leaving each candidate out, with "none of these" as likely beforehand as any candidate.
 """
 
 import datetime
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from itertools import accumulate
 
 import torch
@@ -23,13 +24,16 @@ from .candidates import Candidate
 from .confounding import Reasons, require_different
 from .evidence import Evidence
 from .gaussian import Gaussian, vectors
+from .guessing import Captions
 from .likeness import Seen
-from .verification import Verifier, candidate_terms
+from .verification import Verifier, candidate_terms, logistic
 
 LEAST = 8  # images per maker
 ENOUGH = 30  # images per maker, from which on more tell little
 FOLDS = 5
 ALPHA = 0.05
+MOST_LEEWAY = 3.0
+USUAL = 0.75  # share of held-out images that are no farther than usual; chosen on the zoo's calibration images
 
 
 @dataclass(frozen=True)
@@ -40,7 +44,7 @@ class Judgement:
         probabilities: (B, C + 1) in [0, 1], the last for "none of these".
         p_values: (B,) share of the candidates' own images that look at least as odd; small = likely none of these.
         distances: (B, C) squared distance to each maker; smaller = likelier it.
-        scores: (B,) verification score of the nearest maker; higher = likelier one of the candidates.
+        scores: (B,) score of the nearest maker; higher = likelier one of the candidates.
     """
 
     probabilities: Tensor
@@ -62,11 +66,13 @@ class AttributionCalibration:
         created: Date on which it was learned.
         gaussian: Tells which candidate is likeliest.
         verifier: Tells whether it was any of them.
-        held_out: Verification scores of held-out images, sorted, (n,) float64.
+        held_out: Scores of held-out images, sorted, (n,) float64.
         seen: The images, in the order of their makers; nothing is said about one of them.
         copies: Number of further images that were given and are the same as another of their maker.
         confounded: Why there is no verdict between two candidates, by their names.
         unchecked: How the images of two candidates differ in kind, where nothing tells what they were to show.
+        leeway, usual: Weight >= 0 of the logarithm of a distance, and the distance from which on it says no more.
+        captions: What prompts are guessed from, where they are not known; they were for the images learned from, too.
     """
 
     names: tuple[str, ...]
@@ -84,6 +90,9 @@ class AttributionCalibration:
     copies: int = 0
     confounded: Reasons = field(default_factory=dict)
     unchecked: Reasons = field(default_factory=dict)
+    leeway: float = 0.0
+    usual: float = 1.0
+    captions: Captions | None = None
 
     def maker_of(self, image: int) -> str:
         """Returns the name of the candidate that made the image of that number, counted over all in `seen`."""
@@ -91,8 +100,8 @@ class AttributionCalibration:
 
     @property
     def threshold(self) -> float:
-        """Verification scores up to it mean "none of these"."""
-        return float(self.held_out[math.floor(self.alpha * (len(self.held_out) + 1)) - 1])
+        """Scores up to it mean "none of these"."""
+        return _threshold(self.held_out, self.alpha)
 
     def judge(self, evidence: Evidence) -> Judgement:
         """Returns probabilities, p-values and distances for the images of the evidence.
@@ -106,7 +115,8 @@ class AttributionCalibration:
                 f" not for {', '.join(evidence.names)} and {', '.join(evidence.groups)}: calibrate again"
             )
         distances = self.gaussian.distance(vectors(evidence))
-        scores = _of_nearest(distances, self.verifier.score(candidate_terms(evidence)))
+        parts = _parts(distances, self.verifier.score(candidate_terms(evidence)))
+        scores = _scored(parts, self.leeway, self.usual)
         none = torch.sigmoid(self.slope * (self.threshold - scores))
         known = torch.softmax(-distances / (2 * self.temperature), 1) * (1 - none)[:, None]
         probabilities = torch.cat([known, none[:, None]], 1)
@@ -149,21 +159,26 @@ def learn(
     maker = torch.as_tensor(makers)
     count = _checked(evidence, maker, alpha)
     require_different(evidence)
-    distances, scores = _held_out(evidence, maker)
-    calibration = AttributionCalibration(
+    distances, parts = _held_out(evidence, maker)
+    # without a third candidate there is no unseen model to learn from
+    left_out = [_left_out(evidence, maker, m) for m in range(len(evidence.names))] if len(evidence.names) > 2 else []
+    leeway, usual = _leeway(left_out) if left_out else 0.0, _usual(parts)
+    scores = _scored(parts, leeway, usual)
+    return AttributionCalibration(
         names=evidence.names,
         fingerprints=tuple(fingerprints),
         groups=tuple(evidence.groups),
         alpha=alpha,
         temperature=_temperature(distances, maker),
-        slope=1.0,
+        slope=_slope(scores, left_out, leeway, alpha) if left_out else 4.0,
         images=count,
         created=datetime.date.today().isoformat(),
         gaussian=Gaussian.learn(vectors(evidence), maker, len(evidence.names)),
         verifier=Verifier.learn(candidate_terms(evidence), maker),
         held_out=scores.sort().values,
+        leeway=leeway,
+        usual=usual,
     )
-    return replace(calibration, slope=_slope(evidence, maker, scores, calibration))
 
 
 def check_counts(images: Mapping[str, int], alpha: float) -> None:
@@ -186,19 +201,39 @@ def check_counts(images: Mapping[str, int], alpha: float) -> None:
 
 
 def _held_out(evidence: Evidence, maker: Tensor) -> tuple[Tensor, Tensor]:
-    """Distances (n, C) and verification scores (n,) of images that took no part in learning."""
+    """Distances (n, C) and parts of the score (n, 2) of images that took no part in learning."""
     x, terms, c = vectors(evidence), candidate_terms(evidence), len(evidence.names)
-    distances, scores = torch.zeros(len(x), c, dtype=torch.float64), torch.zeros(len(x), dtype=torch.float64)
+    distances, parts = torch.zeros(len(x), c, dtype=torch.float64), torch.zeros(len(x), 2, dtype=torch.float64)
     for test in _folds(maker):
         distances[test] = Gaussian.learn(x[~test], maker[~test], c).distance(x[test])
         verified = Verifier.learn(terms[~test], maker[~test]).score(terms[test])
-        scores[test] = _of_nearest(distances[test], verified)
-    return distances, scores
+        parts[test] = _parts(distances[test], verified)
+    return distances, parts
 
 
-def _of_nearest(distances: Tensor, scores: Tensor) -> Tensor:
-    """(B,) of scores (B, C), those of the maker that is nearest."""
-    return scores.gather(1, distances.argmin(1, keepdim=True)).squeeze(1)
+def _parts(distances: Tensor, verified: Tensor) -> Tensor:
+    """(B, 2): verification score and distance of the nearest maker, of distances and scores (B, C)."""
+    nearest = distances.min(1, keepdim=True)
+    return torch.cat([verified.gather(1, nearest.indices), nearest.values], 1)
+
+
+def _usual(parts: Tensor) -> float:
+    """The distance of held-out images, parts (n, 2), that counts as usual."""
+    return float(parts[:, 1].quantile(USUAL).clamp_min(1e-6))
+
+
+def _nearness(parts: Tensor, usual: float) -> Tensor:
+    """(B,) <= 0, how much nearer than usual; 0 beyond, so that nothing is gained by looking like no candidate's."""
+    return (parts[:, 1] / usual).clamp(1e-6, 1).log()
+
+
+def _scored(parts: Tensor, leeway: float, usual: float) -> Tensor:
+    return parts[:, 0] + leeway * _nearness(parts, usual)
+
+
+def _threshold(held_out: Tensor, alpha: float) -> float:
+    """The score of sorted ones (n,), up to which a share alpha lies at most."""
+    return float(held_out[max(0, math.floor(alpha * (len(held_out) + 1)) - 1)])
 
 
 def _checked(evidence: Evidence, maker: Tensor, alpha: float) -> tuple[int, ...]:
@@ -226,30 +261,46 @@ def _temperature(distances: Tensor, maker: Tensor) -> float:
     return float(grid[losses.index(min(losses))])
 
 
-def _slope(evidence: Evidence, maker: Tensor, scores: Tensor, calibration: AttributionCalibration) -> float:
+def _left_out(evidence: Evidence, maker: Tensor, candidate: int) -> tuple[Tensor, Tensor]:
+    """Parts of the score of the others' held-out images and of a candidate's own, were it not in the list."""
+    known, rest = maker != candidate, evidence.without(candidate)
+    others = maker[known] - (maker[known] > candidate).long()
+    x, terms = vectors(rest), candidate_terms(rest)
+    distances = Gaussian.learn(x[known], others, len(rest.names)).distance(x[~known])
+    unseen = _parts(distances, Verifier.learn(terms[known], others).score(terms[~known]))
+    return _held_out(rest[known], others)[1], unseen
+
+
+def _leeway(left_out: Sequence[tuple[Tensor, Tensor]]) -> float:
+    """The weight of nearness with which a logistic regression tells listed images from unseen ones best."""
+    rows, listed = [], []
+    for known, unseen in left_out:
+        usual = _usual(known)
+        for parts in (known, unseen):
+            rows.append(torch.stack([parts[:, 0], _nearness(parts, usual)], 1))
+            listed.append(torch.full((len(parts),), parts is known))
+    x = torch.cat(rows)
+    spread = x.std(0).clamp_min(1e-9)
+    units = torch.cat([(x - x.mean(0)) / spread, torch.ones(len(x), 1, dtype=x.dtype)], 1)
+    verified, nearness = (logistic(units, torch.cat(listed))[:2] / spread).tolist()
+    return min(MOST_LEEWAY, max(0.0, nearness / verified)) if verified > 0 else 0.0
+
+
+def _slope(scores: Tensor, left_out: Sequence[tuple[Tensor, Tensor]], leeway: float, alpha: float) -> float:
     """How fast odd becomes none: from each candidate's images, had it not been in the list, against all others."""
-    if len(evidence.names) < 3:  # without a third there is no unseen model to learn from: odd means none
-        return 4.0
-    # each shorter list has a threshold of its own
-    unseen = torch.cat([_left_out(evidence, maker, m, calibration.alpha) for m in range(len(evidence.names))])
-    listed = calibration.threshold - scores
-    prior = 1 / (len(evidence.names) + 1)  # an unseen model is as likely as any candidate
+    unseen = []
+    for known, own in left_out:  # each shorter list has a threshold of its own
+        usual = _usual(known)
+        threshold = _threshold(_scored(known, leeway, usual).sort().values, alpha)
+        unseen.append(threshold - _scored(own, leeway, usual))
+    odd = torch.cat(unseen)
+    listed = _threshold(scores.sort().values, alpha) - scores
+    prior = 1 / (len(left_out) + 1)  # an unseen model is as likely as any candidate
     grid = torch.logspace(-1.5, 1.5, 61, dtype=torch.float64)
 
     def loss(slope: float) -> float:
         log = torch.nn.functional.logsigmoid
-        return float(-prior * log(slope * unseen).mean() - (1 - prior) * log(-slope * listed).mean())
+        return float(-prior * log(slope * odd).mean() - (1 - prior) * log(-slope * listed).mean())
 
     losses = [loss(float(slope)) for slope in grid]
     return float(grid[losses.index(min(losses))])
-
-
-def _left_out(evidence: Evidence, maker: Tensor, candidate: int, alpha: float) -> Tensor:
-    """Threshold - score of a candidate's images where it is not in the list."""
-    known, rest = maker != candidate, evidence.without(candidate)
-    others = maker[known] - (maker[known] > candidate).long()
-    _, known_scores = _held_out(rest[known], others)
-    threshold = known_scores.sort().values[max(0, math.floor(alpha * (len(known_scores) + 1)) - 1)]
-    x, terms = vectors(rest), candidate_terms(rest)
-    distances = Gaussian.learn(x[known], others, len(rest.names)).distance(x[~known])
-    return threshold - _of_nearest(distances, Verifier.learn(terms[known], others).score(terms[~known]))

@@ -12,7 +12,8 @@ import torch
 from torch import Tensor
 
 from ..finite import require_finite
-from .evidence import LOW, NOISY, Evidence
+from .evidence import Evidence
+from .noise_errors import LOW, NOISY
 
 PENALTY = 100.0  # on squared weights; chosen on the zoo's dev images
 
@@ -44,7 +45,7 @@ class Verifier:
         rest = (x - means)[is_own]
         spread = rest.square().mean(0).sqrt().clamp_min(1e-6)
         untrained = Verifier(means, spread, torch.zeros(2 * x.shape[2] + 1, dtype=torch.float64))
-        return Verifier(means, spread, _logistic(untrained._units(x).flatten(0, 1), is_own.flatten()))
+        return Verifier(means, spread, logistic(untrained._units(x).flatten(0, 1), is_own.flatten()))
 
     def score(self, x: Tensor) -> Tensor:
         """Returns (n, C) float64 log odds that each candidate made each image, from evidence (n, C, F).
@@ -77,12 +78,16 @@ def candidate_terms(evidence: Evidence) -> Tensor:
         for name, values in same.items():
             values = values.unflatten(-1, (-1, 2))
             parts.append((values - groups[name].unsqueeze(-1) if name in groups else values).flatten(-2))
-    parts += [groups[name] for name in ("inversion", "autoencoder", "signature") if name in groups]
+    whole = ("bands", "coherence", "inversion", "autoencoder", "signature")
+    parts += [groups[name] for name in whole if name in groups]
     return torch.cat(parts, -1)
 
 
-def _logistic(x: Tensor, is_own: Tensor) -> Tensor:
-    """Weights (F,) of a penalised logistic regression; own images and others weigh the same altogether."""
+def logistic(x: Tensor, is_own: Tensor) -> Tensor:
+    """Returns weights (F,) of a penalised logistic regression of is_own (n,) on x (n, F), a constant last.
+
+    Own images and others weigh the same altogether. Larger x @ weights = likelier own.
+    """
     share = is_own.double().mean()
     weight = torch.where(is_own, 0.5 / share, 0.5 / (1 - share))
     sign = torch.where(is_own, 1.0, -1.0).double()

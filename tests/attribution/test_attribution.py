@@ -19,9 +19,10 @@ from cryptomnesia.attribution import (
     save_calibration,
 )
 from cryptomnesia.attribution.candidates import check_candidates
-from cryptomnesia.attribution.evidence import Evidence, error_levels, gather
+from cryptomnesia.attribution.evidence import Evidence, gather
 from cryptomnesia.attribution.gaussian import Gaussian, shrunk_covariance
 from cryptomnesia.attribution.inversion import invert
+from cryptomnesia.attribution.noise_errors import error_levels
 from cryptomnesia.errors import CalibrationError, InputError, NotApplicable, OutOfMemory
 
 from ..helpers.makers import SIZE, Maker, candidate
@@ -116,6 +117,9 @@ def test_error_levels_are_mean_squares_of_a_known_denoiser():
         "empty": (2, 9),
         "clean": (2, 5),
         "prompt": (2, 28),
+        "pull": (2, 14),
+        "bands": (2, 56),
+        "coherence": (2, 12),
     }
     level = maker.level(1)
     noise = maker.predict(z, level, maker.empty).noise
