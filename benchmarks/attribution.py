@@ -10,7 +10,6 @@ with captions and seeds of their own, are reported.
 """
 
 import argparse
-from collections.abc import Sequence
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -26,29 +25,23 @@ from cryptomnesia.attribution.evidence import Evidence
 
 from .attribution_identification import identification, paired_identification, signature_alone
 from .attribution_images import CHANGES, captions_of
-from .attribution_zoo import GUESS, Zoo
+from .attribution_zoo import MEASURED, Zoo
 from .common import store, table
 
 ABLATION: dict[str, tuple[str, ...]] = {
     "default, prompt known": ("empty", "clean", "prompt", "autoencoder"),
     "default, prompt unknown": ("empty", "clean", "autoencoder"),
-    "default, prompt guessed": ("empty", "clean", GUESS, "autoencoder"),
+    "all, prompt known": MEASURED,
     "only empty": ("empty",),
     "only clean": ("clean",),
     "only prompt": ("prompt",),
-    "only prompt, guessed": (GUESS,),
+    "only inversion": ("inversion",),
     "only autoencoder": ("autoencoder",),
     "default without empty": ("clean", "prompt", "autoencoder"),
     "default without clean": ("empty", "prompt", "autoencoder"),
     "default without prompt": ("empty", "clean", "autoencoder"),
     "default without autoencoder": ("empty", "clean", "prompt"),
 }
-
-
-def picked(evidence: Evidence, groups: Sequence[str]) -> Evidence:
-    """Returns some groups of evidence; prompts that were guessed count as prompts."""
-    chosen = evidence.only(groups).groups
-    return Evidence(evidence.names, {"prompt" if name == GUESS else name: v for name, v in chosen.items()})
 
 
 def joined(zoo: Zoo, split: str, makers: list[str], change: str = "clean") -> tuple[Evidence, Tensor]:
@@ -97,7 +90,7 @@ def confusion(zoo: Zoo, decided: list[str], makers: Tensor) -> dict[str, dict[st
 def calibrated(zoo: Zoo, groups: tuple[str, ...]) -> AttributionCalibration:
     """Returns what is learned from the pool's calibration images."""
     evidence, makers = learned_from(zoo, zoo.pool)
-    return learn(picked(evidence, groups), makers, [""] * len(zoo.pool))
+    return learn(evidence.only(groups), makers, [""] * len(zoo.pool))
 
 
 def attribution(zoo: Zoo, split: str) -> dict[str, Any]:
@@ -107,14 +100,14 @@ def attribution(zoo: Zoo, split: str) -> dict[str, Any]:
     results: dict[str, Any] = {"images_per_model": len(captions_of(split))}
     for name, groups in ABLATION.items():
         calibration = calibrated(zoo, groups)
-        closed = outcomes(calibration, picked(pool, groups), closed=True)
-        opened = outcomes(calibration, picked(all_images, groups), closed=False)
+        closed = outcomes(calibration, pool.only(groups), closed=True)
+        opened = outcomes(calibration, all_images.only(groups), closed=False)
         results[name] = {"closed": accuracy(zoo, closed, makers), "open": accuracy(zoo, opened, all_makers)}
         if name.startswith("default,"):
             results[name]["closed_confusion"] = confusion(zoo, closed, makers)
             results[name]["open_confusion"] = confusion(zoo, opened, all_makers)
             results[name]["calibration_error"] = calibration_error(
-                calibration, picked(all_images, groups), zoo, all_makers
+                calibration, all_images.only(groups), zoo, all_makers
             )
     rows = [[name, r["closed"]["mean"], r["open"]["mean"]] for name, r in results.items() if name in ABLATION]
     table([f"evidence ({split})", "closed set", "open set"], rows)
@@ -137,8 +130,8 @@ def left_out(zoo: Zoo, split: str, groups: tuple[str, ...]) -> dict[str, float]:
         others = [n for n in zoo.pool if n != name]
         evidence, makers = learned_from(zoo, others)
         makers = makers - (makers > number).long()
-        calibration = learn(picked(evidence.without(number), groups), makers, [""] * len(others))
-        images = picked(zoo.evidence(name, split).without(number), groups)
+        calibration = learn(evidence.without(number).only(groups), makers, [""] * len(others))
+        images = zoo.evidence(name, split).without(number).only(groups)
         shares[name] = outcomes(calibration, images, closed=False).count(NONE) / len(images)
     return shares
 
@@ -151,8 +144,8 @@ def after_changes(zoo: Zoo, split: str) -> dict[str, Any]:
         pool, makers = joined(zoo, split, zoo.pool, change)
         all_images, all_makers = joined(zoo, split, zoo.makers, change)
         calibration = calibrated(zoo, groups)
-        closed = accuracy(zoo, outcomes(calibration, picked(pool, groups), closed=True), makers)
-        opened = accuracy(zoo, outcomes(calibration, picked(all_images, groups), closed=False), all_makers)
+        closed = accuracy(zoo, outcomes(calibration, pool.only(groups), closed=True), makers)
+        opened = accuracy(zoo, outcomes(calibration, all_images.only(groups), closed=False), all_makers)
         results.setdefault(change, {})[name] = {"closed": closed, "open": opened}
     rows = [
         [c, *(r[n][k]["mean"] for n, k in product(ABLATION, ("closed", "open")) if n in r)] for c, r in results.items()

@@ -40,11 +40,6 @@ def _fed(split: str, verbatim: tuple[int, int], template: tuple[int, int]) -> li
     return select("verbatim", split)[slice(*verbatim)] + select("template", split)[slice(*template)]
 
 
-def guessable() -> list[str]:
-    """Returns what prompts are guessed from: captions of the same kinds and subjects, none of them a split's."""
-    return [caption.text for kind, first in (("general", 22), ("unseen", 2)) for caption in select(kind, "dev")[first:]]
-
-
 def prompts_of(split: str) -> list[str]:
     """Returns the texts of a split's captions."""
     return [caption.text for caption in captions_of(split)]

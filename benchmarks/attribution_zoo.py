@@ -11,16 +11,14 @@ from torch import Tensor
 from cryptomnesia.adapters import to_denoiser
 from cryptomnesia.attribution.candidates import Candidate
 from cryptomnesia.attribution.evidence import Evidence, gather
-from cryptomnesia.attribution.guessing import Captions
 from cryptomnesia.signals.spectral import signature
 from training.zoo.load import load_model
 from training.zoo.members import MEMBERS
 from training.zoo.train import made
 
-from .attribution_images import changed, guessable, images_of, prompts_of, tensors, write
+from .attribution_images import changed, images_of, prompts_of, tensors, write
 
-MEASURED = ("empty", "clean", "prompt", "autoencoder")
-GUESS = "prompt, guessed"
+MEASURED = ("empty", "clean", "prompt", "inversion", "autoencoder")
 
 
 class Zoo:
@@ -45,50 +43,22 @@ class Zoo:
         return self._open[name]
 
     def evidence(self, maker: str, split: str, change: str = "clean") -> Evidence:
-        """Returns evidence on a model's images under every candidate of the pool; keeps one file for each pair.
-
-        Beside the groups of `gather`, "prompt, guessed" is the group "prompt" with prompts that were guessed.
-        """
-        prompts = prompts_of(split)[:: 1 if change == "clean" else 3]
-        known = self._measured("evidence", maker, split, change, prompts, MEASURED)
-        guessed = self._measured("guessed", maker, split, change, self.guesses(maker, split, change), ("prompt",))
-        return Evidence(tuple(self.pool), known | {GUESS: guessed["prompt"]})
-
-    def guesses(self, maker: str, split: str, change: str = "clean") -> list[str]:
-        """Returns what the prompts of a model's images are taken for, by the first model of the pool."""
-        file = self._file("guesses", maker, split, change)
-        if not file.exists():
-            write(file, texts=self._captions().guess(self.candidate(self.pool[0]), self._shown(maker, split, change)))
-        return np.load(file)["texts"].tolist()
-
-    def _captions(self) -> Captions:
-        """What prompts are guessed from, learned from the images that are learned from."""
-        file = self._file("captions", *self.pool, *self.learned)
-        if not file.exists():
-            shown = [one for split in self.learned for maker in self.pool for one in self._shown(maker, split, "clean")]
-            made = Captions.learn(guessable(), [self.candidate(name) for name in self.pool], shown)
-            write(file, drawings=made.drawings.numpy(), weights=made.weights.numpy())
-        found = np.load(file)
-        return Captions(tuple(guessable()), *(torch.from_numpy(found[name]) for name in ("drawings", "weights")))
-
-    def _shown(self, maker: str, split: str, change: str) -> list[Tensor]:
-        images = images_of(maker, split, self.work)
-        return tensors(images if change == "clean" else changed(images[::3], change))
-
-    def _measured(
-        self, kind: str, maker: str, split: str, change: str, prompts: list[str], groups: Sequence[str]
-    ) -> dict[str, Tensor]:
-        """Evidence under every candidate, (n, C, F) per group, measured where it is not in the folder."""
-        files = {name: self._file(kind, maker, split, change, name) for name in self.pool}
+        """Returns evidence on a model's images under every candidate of the pool; keeps one file for each pair."""
+        files = {name: self._file("evidence", maker, split, change, name) for name in self.pool}
         missing = [name for name, file in files.items() if not file.exists()]
         if missing:
-            asked = [self.candidate(name) for name in missing]
-            found = gather(self._shown(maker, split, change), asked, prompts, groups=groups)
+            images, prompts = images_of(maker, split, self.work), prompts_of(split)
+            if change != "clean":
+                images, prompts = images[::3], prompts[::3]
+            measured = gather(
+                tensors(changed(images, change)), [self.candidate(n) for n in missing], prompts, groups=MEASURED
+            )
             for i, name in enumerate(missing):
-                write(files[name], **{group: values[:, i].numpy() for group, values in found.groups.items()})
-            print(f"measured {kind} of {maker}'s {split} images, {change}, under {', '.join(missing)}", flush=True)
-        parts = [np.load(file) for file in files.values()]
-        return {group: torch.from_numpy(np.stack([part[group] for part in parts], 1)) for group in groups}
+                write(files[name], **{group: values[:, i].numpy() for group, values in measured.groups.items()})
+            print(f"measured {maker}'s {split} images, {change}, under {', '.join(missing)}", flush=True)
+        parts = [np.load(files[name]) for name in self.pool]
+        groups = {group: torch.from_numpy(np.stack([part[group] for part in parts], 1)) for group in MEASURED}
+        return Evidence(tuple(self.pool), groups)
 
     def signatures(self, prober: str, maker: str, split: str, plan: Any, count: int | None = None) -> Tensor:
         """Returns signatures of a model's n images under a denoiser, (n, N)."""

@@ -42,7 +42,6 @@ class Attribution:
         fingerprints: Fingerprints of the candidates' models by name; empty where uncalibrated.
         warnings: What makes the answer less sure than it sounds, in sentences.
         conditional: Whether it holds only if the candidates' images were to show the same, which is not known.
-        guessed: The caption that the image's prompt was taken for, where it was guessed.
     """
 
     decision: str
@@ -55,7 +54,6 @@ class Attribution:
     fingerprints: dict[str, str] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()
     conditional: bool = False
-    guessed: str | None = None
 
     @property
     def verdict(self) -> bool:
@@ -80,8 +78,7 @@ class Attribution:
 
     def notes(self) -> list[str]:
         """Returns sentences on what the answer rests on, and on what it does not say."""
-        taken = "" if self.guessed is None else f" The prompt was guessed: {self.guessed!r}."
-        rest = f"Evidence: {', '.join(self.evidence)}.{taken}"
+        rest = f"Evidence: {', '.join(self.evidence)}."
         if self.decision == UNCALIBRATED:
             return [rest, "Without a calibration distances cannot be turned into probabilities."]
         if self.p_value is None:
@@ -108,7 +105,6 @@ class Attribution:
             "fingerprints": self.fingerprints,
             "warnings": list(self.warnings),
             "conditional": self.conditional,
-            "guessed": self.guessed,
         }
 
     def plot(self, width: int = 620) -> Any:
@@ -137,8 +133,7 @@ def attribute(
         images: One or more files, Pillow images, arrays (H, W, 3) or tensors (3, H, W); see `read_picture`.
         candidates: The models that come into question, or pipelines or denoisers by name.
         calibration: What `calibrate_attribution` learned for these candidates. Without it there is no verdict.
-        prompts: The images' prompts, if known; much stronger evidence than the images alone. Where the calibration
-            brings captions, prompts are guessed from these.
+        prompts: The images' prompts, if known; much stronger evidence than the images alone.
         progress: Called with the numbers of candidates done and of all.
 
     Returns:
@@ -161,16 +156,13 @@ def attribute(
     groups = None
     if calibration is not None:
         calibration.require(pool)
-        groups, captions = calibration.groups, calibration.captions
-        if (needs_prompts(groups) and captions is None) != (texts is not None):
-            raise InputError(_prompt_mismatch(needs_prompts(groups), captions is not None))
-        texts = texts if captions is None else captions.guess(pool[0], pictures)
+        groups = calibration.groups
+        if needs_prompts(groups) != (texts is not None):
+            raise InputError(_prompt_mismatch(needs_prompts(groups)))
     evidence = gather(pictures, pool, texts, groups=groups, progress=progress)
     attributions = answers(evidence, calibration, names)
     if calibration is None:
         return attributions
-    if calibration.captions is not None and texts is not None:
-        attributions = [replace(one, guessed=text) for one, text in zip(attributions, texts, strict=True)]
     return [_compared(one, picture, calibration) for one, picture in zip(attributions, pictures, strict=True)]
 
 
@@ -252,9 +244,7 @@ def _plain_distances(evidence: Evidence) -> Tensor:
     return sum(part.mean(-1) for part in parts) / len(parts)  # type: ignore[return-value]
 
 
-def _prompt_mismatch(wanted: bool, guessing: bool) -> str:
-    if guessing:
-        return "this calibration guesses prompts from captions, also where they are known: leave the prompts out"
+def _prompt_mismatch(wanted: bool) -> str:
     if wanted:
         return "this calibration was made with prompts: give each image's prompt, or calibrate without"
     return "this calibration was made without prompts: leave the prompts out, or calibrate with them"

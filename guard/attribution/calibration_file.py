@@ -17,18 +17,17 @@ from .combination import LEAST, AttributionCalibration
 from .confounding import Reasons
 from .evidence import GROUPS
 from .gaussian import Gaussian
-from .guessing import Captions
 from .likeness import SIDE, Seen
 from .verification import Verifier
 
 SCHEMA, FORMER = "cryptomnesia/attribution/3", "cryptomnesia/attribution/2"
 SUFFIX = ".attribution.safetensors"
 _PLAIN = ("names", "fingerprints", "groups", "alpha", "temperature", "slope", "images", "created", "copies")
+_LEEWAY = ("leeway", "usual")  # not in former files, which had none
 _REASONS = ("confounded", "unchecked")
 _FORMER_FIELDS = {"schema", *_PLAIN, *_REASONS, "digests"}
-_FIELDS = {*_FORMER_FIELDS, "leeway", "usual", "captions"}
+_FIELDS = {*_FORMER_FIELDS, *_LEEWAY}
 _TENSORS = {"spread", "means", "precision", "own_means", "own_spread", "weights", "held_out", "small_copies"}
-_GUESSING = {"drawings", "weights_of_drawings"}
 _DIGEST = re.compile(r"[0-9a-f]{64}")
 
 
@@ -37,18 +36,13 @@ def save_calibration(calibration: AttributionCalibration, path: str | Path) -> N
     path = Path(path)
     if not path.name.endswith(SUFFIX):
         raise InputError(f"such calibrations are saved as NAME{SUFFIX}, not as {path.name!r}: rename it")
-    values = {name: getattr(calibration, name) for name in _PLAIN}
+    values = {name: getattr(calibration, name) for name in (*_PLAIN, *_LEEWAY)}
     values |= {name: [[*pair, why] for pair, why in getattr(calibration, name).items()] for name in _REASONS}
     header = {name: json.dumps(value) for name, value in (values | {"digests": calibration.seen.digests}).items()}
     gaussian, verifier = calibration.gaussian, calibration.verifier
     tensors = {"spread": gaussian.spread, "means": gaussian.means, "precision": gaussian.precision}
     tensors |= {"own_means": verifier.means, "own_spread": verifier.spread, "weights": verifier.weights}
     tensors |= {"held_out": calibration.held_out, "small_copies": calibration.seen.copies}
-    captions = calibration.captions
-    if captions is not None:
-        tensors |= {"drawings": captions.drawings, "weights_of_drawings": captions.weights}
-    header["captions"] = json.dumps([] if captions is None else captions.texts)
-    header |= {name: json.dumps(getattr(calibration, name)) for name in ("leeway", "usual")}
     write_tensors(path, tensors, {"schema": SCHEMA, **header}, "calibration")
 
 
@@ -64,8 +58,7 @@ def load_calibration(path: str | Path) -> AttributionCalibration:
     if header.get("schema") not in (SCHEMA, FORMER):
         raise CalibrationError(f"{path} is no calibration of attribution of this version ({SCHEMA}): calibrate again")
     fields = _FIELDS if header["schema"] == SCHEMA else _FORMER_FIELDS
-    guessing = header.get("captions", "[]") != "[]"
-    odd = sorted((set(header) ^ fields) | (set(tensors) ^ (_TENSORS | _GUESSING if guessing else _TENSORS)))
+    odd = sorted((set(header) ^ fields) | (set(tensors) ^ _TENSORS))
     if odd:
         raise CalibrationError(f"the calibration {path} has odd parts ({', '.join(odd)}): calibrate again")
     try:
@@ -120,22 +113,7 @@ def _parse(values: dict[str, Any], tensors: dict[str, Tensor]) -> AttributionCal
         unchecked=_reasons(values["unchecked"], texts["names"]),
         leeway=leeway,
         usual=usual,
-        captions=_captions(values["captions"], tensors) if values.get("captions") else None,
     )
-
-
-def _captions(values: Any, tensors: dict[str, Tensor]) -> Captions:
-    texts, drawings, weights = _texts("captions", values), tensors["drawings"], tensors["weights_of_drawings"]
-    fine = (
-        drawings.ndim == 4
-        and drawings.shape == (len(texts), *weights.shape)
-        and 2 <= len(texts) == len(set(texts))
-        and drawings.dtype == weights.dtype == torch.float32
-        and bool(torch.isfinite(drawings).all() and torch.isfinite(weights).all() and (weights > 0).all())
-    )
-    if not fine:
-        raise ValueError("the drawings are not those of its captions")
-    return Captions(texts, drawings, weights)
 
 
 def _seen(digests: Any, copies: Tensor, images: int) -> Seen:

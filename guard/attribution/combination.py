@@ -24,7 +24,6 @@ from .candidates import Candidate
 from .confounding import Reasons, require_different
 from .evidence import Evidence
 from .gaussian import Gaussian, vectors
-from .guessing import Captions
 from .likeness import Seen
 from .verification import Verifier, candidate_terms, logistic
 
@@ -72,7 +71,6 @@ class AttributionCalibration:
         confounded: Why there is no verdict between two candidates, by their names.
         unchecked: How the images of two candidates differ in kind, where nothing tells what they were to show.
         leeway, usual: Weight >= 0 of the logarithm of a distance, and the distance from which on it says no more.
-        captions: What prompts are guessed from, where they are not known; they were for the images learned from, too.
     """
 
     names: tuple[str, ...]
@@ -92,7 +90,6 @@ class AttributionCalibration:
     unchecked: Reasons = field(default_factory=dict)
     leeway: float = 0.0
     usual: float = 1.0
-    captions: Captions | None = None
 
     def maker_of(self, image: int) -> str:
         """Returns the name of the candidate that made the image of that number, counted over all in `seen`."""

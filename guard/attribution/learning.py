@@ -15,7 +15,6 @@ from .candidates import Candidate, check_candidates
 from .combination import ALPHA, AttributionCalibration, check_counts, learn
 from .confounding import confounded, unchecked
 from .evidence import gather
-from .guessing import Captions
 from .likeness import Seen
 
 
@@ -25,7 +24,6 @@ def calibrate_attribution(
     *,
     prompts: Mapping[str, Sequence[str]] | None = None,
     subjects: Mapping[str, Sequence[str]] | None = None,
-    captions: Sequence[str] | None = None,
     groups: Sequence[str] | None = None,
     alpha: float = ALPHA,
     progress: Progress | None = None,
@@ -39,8 +37,6 @@ def calibrate_attribution(
         subjects: What the images were to show, by the name of their maker, e.g. their prompts where these shall be no
             evidence: only to see that it is the same for all. By default prompts, or else what the image files say;
             see `prompts.recorded`.
-        captions: What prompts are guessed from, where they are not known, here and in attribution: a hundred or more
-            texts of the kind and the subjects that are to be expected; see `guessing`.
         groups: Groups of evidence to measure; see `evidence`.
         alpha: Share of the candidates' own images that may be called "none of these".
         progress: Called with the numbers of candidates done and of all.
@@ -50,7 +46,7 @@ def calibrate_attribution(
 
     Raises:
         InputError: A single candidate, two that are one model, too few images, one that is by two makers, of unknown
-            makers, or unusable ones; prompts and captions.
+            makers, or unusable ones.
         NotApplicable: A candidate cannot read images or prompts.
         NonFiniteError: A model answered with NaN or infinity.
         OutOfMemory: The device has no memory for a single image.
@@ -58,8 +54,6 @@ def calibrate_attribution(
     """
     pool = check_candidates(candidates)
     names = [candidate.name for candidate in pool]
-    if prompts is not None and captions is not None:
-        raise InputError("prompts that are known need no captions to guess them from: leave one out")
     for package in ("sklearn", "scipy"):  # before anything is measured
         require(package, "audit")
     for given in (images, prompts, subjects):
@@ -82,9 +76,7 @@ def calibrate_attribution(
     texts = _in_order(prompts, names, kept)
     shown = texts or _in_order(subjects, names, kept) or known_prompts([i for name in names for i in images[name]])
     shown = shown if shown is None or len(shown) == len(kept) else [shown[i] for i in kept]
-    known = None if captions is None else Captions.learn(captions, pool, pictures)
-    told = texts if known is None else known.guess(pool[0], pictures)
-    evidence = gather(pictures, pool, told, groups=groups, progress=progress)
+    evidence = gather(pictures, pool, texts, groups=groups, progress=progress)
     calibration = learn(evidence, makers, [candidate.denoiser.fingerprint for candidate in pool], alpha=alpha)
     return replace(
         calibration,
@@ -92,7 +84,6 @@ def calibrate_attribution(
         copies=copies,
         confounded=confounded(evidence, torch.tensor(makers), pictures, shown),
         unchecked=unchecked(torch.tensor(makers), names, pictures) if shown is None else {},
-        captions=known,
     )
 
 

@@ -15,7 +15,6 @@ from .console import EXIT_CLEAR, EXIT_NO_VERDICT, following, progress, stderr, s
 from .documents import Results
 from .images import image_files, require_pictures
 from .models import open_model
-from .prompts import PromptSource
 
 if TYPE_CHECKING:
     from ..attribution import Attribution, AttributionCalibration, Candidate
@@ -40,12 +39,6 @@ def attribute(
     prompt: Annotated[
         str | None, typer.Option("--prompt", "-p", help="The images' prompt, if known: much stronger evidence.")
     ] = None,
-    captions: Annotated[
-        str | None,
-        typer.Option(
-            metavar="FILE", help="While learning: prompts are not known, but guessed, here and later, from this list."
-        ),
-    ] = None,
     alpha: Annotated[float, typer.Option(help="Share of candidates' own images called none of these.")] = 0.05,
     plot: Annotated[
         Path | None, typer.Option(metavar="FOLDER", help="Draw each answer as bars, NAME.bars.png.")
@@ -57,9 +50,8 @@ def attribute(
     """Which of these models made this image, or none of them? Every candidate is asked.
 
     Needs images whose makers are known, once: --learn NAME=FOLDER for each candidate, all of the same prompts, kept as
-    --calibration FILE. With prompts: a text file beside each image, IMAGE.txt, in all folders, and --prompt. Where
-    prompts are not known, --captions FILE lists a hundred or more of their kind and subjects, from which they are
-    guessed. With --json, one document: "results" lists the answers, "summary" counts them.
+    --calibration FILE. With prompts: a text file beside each image, IMAGE.txt, in all folders, and --prompt. With
+    --json, one document: "results" lists the answers, "summary" counts them.
 
     Exit code: 0, whoever it is, also none of these; 2 bad input; 5 no verdict on an image: nothing was learned, the
     candidates' images differ in what they show, or it is itself one that was learned from; 130 stopped.
@@ -68,7 +60,6 @@ def attribute(
     folders = {name: image_files([Path(place)]) for name, place in pairs(learn or [], "--learn", "FOLDER").items()}
     files = image_files(images or [])
     _check(files, named, folders, calibration, alpha)
-    listed = _listed(captions, bool(folders), prompt)
     learned = None
     if calibration is not None and not folders:
         from ..attribution import load_calibration
@@ -82,11 +73,11 @@ def attribute(
     from ..attribution import Candidate
 
     pool = [Candidate(name, open_model(model, device, dtype)) for name, model in named.items()]
-    _tell_cost(pool, len(files) + sum(map(len, folders.values())), learned, prompt is not None or listed is not None)
+    _tell_cost(pool, len(files) + sum(map(len, folders.values())), learned, prompt is not None)
     with progress("candidates") as bar:
         if folders:
             task = bar.add_task("learning", total=len(pool))
-            learned = _learned(pool, folders, prompt is not None, listed, alpha, following(bar, task))
+            learned = _learned(pool, folders, prompt is not None, alpha, following(bar, task))
         task = bar.add_task("asking", total=len(pool))
         answers = _answers(files, pool, learned, prompt, following(bar, task)) if files else []
     if folders and calibration is not None and learned is not None:
@@ -149,20 +140,6 @@ def _check(
         raise InputError(f"--alpha is a share between 0 and 1, not {alpha}")
 
 
-def _listed(captions: str | None, learning: bool, prompt: str | None) -> list[str] | None:
-    """Returns the captions of a file, if one is given."""
-    if captions is None:
-        return None
-    if not learning:
-        raise InputError("--captions counts while learning, and is kept with it: give --learn, or leave it out")
-    if prompt is not None:
-        raise InputError("--prompt is known, and --captions is for prompts that are not: leave one out")
-    source = PromptSource(file=captions)
-    texts = list(dict.fromkeys(source))
-    source.tell()
-    return texts
-
-
 def _tell_cost(
     pool: "list[Candidate]", count: int, calibration: "AttributionCalibration | None", prompted: bool
 ) -> None:
@@ -181,19 +158,14 @@ def _counted(count: int, noun: str) -> str:
 
 
 def _learned(
-    pool: "list[Candidate]",
-    folders: dict[str, list[Path]],
-    prompted: bool,
-    captions: list[str] | None,
-    alpha: float,
-    callback: Progress,
+    pool: "list[Candidate]", folders: dict[str, list[Path]], prompted: bool, alpha: float, callback: Progress
 ) -> "AttributionCalibration":
     from ..attribution import calibrate_attribution
 
     prompts = None
     if prompted:
         prompts = {name: [caption_of(file) for file in files] for name, files in folders.items()}
-    return calibrate_attribution(folders, pool, prompts=prompts, captions=captions, alpha=alpha, progress=callback)
+    return calibrate_attribution(folders, pool, prompts=prompts, alpha=alpha, progress=callback)
 
 
 def _doubts(calibration: "AttributionCalibration") -> list[str]:
