@@ -23,7 +23,7 @@ from ..errors import CalibrationError, InputError
 from .candidates import Candidate
 from .confounding import Reasons, require_different
 from .evidence import Evidence
-from .gaussian import Gaussian, vectors
+from .gaussian import OWN, Gaussian, vectors
 from .likeness import Seen
 from .verification import Verifier, candidate_terms, logistic
 
@@ -238,6 +238,8 @@ def _checked(evidence: Evidence, maker: Tensor, alpha: float) -> tuple[int, ...]
         raise InputError(f"{len(maker)} makers do not fit {len(evidence)} images: name one for each")
     count = tuple(int((maker == m).sum()) for m in range(len(evidence.names)))
     check_counts(dict(zip(evidence.names, count, strict=True)), alpha)
+    if set(evidence.groups) <= set(OWN):
+        raise InputError(f"{' and '.join(evidence.groups)} compare no candidates: add another group of evidence")
     evidence.require_finite()
     return count
 

@@ -131,7 +131,16 @@ def test_error_levels_are_mean_squares_of_a_known_denoiser():
     # guided errors lie where the formula says
     prompted = maker.predict(z, level, maker.encode(["ab", "abc"])).noise
     guided = (noise + 7.5 * (prompted - noise)).double().square().mean((1, 2, 3)).log()
-    torch.testing.assert_close(found["prompt"][:, 19], guided)
+    torch.testing.assert_close(found["prompt"][:, 19], guided, rtol=1e-4, atol=1e-4)
+    # the pull and the error without the prompt at the same level, the first of the low ones
+    turned = torch.cosine_similarity(noise.flatten(1), (noise - prompted).flatten(1))
+    torch.testing.assert_close(found["pull"][:, 9].float(), turned, rtol=1e-4, atol=1e-4)
+    # bands share out the energy, and neighbouring levels are compared in order
+    energy = noise.double().square().sum((1, 2, 3))
+    torch.testing.assert_close(found["bands"].exp().view(2, 14, 4)[:, 9].sum(1), energy)
+    next_one = maker.predict(z, maker.levels.sampling(50)[48], maker.empty).noise
+    alike = torch.cosine_similarity(noise.flatten(1), next_one.flatten(1))
+    torch.testing.assert_close(found["coherence"][:, 0].float(), alike, rtol=1e-4, atol=1e-4)
 
 
 def test_numbers_do_not_hang_on_how_many_images_are_asked_about(makers, pool):
@@ -322,6 +331,12 @@ def test_evidence_of_nan_is_refused(pool):
     evidence = Evidence(NAMES, {"empty": torch.full((24, 3, 9), float("nan"), dtype=torch.float64)})
     with pytest.raises(InputError, match="NaN or infinity"):
         learn(evidence, [0, 1, 2] * 8, [""] * 3)
+
+
+def test_evidence_that_compares_no_candidates_is_not_enough(makers, pool):
+    images = {name: maker.images(8) for name, maker in makers.items()}
+    with pytest.raises(InputError, match="bands compare no candidates"):
+        calibrate_attribution(images, pool, groups=("bands",))
 
 
 def test_bars_show_the_likeliest_first(makers, pool, calibration):
