@@ -70,7 +70,7 @@ def load_calibration(path: str | Path) -> AttributionCalibration:
 def _parse(values: dict[str, Any], tensors: dict[str, Tensor]) -> AttributionCalibration:
     texts = {name: _texts(name, values[name]) for name in ("names", "fingerprints", "groups")}
     numbers = {name: float(values[name]) for name in ("alpha", "temperature", "slope")}
-    leeway, usual = float(values.get("leeway", 0)), float(values.get("usual", 1))
+    leeway, (near, far) = float(values.get("leeway", 0)), map(float, values.get("usual", (1, 1)))
     images = tuple(int(n) for n in values["images"])
     count, size, verifier_size = len(texts["names"]), len(tensors["spread"]), len(tensors["own_spread"])
     shapes = {"spread": (size,), "means": (count, size), "precision": (size, size), "held_out": (sum(images),)}
@@ -88,7 +88,7 @@ def _parse(values: dict[str, Any], tensors: dict[str, Tensor]) -> AttributionCal
         and numbers["temperature"] > 0
         and numbers["slope"] > 0
         and 0 <= leeway < math.inf
-        and 0 < usual < math.inf
+        and 0 < near <= far < math.inf
         and numbers["alpha"] * (sum(images) + 1) >= 1
         and bool((tensors["spread"] > 0).all() and (tensors["own_spread"] > 0).all())
         and bool((tensors["held_out"].diff() >= 0).all())
@@ -112,7 +112,7 @@ def _parse(values: dict[str, Any], tensors: dict[str, Tensor]) -> AttributionCal
         confounded=_reasons(values["confounded"], texts["names"]),
         unchecked=_reasons(values["unchecked"], texts["names"]),
         leeway=leeway,
-        usual=usual,
+        usual=(near, far),
     )
 
 

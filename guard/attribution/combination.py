@@ -2,11 +2,12 @@
 
 Learned from images whose makers are known. A shrunk Gaussian model turns evidence into squared distances d to each
 maker; softmax(-d / 2T) is who it was, if any of them, with the temperature T that makes held-out images likeliest. The
-verification score of the nearest maker tells whether it was any of them. Unusual images score lower, whoever made them;
-so those that lie nearer than usual lose some, by a weight times the logarithm of their distance. The score's conformal
-p-value among held-out images promises that at most a share alpha of the candidates' own images is called "none of
-these". The probability of that outcome is logistic in threshold - score, so 1/2 at the threshold. Weight and slope are
-learned by leaving each candidate out, with "none of these" as likely beforehand as any candidate.
+verification score of the nearest maker tells whether it was any of them. Unusual images score lower, whoever made them:
+so those that lie nearer than usual lose some, by a weight times the logarithm of their distance. So do those that lie
+farther than any held-out image, as altered ones may. The score's conformal p-value among held-out images promises that
+at most a share alpha of the candidates' own images is called "none of these". The probability of that outcome is
+logistic in threshold - score, so 1/2 at the threshold. Weight and slope are learned by leaving each candidate out, with
+"none of these" as likely beforehand as any candidate.
 """
 
 import datetime
@@ -70,7 +71,8 @@ class AttributionCalibration:
         copies: Number of further images that were given and are the same as another of their maker.
         confounded: Why there is no verdict between two candidates, by their names.
         unchecked: How the images of two candidates differ in kind, where nothing tells what they were to show.
-        leeway, usual: Weight >= 0 of the logarithm of a distance, and the distance from which on it says no more.
+        leeway: Weight >= 0 of the logarithm of a distance outside of `usual`.
+        usual: The distances between which it says nothing.
     """
 
     names: tuple[str, ...]
@@ -89,7 +91,7 @@ class AttributionCalibration:
     confounded: Reasons = field(default_factory=dict)
     unchecked: Reasons = field(default_factory=dict)
     leeway: float = 0.0
-    usual: float = 1.0
+    usual: tuple[float, float] = (1.0, 1.0)
 
     def maker_of(self, image: int) -> str:
         """Returns the name of the candidate that made the image of that number, counted over all in `seen`."""
@@ -214,18 +216,20 @@ def _parts(distances: Tensor, verified: Tensor) -> Tensor:
     return torch.cat([verified.gather(1, nearest.indices), nearest.values], 1)
 
 
-def _usual(parts: Tensor) -> float:
-    """The distance of held-out images, parts (n, 2), that counts as usual."""
-    return float(parts[:, 1].quantile(USUAL).clamp_min(1e-6))
+def _usual(parts: Tensor) -> tuple[float, float]:
+    """The distances of held-out images, parts (n, 2), between which an image is neither plain nor beyond them all."""
+    distances = parts[:, 1].clamp_min(1e-6)
+    return float(distances.quantile(USUAL)), float(distances.max())
 
 
-def _nearness(parts: Tensor, usual: float) -> Tensor:
-    """(B,) <= 0, how much nearer than usual; 0 beyond, so that nothing is gained by looking like no candidate's."""
-    return (parts[:, 1] / usual).clamp(1e-6, 1).log()
+def _outside(parts: Tensor, usual: tuple[float, float]) -> Tensor:
+    """(B,) <= 0, the logarithm of how much nearer than usual, or farther, a distance is."""
+    distances, (near, far) = parts[:, 1].clamp_min(1e-6), usual
+    return (distances / near).clamp(max=1).log() - (distances / far).clamp(min=1).log()
 
 
-def _scored(parts: Tensor, leeway: float, usual: float) -> Tensor:
-    return parts[:, 0] + leeway * _nearness(parts, usual)
+def _scored(parts: Tensor, leeway: float, usual: tuple[float, float]) -> Tensor:
+    return parts[:, 0] + leeway * _outside(parts, usual)
 
 
 def _threshold(held_out: Tensor, alpha: float) -> float:
@@ -271,18 +275,18 @@ def _left_out(evidence: Evidence, maker: Tensor, candidate: int) -> tuple[Tensor
 
 
 def _leeway(left_out: Sequence[tuple[Tensor, Tensor]]) -> float:
-    """The weight of nearness with which a logistic regression tells listed images from unseen ones best."""
+    """The weight of an unusual distance with which a logistic regression tells listed images from unseen ones best."""
     rows, listed = [], []
     for known, unseen in left_out:
         usual = _usual(known)
         for parts in (known, unseen):
-            rows.append(torch.stack([parts[:, 0], _nearness(parts, usual)], 1))
+            rows.append(torch.stack([parts[:, 0], _outside(parts, usual)], 1))
             listed.append(torch.full((len(parts),), parts is known))
     x = torch.cat(rows)
     spread = x.std(0).clamp_min(1e-9)
     units = torch.cat([(x - x.mean(0)) / spread, torch.ones(len(x), 1, dtype=x.dtype)], 1)
-    verified, nearness = (logistic(units, torch.cat(listed))[:2] / spread).tolist()
-    return min(MOST_LEEWAY, max(0.0, nearness / verified)) if verified > 0 else 0.0
+    verified, outside = (logistic(units, torch.cat(listed))[:2] / spread).tolist()
+    return min(MOST_LEEWAY, max(0.0, outside / verified)) if verified > 0 else 0.0
 
 
 def _slope(scores: Tensor, left_out: Sequence[tuple[Tensor, Tensor]], leeway: float, alpha: float) -> float:

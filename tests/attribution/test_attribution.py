@@ -1,6 +1,7 @@
 """Who made this image: toy makers whose right answer is known."""
 
 import json
+import math
 from dataclasses import replace
 
 import numpy as np
@@ -219,12 +220,15 @@ def test_calibration_file_keeps_every_number(calibration, pool, makers, tmp_path
         save_calibration(calibration, tmp_path / "toy.json")
 
 
-def test_unusual_images_have_leeway_and_no_more_than_usual(calibration, pool, makers):
+def test_images_that_are_plainer_or_odder_than_usual_must_fit_better(calibration, pool, makers):
     evidence = gather([image[None] for image in [*makers["ada"].images(4, seed=8), *Maker(99).images(2)]], pool)
-    given, none = (replace(calibration, leeway=leeway, usual=50.0).judge(evidence) for leeway in (2.0, 0.0))
-    near = given.distances.min(1).values
-    assert (near < 50).any() and (near > 50).any()
-    torch.testing.assert_close(given.scores - none.scores, 2 * (near / 50).clamp(max=1).log())
+    distance = calibration.judge(evidence).distances.min(1).values
+    low, middle, high = distance.quantile(torch.tensor([0.0, 0.5, 1.0], dtype=torch.float64)).tolist()
+    usual = (middle * 0.999, middle * 1.001)
+    given, none = (replace(calibration, leeway=leeway, usual=usual).judge(evidence) for leeway in (2.0, 0.0))
+    lost = none.scores - given.scores
+    assert float(lost.max()) == pytest.approx(2 * max(math.log(usual[0] / low), math.log(high / usual[1])))
+    assert (lost >= 0).all() and float(lost[distance.argmin()]) == pytest.approx(2 * math.log(usual[0] / low))
 
 
 def test_leeway_is_what_tells_unseen_models_best():
