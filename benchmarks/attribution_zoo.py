@@ -19,7 +19,7 @@ from training.zoo.train import made
 from .attribution_images import changed, images_of, prompts_of, tensors, write
 
 MEASURED = default_groups(prompted=True)
-ALTERED = 6  # every sixth image is looked at after a change, too
+ALTERED = 4  # every fourth image is looked at after a change, too
 
 
 class Zoo:

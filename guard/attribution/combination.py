@@ -26,14 +26,21 @@ from .confounding import Reasons, require_different
 from .evidence import Evidence
 from .gaussian import OWN, Gaussian, vectors
 from .likeness import Seen
-from .verification import Verifier, candidate_terms, logistic
+from .scoring import (
+    judge_held_out,
+    judge_left_out,
+    learn_leeway,
+    learn_slope,
+    score_parts,
+    scores_of,
+    threshold_of,
+    usual_distances,
+)
+from .verification import Verifier, candidate_terms
 
 LEAST = 8  # images per maker
 ENOUGH = 30  # images per maker, from which on more tell little
-FOLDS = 5
 ALPHA = 0.05
-MOST_LEEWAY = 3.0
-USUAL = 0.75  # share of held-out images that are no farther than usual; chosen on the zoo's calibration images
 
 
 @dataclass(frozen=True)
@@ -100,7 +107,7 @@ class AttributionCalibration:
     @property
     def threshold(self) -> float:
         """Scores up to it mean "none of these"."""
-        return _threshold(self.held_out, self.alpha)
+        return threshold_of(self.held_out, self.alpha)
 
     def judge(self, evidence: Evidence) -> Judgement:
         """Returns probabilities, p-values and distances for the images of the evidence.
@@ -114,8 +121,8 @@ class AttributionCalibration:
                 f" not for {', '.join(evidence.names)} and {', '.join(evidence.groups)}: calibrate again"
             )
         distances = self.gaussian.distance(vectors(evidence))
-        parts = _parts(distances, self.verifier.score(candidate_terms(evidence)))
-        scores = _scored(parts, self.leeway, self.usual)
+        parts = score_parts(distances, self.verifier.score(candidate_terms(evidence)))
+        scores = scores_of(parts, self.leeway, self.usual)
         none = torch.sigmoid(self.slope * (self.threshold - scores))
         known = torch.softmax(-distances / (2 * self.temperature), 1) * (1 - none)[:, None]
         probabilities = torch.cat([known, none[:, None]], 1)
@@ -158,18 +165,19 @@ def learn(
     maker = torch.as_tensor(makers)
     count = _checked(evidence, maker, alpha)
     require_different(evidence)
-    distances, parts = _held_out(evidence, maker)
+    distances, parts = judge_held_out(evidence, maker)
     # without a third candidate there is no unseen model to learn from
-    left_out = [_left_out(evidence, maker, m) for m in range(len(evidence.names))] if len(evidence.names) > 2 else []
-    leeway, usual = _leeway(left_out) if left_out else 0.0, _usual(parts)
-    scores = _scored(parts, leeway, usual)
+    unlisted = range(len(evidence.names)) if len(evidence.names) > 2 else ()
+    left_out = [judge_left_out(evidence, maker, candidate) for candidate in unlisted]
+    leeway, usual = learn_leeway(left_out) if left_out else 0.0, usual_distances(parts)
+    scores = scores_of(parts, leeway, usual)
     return AttributionCalibration(
         names=evidence.names,
         fingerprints=tuple(fingerprints),
         groups=tuple(evidence.groups),
         alpha=alpha,
         temperature=_temperature(distances, maker),
-        slope=_slope(scores, left_out, leeway, alpha) if left_out else 4.0,
+        slope=learn_slope(scores, left_out, leeway, alpha) if left_out else 4.0,
         images=count,
         created=datetime.date.today().isoformat(),
         gaussian=Gaussian.learn(vectors(evidence), maker, len(evidence.names)),
@@ -199,44 +207,6 @@ def check_counts(images: Mapping[str, int], alpha: float) -> None:
         )
 
 
-def _held_out(evidence: Evidence, maker: Tensor) -> tuple[Tensor, Tensor]:
-    """Distances (n, C) and parts of the score (n, 2) of images that took no part in learning."""
-    x, terms, c = vectors(evidence), candidate_terms(evidence), len(evidence.names)
-    distances, parts = torch.zeros(len(x), c, dtype=torch.float64), torch.zeros(len(x), 2, dtype=torch.float64)
-    for test in _folds(maker):
-        distances[test] = Gaussian.learn(x[~test], maker[~test], c).distance(x[test])
-        verified = Verifier.learn(terms[~test], maker[~test]).score(terms[test])
-        parts[test] = _parts(distances[test], verified)
-    return distances, parts
-
-
-def _parts(distances: Tensor, verified: Tensor) -> Tensor:
-    """(B, 2): verification score and distance of the nearest maker, of distances and scores (B, C)."""
-    nearest = distances.min(1, keepdim=True)
-    return torch.cat([verified.gather(1, nearest.indices), nearest.values], 1)
-
-
-def _usual(parts: Tensor) -> tuple[float, float]:
-    """The distances of held-out images, parts (n, 2), between which an image is neither plain nor beyond them all."""
-    distances = parts[:, 1].clamp_min(1e-6)
-    return float(distances.quantile(USUAL)), float(distances.max())
-
-
-def _outside(parts: Tensor, usual: tuple[float, float]) -> Tensor:
-    """(B,) <= 0, the logarithm of how much nearer than usual, or farther, a distance is."""
-    distances, (near, far) = parts[:, 1].clamp_min(1e-6), usual
-    return (distances / near).clamp(max=1).log() - (distances / far).clamp(min=1).log()
-
-
-def _scored(parts: Tensor, leeway: float, usual: tuple[float, float]) -> Tensor:
-    return parts[:, 0] + leeway * _outside(parts, usual)
-
-
-def _threshold(held_out: Tensor, alpha: float) -> float:
-    """The score of sorted ones (n,), up to which a share alpha lies at most."""
-    return float(held_out[max(0, math.floor(alpha * (len(held_out) + 1)) - 1)])
-
-
 def _checked(evidence: Evidence, maker: Tensor, alpha: float) -> tuple[int, ...]:
     if len(maker) != len(evidence):
         raise InputError(f"{len(maker)} makers do not fit {len(evidence)} images: name one for each")
@@ -248,62 +218,8 @@ def _checked(evidence: Evidence, maker: Tensor, alpha: float) -> tuple[int, ...]
     return count
 
 
-def _folds(maker: Tensor) -> list[Tensor]:
-    """Masks (n,) of the images held out in turn; each maker's are shared out evenly, in order."""
-    fold_of = torch.zeros_like(maker)
-    for m in maker.unique():
-        rows = (maker == m).nonzero().flatten()
-        fold_of[rows] = torch.arange(len(rows)) % FOLDS
-    return [fold_of == fold for fold in range(FOLDS)]
-
-
 def _temperature(distances: Tensor, maker: Tensor) -> float:
     """The temperature from a grid that makes the makers of held-out images likeliest."""
     grid = torch.logspace(-1, 2, 61, dtype=torch.float64)
     losses = [torch.nn.functional.cross_entropy(-distances / (2 * t), maker).item() for t in grid]
-    return float(grid[losses.index(min(losses))])
-
-
-def _left_out(evidence: Evidence, maker: Tensor, candidate: int) -> tuple[Tensor, Tensor]:
-    """Parts of the score of the others' held-out images and of a candidate's own, were it not in the list."""
-    known, rest = maker != candidate, evidence.without(candidate)
-    others = maker[known] - (maker[known] > candidate).long()
-    x, terms = vectors(rest), candidate_terms(rest)
-    distances = Gaussian.learn(x[known], others, len(rest.names)).distance(x[~known])
-    unseen = _parts(distances, Verifier.learn(terms[known], others).score(terms[~known]))
-    return _held_out(rest[known], others)[1], unseen
-
-
-def _leeway(left_out: Sequence[tuple[Tensor, Tensor]]) -> float:
-    """The weight of an unusual distance with which a logistic regression tells listed images from unseen ones best."""
-    rows, listed = [], []
-    for known, unseen in left_out:
-        usual = _usual(known)
-        for parts in (known, unseen):
-            rows.append(torch.stack([parts[:, 0], _outside(parts, usual)], 1))
-            listed.append(torch.full((len(parts),), parts is known))
-    x = torch.cat(rows)
-    spread = x.std(0).clamp_min(1e-9)
-    units = torch.cat([(x - x.mean(0)) / spread, torch.ones(len(x), 1, dtype=x.dtype)], 1)
-    verified, outside = (logistic(units, torch.cat(listed))[:2] / spread).tolist()
-    return min(MOST_LEEWAY, max(0.0, outside / verified)) if verified > 0 else 0.0
-
-
-def _slope(scores: Tensor, left_out: Sequence[tuple[Tensor, Tensor]], leeway: float, alpha: float) -> float:
-    """How fast odd becomes none: from each candidate's images, had it not been in the list, against all others."""
-    unseen = []
-    for known, own in left_out:  # each shorter list has a threshold of its own
-        usual = _usual(known)
-        threshold = _threshold(_scored(known, leeway, usual).sort().values, alpha)
-        unseen.append(threshold - _scored(own, leeway, usual))
-    odd = torch.cat(unseen)
-    listed = _threshold(scores.sort().values, alpha) - scores
-    prior = 1 / (len(left_out) + 1)  # an unseen model is as likely as any candidate
-    grid = torch.logspace(-1.5, 1.5, 61, dtype=torch.float64)
-
-    def loss(slope: float) -> float:
-        log = torch.nn.functional.logsigmoid
-        return float(-prior * log(slope * odd).mean() - (1 - prior) * log(-slope * listed).mean())
-
-    losses = [loss(float(slope)) for slope in grid]
     return float(grid[losses.index(min(losses))])

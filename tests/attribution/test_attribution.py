@@ -21,11 +21,11 @@ from cryptomnesia.attribution import (
     save_calibration,
 )
 from cryptomnesia.attribution.candidates import check_candidates
-from cryptomnesia.attribution.combination import USUAL, _leeway
 from cryptomnesia.attribution.evidence import Evidence, gather
 from cryptomnesia.attribution.gaussian import Gaussian, shrunk_covariance
 from cryptomnesia.attribution.inversion import invert
 from cryptomnesia.attribution.noise_errors import error_levels
+from cryptomnesia.attribution.scoring import USUAL, learn_leeway
 from cryptomnesia.attribution.verification import candidate_terms
 from cryptomnesia.errors import CalibrationError, InputError, NotApplicable, OutOfMemory
 from cryptomnesia.tensors import read_tensors
@@ -241,7 +241,7 @@ def test_leeway_is_what_tells_unseen_models_best():
             verified = level - 1.5 * distance.clamp(max=distance.quantile(USUAL)).log()
             parts.append(torch.stack([verified + torch.randn(4000, generator=generator) / 2, distance], 1))
         left_out.append(tuple(parts))
-    assert _leeway(left_out) == pytest.approx(1.5, abs=0.15)
+    assert learn_leeway(left_out) == pytest.approx(1.5, abs=0.15)
 
 
 def test_files_of_the_former_version_judge_as_they_did(makers, pool, tmp_path):
