@@ -27,7 +27,7 @@ def scores_of(parts: Tensor, leeway: float, usual: tuple[float, float]) -> Tenso
 
 
 def usual_distances(parts: Tensor) -> tuple[float, float]:
-    """Returns the distances, of held-out images' parts (n, 2), between which an image is neither plain nor beyond all."""
+    """Returns the distances of held-out images, parts (n, 2), between which one is neither plain nor beyond all."""
     distances = parts[:, 1].clamp_min(1e-6)
     return float(distances.quantile(USUAL)), float(distances.max())
 
