@@ -32,7 +32,7 @@ ABLATION: dict[str, tuple[str, ...]] = {
     "default, prompt known": MEASURED,
     "default, prompt unknown": default_groups(prompted=False),
     "former default, prompt known": ("empty", "clean", "prompt", "autoencoder"),
-    **{f"only {name}": (name,) for name in ("empty", "clean", "prompt", "pull", "autoencoder")},
+    **{f"only {name}": (name,) for name in ("empty", "clean", "prompt", "pull")},
     **{f"default without {name}": tuple(other for other in MEASURED if other != name) for name in MEASURED},
 }
 CHANGED = tuple(ABLATION)[:3]  # what altered images are judged by

@@ -24,7 +24,7 @@ from ..errors import CalibrationError, InputError
 from .candidates import Candidate
 from .confounding import Reasons, require_different
 from .evidence import Evidence
-from .gaussian import OWN, Gaussian, vectors
+from .gaussian import RELATIVE, Gaussian, vectors
 from .likeness import Seen
 from .scoring import (
     judge_held_out,
@@ -212,7 +212,7 @@ def _checked(evidence: Evidence, maker: Tensor, alpha: float) -> tuple[int, ...]
         raise InputError(f"{len(maker)} makers do not fit {len(evidence)} images: name one for each")
     count = tuple(int((maker == m).sum()) for m in range(len(evidence.names)))
     check_counts(dict(zip(evidence.names, count, strict=True)), alpha)
-    if set(evidence.groups) <= set(OWN):
+    if not set(evidence.groups) & set(RELATIVE):
         raise InputError(f"{' and '.join(evidence.groups)} compare no candidates: add another group of evidence")
     evidence.require_finite()
     return count

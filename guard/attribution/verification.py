@@ -80,7 +80,8 @@ def candidate_terms(evidence: Evidence) -> Tensor:
             parts.append((values - groups[name].unsqueeze(-1) if name in groups else values).flatten(-2))
     whole = ("bands", "coherence", "inversion", "autoencoder", "signature")
     parts += [groups[name] for name in whole if name in groups]
-    return torch.cat(parts, -1)
+    # what the pull tells of a candidate alone is in the errors with the prompt, which tell it better
+    return torch.cat(parts or [groups["pull"]], -1)
 
 
 def logistic(x: Tensor, is_own: Tensor) -> Tensor:
