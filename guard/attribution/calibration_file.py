@@ -1,7 +1,6 @@
 """Calibrations of attribution in files, `NAME.attribution.safetensors`: read strictly, written atomically."""
 
 import json
-import math
 import re
 from pathlib import Path
 from typing import Any
@@ -20,13 +19,11 @@ from .gaussian import Gaussian
 from .likeness import SIDE, Seen
 from .verification import Verifier
 
-SCHEMA, FORMER = "cryptomnesia/attribution/3", "cryptomnesia/attribution/2"
+SCHEMA = "cryptomnesia/attribution/2"
 SUFFIX = ".attribution.safetensors"
 _PLAIN = ("names", "fingerprints", "groups", "alpha", "temperature", "slope", "images", "created", "copies")
-_LEEWAY = ("leeway", "usual")  # not in former files, which had none
 _REASONS = ("confounded", "unchecked")
-_FORMER_FIELDS = {"schema", *_PLAIN, *_REASONS, "digests"}
-_FIELDS = {*_FORMER_FIELDS, *_LEEWAY}
+_FIELDS = {"schema", *_PLAIN, *_REASONS, "digests"}
 _TENSORS = {"spread", "means", "precision", "own_means", "own_spread", "weights", "held_out", "small_copies"}
 _DIGEST = re.compile(r"[0-9a-f]{64}")
 
@@ -36,7 +33,7 @@ def save_calibration(calibration: AttributionCalibration, path: str | Path) -> N
     path = Path(path)
     if not path.name.endswith(SUFFIX):
         raise InputError(f"such calibrations are saved as NAME{SUFFIX}, not as {path.name!r}: rename it")
-    values = {name: getattr(calibration, name) for name in (*_PLAIN, *_LEEWAY)}
+    values = {name: getattr(calibration, name) for name in _PLAIN}
     values |= {name: [[*pair, why] for pair, why in getattr(calibration, name).items()] for name in _REASONS}
     header = {name: json.dumps(value) for name, value in (values | {"digests": calibration.seen.digests}).items()}
     gaussian, verifier = calibration.gaussian, calibration.verifier
@@ -55,14 +52,13 @@ def load_calibration(path: str | Path) -> AttributionCalibration:
     """
     path = Path(path)
     header, tensors = read_tensors(path, "calibration")
-    if header.get("schema") not in (SCHEMA, FORMER):
+    if header.get("schema") != SCHEMA:
         raise CalibrationError(f"{path} is no calibration of attribution of this version ({SCHEMA}): calibrate again")
-    fields = _FIELDS if header["schema"] == SCHEMA else _FORMER_FIELDS
-    odd = sorted((set(header) ^ fields) | (set(tensors) ^ _TENSORS))
+    odd = sorted((set(header) ^ _FIELDS) | (set(tensors) ^ _TENSORS))
     if odd:
         raise CalibrationError(f"the calibration {path} has odd parts ({', '.join(odd)}): calibrate again")
     try:
-        return _parse({name: parse_json(header[name]) for name in fields - {"schema"}}, tensors)
+        return _parse({name: parse_json(header[name]) for name in _FIELDS - {"schema"}}, tensors)
     except (TypeError, ValueError, KeyError, OverflowError) as error:
         raise CalibrationError(f"the calibration {path} is malformed ({error}): calibrate again") from error
 
@@ -70,7 +66,6 @@ def load_calibration(path: str | Path) -> AttributionCalibration:
 def _parse(values: dict[str, Any], tensors: dict[str, Tensor]) -> AttributionCalibration:
     texts = {name: _texts(name, values[name]) for name in ("names", "fingerprints", "groups")}
     numbers = {name: float(values[name]) for name in ("alpha", "temperature", "slope")}
-    leeway, (near, far) = float(values.get("leeway", 0)), map(float, values.get("usual", (1, 1)))
     images = tuple(int(n) for n in values["images"])
     count, size, verifier_size = len(texts["names"]), len(tensors["spread"]), len(tensors["own_spread"])
     shapes = {"spread": (size,), "means": (count, size), "precision": (size, size), "held_out": (sum(images),)}
@@ -87,8 +82,6 @@ def _parse(values: dict[str, Any], tensors: dict[str, Tensor]) -> AttributionCal
         and 0 < numbers["alpha"] < 1
         and numbers["temperature"] > 0
         and numbers["slope"] > 0
-        and 0 <= leeway < math.inf
-        and 0 < near <= far < math.inf
         and numbers["alpha"] * (sum(images) + 1) >= 1
         and bool((tensors["spread"] > 0).all() and (tensors["own_spread"] > 0).all())
         and bool((tensors["held_out"].diff() >= 0).all())
@@ -111,8 +104,6 @@ def _parse(values: dict[str, Any], tensors: dict[str, Tensor]) -> AttributionCal
         copies=int(values["copies"]),
         confounded=_reasons(values["confounded"], texts["names"]),
         unchecked=_reasons(values["unchecked"], texts["names"]),
-        leeway=leeway,
-        usual=(near, far),
     )
 
 

@@ -2,18 +2,16 @@
 
 Learned from images whose makers are known. A shrunk Gaussian model turns evidence into squared distances d to each
 maker; softmax(-d / 2T) is who it was, if any of them, with the temperature T that makes held-out images likeliest. The
-verification score of the nearest maker tells whether it was any of them. Unusual images score lower, whoever made them:
-so those that lie nearer than usual lose some, by a weight times the logarithm of their distance. So do those that lie
-farther than any held-out image, as altered ones may. The score's conformal p-value among held-out images promises that
-at most a share alpha of the candidates' own images is called "none of these". The probability of that outcome is
-logistic in threshold - score, so 1/2 at the threshold. Weight and slope are learned by leaving each candidate out, with
-"none of these" as likely beforehand as any candidate.
+verification score of the nearest maker tells whether it was any of them: its conformal p-value among held-out images
+promises that at most a share alpha of the candidates' own images is called "none of these". The probability of that
+outcome is logistic in threshold - score, so 1/2 at the threshold; its slope is learned by leaving each candidate out,
+with "none of these" as likely beforehand as any candidate.
 """
 
 import datetime
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import accumulate
 
 import torch
@@ -26,20 +24,11 @@ from .confounding import Reasons, require_different
 from .evidence import Evidence
 from .gaussian import RELATIVE, Gaussian, vectors
 from .likeness import Seen
-from .scoring import (
-    judge_held_out,
-    judge_left_out,
-    learn_leeway,
-    learn_slope,
-    score_parts,
-    scores_of,
-    threshold_of,
-    usual_distances,
-)
 from .verification import Verifier, candidate_terms
 
 LEAST = 8  # images per maker
 ENOUGH = 30  # images per maker, from which on more tell little
+FOLDS = 5
 ALPHA = 0.05
 
 
@@ -51,7 +40,7 @@ class Judgement:
         probabilities: (B, C + 1) in [0, 1], the last for "none of these".
         p_values: (B,) share of the candidates' own images that look at least as odd; small = likely none of these.
         distances: (B, C) squared distance to each maker; smaller = likelier it.
-        scores: (B,) score of the nearest maker; higher = likelier one of the candidates.
+        scores: (B,) verification score of the nearest maker; higher = likelier one of the candidates.
     """
 
     probabilities: Tensor
@@ -73,13 +62,11 @@ class AttributionCalibration:
         created: Date on which it was learned.
         gaussian: Tells which candidate is likeliest.
         verifier: Tells whether it was any of them.
-        held_out: Scores of held-out images, sorted, (n,) float64.
+        held_out: Verification scores of held-out images, sorted, (n,) float64.
         seen: The images, in the order of their makers; nothing is said about one of them.
         copies: Number of further images that were given and are the same as another of their maker.
         confounded: Why there is no verdict between two candidates, by their names.
         unchecked: How the images of two candidates differ in kind, where nothing tells what they were to show.
-        leeway: Weight >= 0 of the logarithm of a distance outside of `usual`.
-        usual: The distances between which it says nothing.
     """
 
     names: tuple[str, ...]
@@ -97,8 +84,6 @@ class AttributionCalibration:
     copies: int = 0
     confounded: Reasons = field(default_factory=dict)
     unchecked: Reasons = field(default_factory=dict)
-    leeway: float = 0.0
-    usual: tuple[float, float] = (1.0, 1.0)
 
     def maker_of(self, image: int) -> str:
         """Returns the name of the candidate that made the image of that number, counted over all in `seen`."""
@@ -106,8 +91,8 @@ class AttributionCalibration:
 
     @property
     def threshold(self) -> float:
-        """Scores up to it mean "none of these"."""
-        return threshold_of(self.held_out, self.alpha)
+        """Verification scores up to it mean "none of these"."""
+        return float(self.held_out[math.floor(self.alpha * (len(self.held_out) + 1)) - 1])
 
     def judge(self, evidence: Evidence) -> Judgement:
         """Returns probabilities, p-values and distances for the images of the evidence.
@@ -121,8 +106,7 @@ class AttributionCalibration:
                 f" not for {', '.join(evidence.names)} and {', '.join(evidence.groups)}: calibrate again"
             )
         distances = self.gaussian.distance(vectors(evidence))
-        parts = score_parts(distances, self.verifier.score(candidate_terms(evidence)))
-        scores = scores_of(parts, self.leeway, self.usual)
+        scores = _of_nearest(distances, self.verifier.score(candidate_terms(evidence)))
         none = torch.sigmoid(self.slope * (self.threshold - scores))
         known = torch.softmax(-distances / (2 * self.temperature), 1) * (1 - none)[:, None]
         probabilities = torch.cat([known, none[:, None]], 1)
@@ -165,27 +149,21 @@ def learn(
     maker = torch.as_tensor(makers)
     count = _checked(evidence, maker, alpha)
     require_different(evidence)
-    distances, parts = judge_held_out(evidence, maker)
-    # without a third candidate there is no unseen model to learn from
-    unlisted = range(len(evidence.names)) if len(evidence.names) > 2 else ()
-    left_out = [judge_left_out(evidence, maker, candidate) for candidate in unlisted]
-    leeway, usual = learn_leeway(left_out) if left_out else 0.0, usual_distances(parts)
-    scores = scores_of(parts, leeway, usual)
-    return AttributionCalibration(
+    distances, scores = _held_out(evidence, maker)
+    calibration = AttributionCalibration(
         names=evidence.names,
         fingerprints=tuple(fingerprints),
         groups=tuple(evidence.groups),
         alpha=alpha,
         temperature=_temperature(distances, maker),
-        slope=learn_slope(scores, left_out, leeway, alpha) if left_out else 4.0,
+        slope=1.0,
         images=count,
         created=datetime.date.today().isoformat(),
         gaussian=Gaussian.learn(vectors(evidence), maker, len(evidence.names)),
         verifier=Verifier.learn(candidate_terms(evidence), maker),
         held_out=scores.sort().values,
-        leeway=leeway,
-        usual=usual,
     )
+    return replace(calibration, slope=_slope(evidence, maker, scores, calibration))
 
 
 def check_counts(images: Mapping[str, int], alpha: float) -> None:
@@ -207,6 +185,22 @@ def check_counts(images: Mapping[str, int], alpha: float) -> None:
         )
 
 
+def _held_out(evidence: Evidence, maker: Tensor) -> tuple[Tensor, Tensor]:
+    """Distances (n, C) and verification scores (n,) of images that took no part in learning."""
+    x, terms, c = vectors(evidence), candidate_terms(evidence), len(evidence.names)
+    distances, scores = torch.zeros(len(x), c, dtype=torch.float64), torch.zeros(len(x), dtype=torch.float64)
+    for test in _folds(maker):
+        distances[test] = Gaussian.learn(x[~test], maker[~test], c).distance(x[test])
+        verified = Verifier.learn(terms[~test], maker[~test]).score(terms[test])
+        scores[test] = _of_nearest(distances[test], verified)
+    return distances, scores
+
+
+def _of_nearest(distances: Tensor, scores: Tensor) -> Tensor:
+    """(B,) of scores (B, C), those of the maker that is nearest."""
+    return scores.gather(1, distances.argmin(1, keepdim=True)).squeeze(1)
+
+
 def _checked(evidence: Evidence, maker: Tensor, alpha: float) -> tuple[int, ...]:
     if len(maker) != len(evidence):
         raise InputError(f"{len(maker)} makers do not fit {len(evidence)} images: name one for each")
@@ -218,8 +212,46 @@ def _checked(evidence: Evidence, maker: Tensor, alpha: float) -> tuple[int, ...]
     return count
 
 
+def _folds(maker: Tensor) -> list[Tensor]:
+    """Masks (n,) of the images held out in turn; each maker's are shared out evenly, in order."""
+    fold_of = torch.zeros_like(maker)
+    for m in maker.unique():
+        rows = (maker == m).nonzero().flatten()
+        fold_of[rows] = torch.arange(len(rows)) % FOLDS
+    return [fold_of == fold for fold in range(FOLDS)]
+
+
 def _temperature(distances: Tensor, maker: Tensor) -> float:
     """The temperature from a grid that makes the makers of held-out images likeliest."""
     grid = torch.logspace(-1, 2, 61, dtype=torch.float64)
     losses = [torch.nn.functional.cross_entropy(-distances / (2 * t), maker).item() for t in grid]
     return float(grid[losses.index(min(losses))])
+
+
+def _slope(evidence: Evidence, maker: Tensor, scores: Tensor, calibration: AttributionCalibration) -> float:
+    """How fast odd becomes none: from each candidate's images, had it not been in the list, against all others."""
+    if len(evidence.names) < 3:  # without a third there is no unseen model to learn from: odd means none
+        return 4.0
+    # each shorter list has a threshold of its own
+    unseen = torch.cat([_left_out(evidence, maker, m, calibration.alpha) for m in range(len(evidence.names))])
+    listed = calibration.threshold - scores
+    prior = 1 / (len(evidence.names) + 1)  # an unseen model is as likely as any candidate
+    grid = torch.logspace(-1.5, 1.5, 61, dtype=torch.float64)
+
+    def loss(slope: float) -> float:
+        log = torch.nn.functional.logsigmoid
+        return float(-prior * log(slope * unseen).mean() - (1 - prior) * log(-slope * listed).mean())
+
+    losses = [loss(float(slope)) for slope in grid]
+    return float(grid[losses.index(min(losses))])
+
+
+def _left_out(evidence: Evidence, maker: Tensor, candidate: int, alpha: float) -> Tensor:
+    """Threshold - score of a candidate's images where it is not in the list."""
+    known, rest = maker != candidate, evidence.without(candidate)
+    others = maker[known] - (maker[known] > candidate).long()
+    _, known_scores = _held_out(rest[known], others)
+    threshold = known_scores.sort().values[max(0, math.floor(alpha * (len(known_scores) + 1)) - 1)]
+    x, terms = vectors(rest), candidate_terms(rest)
+    distances = Gaussian.learn(x[known], others, len(rest.names)).distance(x[~known])
+    return threshold - _of_nearest(distances, Verifier.learn(terms[known], others).score(terms[~known]))

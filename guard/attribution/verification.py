@@ -45,7 +45,7 @@ class Verifier:
         rest = (x - means)[is_own]
         spread = rest.square().mean(0).sqrt().clamp_min(1e-6)
         untrained = Verifier(means, spread, torch.zeros(2 * x.shape[2] + 1, dtype=torch.float64))
-        return Verifier(means, spread, logistic(untrained._units(x).flatten(0, 1), is_own.flatten()))
+        return Verifier(means, spread, _logistic(untrained._units(x).flatten(0, 1), is_own.flatten()))
 
     def score(self, x: Tensor) -> Tensor:
         """Returns (n, C) float64 log odds that each candidate made each image, from evidence (n, C, F).
@@ -84,11 +84,8 @@ def candidate_terms(evidence: Evidence) -> Tensor:
     return torch.cat(parts or [groups["pull"]], -1)
 
 
-def logistic(x: Tensor, is_own: Tensor) -> Tensor:
-    """Returns weights (F,) of a penalised logistic regression of is_own (n,) on x (n, F), a constant last.
-
-    Own images and others weigh the same altogether. Larger x @ weights = likelier own.
-    """
+def _logistic(x: Tensor, is_own: Tensor) -> Tensor:
+    """Weights (F,) of a penalised logistic regression; own images and others weigh the same altogether."""
     share = is_own.double().mean()
     weight = torch.where(is_own, 0.5 / share, 0.5 / (1 - share))
     sign = torch.where(is_own, 1.0, -1.0).double()

@@ -1,7 +1,6 @@
 """Who made this image: toy makers whose right answer is known."""
 
 import json
-import math
 from dataclasses import replace
 
 import numpy as np
@@ -25,10 +24,7 @@ from cryptomnesia.attribution.evidence import Evidence, gather
 from cryptomnesia.attribution.gaussian import Gaussian, shrunk_covariance
 from cryptomnesia.attribution.inversion import invert
 from cryptomnesia.attribution.noise_errors import error_levels
-from cryptomnesia.attribution.scoring import USUAL, learn_leeway
-from cryptomnesia.attribution.verification import candidate_terms
 from cryptomnesia.errors import CalibrationError, InputError, NotApplicable, OutOfMemory
-from cryptomnesia.tensors import read_tensors
 
 from ..helpers.makers import SIZE, Maker, candidate
 from ..helpers.toy import linear
@@ -205,7 +201,6 @@ def test_gaussian_distance_and_shrinkage():
 
 def test_calibration_file_keeps_every_number(calibration, pool, makers, tmp_path):
     path = tmp_path / "toy.attribution.safetensors"
-    calibration = replace(calibration, leeway=1.5)
     save_calibration(calibration, path)
     again = load_calibration(path)
     images = makers["ada"].images(2, seed=8)
@@ -214,52 +209,9 @@ def test_calibration_file_keeps_every_number(calibration, pool, makers, tmp_path
         assert theirs.probabilities == pytest.approx(ours.probabilities)
     assert torch.equal(again.gaussian.precision, calibration.gaussian.precision)
     assert (again.names, again.threshold, again.slope) == (calibration.names, calibration.threshold, calibration.slope)
-    assert (again.leeway, again.usual) == (1.5, calibration.usual)
     assert [file.name for file in tmp_path.iterdir()] == [path.name]
     with pytest.raises(InputError, match=r"saved as NAME\.attribution\.safetensors"):
         save_calibration(calibration, tmp_path / "toy.json")
-
-
-def test_images_that_are_plainer_or_odder_than_usual_must_fit_better(calibration, pool, makers):
-    evidence = gather([image[None] for image in [*makers["ada"].images(4, seed=8), *Maker(99).images(2)]], pool)
-    distance = calibration.judge(evidence).distances.min(1).values
-    low, middle, high = distance.quantile(torch.tensor([0.0, 0.5, 1.0], dtype=torch.float64)).tolist()
-    usual = (middle * 0.999, middle * 1.001)
-    given, none = (replace(calibration, leeway=leeway, usual=usual).judge(evidence) for leeway in (2.0, 0.0))
-    lost = none.scores - given.scores
-    assert float(lost.max()) == pytest.approx(2 * max(math.log(usual[0] / low), math.log(high / usual[1])))
-    assert (lost >= 0).all() and float(lost[distance.argmin()]) == pytest.approx(2 * math.log(usual[0] / low))
-
-
-def test_leeway_is_what_tells_unseen_models_best():
-    generator = torch.Generator().manual_seed(0)
-    left_out = []
-    for _ in range(3):
-        parts = []
-        for level in (1.0, -1.0):  # verification falls with the distance, the same for listed and unseen
-            distance = torch.exp(torch.randn(4000, generator=generator, dtype=torch.float64))
-            verified = level - 1.5 * distance.clamp(max=distance.quantile(USUAL)).log()
-            parts.append(torch.stack([verified + torch.randn(4000, generator=generator) / 2, distance], 1))
-        left_out.append(tuple(parts))
-    assert learn_leeway(left_out) == pytest.approx(1.5, abs=0.15)
-
-
-def test_files_of_the_former_version_judge_as_they_did(makers, pool, tmp_path):
-    images = {name: maker.images(12) for name, maker in makers.items()}
-    groups = ("empty", "prompt", "clean", "autoencoder")
-    prompts = {name: [""] * 12 for name in makers}
-    learned = calibrate_attribution(images, pool, prompts=prompts, groups=groups)
-    path = tmp_path / "former.attribution.safetensors"
-    save_calibration(learned, path)
-    header, tensors = read_tensors(path, "calibration")
-    del header["leeway"], header["usual"]
-    save_file(tensors, path, header | {"schema": "cryptomnesia/attribution/2"})
-    former = load_calibration(path)
-    assert former.leeway == 0 and sorted(former.groups) == sorted(groups)
-    evidence = gather([image[None] for image in makers["bo"].images(4, seed=3)], pool, [""] * 4, groups=groups)
-    judged = former.judge(evidence)
-    verified = former.verifier.score(candidate_terms(evidence))
-    assert torch.equal(judged.scores, verified.gather(1, judged.distances.argmin(1, keepdim=True))[:, 0])
 
 
 def test_broken_calibration_files_cost_one_line(calibration, tmp_path):
