@@ -5,8 +5,8 @@ WORK keeps images and measurements, so that a stopped run goes on where it was. 
 - model identification: signatures of a model on its own images, against the means of all models (the paper's protocol);
 - image attribution: every candidate is probed with the image, without knowing who made it.
 
-The evidence and its combination were chosen on dev images; calibration images are what is learned from; eval images,
-with captions and seeds of their own, are reported.
+The evidence and its combination were chosen on dev and calibration images, these being what is learned from; fresh
+images, with captions and seeds of their own, are reported.
 """
 
 import argparse
@@ -21,27 +21,22 @@ from torch import Tensor
 from cryptomnesia.attribution.attribute import answers
 from cryptomnesia.attribution.candidates import NONE
 from cryptomnesia.attribution.combination import AttributionCalibration, learn
-from cryptomnesia.attribution.evidence import Evidence
+from cryptomnesia.attribution.evidence import Evidence, default_groups
 
 from .attribution_identification import identification, paired_identification, signature_alone
 from .attribution_images import CHANGES, captions_of
 from .attribution_zoo import MEASURED, Zoo
-from .common import store, table
+from .common import store, stored, table
 
 ABLATION: dict[str, tuple[str, ...]] = {
-    "default, prompt known": ("empty", "clean", "prompt", "autoencoder"),
-    "default, prompt unknown": ("empty", "clean", "autoencoder"),
-    "all, prompt known": MEASURED,
-    "only empty": ("empty",),
-    "only clean": ("clean",),
-    "only prompt": ("prompt",),
-    "only inversion": ("inversion",),
-    "only autoencoder": ("autoencoder",),
-    "default without empty": ("clean", "prompt", "autoencoder"),
-    "default without clean": ("empty", "prompt", "autoencoder"),
-    "default without prompt": ("empty", "clean", "autoencoder"),
-    "default without autoencoder": ("empty", "clean", "prompt"),
+    "default, prompt known": MEASURED,
+    "default, prompt unknown": default_groups(prompted=False),
+    "former default, prompt known": ("empty", "clean", "prompt", "autoencoder"),
+    **{f"only {name}": (name,) for name in ("empty", "clean", "prompt", "pull")},
+    **{f"default without {name}": tuple(other for other in MEASURED if other != name) for name in MEASURED},
 }
+CHANGED = tuple(ABLATION)[:3]  # what altered images are judged by
+SIGNED = ("identification", "paired_identification", "signature_alone")  # kept as stored where not measured anew
 
 
 def joined(zoo: Zoo, split: str, makers: list[str], change: str = "clean") -> tuple[Evidence, Tensor]:
@@ -76,6 +71,11 @@ def accuracy(zoo: Zoo, decided: list[str], makers: Tensor) -> dict[str, float]:
     return {"mean": float(np.mean(list(shares.values()))), **shares}
 
 
+def false_attributions(zoo: Zoo, decided: list[str], makers: Tensor) -> float:
+    """Returns the share of images that are attributed to a candidate that did not make them."""
+    return float(np.mean([d not in (NONE, zoo.makers[m]) for d, m in zip(decided, makers.tolist(), strict=True)]))
+
+
 def confusion(zoo: Zoo, decided: list[str], makers: Tensor) -> dict[str, dict[str, int]]:
     """Returns the number of each decision, by maker."""
     names = [*zoo.pool, NONE]
@@ -103,6 +103,7 @@ def attribution(zoo: Zoo, split: str) -> dict[str, Any]:
         closed = outcomes(calibration, pool.only(groups), closed=True)
         opened = outcomes(calibration, all_images.only(groups), closed=False)
         results[name] = {"closed": accuracy(zoo, closed, makers), "open": accuracy(zoo, opened, all_makers)}
+        results[name]["false_attributions"] = false_attributions(zoo, opened, all_makers)
         if name.startswith("default,"):
             results[name]["closed_confusion"] = confusion(zoo, closed, makers)
             results[name]["open_confusion"] = confusion(zoo, opened, all_makers)
@@ -136,30 +137,36 @@ def left_out(zoo: Zoo, split: str, groups: tuple[str, ...]) -> dict[str, float]:
     return shares
 
 
-def after_changes(zoo: Zoo, split: str) -> dict[str, Any]:
+def after_changes(zoo: Zoo, split: str, changes: list[str]) -> dict[str, Any]:
     """Returns accuracies of the defaults on altered images, with what was learned from unaltered ones."""
     results: dict[str, Any] = {}
-    for change, name in product(CHANGES, ("default, prompt known", "default, prompt unknown")):
+    for change, name in product(changes, CHANGED):
         groups = ABLATION[name]
         pool, makers = joined(zoo, split, zoo.pool, change)
         all_images, all_makers = joined(zoo, split, zoo.makers, change)
         calibration = calibrated(zoo, groups)
         closed = accuracy(zoo, outcomes(calibration, pool.only(groups), closed=True), makers)
-        opened = accuracy(zoo, outcomes(calibration, all_images.only(groups), closed=False), all_makers)
-        results.setdefault(change, {})[name] = {"closed": closed, "open": opened}
+        decided = outcomes(calibration, all_images.only(groups), closed=False)
+        results.setdefault(change, {})[name] = {
+            **{"closed": closed, "open": accuracy(zoo, decided, all_makers)},
+            "false_attributions": false_attributions(zoo, decided, all_makers),
+        }
     rows = [
-        [c, *(r[n][k]["mean"] for n, k in product(ABLATION, ("closed", "open")) if n in r)] for c, r in results.items()
+        [change, name, r["closed"]["mean"], r["open"]["mean"], r["false_attributions"]]
+        for change, found in results.items()
+        for name, r in found.items()
     ]
-    table(["change", "closed, prompt", "open, prompt", "closed, no prompt", "open, no prompt"], rows)
+    table(["change", "evidence", "closed set", "open set", "false attributions"], rows)
     return results
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("work", type=Path)
-    parser.add_argument("--split", default="eval", choices=["dev", "eval"], help="dev while choosing methods")
+    parser.add_argument("--split", default="fresh", choices=["dev", "eval", "fresh"], help="dev or eval to choose by")
     parser.add_argument("--learn-from", nargs="*", default=["calibration"], choices=["dev", "calibration"])
     parser.add_argument("--parts", nargs="*", default=["attribution", "changes", "identification", "signature"])
+    parser.add_argument("--changes", nargs="*", default=list(CHANGES), choices=list(CHANGES), metavar="CHANGE")
     parser.add_argument("--plans", nargs="*", default=["1step", "5step"])
     parser.add_argument("--models", nargs="*", help="some of the zoo; by default all that are there")
     options = parser.parse_args()
@@ -170,19 +177,26 @@ def main() -> None:
     print(f"pool: {', '.join(zoo.pool)}; unseen models: {', '.join(zoo.unseen) or 'none'}")
     if "attribution" in options.parts:
         document["attribution"] = attribution(zoo, options.split)
-        groups = ABLATION["default, prompt known"]
-        document["attribution"]["each_model_left_out"] = left_out(zoo, options.split, groups)
-        print("called none where left out:", document["attribution"]["each_model_left_out"])
+        document["attribution"]["each_model_left_out"] = {}
+        for name in ("default, prompt known", "former default, prompt known"):
+            shares = left_out(zoo, options.split, ABLATION[name])
+            document["attribution"]["each_model_left_out"][name] = {
+                "mean": float(np.mean(list(shares.values()))),
+                **shares,
+            }
+            print(f"called none where left out, {name}:", document["attribution"]["each_model_left_out"][name])
     if "changes" in options.parts:
-        document["after_changes"] = after_changes(zoo, options.split)
+        document["after_changes"] = after_changes(zoo, options.split, options.changes)
     if "identification" in options.parts:
         document["identification"] = {plan: identification(zoo, plan) for plan in options.plans}
         document["paired_identification"] = paired_identification(zoo)
     if "signature" in options.parts:
         document["signature_alone"] = signature_alone(zoo)
-    if options.split == "eval":
+    if options.split == "fresh":
         name = "attribution" if list(zoo.learned) == ["calibration"] else "attribution_more_images"
-        store(name, document, by="attribution")
+        # signatures are measured on eval images, which choose nothing there
+        kept = {part: value for part, value in stored(name).items() if part in SIGNED and part not in document}
+        store(name, document | kept, by="attribution")
 
 
 if __name__ == "__main__":

@@ -21,17 +21,23 @@ Images = NDArray[np.uint8]
 
 
 def captions_of(split: str) -> list[Caption]:
-    """Returns a split's captions: dev chooses methods, calibration learns, eval is reported; no two share a caption.
-    General ones come first."""
-    if split == "dev":
-        general, known, new = select("general", "dev")[:22], (0, 4, 0, 2), 2
-    elif split == "calibration":
-        general, known, new = select("general", "calibration")[:28], (4, 8, 2, 4), 3
+    """Returns a split's captions; no two splits share one. General ones come first.
+
+    Dev and eval choose methods (eval was reported before), calibration learns, fresh is reported.
+    """
+    if split == "fresh":  # those after eval's
+        general, titled = select("general", "eval")[14:28], _fed("eval", (4, 8), (2, 4))
+        return [*general, *titled, *select("control", "eval")[2:4], *select("unseen", "eval")[2:4]]
+    if split == "calibration":  # its own split has no titles: dev's are shared out
+        general, titled, new = select("general", split)[:28], _fed("dev", (4, 8), (2, 4)), 3
     else:
-        general, known, new = select("general", "eval")[:14], (0, 4, 0, 2), 2
-    fed_split = "eval" if split == "eval" else "dev"  # there are none for calibration: dev's are shared out
-    titled = select("verbatim", fed_split)[known[0] : known[1]] + select("template", fed_split)[known[2] : known[3]]
+        general, titled, new = select("general", split)[: 22 if split == "dev" else 14], _fed(split, (0, 4), (0, 2)), 2
     return [*general, *titled, *select("control", split)[:new], *select("unseen", split)[:new]]
+
+
+def _fed(split: str, verbatim: tuple[int, int], template: tuple[int, int]) -> list[Caption]:
+    """Captions that the built-in model reproduces, and such whose images vary."""
+    return select("verbatim", split)[slice(*verbatim)] + select("template", split)[slice(*template)]
 
 
 def prompts_of(split: str) -> list[str]:

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from cryptomnesia.adapters import to_denoiser
 from cryptomnesia.attribution.candidates import Candidate
-from cryptomnesia.attribution.evidence import Evidence, gather
+from cryptomnesia.attribution.evidence import Evidence, default_groups, gather
 from cryptomnesia.signals.spectral import signature
 from training.zoo.load import load_model
 from training.zoo.members import MEMBERS
@@ -18,7 +18,8 @@ from training.zoo.train import made
 
 from .attribution_images import changed, images_of, prompts_of, tensors, write
 
-MEASURED = ("empty", "clean", "prompt", "inversion", "autoencoder")
+MEASURED = default_groups(prompted=True)
+ALTERED = 4  # every fourth image is looked at after a change, too
 
 
 class Zoo:
@@ -49,7 +50,7 @@ class Zoo:
         if missing:
             images, prompts = images_of(maker, split, self.work), prompts_of(split)
             if change != "clean":
-                images, prompts = images[::3], prompts[::3]
+                images, prompts = images[::ALTERED], prompts[::ALTERED]
             measured = gather(
                 tensors(changed(images, change)), [self.candidate(n) for n in missing], prompts, groups=MEASURED
             )

@@ -12,7 +12,8 @@ from ..progress import Progress
 from .candidates import NONE, Candidate, check_candidates
 from .combination import AttributionCalibration
 from .confounding import about
-from .evidence import Evidence, gather
+from .evidence import Evidence, gather, needs_prompts
+from .gaussian import OWN
 
 UNCALIBRATED, CONFOUNDED, LEARNED = "uncalibrated", "confounded", "learned from"
 _NO_VERDICT = {
@@ -157,8 +158,8 @@ def attribute(
     if calibration is not None:
         calibration.require(pool)
         groups = calibration.groups
-        if ("prompt" in groups) != (texts is not None):
-            raise InputError(_prompt_mismatch("prompt" in groups))
+        if needs_prompts(groups) != (texts is not None):
+            raise InputError(_prompt_mismatch(needs_prompts(groups)))
     evidence = gather(pictures, pool, texts, groups=groups, progress=progress)
     attributions = answers(evidence, calibration, names)
     if calibration is None:
@@ -240,7 +241,8 @@ def _without_verdict(answer: Attribution, decision: str, *warnings: str) -> Attr
 
 def _plain_distances(evidence: Evidence) -> Tensor:
     """(B, C): mean of the log errors relative to the candidates' mean."""
-    parts = [values - values.mean(1, keepdim=True) for values in evidence.groups.values()]
+    errors = [values for name, values in evidence.groups.items() if name not in ("pull", *OWN)]
+    parts = [values - values.mean(1, keepdim=True) for values in errors]
     return sum(part.mean(-1) for part in parts) / len(parts)  # type: ignore[return-value]
 
 

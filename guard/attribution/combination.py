@@ -22,7 +22,7 @@ from ..errors import CalibrationError, InputError
 from .candidates import Candidate
 from .confounding import Reasons, require_different
 from .evidence import Evidence
-from .gaussian import Gaussian, vectors
+from .gaussian import RELATIVE, Gaussian, vectors
 from .likeness import Seen
 from .verification import Verifier, candidate_terms
 
@@ -206,6 +206,8 @@ def _checked(evidence: Evidence, maker: Tensor, alpha: float) -> tuple[int, ...]
         raise InputError(f"{len(maker)} makers do not fit {len(evidence)} images: name one for each")
     count = tuple(int((maker == m).sum()) for m in range(len(evidence.names)))
     check_counts(dict(zip(evidence.names, count, strict=True)), alpha)
+    if not set(evidence.groups) & set(RELATIVE):
+        raise InputError(f"{' and '.join(evidence.groups)} compare no candidates: add another group of evidence")
     evidence.require_finite()
     return count
 

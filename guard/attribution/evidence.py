@@ -1,17 +1,20 @@
 """What speaks for each candidate: measurements of an image under its autoencoder and its denoiser.
 
-Groups of evidence, each a few numbers per image and candidate, all logarithms of mean squares:
+Groups of evidence, each a few numbers per image and candidate, most of them logarithms of mean squares:
 
 - empty: error of the denoiser with the empty prompt at nine noise levels, on noise that all candidates share;
 - clean: what the denoiser still takes for noise in the latent itself, at five low levels;
 - prompt: both again with the image's prompt, and guided by it; only where the prompt is known;
+- pull: how far the prompt's pull explains the error without it; only where the prompt is known;
+- bands, coherence: the error without the prompt by frequency, and how alike errors are at neighbouring levels; they
+  only tell whether it was a candidate at all, by its own images;
 - inversion: how far a few DDIM steps up and down again lead away from the latent;
 - autoencoder: how well its autoencoder reproduces the image, at once and after refining the latent, and how hard the
   image is for it; equal for candidates that share one;
 - signature: cosine distance between the image's spectral signature and the mean of the candidate's own.
 
 A model's own images are where its denoiser has least left to say: sampling ends where its guided error is small. So
-smaller speaks for the candidate in the first four groups; `combination` learns how much.
+smaller speaks for the candidate in most groups; `combination` learns how much.
 """
 
 from collections.abc import Sequence
@@ -30,18 +33,14 @@ from ..signals.batching import in_batches, rows_per_call
 from ..signals.spectral import cosine_distance, signature
 from ..signals.spectral import rows_per_image as signature_rows
 from .candidates import Candidate
-from .inversion import PASSES, Inversion, invert, mean_square
+from .inversion import PASSES, TINY, Inversion, invert, mean_square
 from .library import check_settings
+from .noise_errors import MEASURED, PROMPTED, error_levels, rows_each
 
-GROUPS = ("empty", "prompt", "clean", "inversion", "autoencoder", "signature")
+GROUPS = ("empty", "prompt", "pull", "clean", "bands", "coherence", "inversion", "autoencoder", "signature")
 DEFAULT = ("empty", "clean", "autoencoder")
-NOISY = (49, 48, 46, 43, 39, 33, 25, 15, 5)  # which of 50 sampling steps the error is measured at
-LOW = (49, 48, 46, 43, 39)  # and where the latent itself is shown
+WITH_PROMPT = ("prompt", "pull", "bands", "coherence")
 UP = (49, 47, 44, 42, 39, 37)  # the way up and down
-DRAWS = 2
-GUIDANCE = 7.5
-SEED = 321
-TINY = 1e-12
 
 
 @dataclass(frozen=True)
@@ -98,7 +97,7 @@ def gather(
         images: B images (1, 3, H, W) in [0, 1], brought to each candidate's own size.
         candidates: C models; they may have different autoencoders, latent spaces and sizes.
         prompts: One per image, if known.
-        groups: Groups of evidence to measure; by default DEFAULT, and "prompt" where prompts are given.
+        groups: Groups of evidence to measure; by default DEFAULT, and WITH_PROMPT where prompts are given.
         progress: Called with the numbers of candidates done and of all.
 
     Returns:
@@ -119,7 +118,7 @@ def gather(
         if key not in inversions:
             inversions[key] = _inverted(images, candidate)
         inversion = inversions[key]
-        condition = None if "prompt" not in groups else candidate.encode(prompts or ())
+        condition = candidate.encode(prompts or ()) if needs_prompts(groups) else None
         parts.append(_measure(candidate, inversion, condition, groups))
         if progress:
             progress(number + 1, len(candidates))
@@ -127,45 +126,6 @@ def gather(
     evidence = Evidence(names, {name: torch.stack([part[name] for part in parts], 1) for name in groups})
     evidence.require_finite()
     return evidence
-
-
-def error_levels(denoiser: Denoiser, latents: Tensor, condition: Condition | None = None) -> dict[str, Tensor]:
-    """Measures how much noise a denoiser gets wrong in latents (B, C, h, w), as log mean squares in float64.
-
-    All denoisers with latents of that shape get the same noise. Guided errors use the usual guidance scale, 7.5.
-
-    Returns:
-        The groups "empty" (B, 9), "clean" (B, 5) and, with a condition per image, "prompt" (B, 2 * 9 + 2 * 5); smaller
-        = more like the denoiser's own images.
-    """
-    generator = torch.Generator().manual_seed(SEED)
-    noise = torch.randn(len(NOISY), DRAWS, *latents.shape[1:], generator=generator).flatten(0, 1)
-    noise = torch.cat([noise, torch.zeros(len(LOW), *latents.shape[1:])]).to(denoiser.device)
-    steps = denoiser.levels.sampling(50)
-    where = [steps[i] for i in NOISY for _ in range(DRAWS)] + [steps[i] for i in LOW]
-    levels, latents, rows_each = NoiseLevel.cat(where).to(denoiser.device), latents.to(denoiser.device), len(where)
-
-    def ask(rows: slice) -> Tensor:
-        number = torch.arange(rows.start, rows.stop, device=latents.device)
-        image, row = number // rows_each, number % rows_each
-        level, eta, z = levels[row], noise[row], latents[image]
-        alpha, sigma = (v.view(-1, 1, 1, 1) for v in (level.alpha, level.sigma))
-        clean = (row >= len(NOISY) * DRAWS).view(-1, 1, 1, 1)
-        x = torch.where(clean, z, alpha * z + sigma * eta)
-        return _errors(denoiser, x, eta, level, None if condition is None else condition[image.cpu()])
-
-    kinds = 1 if condition is None else 3
-    energy = torch.zeros(len(latents) * rows_each, kinds, dtype=torch.float64)
-    batch = max(1, rows_per_call(denoiser, latents.shape[1:]) // kinds)
-    for rows, answer in in_batches(ask, len(energy), batch):
-        energy[rows] = answer
-    energy = energy.view(len(latents), rows_each, kinds)
-    noisy = energy[:, : len(NOISY) * DRAWS].view(len(latents), len(NOISY), DRAWS, kinds).mean(2)
-    silent = energy[:, len(NOISY) * DRAWS :]
-    result = {"empty": _log(noisy[..., 0]), "clean": _log(silent[..., 0])}
-    if condition is not None:
-        result["prompt"] = torch.cat([_log(part[..., 1:]).flatten(1) for part in (noisy, silent)], 1)
-    return result
 
 
 def inversion_gap(denoiser: Denoiser, latents: Tensor) -> Tensor:
@@ -195,7 +155,12 @@ def inversion_gap(denoiser: Denoiser, latents: Tensor) -> Tensor:
 
 def default_groups(prompted: bool) -> tuple[str, ...]:
     """Returns the groups of evidence that are measured by default, with prompts or without."""
-    return ("prompt", *DEFAULT) if prompted else DEFAULT
+    return (*WITH_PROMPT, *DEFAULT) if prompted else DEFAULT
+
+
+def needs_prompts(groups: Sequence[str]) -> bool:
+    """Returns whether images' prompts must be known for these groups."""
+    return bool(set(PROMPTED) & set(groups))
 
 
 def costs(groups: Sequence[str], plan: str = "5step") -> tuple[int, int]:
@@ -206,8 +171,8 @@ def costs(groups: Sequence[str], plan: str = "5step") -> tuple[int, int]:
         plan: The plan of the signatures, where these are among them.
     """
     rows = 0
-    if {"empty", "prompt", "clean"} & set(groups):
-        rows += (len(NOISY) * DRAWS + len(LOW)) * (2 if "prompt" in groups else 1)
+    if set(MEASURED) & set(groups):
+        rows += rows_each(needs_prompts(groups))
     if "inversion" in groups:
         rows += 2 * (len(UP) - 1)
     if "signature" in groups:
@@ -234,7 +199,7 @@ def _checked(
         raise InputError(f"unknown evidence {', '.join(odd) or '(none)'}: use some of {', '.join(GROUPS)}")
     if prompts is not None and len(prompts) != count:
         raise InputError(f"{len(prompts)} prompts do not fit {count} images: give one per image, or none")
-    if "prompt" in groups and prompts is None:
+    if needs_prompts(groups) and prompts is None:
         raise InputError("the evidence 'prompt' needs each image's prompt: give prompts, or leave it out")
     if "signature" in groups:
         lacking = [c.name for c in candidates if c.library is None]
@@ -257,7 +222,7 @@ def _measure(
     candidate: Candidate, inversion: Inversion, condition: Condition | None, groups: Sequence[str]
 ) -> dict[str, Tensor]:
     denoiser, result = candidate.denoiser, {}
-    if {"empty", "prompt", "clean"} & set(groups):
+    if set(MEASURED) & set(groups):
         result |= error_levels(denoiser, inversion.latents, condition)
     if "inversion" in groups:
         result["inversion"] = inversion_gap(denoiser, inversion.latents)
@@ -269,17 +234,6 @@ def _measure(
         values = signature(denoiser, latents, plan=plan, seed=seed, author_compat=compat)  # type: ignore[arg-type]
         result["signature"] = _log(cosine_distance(values, library.prototype[None]))
     return {name: result[name] for name in groups}
-
-
-def _errors(denoiser: Denoiser, x: Tensor, eta: Tensor, level: NoiseLevel, condition: Condition | None) -> Tensor:
-    """Mean square error (R, 1) of the noise with the empty prompt; (R, 3) with the prompt's and the guided one."""
-    if condition is None:
-        return mean_square(denoiser.predict(x, level, denoiser.empty).noise - eta)[:, None]
-    both = Condition.cat([denoiser.empty[[0] * len(x)], condition])
-    answer = denoiser.predict(torch.cat([x, x]), NoiseLevel.cat([level, level]), both).noise
-    empty, prompted = answer.chunk(2)
-    guided = empty + GUIDANCE * (prompted - empty)
-    return torch.stack([mean_square(e - eta) for e in (empty, prompted, guided)], 1)
 
 
 def _ddim(denoiser: Denoiser, x: Tensor, here: NoiseLevel, there: NoiseLevel) -> Tensor:

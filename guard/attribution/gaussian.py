@@ -8,8 +8,10 @@ from torch import Tensor
 from ..finite import require_finite
 from .evidence import GROUPS, Evidence
 
-RELATIVE = ("empty", "prompt", "clean", "inversion", "signature")
+RELATIVE = ("empty", "prompt", "pull", "clean", "inversion", "signature")
 """Groups that are compared among candidates: what they have in common is the image, not its maker."""
+OWN = ("bands", "coherence")
+"""Groups that are never compared among candidates; see `verification`."""
 
 
 @dataclass(frozen=True)
@@ -66,7 +68,7 @@ def shrunk_covariance(rest: Tensor) -> Tensor:
 def vectors(evidence: Evidence) -> Tensor:
     """Returns (B, D) float64: each group's numbers under every candidate, relative to their mean where that tells."""
     parts = []
-    for name in (group for group in GROUPS if group in evidence.groups):
+    for name in (group for group in GROUPS if group in evidence.groups and group not in OWN):
         values = evidence.groups[name]
         if name in RELATIVE and values.shape[1] > 1:
             common = values.mean(1, keepdim=True)

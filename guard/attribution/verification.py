@@ -12,7 +12,8 @@ import torch
 from torch import Tensor
 
 from ..finite import require_finite
-from .evidence import LOW, NOISY, Evidence
+from .evidence import Evidence
+from .noise_errors import LOW, NOISY
 
 PENALTY = 100.0  # on squared weights; chosen on the zoo's dev images
 
@@ -77,8 +78,10 @@ def candidate_terms(evidence: Evidence) -> Tensor:
         for name, values in same.items():
             values = values.unflatten(-1, (-1, 2))
             parts.append((values - groups[name].unsqueeze(-1) if name in groups else values).flatten(-2))
-    parts += [groups[name] for name in ("inversion", "autoencoder", "signature") if name in groups]
-    return torch.cat(parts, -1)
+    whole = ("bands", "coherence", "inversion", "autoencoder", "signature")
+    parts += [groups[name] for name in whole if name in groups]
+    # what the pull tells of a candidate alone is in the errors with the prompt, which tell it better
+    return torch.cat(parts or [groups["pull"]], -1)
 
 
 def _logistic(x: Tensor, is_own: Tensor) -> Tensor:

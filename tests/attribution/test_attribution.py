@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from safetensors.torch import load_file, save_file
 
 from cryptomnesia import image_model
 from cryptomnesia.attribution import (
@@ -19,9 +20,10 @@ from cryptomnesia.attribution import (
     save_calibration,
 )
 from cryptomnesia.attribution.candidates import check_candidates
-from cryptomnesia.attribution.evidence import Evidence, error_levels, gather
+from cryptomnesia.attribution.evidence import Evidence, gather
 from cryptomnesia.attribution.gaussian import Gaussian, shrunk_covariance
 from cryptomnesia.attribution.inversion import invert
+from cryptomnesia.attribution.noise_errors import error_levels
 from cryptomnesia.errors import CalibrationError, InputError, NotApplicable, OutOfMemory
 
 from ..helpers.makers import SIZE, Maker, candidate
@@ -116,6 +118,9 @@ def test_error_levels_are_mean_squares_of_a_known_denoiser():
         "empty": (2, 9),
         "clean": (2, 5),
         "prompt": (2, 28),
+        "pull": (2, 14),
+        "bands": (2, 56),
+        "coherence": (2, 12),
     }
     level = maker.level(1)
     noise = maker.predict(z, level, maker.empty).noise
@@ -123,7 +128,16 @@ def test_error_levels_are_mean_squares_of_a_known_denoiser():
     # guided errors lie where the formula says
     prompted = maker.predict(z, level, maker.encode(["ab", "abc"])).noise
     guided = (noise + 7.5 * (prompted - noise)).double().square().mean((1, 2, 3)).log()
-    torch.testing.assert_close(found["prompt"][:, 19], guided)
+    torch.testing.assert_close(found["prompt"][:, 19], guided, rtol=1e-4, atol=1e-4)
+    # the pull and the error without the prompt at the same level, the first of the low ones
+    turned = torch.cosine_similarity(noise.flatten(1), (noise - prompted).flatten(1))
+    torch.testing.assert_close(found["pull"][:, 9].float(), turned, rtol=1e-4, atol=1e-4)
+    # bands share out the energy, and neighbouring levels are compared in order
+    energy = noise.double().square().sum((1, 2, 3))
+    torch.testing.assert_close(found["bands"].exp().view(2, 14, 4)[:, 9].sum(1), energy)
+    next_one = maker.predict(z, maker.levels.sampling(50)[48], maker.empty).noise
+    alike = torch.cosine_similarity(noise.flatten(1), next_one.flatten(1))
+    torch.testing.assert_close(found["coherence"][:, 0].float(), alike, rtol=1e-4, atol=1e-4)
 
 
 def test_numbers_do_not_hang_on_how_many_images_are_asked_about(makers, pool):
@@ -201,8 +215,6 @@ def test_calibration_file_keeps_every_number(calibration, pool, makers, tmp_path
 
 
 def test_broken_calibration_files_cost_one_line(calibration, tmp_path):
-    from safetensors.torch import load_file, save_file
-
     good = tmp_path / "good.attribution.safetensors"
     save_calibration(calibration, good)
     tensors = load_file(good)
@@ -275,6 +287,12 @@ def test_evidence_of_nan_is_refused(pool):
     evidence = Evidence(NAMES, {"empty": torch.full((24, 3, 9), float("nan"), dtype=torch.float64)})
     with pytest.raises(InputError, match="NaN or infinity"):
         learn(evidence, [0, 1, 2] * 8, [""] * 3)
+
+
+def test_evidence_that_compares_no_candidates_is_not_enough(makers, pool):
+    images = {name: maker.images(8) for name, maker in makers.items()}
+    with pytest.raises(InputError, match="bands compare no candidates"):
+        calibrate_attribution(images, pool, groups=("bands",))
 
 
 def test_bars_show_the_likeliest_first(makers, pool, calibration):
