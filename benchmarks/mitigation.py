@@ -30,7 +30,7 @@ from .common import arguments, store, stored, table
 from .demo_model import own_distances
 
 SEEDS = 8
-POLICIES = ("rewrite", "embed", "reseed")
+POLICIES = ("rewrite", "embed", "attenuate", "reseed")
 FED = ("verbatim", "template")
 
 
@@ -207,29 +207,42 @@ def methods(bench: Bench) -> dict[str, Any]:
     }
 
 
+def before(captions: list[Caption], anew: list[str]) -> dict[str, list[Outcome]]:
+    """Returns what is stored of the captions by method, but for those that are measured anew."""
+    kept = {name: found for name, found in stored("mitigation")["by_caption"].items() if name not in anew}
+    return {name: [Outcome(**found[c.text]) for c in captions] for name, found in kept.items()}
+
+
 def main() -> None:
     options = arguments(
         __doc__,
         seeds={"type": int, "default": SEEDS},
         split={"default": "eval", "help": "eval, or dev to try things"},
         captions={"type": int, "default": None, "help": "only so many of each kind"},
+        only={"nargs": "+", "default": None, "metavar": "METHOD", "help": "the others are those stored before"},
     )
     warnings.simplefilter("ignore")
     bench = Bench(options.seeds)
     captions = [c for kind in FED for c in select(kind, options.split)[: options.captions]]
-    results: dict[str, list[Outcome]] = {"none": [bench.untouched(c) for c in captions]}
+    results = {} if options.only is None else before(captions, options.only)
+    if "none" not in results:
+        results["none"] = [bench.untouched(c) for c in captions]
     flags: list[bool] = []
     for name, method in methods(bench).items():
+        if name in results:
+            flags = flags or [o.flagged for o in results[name]]
+            continue
         if name in POLICIES:
             results[name] = [method(c) for c in captions]
-            flags = [o.flagged for o in results["rewrite"]]
+            flags = [o.flagged for o in results[name]]
         else:
             pairs = zip(captions, flags, results["none"], strict=True)
-            results[name] = [method(c) if flag else before for c, flag, before in pairs]
+            results[name] = [method(c) if flag else none for c, flag, none in pairs]
         print(name, {k: round(v, 3) for k, v in summary(results[name]).items()}, flush=True)
     document: dict[str, Any] = {"seeds": options.seeds, "split": options.split, "methods": {}}
     rows = []
-    for name, outcomes in results.items():
+    for name in ("none", *methods(bench)):
+        outcomes = results[name]
         parts = {"all": outcomes} | {
             k: [o for o, c in zip(outcomes, captions, strict=True) if c.kind == k] for k in FED
         }
