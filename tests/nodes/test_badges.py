@@ -22,8 +22,8 @@ AFTER = [
     ["LoadDemoModel", ""],
     ["MemorizationCheck", "likely memorized, p = 0.0031"],
     ["MemorizationGate", "stopped here, p = 0.0031"],
-    ["RewritePrompt", "clear, p = 0.89"],
-    ["MemorizationGate", "let through, p = 0.89"],
+    ["RewritePrompt", "clear, p = 0.98"],
+    ["MemorizationGate", "let through, p = 0.98"],
 ]
 OTHER = "No longer the training image"
 HOSTILE = "<img src=x onerror='window.hacked = 1'><b>beacon</b> [[a|https://example.org]]"
@@ -63,7 +63,7 @@ def lines(browser: Browser) -> str:
 def test_each_node_says_what_it_found(style: Browser):
     assert style.evaluate(BADGES) == AFTER
     found = lines(style)
-    assert ">beacon/del>" in found and ">castle/ins>" in found and ">restless</span>" in found
+    assert ">beacon/del>" in found and ">meadow/ins>" in found and ">restless</span>" in found
     if is_vue(style):
         assert "likely memorized, p = 0.0031" in on_page(style, "MemorizationCheck")
         assert "stopped here" in on_page(style, "MemorizationGate")
@@ -71,11 +71,11 @@ def test_each_node_says_what_it_found(style: Browser):
 
 def test_it_is_kept_when_the_page_is_loaded_again(style: Browser):
     saved = style.evaluate("JSON.stringify(app.graph.serialize())")
-    assert "likely memorized" not in saved and "castle" not in saved  # no part of the workflow
+    assert "likely memorized" not in saved and "meadow" not in saved  # no part of the workflow
     style.open()
     style.wait("app.graph._nodes.length > 10")
     style.wait(f"JSON.stringify({BADGES}) === {json.dumps(json.dumps(AFTER, separators=(',', ':')))}")
-    assert ">castle/ins>" in lines(style)
+    assert ">meadow/ins>" in lines(style)
     if is_vue(style):
         assert "likely memorized, p = 0.0031" in on_page(style, "MemorizationCheck")
 
