@@ -274,6 +274,7 @@ def test_a_calibration_by_words_is_read(command, copied, folder, tmp_path):
     prompts = json.loads(text)["prompts"]
     less = [usual[prompt["text"]] - prompt["score"] for prompt in prompts]
     order = [texts.index(prompt["text"]) for prompt in prompts]
-    assert less == pytest.approx(expectation.of(words)[order].tolist(), abs=1e-5) and max(map(abs, less)) > 1e-3
+    expected = torch.as_tensor(expectation.of(words))[order].tolist()
+    assert less == pytest.approx(expected, abs=1e-5) and max(map(abs, less)) > 1e-3
     scores = torch.tensor([prompt["score"] for prompt in prompts], dtype=torch.float64)
     assert [prompt["p_value"] for prompt in prompts] == calibration.p_of(scores).tolist()
