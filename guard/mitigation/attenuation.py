@@ -18,7 +18,7 @@ from ..denoiser import Condition, Denoiser
 from ..errors import NotApplicable
 from ..protocols import rows_of_words
 from ..signals.draws import derived_seed
-from .objective import Measure, Objective
+from .objective import Measure, Objective, numbers
 from .result import Mended, Mitigation, WordChange, similarity
 from .rewrite import BEAM, POSITIONS, ROUNDS
 from .words import Words
@@ -131,8 +131,7 @@ class _Search:
         return Condition(text=torch.stack(texts), **repeated)
 
     def _report(self, draft: tuple[int, ...], reason: str | None, after: Measure, alike: float) -> Mitigation:
-        before, words = self.test.before, self.words.words
-        parts = (self.screen, self.test)
+        words = self.words.words
         return Mitigation(
             method="attenuate",
             held=reason is None,
@@ -140,14 +139,8 @@ class _Search:
             original=self.prompt,
             rewritten=self.prompt,
             words=[WordChange("attenuate", words[i], words[i], self.significance[i]) for i in draft],
-            score_before=before.score.item(),
-            score_after=after.score.item(),
-            p_before=before.p_value.item(),
-            p_after=after.p_value.item(),
-            recall=after.guidance_similarity.item(),
             similarity=alike,
-            forward_rows=sum(part.forward_rows for part in parts),
-            backward_rows=sum(part.backward_rows for part in parts),
+            **numbers(self.test, after, self.screen),
         )
 
 

@@ -14,7 +14,7 @@ from ..signals.draws import derived_seed, draw_noise
 from .attenuation import attenuate
 from .embedding import MARGIN, optimise_embedding
 from .initial_noise import CANDIDATES, neighbours, select_noise
-from .objective import Measure, Objective
+from .objective import Measure, Objective, numbers
 from .result import Mended, Method, Mitigation, similarity
 from .rewrite import Rewriter, rewrite
 
@@ -129,7 +129,6 @@ def _reseed(
 def _report(
     method: Method, prompt: str | None, test: Objective, after: Measure, alike: float, held: bool
 ) -> Mitigation:
-    before = test.before
     return Mitigation(
         method=method,
         held=held,
@@ -137,14 +136,8 @@ def _report(
         original=prompt,
         rewritten=prompt,
         words=[],
-        score_before=before.score.item(),
-        score_after=after.score.item(),
-        p_before=before.p_value.item(),
-        p_after=after.p_value.item(),
-        recall=after.guidance_similarity.item(),
         similarity=alike,
-        forward_rows=test.forward_rows,
-        backward_rows=test.backward_rows,
+        **numbers(test, after),
     )
 
 

@@ -1,6 +1,7 @@
 """What every mitigation lowers: the calibrated score of a condition, and how similar its guidance still is."""
 
 from dataclasses import dataclass
+from typing import Any
 
 from torch import Tensor
 
@@ -123,3 +124,23 @@ class Objective:
         score = combination.score(ring_energy(guidance), alignments) - self.calibration.expected(words)
         similarity = guidance_similarity(guidance, self._original, combination.reference).double().cpu()
         return Measure(score, similarity, self.calibration.p_of(score.detach()))
+
+
+def numbers(test: Objective, after: Measure, *others: Objective) -> dict[str, Any]:
+    """Returns a `Mitigation`'s fields that are numbers.
+
+    Args:
+        test: What measured the original and, on noise that the method has not seen, what became of it.
+        after: The latter, one row.
+        others: What else was measured with; its rows count.
+    """
+    before, parts = test.before, (test, *others)
+    return {
+        "score_before": before.score.item(),
+        "score_after": after.score.item(),
+        "p_before": before.p_value.item(),
+        "p_after": after.p_value.item(),
+        "recall": after.guidance_similarity.item(),
+        "forward_rows": sum(part.forward_rows for part in parts),
+        "backward_rows": sum(part.backward_rows for part in parts),
+    }

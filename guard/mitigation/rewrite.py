@@ -20,7 +20,7 @@ from ..denoiser import Condition, Denoiser
 from ..errors import InputError
 from ..protocols import text_of
 from ..signals.draws import derived_seed
-from .objective import Measure, Objective, ordinary
+from .objective import Measure, Objective, numbers, ordinary
 from .result import Mended, Mitigation, WordChange, similarity
 from .words import Words, word_list
 
@@ -176,41 +176,23 @@ class _Search:
         rows = ordinary(torch.cat([held.measure.score for held in self.held]))
         best = min((self.held[row] for row in rows), key=lambda held: (held.edits, -held.alike))
         changed = changes(self.start, best.text, self.significance)
-        about = best.measure
-        values = (about.score.item(), about.p_value.item(), about.guidance_similarity.item())
-        return Mended(self._report(True, None, best.text, changed, values, best.alike), best.condition)
+        return Mended(self._report(None, best.text, changed, best.measure, best.alike), best.condition)
 
     def _failed(self, reason: str) -> Mended:
-        before = self.test.before
-        values = (before.score.item(), before.p_value.item(), 1.0)
-        return Mended(self._report(False, reason, self.prompt, [], values, 1.0))
+        return Mended(self._report(reason, self.prompt, [], self.test.before, 1.0))
 
     def _report(
-        self,
-        held: bool,
-        reason: str | None,
-        rewritten: str,
-        changed: list[WordChange],
-        after: tuple[float, float, float],
-        alike: float,
+        self, reason: str | None, rewritten: str, changed: list[WordChange], after: Measure, alike: float
     ) -> Mitigation:
-        before = self.test.before
-        parts = (self.screen, self.test)
         return Mitigation(
             method="rewrite",
-            held=held,
+            held=reason is None,
             reason=reason,
             original=self.prompt,
             rewritten=rewritten,
             words=changed,
-            score_before=before.score.item(),
-            score_after=after[0],
-            p_before=before.p_value.item(),
-            p_after=after[1],
-            recall=after[2],
             similarity=alike,
-            forward_rows=sum(part.forward_rows for part in parts),
-            backward_rows=sum(part.backward_rows for part in parts),
+            **numbers(self.test, after, self.screen),
         )
 
 

@@ -5,9 +5,8 @@ from dataclasses import replace
 import pytest
 import torch
 
-from cryptomnesia import Guard, load_demo
+from cryptomnesia import Guard
 from cryptomnesia.adapters import to_denoiser
-from cryptomnesia.demo import demo_calibration
 from cryptomnesia.demo.captions import select
 from cryptomnesia.denoiser import Condition
 from cryptomnesia.errors import InputError, NotApplicable
@@ -19,14 +18,6 @@ from cryptomnesia.mitigation.words import Words
 from ..helpers import toy
 from ..helpers.guarded import SHAPE, call, flags_none, of_a_few
 from ..helpers.pipelines import build
-
-
-@pytest.fixture(scope="module")
-def demo():
-    pipe = load_demo()
-    for part in (pipe.unet, pipe.text_encoder):
-        part.requires_grad_(False)
-    return to_denoiser(pipe), demo_calibration()
 
 
 @pytest.fixture(scope="module")

@@ -5,10 +5,9 @@ from dataclasses import replace
 import pytest
 import torch
 
-from cryptomnesia import Guard, load_demo
+from cryptomnesia import Guard
 from cryptomnesia.adapters import to_denoiser
 from cryptomnesia.calibration import calibrate
-from cryptomnesia.demo import demo_calibration
 from cryptomnesia.demo.captions import select
 from cryptomnesia.denoiser import CallableDenoiser, Condition
 from cryptomnesia.errors import CalibrationError, InputError, OutOfMemory
@@ -29,14 +28,6 @@ from ..helpers.pipelines import build
 def linear():
     denoiser = toy.linear()
     return denoiser, calibrate(denoiser, 0.1 * toy.prompts(100), draws=2)
-
-
-@pytest.fixture(scope="module")
-def demo():
-    pipe = load_demo()
-    for part in (pipe.unet, pipe.text_encoder):
-        part.requires_grad_(False)
-    return to_denoiser(pipe), demo_calibration()
 
 
 @pytest.fixture(scope="module")
